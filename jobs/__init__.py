@@ -1,0 +1,1 @@
+"""The application: jobs, their stages, and the dashboard over them."""

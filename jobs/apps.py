@@ -1,0 +1,12 @@
+"""The application's name for Django."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    """The dashboard's application."""
+
+    name = "jobs"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,1 @@
+"""The installation: settings, URLs, the ASGI application and the embedded engine."""

@@ -1,0 +1,190 @@
+"""Django's settings: one file, every value from the environment with a safe default.
+
+Every variable read here is described in .env.example. State lives under MEDIAPIPE_HOME alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """The variable as yes or no; a value that is neither is an error, not a guess."""
+    value = os.environ.get(name, "").strip().lower()
+    if value in ("", "0", "false", "no", "off", "1", "true", "yes", "on"):
+        return value in ("1", "true", "yes", "on") if value else default
+    raise ImproperlyConfigured(f"{name} is {value!r}: write 1 or 0.")
+
+
+def number(name: str, default: int) -> int:
+    """The variable as a whole number."""
+    value = os.environ.get(name, "").strip()
+    if value and not value.isdecimal():
+        raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number.")
+    return int(value) if value else default
+
+
+def words(name: str, default: str) -> list[str]:
+    """The variable as a comma separated list."""
+    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+HOME = Path(os.environ.get("MEDIAPIPE_HOME") or BASE_DIR / "var").resolve()
+
+
+def kept_secret(name: str) -> str:
+    """The secret called *name*: from the environment, else made once and kept (0600) under HOME."""
+    if value := os.environ.get(name):
+        return value
+    path = HOME / name.removeprefix("MEDIAPIPE_").lower()
+    HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(fd, "w") as file:
+        file.write(made := secrets.token_urlsafe(48))
+    return made
+
+
+DEBUG = flag("MEDIAPIPE_DEBUG")
+SECRET_KEY = kept_secret("MEDIAPIPE_SECRET_KEY")
+PORT = number("MEDIAPIPE_PORT", 8000)
+PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
+# Where this installation answers itself; links for people use PUBLIC_URL where it is set.
+LOCAL_URL = os.environ.get("MEDIAPIPE_LOCAL_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+ALLOWED_HOSTS = words("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS: list[str] = []
+if PUBLIC_URL:
+    ALLOWED_HOSTS.append(PUBLIC_URL.split("://", 1)[-1].split("/")[0].rsplit(":", 1)[0])
+    CSRF_TRUSTED_ORIGINS.append(PUBLIC_URL)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if flag("MEDIAPIPE_BEHIND_PROXY") else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_AGE = int(timedelta(days=30).total_seconds())
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "jobs",
+    "mediapipe.engine",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_htmx",
+    "axes",
+]
+MIDDLEWARE = [
+    "mediapipe.middleware.ContentSecurityPolicy",
+    "django.middleware.security.SecurityMiddleware",
+    "mediapipe.middleware.StaticFiles",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "mediapipe.urls"
+ASGI_APPLICATION = "mediapipe.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# WAL with IMMEDIATE transactions: four writers at once and no "database is locked".
+SQLITE = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728;"
+    " PRAGMA cache_size=-20000; PRAGMA temp_store=MEMORY",
+}
+DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}")}
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["OPTIONS"] = SQLITE  # type: ignore[typeddict-item]
+    DATABASES["default"]["TEST"] = {"NAME": HOME / "test.sqlite3"}  # type: ignore[typeddict-item]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "jobs:list", "login"
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = os.environ.get("TZ", "UTC")
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+# Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.files).
+MEDIA_ROOT = HOME / "media"
+WORK_ROOT = HOME / "work"
+MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
+MAX_BODY_BYTES = 10 * 1024 * 1024
+ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
+
+# The Ittybit API: the cloud where a key is set, else the engine in this very installation.
+ENGINE_KEY = kept_secret("MEDIAPIPE_ENGINE_KEY")
+EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
+ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
+ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (
+    f"{LOCAL_URL}/ittybit" if EMBEDDED_ENGINE else "https://api.ittybit.com"
+)
+ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE", "tasks")
+if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
+    raise ImproperlyConfigured(f"ITTYBIT_RESOURCE is {ITTYBIT_RESOURCE!r}: write tasks or jobs.")
+
+# Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.cluster).
+HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
+# What the `worker` command runs: a task queue and who builds its workers.
+WORKERS = {
+    "media-pipeline": "jobs.temporal.workers",
+    "media-engine": "mediapipe.engine.worker.workers",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
+}
