@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -135,7 +135,8 @@ class Job(models.Model):
     def workflow_input(self) -> PipelineInput:
         """What the workflow gets; the finished outputs of an earlier run are carried over."""
         stages = [
-            pipelines.Stage(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])}) for stage in self.plan
+            pipelines.Stage(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
+            for stage in self.plan
         ]
         rows = list(self.stages.all())
         return PipelineInput(
@@ -146,19 +147,43 @@ class Job(models.Model):
             reason=self.reason,
             hold_days=settings.HOLD_DAYS,
             first_seq=self.seq,
-            carried={s.name: o for s in rows if s.state == StageState.SUCCEEDED and (o := s.made())},
+            carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
+        )
+
+    def status(self) -> PipelineStatus:
+        """The job as last recorded, in the words of the status query."""
+        return PipelineStatus(
+            job_id=str(self.pk),
+            state=JobState(self.state),
+            seq=self.seq,
+            stages=[stage.status() for stage in self.stages.all()],
+            cancelling=self.cancelling,
+            receipt=self.receipt,
+            error=self.error,
+            started_at=self.started_at.timestamp() if self.started_at else None,
+            finished_at=self.finished_at.timestamp() if self.finished_at else None,
         )
 
     def happened(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
         """Adds a line to the job's timeline that no workflow told us."""
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
-    def mark_started(self) -> None:
-        """The workflow is known to run; says so once, however many callers find out."""
-        now = timezone.now()
-        Job.objects.filter(pk=self.pk, workflow_started_at=None).update(workflow_started_at=now, note="")
+    @transaction.atomic
+    def mark_started(self) -> bool:
+        """The workflow is known to run; False where the job was cancelled a moment before."""
+        row = Job.objects.select_for_update().get(pk=self.pk)
+        if row.state == JobState.CANCELLED and row.run == self.run:
+            return False
+        Job.objects.filter(pk=self.pk, workflow_started_at=None).update(
+            workflow_started_at=timezone.now(), note=""
+        )
         Job.objects.filter(pk=self.pk, state=JobState.QUEUED).update(state=JobState.RUNNING)
+        return True
+
+    def mark_cancelling(self) -> None:
+        """A cancel was asked for; the workflow will say what came of it."""
+        Job.objects.filter(pk=self.pk, state__in=pipelines.ACTIVE).update(cancelling=True)
 
     def explain_wait(self, note: str) -> None:
         """Says in plain words why the job is still queued."""
@@ -182,9 +207,13 @@ class Job(models.Model):
     def start_again(self, actor: str, reason: str = "") -> bool:
         """Makes a closed job `queued` for one more workflow; its finished outputs are kept.
 
-        False where another request was faster or the job isn't closed.
+        False where another request was faster, or the job isn't closed or has nothing left to do.
         """
-        changed = Job.objects.filter(pk=self.pk, state__in=(JobState.FAILED, JobState.CANCELLED)).update(
+        failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
+        again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
+            Exists(failed), state=JobState.SUCCEEDED
+        )
+        changed = Job.objects.filter(again, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             finished_at=None,

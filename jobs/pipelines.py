@@ -35,6 +35,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+GOOD = (StageState.SUCCEEDED, StageState.SKIPPED)  # what follows may begin
 SETTLED = (StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED, StageState.CANCELLED)
 ACTIVE = (JobState.QUEUED, JobState.RUNNING, JobState.ATTENTION)
 FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
@@ -227,21 +228,6 @@ class Source:
     size: int | None = None
 
 
-@dataclass(frozen=True)
-class PipelineInput:
-    """A job as its workflow gets it: the plan is data, fixed at submission."""
-
-    job_id: str
-    source: Source = field(default_factory=Source)
-    stages: list[Stage] = field(default_factory=list)
-    submitted_by: str = ""
-    reason: str = ""
-    hold_days: float = 7
-    first_seq: int = 0  # a restarted workflow goes on counting where the last one stopped
-    carried: dict[str, Output] = field(default_factory=dict)  # outputs of an earlier run
-    tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
-
-
 @dataclass
 class Attempt:
     """One attempt of a stage, for the time axis; times are unix seconds."""
@@ -273,6 +259,21 @@ class StageStatus:
     details: str | None = None  # the engine's own last lines
     attempts: list[Attempt] = field(default_factory=list)
     tries: int = 0  # tasks asked for so far
+
+
+@dataclass(frozen=True)
+class PipelineInput:
+    """A job as its workflow gets it: the plan is data, fixed at submission."""
+
+    job_id: str
+    source: Source = field(default_factory=Source)
+    stages: list[Stage] = field(default_factory=list)
+    submitted_by: str = ""
+    reason: str = ""
+    hold_days: float = 7
+    first_seq: int = 0  # a restarted workflow goes on counting where the last one stopped
+    carried: dict[str, StageStatus] = field(default_factory=dict)  # stages an earlier run has finished
+    tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
 
 
 @dataclass

@@ -177,7 +177,7 @@ if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
-    "media-pipeline": "jobs.temporal.workers",
+    "media-pipeline": "jobs.workers.workers",
     "media-engine": "mediapipe.engine.worker.workers",
 }
 

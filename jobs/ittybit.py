@@ -1,0 +1,353 @@
+"""The Ittybit tasks API: create a task, read it, cancel it.
+
+Pure: httpx in, small frozen dataclasses out; it knows neither Django nor Temporal. The vendor has
+shipped five shapes of this API, so every reply is read tolerantly and sorted into ours here, once.
+Whether trying again can help is decided here too (`permanent`), where the error is known.
+
+    IttybitError
+    ├── Refused       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
+    ├── Busy          too many requests: come back after `retry_after`
+    ├── Unreachable   nobody answered at that address, or the connection broke
+    ├── Broken        an answer that helps nobody: 5xx, a web page, no status
+    └── Missing       no such task; right after its creation that may pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+import httpx
+
+from jobs.messages import Cancellation
+from jobs.pipelines import Option, Output
+
+TIMEOUT = httpx.Timeout(20, connect=5)
+
+
+class TaskState(StrEnum):
+    """Where a task stands, in the words of the current API."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+# Every status ever documented; any other means "still working".
+STATES = {
+    "pending": TaskState.QUEUED,
+    "waiting": TaskState.QUEUED,
+    "validating": TaskState.QUEUED,
+    "queued": TaskState.QUEUED,
+    "ready": TaskState.SUCCEEDED,
+    "completed": TaskState.SUCCEEDED,
+    "succeeded": TaskState.SUCCEEDED,
+    "failed": TaskState.FAILED,
+    "error": TaskState.FAILED,
+    "cancelled": TaskState.CANCELLED,
+    "canceled": TaskState.CANCELLED,
+}
+TERMINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+
+# A failed task of one of these kinds fails again whatever we do; of any other it may not.
+PERMANENT_KINDS = frozenset(
+    (
+        *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
+        *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large"),
+        *("source_not_found", "source_refused", "cancelled"),
+    )
+)
+
+
+class IttybitError(Exception):
+    """Anything that went wrong with the API, as one sentence."""
+
+    permanent = False
+    kind = "api_error"
+
+    def __init__(self, message: str, *, kind: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind or self.kind
+        self.retry_after = retry_after  # seconds, where the API said so
+
+
+class Refused(IttybitError):
+    """The API won't do this, now or later."""
+
+    permanent = True
+    kind = "refused"
+
+
+class Busy(IttybitError):
+    """429: the API asks us to slow down."""
+
+    kind = "busy"
+
+
+class Unreachable(IttybitError):
+    """No connection, or one that broke before the answer was whole."""
+
+    kind = "unreachable"
+
+
+class Broken(IttybitError):
+    """An answer that cannot be used: a server error, a web page, no id, no status."""
+
+    kind = "broken_answer"
+
+
+class Missing(IttybitError):
+    """The API knows no task of this id."""
+
+    kind = "task_not_found"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Ittybit's object, normalised. *progress* is 0 to 100; *time_left* is in seconds."""
+
+    id: str
+    state: TaskState
+    progress: float | None = None
+    output: Output | None = None
+    error_kind: str = ""
+    error: str = ""
+    details: str = ""
+    speed: float | None = None
+    time_left: float | None = None
+    queue_position: int | None = None
+    waiting_for: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it will change no more."""
+        return self.state in TERMINAL
+
+    @property
+    def permanent(self) -> bool:
+        """Whether its failure would only repeat itself."""
+        return self.error_kind in PERMANENT_KINDS
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer(value: object) -> int | None:
+    found = _number(value)
+    return None if found is None else int(found)
+
+
+def _first(value: object) -> object:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def parse_output(body: Mapping[str, Any]) -> Output | None:
+    """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
+    found = _first(body.get("output")) or _first(body.get("outputs")) or body.get("output_url")
+    if isinstance(found, str):
+        return Output(url=found)
+    about = _mapping(found)
+    url = _text(about.get("url")) or _text(body.get("output_url"))
+    if not url:
+        return None
+    codecs = about.get("codecs")
+    extras = {key.removesuffix("_url"): value for key, value in about.items() if key.endswith("_url")}
+    return Output(
+        url=url,
+        kind=_text(about.get("kind")),
+        format=_text(about.get("format")),
+        width=_integer(about.get("width")),
+        height=_integer(about.get("height")),
+        duration=_number(about.get("duration")),
+        filesize=_integer(about.get("filesize")),
+        video_codec=_text(_mapping(codecs).get("video")) or None,
+        audio_codec=_text(_mapping(codecs).get("audio")) or None,
+        codecs_known=isinstance(codecs, dict),
+        warnings=[text for text in body.get("warnings") or [] if isinstance(text, str)],
+        extras={key: value for key, value in extras.items() if isinstance(value, str)},
+    )
+
+
+def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Kind, message and details of a failed task: its own, else its first failed sub-task's."""
+    parts = [part for key in ("tasks", "steps") for part in body.get(key) or [] if isinstance(part, dict)]
+    failed = [part for part in parts if STATES.get(_text(part.get("status")).lower()) == TaskState.FAILED]
+    for candidate in (body, *failed):
+        error = candidate.get("error")
+        if isinstance(error, str) and error:
+            return "", error, ""
+        about = _mapping(error)
+        kind = _text(about.get("kind")) or _text(about.get("code"))
+        message = _text(about.get("message"))
+        if kind or message:
+            return kind, message or kind.replace("_", " "), _text(about.get("details"))
+    return "", _text(body.get("message")), ""
+
+
+def parse_task(answer: object) -> Task:
+    """The task in a reply of any documented shape. Raises Broken for one without id or status."""
+    body = _mapping(answer)
+    if "id" not in body and isinstance(body.get("data"), dict):
+        body = _mapping(body["data"])
+    task_id = body.get("id")
+    if not isinstance(task_id, str | int) or task_id == "":
+        raise Broken("The engine's answer holds no task id.")
+    status = _text(body.get("status")).lower()
+    if not status:
+        raise Broken("The engine's answer holds no status.")
+    state = STATES.get(status, TaskState.PROCESSING)
+    kind, message, details = (
+        _failure(body) if state in (TaskState.FAILED, TaskState.CANCELLED) else ("", "", "")
+    )
+    if state == TaskState.CANCELLED and not message:
+        message = "The engine cancelled the task."
+    progress = _number(body.get("progress"))
+    return Task(
+        id=str(task_id),
+        state=state,
+        progress=None if progress is None else min(100.0, max(0.0, progress)),
+        output=parse_output(body),
+        error_kind=kind,
+        error=message or ("The engine gave no reason." if state == TaskState.FAILED else ""),
+        details=details,
+        speed=_number(body.get("speed")),
+        time_left=_number(body.get("time_left")),
+        queue_position=_integer(body.get("queue_position")),
+        waiting_for=_text(body.get("waiting_for")),
+    )
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
+    if not value:
+        return None
+    if value.strip().isascii() and value.strip().isdecimal():
+        return min(float(value), 3600.0)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
+
+
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
+    try:
+        body = _mapping(response.json())
+    except ValueError:
+        body = {}
+    error = body.get("error")
+    kind = _text(body.get("kind")) or _text(_mapping(error).get("kind"))
+    said = _text(body.get("message")) or _text(_mapping(error).get("message")) or _text(error)
+    return kind, f"The engine answered {response.status_code}" + (
+        f": {said[:500]}" if said else f" ({response.reason_phrase or 'no reason given'})."
+    )
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the fitting IttybitError unless the reply is a success."""
+    if response.is_success:
+        return
+    kind, sentence = _problem(response)
+    after = retry_after(response.headers.get("Retry-After"))
+    if response.status_code == 404:
+        raise Missing(sentence, kind=kind)
+    if response.status_code == 429:
+        raise Busy(sentence, retry_after=after)
+    if response.status_code in (408, 425) or response.status_code >= 500:
+        raise Broken(sentence, kind=kind, retry_after=after)
+    if response.status_code in (401, 403):
+        sentence += " Check ITTYBIT_API_KEY."
+    raise Refused(sentence, kind=kind)
+
+
+class Client:
+    """The three calls. *resource* is `tasks` (the default) or `jobs`; the body is the same."""
+
+    def __init__(self, http: httpx.AsyncClient, resource: str = "tasks") -> None:
+        self.http = http
+        self.resource = resource
+
+    async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        try:
+            return await self.http.request(method, path, **parts)
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"The engine did not answer in time ({type(error).__name__}).") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"The engine cannot be reached ({type(error).__name__}).") from None
+
+    @staticmethod
+    def _task(response: httpx.Response) -> Task:
+        check(response)
+        try:
+            answer = response.json()
+        except ValueError:
+            raise Broken("The engine answered with a page instead of JSON.") from None
+        return parse_task(answer)
+
+    async def create(
+        self,
+        *,
+        kind: str,
+        input: str,
+        options: Mapping[str, Option],
+        key: str,
+        metadata: Mapping[str, str] | None = None,
+        webhook_url: str = "",
+    ) -> Task:
+        """Asks for a task. The same *key* within 24 h is the same task, however often it is sent."""
+        body: dict[str, object] = {"input": input, "kind": kind, "options": dict(options)}
+        if metadata:
+            body["metadata"] = dict(metadata)
+        if webhook_url:
+            body["webhook_url"] = webhook_url
+        response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
+        if response.status_code == 404:
+            raise Refused(_problem(response)[1] + " Check ITTYBIT_API_URL and ITTYBIT_RESOURCE.")
+        return self._task(response)
+
+    async def read(self, task_id: str) -> Task:
+        """The task as it is now. Raises Missing where the API doesn't know it."""
+        return self._task(await self._send("GET", f"/{self.resource}/{task_id}"))
+
+    async def cancel(self, task_id: str) -> Cancellation:
+        """Stops a task where the API can: DELETE is our engine's extension, Ittybit documents none."""
+        response = await self._send("DELETE", f"/{self.resource}/{task_id}")
+        if response.status_code in (404, 405, 501):
+            return Cancellation(supported=False)
+        check(response)
+        try:
+            about = _mapping(_mapping(response.json()).get("cancelled"))
+        except ValueError:
+            about = {}
+        return Cancellation(
+            encoder_stopped=about.get("encoder_stopped") is True,
+            freed_bytes=_integer(about.get("freed_bytes")) or 0,
+        )
+
+
+def connection(url: str, key: str) -> httpx.AsyncClient:
+    """The one HTTP client of a worker; close it when the worker ends."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {key}", "Accept": "application/json", "User-Agent": "mediapipe"},
+        timeout=TIMEOUT,
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+    )

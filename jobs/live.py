@@ -1,0 +1,233 @@
+"""A running job as it is this second: the workflow's status query, and its activities' heartbeats.
+
+Answers are kept for about a second per job, so the cost grows with jobs and not with viewers. With
+no worker the memo answers, with no Temporal the database; what is missing is said in plain words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowQueryFailedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from jobs.messages import Beat
+from jobs.models import Job
+from jobs.pipelines import JobState, PipelineStatus, StageState, StageStatus
+from jobs.workflows import MediaPipeline
+from mediapipe import cluster
+
+KEPT = 1.0  # seconds
+SILENT = 10.0  # seconds without a heartbeat that are worth a word
+QUIET = 3.0  # seconds for which no query is tried after one that nobody answered
+
+TEMPORAL_AWAY = (
+    "Temporal cannot be reached. This is what was last recorded; the job goes on by itself when it is back."
+)
+WORKER_AWAY = (
+    "No worker answers, so nothing moves. It goes on by itself when one is back; "
+    "`python3 manage.py up` or `python3 manage.py worker` starts one."
+)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A job for the page: its status with progress, and why it waits where it does.
+
+    The dicts are by stage name: *speeds* as multiples of real time, *time_left* in seconds,
+    *position* in the engine's queue (1 is next).
+    """
+
+    status: PipelineStatus
+    fresh: bool = True
+    banner: str = ""
+    waits: dict[str, str] = field(default_factory=dict)
+    speeds: dict[str, float] = field(default_factory=dict)
+    time_left: dict[str, float] = field(default_factory=dict)
+    position: dict[str, int] = field(default_factory=dict)
+    temporal_url: str = ""
+
+
+_kept: dict[UUID, tuple[float, Live]] = {}
+_asking: dict[tuple[int, UUID], asyncio.Task[Live]] = {}
+_quiet_until = 0.0
+
+
+def forget(job: Job) -> None:
+    """The next look asks Temporal again: something was just changed."""
+    _kept.pop(job.pk, None)
+
+
+async def live(job: Job) -> Live:
+    """The job as it is now, at most about a second old. Never raises."""
+    if not job.active or job.workflow_started_at is None:
+        status = await sync_to_async(job.status)()
+        return Live(status, banner=job.note, temporal_url=_temporal_url(job))
+    kept = _kept.get(job.pk)
+    if kept and time.monotonic() - kept[0] < KEPT:
+        return kept[1]
+    key = (id(asyncio.get_running_loop()), job.pk)
+    if (task := _asking.get(key)) is None:
+        task = _asking[key] = asyncio.ensure_future(_ask(job))
+        task.add_done_callback(lambda _: _asking.pop(key, None))
+    return await asyncio.shield(task)
+
+
+async def live_many(jobs: Iterable[Job]) -> dict[UUID, Live]:
+    """live() for each job, asked at the same time."""
+    several = list(jobs)
+    return dict(zip((job.pk for job in several), await asyncio.gather(*map(live, several)), strict=True))
+
+
+async def _ask(job: Job) -> Live:
+    found = await _from_temporal(job)
+    if found is None:
+        status = await sync_to_async(job.status)()
+        found = Live(status, fresh=False, banner=TEMPORAL_AWAY, temporal_url=_temporal_url(job))
+    if len(_kept) > 2000:
+        _kept.clear()
+    _kept[job.pk] = (time.monotonic(), found)
+    return found
+
+
+async def _from_temporal(job: Job) -> Live | None:
+    """None where Temporal is away."""
+    client = await cluster.client()
+    try:
+        async with asyncio.timeout(2.5):
+            description, asked = await asyncio.gather(
+                client.get_workflow_handle(job.workflow_id).describe(rpc_timeout=timedelta(seconds=1)),
+                _query(client, job),
+            )
+            if description.status != WorkflowExecutionStatus.RUNNING:
+                await sync_to_async(job.refresh_from_db)()
+                return Live(await sync_to_async(job.status)(), temporal_url=_temporal_url(job))
+            status = asked or await description.memo_value("status", None, type_hint=PipelineStatus)
+            status = status or await sync_to_async(job.status)()
+            return await _merged(client, job, status, description, answered=asked is not None)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            return None
+        return Live(await sync_to_async(job.status)(), fresh=False)  # reconciling will settle it
+    except (RuntimeError, TimeoutError):
+        return None
+
+
+async def _query(client: Client, job: Job) -> PipelineStatus | None:
+    """The status query's answer; None where no worker answers in time."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return None
+    try:
+        return await client.get_workflow_handle(job.workflow_id).query(
+            MediaPipeline.status, rpc_timeout=timedelta(seconds=1.5)
+        )
+    except WorkflowQueryFailedError:
+        return None
+    except RPCError as error:
+        if error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED) or (
+            error.status == RPCStatusCode.FAILED_PRECONDITION
+        ):
+            _quiet_until = time.monotonic() + QUIET
+            return None
+        raise
+
+
+async def _merged(
+    client: Client,
+    job: Job,
+    status: PipelineStatus,
+    description: WorkflowExecutionDescription,
+    *,
+    answered: bool,
+) -> Live:
+    """The status with what the running activities say in their heartbeats."""
+    found = Live(
+        status,
+        fresh=answered,
+        banner="" if answered else WORKER_AWAY,
+        temporal_url=_temporal_url(job, description.run_id),
+    )
+    if job.cancelling and status.state in (JobState.RUNNING, JobState.ATTENTION):
+        status.cancelling = True
+    for stage in status.stages:
+        if stage.state == StageState.RUNNING and stage.retry_at:
+            found.waits[stage.name] = _until_next(stage)
+    for pending in description.raw_description.pending_activities:
+        name = pending.activity_id.removeprefix("create-").rsplit("-", 1)[0]
+        stage_status = next((s for s in status.stages if s.name == name), None)
+        if stage_status is None:
+            continue
+        beat = Beat()
+        if pending.HasField("heartbeat_details"):
+            beats = await client.data_converter.decode(pending.heartbeat_details.payloads, [Beat])
+            beat = beats[0] if beats else beat
+        _tell(found, stage_status, beat)
+        if words := _wait(pending, beat, answered=answered):
+            found.waits[name] = words
+    return found
+
+
+def _tell(found: Live, stage: StageStatus, beat: Beat) -> None:
+    if beat.progress is not None:
+        stage.progress = beat.progress
+    if beat.speed is not None:
+        found.speeds[stage.name] = beat.speed
+    if beat.time_left is not None:
+        found.time_left[stage.name] = beat.time_left
+    if beat.queue_position is not None:
+        found.position[stage.name] = beat.queue_position
+
+
+def _seconds(count: float) -> str:
+    return f"{max(0, round(count))} s"
+
+
+def _until_next(stage: StageStatus) -> str:
+    left = (stage.retry_at or 0) - time.time()
+    if stage.error_kind in ("unreachable", "busy"):
+        return f"asks the engine again in {_seconds(left)}: {stage.error}"
+    return f"attempt {stage.attempt + 1} of {stage.max_attempts} in {_seconds(left)}: {stage.error}"
+
+
+def _wait(pending: Any, beat: Beat, *, answered: bool) -> str:
+    """Why a running activity doesn't progress, in plain words; nothing where it does."""
+    if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+        return "waiting for a free worker" if answered else "no worker is listening"
+    heard = (
+        pending.last_heartbeat_time if pending.HasField("last_heartbeat_time") else pending.last_started_time
+    )
+    silent = (datetime.now(UTC) - heard.ToDatetime(UTC)).total_seconds()
+    if silent > SILENT:
+        return f"the worker has been silent for {_seconds(silent)}; another takes over after 30 s"
+    if beat.trouble:
+        again = f" Asks again in {_seconds((beat.next_at or 0) - time.time())}." if beat.next_at else ""
+        return beat.trouble + again
+    if beat.waiting_for == "space":
+        return "waiting for free disk space"
+    if beat.state == "queued":
+        place = beat.queue_position
+        return f"place {place} in the engine's queue" if place else "waiting in the engine's queue"
+    return ""
+
+
+def _temporal_url(job: Job, run_id: str | None = None) -> str:
+    base = cluster.ui_url()
+    if not base or job.workflow_started_at is None:
+        return ""
+    return f"{base}/namespaces/{cluster.namespace()}/workflows/{job.workflow_id}" + (
+        f"/{run_id}" if run_id else ""
+    )

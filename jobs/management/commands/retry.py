@@ -1,0 +1,38 @@
+"""Retries a failed stage, or a closed job: what the button does."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from jobs import temporal
+from jobs.management.commands.status import find, leave
+
+
+class Command(BaseCommand):
+    """`manage.py retry JOB [STAGE]`."""
+
+    help = "Runs a failed stage of a job again, or all that failed; a closed job is started again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Which job, which stage."""
+        parser.add_argument("job", help="a job's id")
+        parser.add_argument("stage", nargs="?", default=None)
+        parser.add_argument("--reason", default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Exit status 0: done; 1: not possible, the sentence says why."""
+        job = find(options["job"])
+        try:
+            said = asyncio.run(
+                temporal.retry(job, options["stage"], f"{getpass.getuser()} (command)", options["reason"])
+            )
+        except (temporal.Refused, temporal.Unavailable) as error:
+            self.stderr.write(str(error))
+            leave(1)
+        else:
+            self.stdout.write(said)
+        leave()

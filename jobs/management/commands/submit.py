@@ -1,0 +1,143 @@
+"""Starts a job from the command line, and waits for it where asked: the client for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractUser
+from django.core.management.base import BaseCommand, CommandParser
+
+from jobs import pipelines, report, temporal
+from jobs.models import Job
+from jobs.pipelines import JobState, PipelineStatus, Source, StageState
+from mediapipe import addresses, files
+
+EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
+
+
+class Command(BaseCommand):
+    """`manage.py submit SOURCE [--title T] [--pipeline NAME] [--owner USER] [--wait] [--json]`."""
+
+    help = (
+        "Starts a job on a file or an http(s) URL. Exit status: "
+        "0 succeeded, 1 failed or needs attention, 3 cancelled, 2 not startable."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The source and what to do with it."""
+        parser.add_argument("source", help="a file's path, or an http(s) URL")
+        parser.add_argument("--title", default="")
+        parser.add_argument("--pipeline", default=pipelines.DEFAULT)
+        parser.add_argument("--owner", default="", help="whose job it is; the first admin by default")
+        parser.add_argument("--wait", action="store_true", help="show progress until the job settles")
+        parser.add_argument("--json", action="store_true", help="print the job as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Submits, and exits with what came of it."""
+        if options["pipeline"] not in pipelines.PIPELINES:
+            known = ", ".join(pipelines.PIPELINES)
+            self._stop(f"There is no pipeline {options['pipeline']!r}. Choose one of: {known}.")
+        owner = self._owner(options["owner"])
+        source = self._source(options["source"])
+        title = options["title"] or source.filename or options["source"]
+        job = Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
+        if not asyncio.run(temporal.start(job)) and not options["wait"]:
+            self.stderr.write(temporal.AWAY)
+        job.refresh_from_db()
+        status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
+        answer = report.job(job, status)
+        if status.state == JobState.SUCCEEDED:
+            answer["result"] = report.result(status)
+        elif status.state in EXIT:
+            answer["error"] = report.error(status)
+        self._print(answer, options["json"])
+        self._exit(EXIT.get(status.state, 0))
+
+    def _print(self, answer: dict[str, Any], as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(answer))
+            return
+        self.stdout.write(f"{answer['id']}  {answer['status']}  {answer['url']}")
+        for name, url in answer.get("result", {}).items():
+            self.stdout.write(f"{name}: {url or '(skipped)'}")
+        if answer.get("error"):
+            self.stderr.write(answer["error"])
+
+    def _exit(self, code: int) -> NoReturn:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+
+    def _stop(self, sentence: str) -> NoReturn:
+        self.stderr.write(sentence)
+        self._exit(2)
+
+    def _owner(self, name: str) -> AbstractUser:
+        users = get_user_model().objects.all()
+        owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).first()
+        if owner is None:
+            self._stop(
+                f"There is no user {name!r}."
+                if name
+                else "There is no user yet: `python3 manage.py up` makes one."
+            )
+        return owner
+
+    def _source(self, text: str) -> Source:
+        if text.lower().startswith(("http://", "https://")):
+            try:
+                addresses.check_url(text)
+            except addresses.Refused as error:
+                self._stop(str(error))
+            return Source(url=text, filename=unquote(Path(urlsplit(text).path).name))
+        if "://" in text:
+            self._stop(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
+        path = Path(text).expanduser()
+        if not path.is_file():
+            self._stop(f"There is no file {text!r}. Check the path, or give an http or https URL.")
+        if not (size := path.stat().st_size):
+            self._stop(f"{text!r} is empty (0 bytes). Choose a file with something in it.")
+        suffix = path.suffix.lower() if path.suffix[1:].isalnum() and path.suffix.isascii() else ".bin"
+        name = f"sources/{uuid.uuid4()}/source{suffix}"
+        target = files.path(name)
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(path, target)  # on one disk and a modern file system this shares the blocks
+        return Source(name=name, filename=path.name, size=size)
+
+    async def _wait(self, job: Job) -> PipelineStatus:
+        """Until the job settles, telling what changes on stderr."""
+        told: dict[str, str] = {}
+        while True:
+            if job.workflow_started_at is None:
+                await temporal.start(job)
+            now = await temporal.live(job)
+            self._tell(told, now)
+            if now.status.state in EXIT:
+                return now.status
+            await asyncio.sleep(0.5)
+            await job.arefresh_from_db()
+
+    def _tell(self, told: dict[str, str], now: temporal.Live) -> None:
+        lines = {"": now.banner}
+        for stage in now.status.stages:
+            line = str(stage.state)
+            if stage.state == StageState.RUNNING:
+                percent = "" if stage.progress is None else f" {stage.progress:.0f} %"
+                line = f"running{percent} {now.waits.get(stage.name, '')}".rstrip()
+            elif stage.error:
+                line = f"{stage.state}: {stage.error}"
+            lines[stage.label] = line
+        for label, line in lines.items():
+            if line and told.get(label) != line:
+                told[label] = line
+                self.stderr.write(f"{time.strftime('%H:%M:%S')} {label}{': ' if label else ''}{line}")
