@@ -76,7 +76,7 @@ def understood(error: ActivityError) -> AttemptFailed:
 async def cancel_task(task_id: str) -> Cancellation | None:
     """Stops a task at the engine; None where the engine could not be told."""
     try:
-        return await workflow.execute_activity(
+        result: Cancellation = await workflow.execute_activity(
             "cancel_task",
             task_id,
             result_type=Cancellation,
@@ -86,6 +86,7 @@ async def cancel_task(task_id: str) -> Cancellation | None:
         )
     except ActivityError:
         return None
+    return result
 
 
 class StageRun:
@@ -297,7 +298,7 @@ class StageRun:
             owner=self.plan.submitted_by,
             activity_id=activity_id,
         )
-        return await workflow.execute_activity(
+        task_id: str = await workflow.execute_activity(
             "create_task",
             request,
             result_type=str,
@@ -307,12 +308,13 @@ class StageRun:
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"ask for {self.stage.label.lower()}",
         )
+        return task_id
 
     async def _await(self, activity_id: str) -> Output:
         made = self.needed.status.output if self.needed else None
         size = made.filesize if made else self.plan.source.size
         allowed = allowed_seconds(self.stage, made.duration if made else None, size)
-        return await workflow.execute_activity(
+        output: Output = await workflow.execute_activity(
             self.stage.activity,
             messages.TaskWatch(self.status.task_id or "", allowed, self.stage.timeout),
             result_type=Output,
@@ -323,9 +325,10 @@ class StageRun:
             cancellation_type=ActivityCancellationType.TRY_CANCEL,
             summary=f"{self.stage.label}, attempt {self.status.attempt}",
         )
+        return output
 
     async def _keep(self, output: Output, activity_id: str) -> Output:
-        return await workflow.execute_activity(
+        kept: Output = await workflow.execute_activity(
             "keep_output",
             messages.KeepRequest(self.plan.job_id, self.stage.name, activity_id, output),
             result_type=Output,
@@ -334,3 +337,4 @@ class StageRun:
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=5),
             summary=f"keep the output of {self.stage.label.lower()}",
         )
+        return kept

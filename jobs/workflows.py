@@ -151,7 +151,7 @@ class MediaPipeline:
             self.now.receipt = self._receipt(workflow.time() - since, results)
             self._happened("cancelled", actor=actor, text=self.now.receipt)
         else:
-            self.now.error = str(error)
+            self.now.error = error.message if isinstance(error, ApplicationError) else str(error)
             self._happened("failed", text=self.now.error)
         self._finish(JobState.CANCELLED if cancelled else JobState.FAILED)
 

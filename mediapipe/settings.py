@@ -186,5 +186,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # An activity's failure is told on the job's page; its traceback would only drown the log.
+    "loggers": {"temporalio.activity": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

@@ -1,0 +1,66 @@
+"""Fixtures: real Temporal servers, a job in the database, and where the shared media may be."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+BIN = Path(sys.executable).parent
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    """Async tests run on asyncio, by anyio's own plugin."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def skipping_env(anyio_backend):
+    """Temporal's test server: a week passes in milliseconds. Cancels race in it: use dev_env for those."""
+    env = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(BIN / "temporal-test-server")
+    )
+    yield env
+    await env.shutdown()
+
+
+@pytest.fixture(scope="session")
+async def dev_env(anyio_backend):
+    """A real Temporal dev server, in memory."""
+    env = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(BIN / "temporal"),
+        dev_server_extra_args=["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"],
+        dev_server_log_level="error",
+    )
+    yield env
+    await env.shutdown()
+
+
+@pytest.fixture
+def editor(django_user_model):
+    """A person who is not staff."""
+    return django_user_model.objects.create_user("ada", password="correct horse battery")
+
+
+@pytest.fixture(autouse=True)
+def _own_media(settings, tmp_path):
+    """Each test has its own media and work folders."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.WORK_ROOT = tmp_path / "work"
+
+
+def pytest_unconfigure(config):
+    """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
+    gc.collect()
+    time.sleep(0.4)
+    home = os.environ["MEDIAPIPE_HOME"]
+    if "mediapipe-test-" in home:
+        shutil.rmtree(home, ignore_errors=True)
