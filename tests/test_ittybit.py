@@ -1,0 +1,269 @@
+"""The Ittybit client against every shape and every failure of the API that is documented."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import respx
+
+from jobs import ittybit
+from jobs.ittybit import Broken, Busy, Client, Missing, Refused, TaskState, Unreachable
+from jobs.pipelines import Output
+
+pytestmark = pytest.mark.anyio
+API = "https://api.example.com"
+CREATE = {
+    "kind": "video",
+    "input": "https://example.com/a.mov",
+    "options": {"width": 640},
+    "key": "media-1/ingest/1",
+}
+
+
+@pytest.fixture
+async def client(anyio_backend):
+    async with ittybit.connection(API, "secret") as http:
+        yield Client(http)
+
+
+@pytest.fixture
+def api():
+    with respx.mock(base_url=API) as router:
+        yield router
+
+
+async def test_a_task_is_created_with_the_key_the_body_and_the_bearer(client, api):
+    route = api.post("/tasks").respond(201, json={"id": "task_1", "status": "queued"})
+    task = await client.create(**CREATE, metadata={"job": "1"}, webhook_url="https://me.example.com/hook")
+    request = route.calls.last.request
+    assert request.headers["Authorization"] == "Bearer secret"
+    assert request.headers["Idempotency-Key"] == "media-1/ingest/1"
+    assert json.loads(request.content) == {
+        "input": "https://example.com/a.mov",
+        "kind": "video",
+        "options": {"width": 640},
+        "metadata": {"job": "1"},
+        "webhook_url": "https://me.example.com/hook",
+    }
+    assert (task.id, task.state) == ("task_1", TaskState.QUEUED)
+
+
+@pytest.mark.parametrize("code", [200, 201, 202])
+async def test_a_replayed_or_accepted_create_is_as_good_as_a_new_one(client, api, code):
+    api.post("/tasks").respond(code, json={"id": "task_1", "status": "queued"})
+    assert (await client.create(**CREATE)).id == "task_1"
+
+
+async def test_the_jobs_resource_gets_the_same_body(api):
+    route = api.post("/jobs").respond(201, json={"id": "job_1", "object": "job", "status": "queued"})
+    api.get("/jobs/job_1").respond(json={"id": "job_1", "status": "processing"})
+    async with ittybit.connection(API, "secret") as http:
+        client = Client(http, "jobs")
+        task = await client.create(**CREATE)
+        assert (await client.read(task.id)).state == TaskState.PROCESSING
+    assert json.loads(route.calls.last.request.content)["kind"] == "video"
+
+
+@pytest.mark.parametrize(
+    "status, state",
+    [
+        *((status, TaskState.QUEUED) for status in ("pending", "waiting", "validating", "queued")),
+        *((status, TaskState.PROCESSING) for status in ("processing", "finishing", "never heard of")),
+        *((status, TaskState.SUCCEEDED) for status in ("ready", "completed", "succeeded", "SUCCEEDED")),
+        *((status, TaskState.FAILED) for status in ("failed", "error")),
+        *((status, TaskState.CANCELLED) for status in ("cancelled", "canceled")),
+    ],
+)
+def test_every_status_ever_documented_is_understood_and_any_other_means_still_working(status, state):
+    assert ittybit.parse_task({"id": "t", "status": status}).state == state
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output": {"url": "https://cdn/x.mp4"}},
+        {"output": "https://cdn/x.mp4"},
+        {"output": ["https://cdn/x.mp4"]},
+        {"output": [{"url": "https://cdn/x.mp4"}]},
+        {"outputs": [{"url": "https://cdn/x.mp4"}]},
+        {"output_url": "https://cdn/x.mp4"},
+        {"output": {"object": "file"}, "output_url": "https://cdn/x.mp4"},
+    ],
+)
+@pytest.mark.parametrize("envelope", [False, True])
+def test_an_output_is_found_in_every_shape(fields, envelope):
+    body = {"id": "t", "status": "succeeded", **fields}
+    task = ittybit.parse_task({"data": body, "meta": {}} if envelope else body)
+    assert task.output
+    assert task.output.url == "https://cdn/x.mp4"
+
+
+@pytest.mark.parametrize("output", [None, "", {}, [], {"url": None}, {"url": 7}])
+def test_success_without_a_url_has_no_output(output):
+    assert ittybit.parse_task({"id": "t", "status": "succeeded", "output": output}).output is None
+
+
+def test_the_facts_of_an_output_are_kept():
+    about = {
+        "url": "https://cdn/x.mp4",
+        "kind": "video",
+        "format": "mp4",
+        "width": 1280,
+        "height": 720,
+        "duration": 12.5,
+        "filesize": 1000,
+        "codecs": {"video": "h264", "audio": None},
+        "vtt_url": "https://cdn/x.vtt",
+    }
+    task = ittybit.parse_task({"id": "t", "status": "succeeded", "output": about, "warnings": ["cut off"]})
+    assert task.output == Output(
+        url="https://cdn/x.mp4",
+        kind="video",
+        format="mp4",
+        width=1280,
+        height=720,
+        duration=12.5,
+        filesize=1000,
+        video_codec="h264",
+        codecs_known=True,
+        warnings=["cut off"],
+        extras={"vtt": "https://cdn/x.vtt"},
+    )
+    assert task.output.has("audio") is False
+
+
+@pytest.mark.parametrize(
+    "body, kind, message, permanent",
+    [
+        ({"error": {"kind": "no_audio", "message": "No sound."}}, "no_audio", "No sound.", True),
+        ({"error": {"code": "internal_error", "message": "Oops"}}, "internal_error", "Oops", False),
+        ({"error": "it broke"}, "", "it broke", False),
+        ({"message": "it broke"}, "", "it broke", False),
+        ({"error": None}, "", "The engine gave no reason.", False),
+        (
+            {
+                "error": None,
+                "tasks": [
+                    {"status": "cancelled", "error": {"kind": "cancelled", "message": "A sibling failed"}},
+                    {"status": "failed", "error": {"kind": "damaged", "message": "Cut off"}},
+                ],
+            },
+            "damaged",
+            "Cut off",
+            True,
+        ),
+    ],
+)
+def test_a_failure_says_what_the_api_says_and_whether_it_would_repeat_itself(body, kind, message, permanent):
+    task = ittybit.parse_task({"id": "t", "status": "failed", **body})
+    assert (task.error_kind, task.error, task.permanent) == (kind, message, permanent)
+
+
+@pytest.mark.parametrize(
+    "value, progress", [(None, None), (40, 40.0), (140, 100.0), (-3, 0.0), ("x", None), (True, None)]
+)
+def test_progress_is_a_percentage_or_nothing(value, progress):
+    assert ittybit.parse_task({"id": "t", "status": "processing", "progress": value}).progress == progress
+
+
+@pytest.mark.parametrize(
+    "body", [[], "x", {}, {"id": "t"}, {"id": "", "status": "queued"}, {"status": "queued"}, None]
+)
+def test_a_reply_without_id_or_status_is_broken(body):
+    with pytest.raises(Broken):
+        ittybit.parse_task(body)
+
+
+@pytest.mark.parametrize(
+    "code, kind, permanent",
+    [
+        *((code, Refused, True) for code in (400, 401, 402, 403, 405, 410, 422)),
+        *((code, Broken, False) for code in (408, 425, 500, 502, 503)),
+        (404, Missing, False),
+        (429, Busy, False),
+    ],
+)
+async def test_each_refusal_is_sorted_into_worth_another_try_or_not(client, api, code, kind, permanent):
+    api.get("/tasks/t").respond(code, json={"kind": "some_kind", "message": "Because of that"})
+    with pytest.raises(kind) as error:
+        await client.read("t")
+    assert error.value.permanent is permanent
+    assert f"The engine answered {code}: Because of that" in str(error.value)
+
+
+async def test_a_missing_collection_is_a_wrong_setting_not_a_missing_task(client, api):
+    api.post("/tasks").respond(404, json={"kind": "not_found", "message": "No such path"})
+    with pytest.raises(Refused, match="Check ITTYBIT_API_URL"):
+        await client.create(**CREATE)
+
+
+@pytest.mark.parametrize("code", [200, 502])
+async def test_a_web_page_instead_of_json_is_broken_and_its_html_is_not_shown(client, api, code):
+    api.get("/tasks/t").respond(code, html="<html><h1>Bad gateway</h1></html>")
+    with pytest.raises(Broken) as error:
+        await client.read("t")
+    assert "<" not in str(error.value)
+    assert not error.value.permanent
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "Slow"}}, {"error": "Slow"}, {"message": "Slow"}])
+async def test_old_shapes_of_an_error_are_read_too(client, api, body):
+    api.get("/tasks/t").respond(503, json=body)
+    with pytest.raises(Broken, match="The engine answered 503: Slow"):
+        await client.read("t")
+
+
+@pytest.mark.parametrize(
+    "value, seconds",
+    [
+        ("12", 12.0),
+        ("999999", 3600.0),
+        ("Mon, 23 Nov 2026 10:00:30 GMT", 30.0),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("-5", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(value, seconds):
+    assert ittybit.retry_after(value, datetime(2026, 11, 23, 10, tzinfo=UTC)) == seconds
+
+
+async def test_a_rate_limit_says_when_to_come_back(client, api):
+    api.get("/tasks/t").respond(429, json={"kind": "rate_limited"}, headers={"Retry-After": "7"})
+    with pytest.raises(Busy) as error:
+        await client.read("t")
+    assert error.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        httpx.ConnectError("no"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.ReadError("reset"),
+    ],
+)
+async def test_a_connection_that_fails_or_breaks_is_unreachable_and_worth_another_try(client, api, problem):
+    api.get("/tasks/t").mock(side_effect=problem)
+    with pytest.raises(Unreachable) as error:
+        await client.read("t")
+    assert not error.value.permanent
+
+
+async def test_a_cancel_tells_what_it_came_to(client, api):
+    api.delete("/tasks/t").respond(
+        json={"id": "t", "status": "cancelled", "cancelled": {"encoder_stopped": True, "freed_bytes": 41}}
+    )
+    assert await client.cancel("t") == ittybit.Cancellation(encoder_stopped=True, freed_bytes=41)
+
+
+@pytest.mark.parametrize("code", [404, 405, 501])
+async def test_an_api_without_cancel_is_no_error(client, api, code):
+    api.delete("/tasks/t").respond(code, json={"kind": "method_not_allowed", "message": "No"})
+    assert not (await client.cancel("t")).supported
