@@ -158,6 +158,8 @@ STORAGES = {
 # Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.files).
 MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
+# A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
+ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Django's command line; on a fresh machine it first makes .venv and installs what is locked.
+
+This file runs on the system's Python before anything is installed: the standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("MEDIAPIPE_VENV") or ROOT / ".venv")
+PYTHON = VENV / "bin" / "python"
+RUNTIME, DEVELOPMENT = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
+
+
+def digest(lock: Path) -> str:
+    """What an environment made from *lock* by this Python is stamped with."""
+    return hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
+
+
+def install(lock: Path) -> None:
+    """Makes .venv hold what *lock* names; the development lock holds all of the runtime's too."""
+    stamp = VENV / ".installed"
+    stamped = stamp.read_text().split() if PYTHON.exists() and stamp.exists() else []
+    if digest(lock) in stamped:
+        return
+    print(f"Installing {lock.name} into {VENV.name} ...", file=sys.stderr, flush=True)
+    if not stamped or not PYTHON.exists():
+        make_venv()
+    uv = shutil.which("uv")
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [uv, "pip", "install", "--quiet", "--python", str(PYTHON)] if uv else pip
+    if subprocess.run([*command, "--require-hashes", "-r", str(lock)]).returncode:
+        sys.exit(
+            f"Installing {lock.name} failed; the lines above say why. Run the same command to try again."
+        )
+    covered = [RUNTIME, DEVELOPMENT] if lock == DEVELOPMENT else [lock]
+    stamp.write_text("\n".join(map(digest, covered)))
+
+
+def make_venv() -> None:
+    """A new .venv, in place of a missing or half-made one."""
+    shutil.rmtree(VENV, ignore_errors=True)
+    uv = shutil.which("uv")
+    command = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+    if subprocess.run([*command, str(VENV)], stdout=subprocess.DEVNULL).returncode:
+        shutil.rmtree(VENV, ignore_errors=True)
+        sys.exit("Python's venv module is not complete. On Debian or Ubuntu: apt-get install python3-venv")
+
+
+def enter_venv() -> None:
+    """Goes on in .venv's Python, which holds what is locked."""
+    lock = DEVELOPMENT if sys.argv[1:2] == ["test"] else RUNTIME
+    VENV.parent.mkdir(parents=True, exist_ok=True)
+    with open(VENV.parent / ".venv.lock", "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # two first starts at once must not install into each other
+        install(lock)
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        os.execv(PYTHON, [str(PYTHON), __file__, *sys.argv[1:]])
+
+
+def main() -> None:
+    """Runs the command that was asked for."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is the system's Python that asks
+        sys.exit("mediapipe needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
+    if not os.environ.get("MEDIAPIPE_NO_VENV"):
+        enter_venv()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

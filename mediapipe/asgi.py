@@ -1,0 +1,22 @@
+"""The ASGI application: Django behind the layer that streams uploads and caps every other body."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from django.core.asgi import get_asgi_application
+
+from mediapipe.rawbody import App, raw_body
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
+django_application = get_asgi_application()
+
+from django.conf import settings  # noqa: E402 - settings are read when the application is made
+
+application = raw_body(
+    cast(App, django_application),
+    cap=settings.MAX_BODY_BYTES,
+    form_path="/jobs/new/",
+    form_cap=settings.MAX_UPLOAD_BYTES,
+)

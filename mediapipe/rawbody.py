@@ -1,0 +1,122 @@
+"""An ASGI layer that lets an upload keep its body as a stream, and caps every other body.
+
+Django reads each ASGI body into a temporary file before it routes the request: a tus body would be
+written twice, and anybody could fill the disk before having signed in. So this layer shows Django
+an empty body for tus' content type and leaves the real `receive` on the scope for the view. It knows
+bytes and headers, and nothing of uploads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
+
+from django.http import HttpRequest
+
+OFFSET_STREAM = "application/offset+octet-stream"
+KEY = "mediapipe.receive"
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+T = TypeVar("T")
+
+
+class Disconnected(Exception):
+    """The client went away in the middle of its body."""
+
+
+def raw_body(app: App, *, cap: int, form_path: str, form_cap: int) -> App:
+    """*app* with streamed tus bodies; others are at most *cap* bytes.
+
+    The plain form at *form_path* may carry *form_cap* bytes, from a browser with a session.
+    """
+
+    async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type") == OFFSET_STREAM.encode():
+            return await app({**scope, KEY: receive}, _nothing(), send)
+        is_form = scope["path"] == form_path and b"sessionid=" in headers.get(b"cookie", b"")
+        limit = form_cap if is_form else cap
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limit:
+            return await _too_large(send, limit)
+        return await app(scope, _capped(receive, limit), send)
+
+    return wrapped
+
+
+def _nothing() -> Receive:
+    """A body that is empty, and a client that then stays connected."""
+    shown = False
+
+    async def receive() -> Message:
+        nonlocal shown
+        if shown:
+            await asyncio.Event().wait()  # the view itself sees the disconnect
+        shown = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive
+
+
+def _capped(receive: Receive, limit: int) -> Receive:
+    """*receive*, for a body that names no length and may not end: a client that sends more is cut off."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if seen > limit else message
+
+    return counted
+
+
+async def _too_large(send: Send, limit: int) -> None:
+    text = f"This request is too large: at most {limit // (1 << 20)} MB are accepted here.".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+async def see_through(function: Callable[..., T], *args: object) -> T:
+    """Runs *function* in a thread to its end, even where this task is cancelled meanwhile.
+
+    Otherwise a cancelled task closes a file descriptor that the thread still uses, and the number
+    may by then belong to another file.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[list[bytes]]:
+    """The raw body of *request*, in lists of buffers of about *size* bytes. Raises Disconnected."""
+    receive: Receive | None = getattr(request, "scope", {}).get(KEY)
+    if receive is None:  # Django's test client, or another content type
+        while block := request.read(size):
+            yield [block]
+        return
+    parts: list[bytes] = []
+    held, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            if parts:
+                yield parts
+            raise Disconnected
+        if body := message.get("body", b""):
+            parts.append(body)
+            held += len(body)
+        more = bool(message.get("more_body", False))
+        if parts and (held >= size or not more or len(parts) == 1000):
+            yield parts
+            parts, held = [], 0
