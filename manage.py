@@ -32,7 +32,7 @@ def install(lock: Path) -> None:
     if digest(lock) in stamped:
         return
     print(f"Installing {lock.name} into {VENV.name} ...", file=sys.stderr, flush=True)
-    if not stamped or not PYTHON.exists():
+    if not stamped and not works():
         make_venv()
     uv = shutil.which("uv")
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -45,11 +45,18 @@ def install(lock: Path) -> None:
     stamp.write_text("\n".join(map(digest, covered)))
 
 
+def works() -> bool:
+    """Whether .venv's Python starts and pip or uv can install into it."""
+    check = [str(PYTHON), *([] if shutil.which("uv") else ["-m", "pip"]), "--version"]
+    return PYTHON.exists() and not subprocess.run(check, capture_output=True).returncode
+
+
 def make_venv() -> None:
     """A new .venv, in place of a missing or half-made one."""
     shutil.rmtree(VENV, ignore_errors=True)
     uv = shutil.which("uv")
-    command = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+    base = getattr(sys, "_base_executable", sys.executable)  # this very process may run from the old .venv
+    command = [uv, "venv", "--quiet", "--python", base] if uv else [base, "-m", "venv"]
     if subprocess.run([*command, str(VENV)], stdout=subprocess.DEVNULL).returncode:
         shutil.rmtree(VENV, ignore_errors=True)
         sys.exit("Python's venv module is not complete. On Debian or Ubuntu: apt-get install python3-venv")

@@ -240,7 +240,7 @@ class Job(models.Model):
                     job=self,
                     run=self.run,
                     seq=event.seq,
-                    at=moment(event.at),
+                    at=datetime.fromtimestamp(event.at, UTC),
                     kind=event.kind,
                     stage=event.stage,
                     actor=event.actor,

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import wraps
@@ -258,7 +258,7 @@ def finish(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
     return job, False
 
 
-async def finished(upload: Upload, *, again: bool = False) -> dict[str, object]:
+async def finished(upload: Upload, *, again: bool = False) -> dict[str, str]:
     """Makes the job, starts it, and tells the browser where it is."""
     job, older = await sync_to_async(finish)(upload, again=again)
     if older:
@@ -268,7 +268,7 @@ async def finished(upload: Upload, *, again: bool = False) -> dict[str, object]:
     return {"Mediapipe_Job": job.get_absolute_url()}
 
 
-def keep(file: UploadedFile, owner: AbstractBaseUser) -> Source:
+def keep(file: UploadedFile[Any], owner: AbstractBaseUser) -> Source:
     """The plain form's file as a source. Raises Refused for one that cannot be taken."""
     check_length(file.size or 0)
     filename = plain_name(file.name or "")
@@ -310,7 +310,7 @@ def _remove(upload: Upload) -> None:
     upload.delete()
 
 
-View = Callable[..., Awaitable[HttpResponse]]
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 def tus(view: View) -> View:
@@ -358,13 +358,13 @@ async def collection(request: HttpRequest) -> HttpResponse:
     if await Upload.objects.filter(owner_id=user.pk, job=None).acount() >= UNFINISHED:
         raise Refused(429, f"You have {UNFINISHED} unfinished uploads. Finish or remove some first.")
     upload = await Upload.objects.acreate(
-        owner_id=user.pk,
+        owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
         filename=plain_name(about.get("filename", about.get("name", ""))),
         expires_at=timezone.now() + LIFE,
     )
-    offset, extra = 0, {}
+    offset, extra = 0, dict[str, str]()
     if request.headers.get("Content-Type") == OFFSET_STREAM:
         offset = await append(request, upload)
         extra = await finished(upload) if offset == length else {}
@@ -407,7 +407,7 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     offset = offset_of(upload)
     if request.method == "PATCH" and offset < upload.length:
         offset = await append(request, upload)
-    whole: dict[str, object] = await finished(upload) if offset == upload.length else {}
+    whole: dict[str, str] = await finished(upload) if offset == upload.length else {}
     if request.method == "PATCH":
         return answer(204, Upload_Offset=offset, Upload_Expires=expires, **whole)
     about = {"Upload_Metadata": upload.metadata} if upload.metadata else {}

@@ -45,7 +45,7 @@ class ContentSecurityPolicy:
         return response
 
 
-class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc] - whitenoise has no types
+class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise has no types
     """WhiteNoise that reads in blocks under ASGI, instead of a whole file at once (whitenoise#179)."""
 
     sync_capable = async_capable = True

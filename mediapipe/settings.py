@@ -125,8 +125,8 @@ SQLITE = {
 }
 DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}")}
 if "sqlite3" in DATABASES["default"]["ENGINE"]:
-    DATABASES["default"]["OPTIONS"] = SQLITE  # type: ignore[typeddict-item]
-    DATABASES["default"]["TEST"] = {"NAME": HOME / "test.sqlite3"}  # type: ignore[typeddict-item]
+    DATABASES["default"]["OPTIONS"] = SQLITE
+    DATABASES["default"]["TEST"] = {"NAME": HOME / "test.sqlite3"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]

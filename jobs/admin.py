@@ -1,0 +1,90 @@
+"""The back office: jobs, stages and events as they were recorded, for looking and not for editing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from jobs.models import Event, Job, Stage, Upload
+from mediapipe import cluster
+
+
+class Recorded:
+    """History is not edited: workflows wrote it."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Jobs begin in the dashboard."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody rewrites what happened."""
+        return False
+
+
+class StageInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
+    """A job's stages."""
+
+    model = Stage
+    fields = ("name", "state", "attempt", "max_attempts", "started_at", "finished_at", "task_id", "error")
+    can_delete = False
+
+
+class EventInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
+    """A job's timeline."""
+
+    model = Event
+    fields = ("at", "kind", "stage", "actor", "text")
+    can_delete = False
+
+
+@admin.register(Job)
+class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Jobs, with a link to their workflow in Temporal's own UI."""
+
+    list_display = ("title", "owner", "pipeline", "state", "created_at", "finished_at", "in_temporal")
+    list_filter = ("state", "pipeline", "created_at", "owner")
+    search_fields = ("title", "source_filename", "source_url", "owner__username", "id")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    inlines = (StageInline, EventInline)
+
+    @admin.display(description="Temporal")
+    def in_temporal(self, job: Job) -> SafeString | str:
+        """The workflow's page."""
+        base = cluster.ui_url()
+        if not base or job.workflow_started_at is None:
+            return ""
+        url = f"{base}/namespaces/{cluster.namespace()}/workflows/{job.workflow_id}"
+        return format_html('<a href="{}">{}</a>', url, job.workflow_id)
+
+
+@admin.register(Stage)
+class StageAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Stages of all jobs: what fails, and how often."""
+
+    list_display = ("job", "name", "state", "attempt", "started_at", "finished_at", "error_kind")
+    list_filter = ("state", "name", "error_kind")
+    search_fields = ("job__title", "task_id", "error")
+    list_select_related = ("job",)
+
+
+@admin.register(Event)
+class EventAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Who did what, and when."""
+
+    list_display = ("at", "job", "kind", "stage", "actor", "text")
+    list_filter = ("kind", "at")
+    search_fields = ("job__title", "actor", "text")
+    list_select_related = ("job",)
+
+
+@admin.register(Upload)
+class UploadAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Uploads under way."""
+
+    list_display = ("filename", "owner", "length", "created_at", "expires_at", "job")
+    search_fields = ("filename", "owner__username")

@@ -1,0 +1,72 @@
+"""The new-job form: a file or a URL, never both, never neither."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django import forms
+from django.contrib.auth.models import AbstractBaseUser
+
+from jobs import pipelines, uploads
+from jobs.models import Job
+from jobs.pipelines import Source
+from mediapipe import addresses
+
+
+class NewJob(forms.Form):
+    """What to work on, and how."""
+
+    file = forms.FileField(required=False, label="File")
+    url = forms.CharField(required=False, max_length=4000, label="URL")
+    title = forms.CharField(required=False, max_length=300, label="Title")
+    pipeline = forms.ChoiceField(
+        required=False,
+        choices=[(each.name, each.label) for each in pipelines.PIPELINES.values()],
+        initial=pipelines.DEFAULT,
+    )
+
+    def clean_file(self) -> Any:
+        """Not empty, not too large, and there is room for it."""
+        file = self.cleaned_data["file"]
+        if file:
+            try:
+                uploads.check_length(file.size)
+            except uploads.Refused as refused:
+                raise forms.ValidationError(refused.text) from None
+        return file
+
+    def clean_url(self) -> str:
+        """An http(s) URL that leads to the open internet."""
+        url: str = self.cleaned_data["url"].strip()
+        if url:
+            try:
+                addresses.check_url(url)
+            except addresses.Refused as refused:
+                raise forms.ValidationError(str(refused)) from None
+        return url
+
+    def clean(self) -> dict[str, Any]:
+        """Exactly one of the two."""
+        data = self.cleaned_data
+        if not self.errors:
+            if data.get("file") and data.get("url"):
+                raise forms.ValidationError("Choose a file or paste a URL, not both: a job has one source.")
+            if not data.get("file") and not data.get("url"):
+                raise forms.ValidationError("Choose a file, or paste the URL of one.")
+        return data
+
+    def submit(self, owner: AbstractBaseUser) -> Job:
+        """The new job. Raises uploads.Refused."""
+        data = self.cleaned_data
+        if file := data["file"]:
+            source = uploads.keep(file, owner)
+        else:
+            path = urlsplit(data["url"]).path
+            source = Source(url=data["url"], filename=uploads.plain_name(unquote(PurePosixPath(path).name)))
+        title = data["title"] or source.filename
+        if title == "upload":
+            title = urlsplit(data["url"]).hostname or title
+        pipeline = data["pipeline"] or pipelines.DEFAULT
+        return Job.submit(owner, title=title, pipeline=pipeline, source=source)

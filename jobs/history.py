@@ -1,0 +1,197 @@
+"""The history, for staff: every job of everybody, counts per day, and a table to take away."""
+
+from __future__ import annotations
+
+import csv as tables
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date, timedelta
+from functools import wraps
+from itertools import islice
+from statistics import median
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Count, QuerySet
+from django.db.models.functions import TruncDate
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.views.decorators.http import require_GET
+
+from jobs.models import Job, Stage
+from jobs.pages import STATE_WORDS, Row, span
+from jobs.pipelines import JobState, StageState
+from jobs.views import search
+
+R = TypeVar("R", bound=HttpResponseBase)
+DAYS = 30
+PER_PAGE = 50
+COLUMNS = (
+    "id",
+    "title",
+    "owner",
+    "pipeline",
+    "state",
+    "source",
+    "bytes",
+    "created",
+    "started",
+    "finished",
+    "error",
+)
+
+
+def staff_only(view: Callable[[HttpRequest], R]) -> Callable[[HttpRequest], R]:
+    """The view, for staff; an editor gets the page that says so."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest) -> R:
+        if not getattr(request.user, "is_staff", False):
+            raise PermissionDenied
+        return view(request)
+
+    return wrapped
+
+
+def asked(request: HttpRequest, query: QueryDict) -> QuerySet[Job]:
+    """The jobs that the filters leave."""
+    jobs: QuerySet[Job] = search(request.user, query)
+    if (state := query.get("state", "")) in {each.value for each in JobState}:
+        jobs = jobs.filter(state=state)
+    if owner := query.get("owner", "").replace("\0", ""):
+        jobs = jobs.filter(owner__username=owner)
+    for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
+        try:
+            day = parse_date(query.get(name, ""))
+        except ValueError:
+            day = None
+        if day:
+            jobs = jobs.filter(**{lookup: day})
+    return jobs.select_related("owner").order_by("-created_at")
+
+
+@require_GET
+@staff_only
+def index(request: HttpRequest) -> HttpResponse:
+    """Filters, figures, and the jobs."""
+    jobs = asked(request, request.GET)
+    page = Paginator(jobs.prefetch_related("stages"), PER_PAGE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+    query.pop("page", None)
+    context = {
+        "section": "history",
+        "rows": [Row(job, None) for job in page],
+        "page": page,
+        "query": query.urlencode(),
+        "states": STATE_WORDS.items(),
+        "asked": request.GET,
+        "days": list(per_day(jobs)),
+        **figures(jobs),
+    }
+    return render(request, "jobs/history.html", context)
+
+
+def figures(jobs: QuerySet[Job]) -> dict[str, Any]:
+    """How many, how many of them well, and how long each stage takes in the middle."""
+    counts = dict(jobs.order_by().values_list("state").annotate(Count("pk")))
+    over = sum(counts.get(state, 0) for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.ATTENTION))
+    recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs.values("pk")).exclude(
+        started_at=None, finished_at=None
+    )
+    seconds: dict[str, list[float]] = {}
+    for label, start, end in recent.order_by("-pk").values_list("label", "started_at", "finished_at")[:2000]:
+        if start and end:
+            seconds.setdefault(label, []).append((end - start).total_seconds())
+    return {
+        "total": sum(counts.values()),
+        "rate": f"{counts.get(JobState.SUCCEEDED, 0) / over * 100:.0f} %" if over else "–",
+        "medians": [(label, span(median(all_))) for label, all_ in seconds.items()],
+    }
+
+
+def per_day(jobs: QuerySet[Job]) -> Iterator[dict[str, Any]]:
+    """The last thirty days as bars of a chart, 300 units wide and 60 high."""
+    first = timezone.localdate() - timedelta(days=DAYS - 1)
+    found: dict[date, dict[str, int]] = {}
+    rows = jobs.order_by().filter(created_at__date__gte=first)
+    for day, state, count in (
+        rows.annotate(day=TruncDate("created_at")).values_list("day", "state").annotate(Count("pk"))
+    ):
+        found.setdefault(day, {})[state] = count
+    highest = max((sum(each.values()) for each in found.values()), default=1)
+    for at in range(DAYS):
+        day = first + timedelta(days=at)
+        states = found.get(day, {})
+        done = states.get(JobState.SUCCEEDED, 0)
+        bad = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
+        total = sum(states.values())
+        top = 60.0
+        bars = []
+        for kind, count in (("done", done), ("bad", bad), ("other", total - done - bad)):
+            height = count / highest * 60
+            top -= height
+            if count:
+                bars.append((kind, round(top, 1), round(height, 1)))
+        yield {
+            "x": at * 10 + 1,
+            "bars": bars,
+            "title": f"{day:%d %b}: {total} jobs, {done} done, {bad} failed",
+        }
+
+
+class Lines:
+    """A file for the csv module that hands each line on."""
+
+    def write(self, line: str) -> str:
+        """The line itself."""
+        return line
+
+
+def cell(text: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    value = "" if text is None else str(text)
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+@require_GET
+@staff_only
+def csv(request: HttpRequest) -> StreamingHttpResponse:
+    """The filtered jobs as a table, streamed."""
+    jobs = asked(request, request.GET)
+    writer = tables.writer(Lines())
+
+    def lines() -> Iterator[str]:
+        yield writer.writerow(COLUMNS)
+        for job in jobs.iterator(chunk_size=500):
+            source = job.source_url or job.source_filename
+            values = (
+                job.pk,
+                job.title,
+                job.owner.get_username(),
+                job.pipeline,
+                job.state,
+                source,
+                job.source_size,
+            )
+            times = (job.created_at, job.started_at, job.finished_at)
+            iso = [each.isoformat(timespec="seconds") if each else "" for each in times]
+            yield writer.writerow([cell(each) for each in (*values, *iso, job.error)])
+
+    return StreamingHttpResponse(
+        _async(lines()),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="jobs.csv"'},
+    )
+
+
+async def _async(lines: Iterator[str]) -> AsyncIterator[str]:
+    """The lines for ASGI, some at a time: a sync iterator would be read whole into memory."""
+
+    def some() -> str:
+        return "".join(islice(lines, 200))
+
+    while part := await sync_to_async(some)():
+        yield part

@@ -1,0 +1,321 @@
+"""What the templates show: a job, its stages and its outputs, in words and numbers for people.
+
+It reads models and live states and decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.utils.timesince import timesince
+from django.utils.timezone import localtime
+
+from jobs.live import Live
+from jobs.models import Event, Job, link
+from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
+
+STATE_WORDS = {
+    JobState.QUEUED: "Queued",
+    JobState.RUNNING: "Running",
+    JobState.ATTENTION: "Needs attention",
+    JobState.SUCCEEDED: "Done",
+    JobState.FAILED: "Failed",
+    JobState.CANCELLED: "Cancelled",
+}
+ICONS = {
+    StageState.PENDING: "clock",
+    StageState.RUNNING: "loader-circle",
+    StageState.SUCCEEDED: "check",
+    StageState.FAILED: "circle-x",
+    StageState.SKIPPED: "circle-minus",
+    StageState.CANCELLED: "ban",
+}
+NEXT_STEPS = {
+    "damaged": "Export or upload the file again, then start a new job.",
+    "invalid_input": "Check that the source is a video or audio file.",
+    "protected": "Use a copy without copy protection.",
+    "source_not_found": "Check the URL, or upload the file instead.",
+    "source_refused": "Use another link, or upload the file instead.",
+    "too_large": "Use a smaller file, or ask an admin about the limits.",
+    "unsupported": "Convert the file to H.264 first.",
+    "no_space": "Ask an admin to make room, then retry.",
+    "refused": "Ask an admin to check the settings, then retry.",
+}
+AXIS = 1000.0  # units of the time axis
+
+
+def size(count: float | None) -> str:
+    """Bytes for people, in decimal units."""
+    if count is None:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def clock(seconds: float | None) -> str:
+    """A length as 1:02:03 or 2:03."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def span(seconds: float) -> str:
+    """How long something took, or will."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def about(output: Output) -> str:
+    """An output's facts in one line."""
+    sides = f"{output.width} × {output.height}" if output.width and output.height else ""
+    codecs = " / ".join(codec for codec in (output.video_codec, output.audio_codec) if codec)
+    parts = (output.format.upper(), codecs, sides, clock(output.duration), size(output.filesize))
+    return " · ".join(part for part in parts if part)
+
+
+class StageView:
+    """A stage on a page."""
+
+    def __init__(self, status: StageStatus, live: Live | None) -> None:
+        self.status = status
+        self.name, self.label, self.state = status.name, status.label, str(status.state)
+        self.icon = ICONS[status.state]
+        self.wait = live.waits.get(status.name, "") if live else ""
+        self.speed = live.speeds.get(status.name) if live else None
+        self.left = live.time_left.get(status.name) if live else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work."""
+        return self.status.state == StageState.RUNNING
+
+    @property
+    def failed(self) -> bool:
+        """Whether it waits for a person."""
+        return self.status.state == StageState.FAILED
+
+    @property
+    def percent(self) -> int | None:
+        """Whole percent while it runs; None where nobody knows."""
+        known = self.running and self.status.progress is not None and not self.status.retry_at
+        return int(self.status.progress or 0) if known else None
+
+    @property
+    def words(self) -> str:
+        """What it is doing, or came to, in words."""
+        status = self.status
+        if self.running:
+            if self.wait:
+                return self.wait[0].upper() + self.wait[1:]
+            parts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
+            parts += [f"{self.speed:.1f}× speed"] if self.speed else []
+            parts += [f"about {span(self.left)} left"] if self.left and self.left > 1 else []
+            text = ", ".join(parts) or ("working" if status.task_id else "starting")
+            return text[0].upper() + text[1:]
+        if status.state == StageState.SUCCEEDED:
+            took = (status.finished_at or 0) - (status.started_at or 0)
+            tries = f", on attempt {status.attempt}" if status.attempt > 1 else ""
+            return (f"Done in {span(took)}" if status.started_at and status.finished_at else "Done") + tries
+        if status.state == StageState.PENDING:
+            return "Waiting for its turn"
+        if status.state == StageState.FAILED:
+            return f"Failed on attempt {status.attempt}" if status.attempt > 1 else "Failed"
+        return f"Skipped: {status.error}" if status.state == StageState.SKIPPED else "Cancelled"
+
+    @property
+    def next_step(self) -> str:
+        """What a person may do about its failure."""
+        return NEXT_STEPS.get(self.status.error_kind or "", "Retry the stage; what is finished is kept.")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the time axis: attempts, and the waits between them."""
+
+    x: float
+    width: float
+    kind: str
+    title: str
+
+
+class Row:
+    """A job in the list."""
+
+    def __init__(self, job: Job, live: Live | None) -> None:
+        self.job, self.live = job, live
+        self.now = live.status if live else job.status()
+        self.stages = [StageView(stage, live) for stage in self.now.stages]
+
+    @property
+    def state(self) -> str:
+        """For the style sheet."""
+        return "cancelling" if self.cancelling else str(self.now.state)
+
+    @property
+    def cancelling(self) -> bool:
+        """A cancel was asked for and isn't done yet."""
+        return (self.now.cancelling or self.job.cancelling) and self.now.state in ACTIVE
+
+    @property
+    def word(self) -> str:
+        """The state in a word."""
+        return "Cancelling" if self.cancelling else STATE_WORDS[self.now.state]
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still change."""
+        return self.now.state in ACTIVE
+
+    def output(self, stage: str) -> Output | None:
+        """What a stage made, once it is there."""
+        found = next((s for s in self.now.stages if s.name == stage), None)
+        return found.output if found and found.state == StageState.SUCCEEDED else None
+
+    @property
+    def poster(self) -> str:
+        """The thumbnail's address."""
+        return link(self.output("thumbnails"))
+
+    @property
+    def facts(self) -> str:
+        """Size and length in one line."""
+        made = self.output("ingest")
+        parts = (size(self.job.source_size), clock(made.duration) if made else "")
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether the cancel button makes sense."""
+        return self.active and not self.cancelling
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether the retry button makes sense."""
+        failed = any(stage.failed for stage in self.stages)
+        return self.now.state in (JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED) or (
+            failed and not self.active
+        )
+
+    @property
+    def error(self) -> str:
+        """Why it isn't done, in a sentence."""
+        failed = [stage for stage in self.stages if stage.failed]
+        if failed:
+            return f"{failed[0].label}: {failed[0].status.error}"
+        return self.now.error
+
+
+class JobPage(Row):
+    """A job's page."""
+
+    @property
+    def banner(self) -> str:
+        """What is missing, where something is."""
+        return self.live.banner if self.live else ""
+
+    @property
+    def temporal_url(self) -> str:
+        """The workflow in Temporal's own UI."""
+        return self.live.temporal_url if self.live else ""
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """The timeline, the newest first."""
+        return list(self.job.events.order_by("-at", "-id")[:200])
+
+    @property
+    def outputs(self) -> list[dict[str, str]]:
+        """Everything that was made, to look at and to save."""
+        stem = self.job.title.rsplit(".", 1)[0][:80] or "output"
+        found = []
+        for stage in self.stages:
+            if made := self.output(stage.name):
+                path = link(made)
+                form = (made.format or "bin").lower()
+                name = f"{stem} - {stage.label.lower()}.{'m3u8' if form == 'hls' else form}"
+                found.append(
+                    {
+                        "name": stage.name,
+                        "label": stage.label,
+                        "url": path,
+                        "about": about(made),
+                        "save_as": name,
+                        "type": made.kind,
+                        "warnings": " ".join(made.warnings),
+                    }
+                )
+        return found
+
+    @property
+    def player(self) -> dict[str, str] | None:
+        """The best thing to play: the transcode, else the ingested original."""
+        by_name = {each["name"]: each for each in self.outputs}
+        return by_name.get("transcode") or by_name.get("ingest")
+
+    @property
+    def original(self) -> dict[str, str] | None:
+        """The ingested original, where the transcode is what plays first."""
+        by_name = {each["name"]: each for each in self.outputs}
+        return by_name.get("ingest") if "transcode" in by_name else None
+
+    @property
+    def sound(self) -> dict[str, str] | None:
+        """The extracted audio."""
+        return next((each for each in self.outputs if each["name"] == "audio"), None)
+
+    @property
+    def saving(self) -> str:
+        """How much smaller the transcode is than the source."""
+        made, before = self.output("transcode"), self.job.source_size
+        if not made or not made.filesize or not before or made.filesize >= before:
+            return ""
+        return f"{(1 - made.filesize / before) * 100:.0f} % smaller than the source"
+
+    @cached_property
+    def axis(self) -> list[tuple[StageView, list[Segment]]]:
+        """Each stage's attempts on one time axis; the waits between two attempts are hatched."""
+        starts = [stage.status.attempts[0].started_at for stage in self.stages if stage.status.attempts]
+        ends = [a.finished_at for stage in self.stages for a in stage.status.attempts if a.finished_at]
+        if not starts:
+            return [(stage, []) for stage in self.stages]
+        first = min(starts)
+        # five-second steps: an unfinished axis must not change with each poll
+        last = max([*ends, first + 1]) if not self.active else max(round(time.time() / 5 + 1) * 5, first + 1)
+        scale = AXIS / max(last - first, 0.001)
+        return [(stage, list(self._segments(stage, first, last, scale))) for stage in self.stages]
+
+    @staticmethod
+    def _segments(stage: StageView, first: float, last: float, scale: float) -> Any:
+        before: float | None = None
+        for attempt in stage.status.attempts:
+            if before is not None and attempt.started_at > before:
+                width = (attempt.started_at - before) * scale
+                yield Segment((before - first) * scale, width, "waiting", "waiting for the next attempt")
+            end = attempt.finished_at or last
+            width = max((end - attempt.started_at) * scale, 3)
+            took = span(end - attempt.started_at)
+            outcome = attempt.outcome or "running"
+            why = f": {attempt.error}" if attempt.error else ""
+            title = f"Attempt {attempt.number}, {outcome} after {took}{why}"
+            yield Segment((attempt.started_at - first) * scale, width, outcome.replace(" ", "-"), title)
+            before = attempt.finished_at
+
+    @property
+    def length(self) -> str:
+        """How long the job took, or has been at it."""
+        if not self.now.started_at:
+            return ""
+        if self.now.finished_at:
+            return f"took {span(self.now.finished_at - self.now.started_at)}"
+        return f"started {timesince(localtime(self.job.created_at), depth=1)} ago"

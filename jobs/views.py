@@ -1,0 +1,241 @@
+"""The dashboard's pages and fragments: get, act, answer.
+
+A running job is asked of its workflow (jobs.temporal.live), a finished one of the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from jobs import pages, report, temporal, uploads
+from jobs import sample as sample_clip
+from jobs.forms import NewJob
+from jobs.models import Job, JobQuerySet
+from jobs.pipelines import DEFAULT, PIPELINES, JobState
+
+ROWS = 25
+TABS = {
+    "": ("All", tuple(JobState)),
+    "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
+    "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
+    "done": ("Done", (JobState.SUCCEEDED,)),
+    "cancelled": ("Cancelled", (JobState.CANCELLED,)),
+}
+ORDERS = {"": "-created_at", "oldest": "created_at", "title": "title"}
+
+
+def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
+    """The jobs that *user* may see and *query* asks for, but for the tab."""
+    jobs = Job.objects.visible_to(user)
+    if text := query.get("q", "").strip()[:200].replace("\0", ""):
+        jobs = jobs.filter(
+            Q(title__icontains=text) | Q(source_filename__icontains=text) | Q(owner__username__icontains=text)
+        )
+    if (pipeline := query.get("pipeline", "")) in PIPELINES:
+        jobs = jobs.filter(pipeline=pipeline)
+    return jobs
+
+
+def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
+    """The jobs of one tab; an unknown tab is All."""
+    return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
+
+
+def _listing(request: HttpRequest) -> dict[str, Any]:
+    """What the list shows: tabs with counts, one page of rows, each with its live state."""
+    tab = request.GET.get("tab", "")
+    found = search(request.user, request.GET)
+    counts = dict(found.order_by().values_list("state").annotate(Count("pk")))
+    order = ORDERS.get(request.GET.get("sort", ""), "-created_at")
+    jobs = in_tab(found, tab).select_related("owner").prefetch_related("stages").order_by(order)
+    page: Page[Job] = Paginator(jobs, ROWS).get_page(request.GET.get("page"))
+    live = async_to_sync(temporal.live_many)([job for job in page if job.active])
+    kept = {key: request.GET[key] for key in ("q", "tab", "sort", "pipeline") if request.GET.get(key)}
+    return {
+        "tab": tab if tab in TABS else "",
+        "tabs": [
+            (key, label, sum(counts.get(state, 0) for state in states), _with(kept, tab=key))
+            for key, (label, states) in TABS.items()
+        ],
+        "page": page,
+        "rows": [pages.Row(job, live.get(job.pk)) for job in page],
+        "active": any(job.active for job in page),
+        "banner": next((each.banner for each in live.values() if each.banner), ""),
+        "query": urlencode(kept | ({"page": page.number} if page.number > 1 else {})),
+        "pages": {"previous": _with(kept, page=page.number - 1), "next": _with(kept, page=page.number + 1)},
+        "filtered": bool(kept),
+        "q": request.GET.get("q", ""),
+        "sort": request.GET.get("sort", ""),
+        "pipelines": PIPELINES.values(),
+        "needs_url": not settings.EMBEDDED_ENGINE and not settings.PUBLIC_URL,
+    }
+
+
+def _with(kept: dict[str, str], **changed: object) -> str:
+    wanted = {**kept, **changed}
+    return "?" + urlencode({key: value for key, value in wanted.items() if value})
+
+
+def unchanged(request: HttpRequest, text: str) -> HttpResponse:
+    """The fragment, or 304 where the browser has just this one."""
+    tag = f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+    if request.headers.get("If-None-Match") == tag or request.headers.get("HX-PTag") == tag.strip('"'):
+        return HttpResponseNotModified()
+    response = HttpResponse(text)
+    response["ETag"], response["Cache-Control"] = tag, "no-cache"
+    response["HX-PTag"] = tag.strip('"')
+    return response
+
+
+@require_GET
+def job_list(request: HttpRequest) -> HttpResponse:
+    """The list, and where uploads begin."""
+    return render(request, "jobs/job_list.html", {**_listing(request), "form": NewJob()})
+
+
+@require_GET
+def rows(request: HttpRequest) -> HttpResponse:
+    """The list's rows and tabs, polled while something is active."""
+    return unchanged(request, render_to_string("jobs/_job_rows.html", _listing(request), request))
+
+
+@require_http_methods(["GET", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    """The form; works without JavaScript."""
+    assert request.user.is_authenticated
+    form = NewJob(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            job = form.submit(request.user)
+        except uploads.Refused as refused:
+            form.add_error("file", refused.text)
+        else:
+            return _started(request, job)
+    status = 400 if request.method == "POST" else 200
+    return render(
+        request, "jobs/job_form.html", {"form": form, "pipelines": PIPELINES.values()}, status=status
+    )
+
+
+def _started(request: HttpRequest, job: Job) -> HttpResponse:
+    if not async_to_sync(temporal.start)(job):
+        messages.warning(request, temporal.AWAY)
+    return redirect(job)
+
+
+@require_POST
+def sample(request: HttpRequest) -> HttpResponse:
+    """A job on a clip that FFmpeg makes, for people who have no file at hand."""
+    assert request.user.is_authenticated
+    source = sample_clip.source()
+    job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)
+    return _started(request, job)
+
+
+def _job(request: HttpRequest, pk: UUID) -> Job:
+    jobs = Job.objects.visible_to(request.user).select_related("owner").prefetch_related("stages")
+    return get_object_or_404(jobs, pk=pk)
+
+
+@require_GET
+def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A job's page."""
+    job = _job(request, pk)
+    live = async_to_sync(temporal.live)(job)
+    return render(request, "jobs/job_detail.html", {"job": job, "page": pages.JobPage(job, live)})
+
+
+@require_GET
+def status(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A job's stages, polled while it is active."""
+    job = _job(request, pk)
+    page = pages.JobPage(job, async_to_sync(temporal.live)(job))
+    return unchanged(request, render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request))
+
+
+@require_GET
+def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
+    """The job as the `status` command prints it."""
+    job = _job(request, pk)
+    live = async_to_sync(temporal.live)(job)
+    return JsonResponse(report.full(job, live.status), json_dumps_params={"indent": 2})
+
+
+def _act(request: HttpRequest, job: Job, act: Any, *arguments: object) -> HttpResponse:
+    """Does what a button says, and tells what came of it."""
+    reason = request.POST.get("reason", "").strip()[:500]
+    try:
+        said = async_to_sync(act)(job, *arguments, request.user.get_username(), reason)
+    except temporal.Refused as refused:
+        messages.info(request, str(refused))
+    except temporal.Unavailable as away:
+        messages.warning(request, str(away))
+    else:
+        messages.success(request, said)
+    back = request.POST.get("next", "")
+    return redirect(back if back.startswith("/") and not back.startswith("//") else job.get_absolute_url())
+
+
+@require_POST
+def retry(request: HttpRequest, pk: UUID, name: str | None = None) -> HttpResponse:
+    """Runs a failed stage again, or all that failed; a closed job is started again."""
+    return _act(request, _job(request, pk), temporal.retry, name)
+
+
+@require_POST
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Cancels a job."""
+    return _act(request, _job(request, pk), temporal.cancel)
+
+
+@require_POST
+def bulk(request: HttpRequest) -> HttpResponse:
+    """Retries or cancels many jobs at once, and says what was done and what was not."""
+    act = {"retry": temporal.retry, "cancel": temporal.cancel}.get(request.POST.get("action", ""))
+    if act is None:
+        messages.error(request, "Choose what to do with the ticked jobs: retry or cancel.")
+        return redirect("jobs:list")
+    if request.POST.get("matching"):
+        query = QueryDict(request.POST["matching"])
+        jobs = in_tab(search(request.user, query), query.get("tab", ""))
+    else:
+        ids = [text for text in request.POST.getlist("job") if _is_uuid(text)]
+        jobs = Job.objects.visible_to(request.user).filter(pk__in=ids)
+    done, skipped = async_to_sync(_each)(act, list(jobs[:1000]), request.user.get_username())
+    what = "retried" if act is temporal.retry else "cancelled"
+    text = f"{done} {what}" + (f", {skipped} skipped: nothing to do there" if skipped else "") + "."
+    messages.success(request, text) if done else messages.info(request, text)
+    return redirect(f"/?{request.POST.get('matching') or request.POST.get('query', '')}")
+
+
+async def _each(act: Any, jobs: list[Job], actor: str) -> tuple[int, int]:
+    done = skipped = 0
+    for job in jobs:
+        try:
+            await (act(job, None, actor) if act is temporal.retry else act(job, actor))
+            done += 1
+        except (temporal.Refused, temporal.Unavailable):
+            skipped += 1
+    return done, skipped
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""EngineTask: what the API tells of a task, and the guarded verbs that change it."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+
+from mediapipe import files
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
+IDEMPOTENT = timedelta(hours=24)
+LIGHT = ("image", "audio")
+
+
+def new_id(resource: str = "task") -> str:
+    """An opaque id such as task_01h…"""
+    return f"{resource}_" + "".join(secrets.choice(ALPHABET) for _ in range(26))
+
+
+def milliseconds(at: datetime | None) -> int | None:
+    """Unix milliseconds, as the API counts."""
+    return None if at is None else round(at.timestamp() * 1000)
+
+
+class EngineTask(models.Model):
+    """A task of the Ittybit API."""
+
+    class Status(models.TextChoices):
+        """The API's own words."""
+
+        QUEUED = "queued"
+        PROCESSING = "processing"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    id = models.CharField(primary_key=True, max_length=40, default=new_id)
+    kind = models.CharField(max_length=20)
+    input = models.TextField()
+    options = models.JSONField(default=dict)  # as they were asked for
+    metadata = models.JSONField(default=dict)
+    webhook_url = models.TextField(blank=True)
+    key = models.CharField(max_length=300, null=True, blank=True, unique=True)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    progress = models.FloatField(null=True)
+    speed = models.FloatField(null=True)
+    time_left = models.FloatField(null=True)
+    waiting_for = models.CharField(max_length=20, blank=True)
+    output = models.JSONField(null=True)  # with the file's "name" in place of its URL
+    warnings = models.JSONField(default=list)
+    error = models.JSONField(null=True)
+    freed_bytes = models.BigIntegerField(null=True)  # of partial files, when it was cancelled at work
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["-created_at", "id"]), models.Index(fields=["status", "created_at"])]
+
+    ACTIVE = (Status.QUEUED, Status.PROCESSING)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    @property
+    def light(self) -> bool:
+        """Whether it takes the light lane: an encode that nobody waits long for."""
+        return self.kind in LIGHT
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still change."""
+        return self.status in self.ACTIVE
+
+    @property
+    def owner(self) -> str:
+        """Whose task it is: tasks of different owners take turns."""
+        return str(self.metadata.get("owner", ""))[:64]
+
+    @classmethod
+    def of_key(cls, key: str) -> EngineTask | None:
+        """The task that was made with this Idempotency-Key in the last 24 hours."""
+        cls.objects.filter(key=key, created_at__lt=timezone.now() - IDEMPOTENT).update(key=None)
+        return cls.objects.filter(key=key).first()
+
+    def update(self, **fields: Any) -> bool:
+        """Changes a task that is still active; False where it is over."""
+        changed = EngineTask.objects.filter(pk=self.pk, status__in=self.ACTIVE).update(
+            **fields, updated_at=timezone.now()
+        )
+        return bool(changed)
+
+    def begin(self) -> bool:
+        """It is being worked on."""
+        return self.update(
+            status=self.Status.PROCESSING, started_at=self.started_at or timezone.now(), waiting_for=""
+        )
+
+    def wait(self, waiting_for: str = "") -> bool:
+        """Back in the queue: its worker hands over, or the disk has no room."""
+        return self.update(
+            status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
+        )
+
+    def succeed(self, output: dict[str, Any], warnings: list[str]) -> bool:
+        """It is done."""
+        return self.update(
+            status=self.Status.SUCCEEDED,
+            progress=100,
+            speed=None,
+            time_left=None,
+            output=output,
+            warnings=warnings,
+            finished_at=timezone.now(),
+        )
+
+    def fail(self, kind: str, message: str, details: str = "") -> bool:
+        """It came to nothing."""
+        error = {"kind": kind, "message": message} | ({"details": details} if details else {})
+        return self.update(status=self.Status.FAILED, error=error, time_left=None, finished_at=timezone.now())
+
+    def cancel(self) -> bool:
+        """Somebody stopped it."""
+        error = {"kind": "cancelled", "message": "The task was cancelled."}
+        return self.update(
+            status=self.Status.CANCELLED, error=error, time_left=None, finished_at=timezone.now()
+        )
+
+    def place(self) -> int | None:
+        """Its place in the queue, 1 being next; None when it isn't queued."""
+        if self.status != self.Status.QUEUED:
+            return None
+        lane = EngineTask.objects.filter(status=self.Status.QUEUED, created_at__lt=self.created_at)
+        return (lane.filter(kind__in=LIGHT) if self.light else lane.exclude(kind__in=LIGHT)).count() + 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The task as the API tells it; URLs are signed anew."""
+        output = None
+        if self.output:
+            output = {key: value for key, value in self.output.items() if not key.endswith("name")}
+            for key, value in self.output.items():
+                if key.endswith("name"):
+                    output[key.removesuffix("name") + "url"] = files.signed_url(value)
+        body: dict[str, Any] = {
+            "id": self.pk,
+            "object": self.pk.split("_", 1)[0],
+            "kind": self.kind,
+            "input": self.input,
+            "options": self.options,
+            "metadata": self.metadata,
+            "status": self.status,
+            "progress": self.progress,
+            "output": output,
+            "error": self.error,
+            "warnings": self.warnings,
+            "created_at": milliseconds(self.created_at),
+            "started_at": milliseconds(self.started_at),
+            "finished_at": milliseconds(self.finished_at),
+            "updated_at": milliseconds(self.updated_at),
+        }
+        if self.active:
+            body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
+            body |= {"waiting_for": self.waiting_for} if self.waiting_for else {}
+        return body

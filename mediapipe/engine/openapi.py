@@ -1,0 +1,173 @@
+"""The engine's OpenAPI description, made from the same tables that check requests. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mediapipe.engine.options import CODECS, FORMATS, KNOWN, LAST_SECOND, POSITIONS, QUALITIES
+
+NUMBER = {"type": "number"}
+SIDE = {
+    "oneOf": [
+        {"type": "integer", "minimum": 2, "maximum": 7680},
+        {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
+    ]
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "quality": {"enum": list(QUALITIES)},
+    "width": SIDE,
+    "height": SIDE,
+    "fit": {"enum": ["contain", "cover", "fill"]},
+    "position": {"enum": list(POSITIONS)},
+    "background": {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"},
+    "fps": NUMBER | {"minimum": 1, "maximum": 60},
+    "start": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
+    "end": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
+    "interval": NUMBER | {"minimum": 0.1, "maximum": 3600},
+    "waveform": {"enum": ["json"]},
+    "waveform_points": {"type": "integer", "minimum": 10, "maximum": 10000},
+    "codec": {"enum": sorted({codec for codecs in CODECS.values() for codec in codecs})},
+}
+BITRATE = {"video": (300_000, 60_000_000), "audio": (32_000, 320_000)}
+
+
+def _options(kind: str) -> dict[str, Any]:
+    properties: dict[str, dict[str, Any]] = {}
+    for name in KNOWN[kind]:
+        if name == "format":
+            properties[name] = {"enum": list(FORMATS[kind])}
+        elif name == "bitrate":
+            low, high = BITRATE[kind]
+            properties[name] = {"type": "integer", "minimum": low, "maximum": high}
+        else:
+            properties[name] = OPTIONS[name]
+    required = ["end"] if kind == "animation" else []
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _request(kind: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["kind", "input", *(["options"] if kind == "animation" else [])],
+        "properties": {
+            "kind": {"const": kind},
+            "input": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+            "options": _options(kind),
+            "metadata": {"type": "object"},
+            "webhook_url": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+        },
+    }
+
+
+PROBLEM = {
+    "type": "object",
+    "required": ["kind", "message"],
+    "properties": {"kind": {"type": "string"}, "message": {"type": "string"}},
+}
+STAMP = {"type": ["integer", "null"]}
+TASK = {
+    "type": "object",
+    "required": [
+        "id",
+        "object",
+        "kind",
+        "input",
+        "options",
+        "metadata",
+        "status",
+        "progress",
+        "output",
+        "error",
+    ],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"enum": ["task", "job"]},
+        "kind": {"enum": list(KNOWN)},
+        "status": {"enum": ["queued", "processing", "succeeded", "failed", "cancelled"]},
+        "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100},
+        "output": {"type": ["object", "null"]},
+        "error": {"oneOf": [{"type": "null"}, PROBLEM]},
+        "created_at": STAMP,
+        "started_at": STAMP,
+        "finished_at": STAMP,
+        "updated_at": STAMP,
+    },
+}
+
+
+def _json(schema: dict[str, Any], about: str) -> dict[str, Any]:
+    return {"description": about, "content": {"application/json": {"schema": schema}}}
+
+
+def document(server: str) -> dict[str, Any]:
+    """The whole description, for the engine at *server*."""
+    problem = {"$ref": "#/components/schemas/Problem"}
+    task = {"$ref": "#/components/schemas/Task"}
+    errors = {
+        str(code): _json(problem, about) for code, about in ((400, "wrong request"), (401, "no valid key"))
+    }
+    missing = {"404": _json(problem, "no such task")}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,300}$"},
+    }
+    lists = [
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}},
+        {"name": "order", "in": "query", "schema": {"enum": ["asc", "desc"]}},
+        {"name": "kind", "in": "query", "schema": {"enum": list(KNOWN)}},
+        {"name": "status", "in": "query", "schema": {"enum": TASK["properties"]["status"]["enum"]}},  # type: ignore[index]
+    ]
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": {"oneOf": [_request(k) for k in KNOWN]}}},
+    }
+    busy = {"503": _json(problem, "no room, or no queue")}
+    item = [
+        {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "pattern": "^task_[a-z0-9]+$"},
+        }
+    ]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mediapipe's embedded engine",
+            "version": "1",
+            "description": "Ittybit's tasks API on FFmpeg.",
+        },
+        "servers": [{"url": server}],
+        "security": [{"key": []}],
+        "paths": {
+            "/tasks": {
+                "post": {
+                    "parameters": [key],
+                    "requestBody": body,
+                    "responses": {
+                        "201": _json(task, "made"),
+                        "200": _json(task, "made before"),
+                        **errors,
+                        **busy,
+                    },
+                },
+                "get": {
+                    "parameters": lists,
+                    "responses": {
+                        "200": _json({"type": "array", "items": task}, "the newest first"),
+                        **errors,
+                    },
+                },
+            },
+            "/tasks/{id}": {
+                "parameters": item,
+                "get": {"responses": {"200": _json(task, "as it stands"), **errors, **missing}},
+                "delete": {"responses": {"200": _json(task, "stopped"), **errors, **missing}},
+            },
+        },
+        "components": {
+            "schemas": {"Task": TASK, "Problem": PROBLEM},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }

@@ -1,0 +1,235 @@
+"""Runs FFmpeg and the prober in their cage: progress, stalls, limits, and an end that leaves nothing.
+
+It knows argument lists and processes, and nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from mediapipe.engine.media import Media, Unusable, failure, understood
+
+HERE = Path(__file__).resolve().parent
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+STALL = 60.0  # seconds without a sign of progress
+GIB = 1 << 30
+LAST_LINES = 40
+
+Tell = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+
+
+@dataclass
+class Result:
+    """What a run came to."""
+
+    returncode: int
+    ended: bool  # FFmpeg said progress=end
+    frames: int = 0
+    corrupt: int = 0  # frames that the decoder had to guess
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def said(self) -> str:
+        """FFmpeg's last lines, without paths."""
+        return "\n".join(self.lines)[-4000:]
+
+
+def caged(
+    program: list[str], *, read: list[str], write: list[str], cpu: int, memory: int = 4 * GIB
+) -> list[str]:
+    """The command that runs *program* in its cage (jail.py)."""
+    config = {
+        "parent": os.getpid(),
+        "read": read,
+        "write": write,
+        "cpu": cpu,
+        "memory": memory,
+        "file_size": 200 * GIB,
+    }
+    return [sys.executable, "-I", "-S", str(HERE / "jail.py"), json.dumps(config), "--", *program]
+
+
+async def _start(command: list[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=1 << 20,
+    )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kills the whole process group; what it had written is thrown away anyway."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def probe(path: Path, *, pictures: bool = False) -> Media:
+    """What is in the file. Raises Unusable."""
+    program = [sys.executable, "-I", str(HERE / "probe.py"), str(path), *(["--pictures"] if pictures else [])]
+    own = [sys.prefix, sys.base_prefix, str(HERE), str(path)]
+    process = await _start(caged(program, read=own, write=[], cpu=60))
+    try:
+        async with asyncio.timeout(90):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        raise Unusable(
+            "damaged", "The file could not be read within 90 seconds; it may be damaged."
+        ) from None
+    finally:
+        await _end(process)
+    try:
+        return understood(json.loads(out))
+    except ValueError:
+        why = "The file made the reader crash; it is damaged or hostile."
+        raise Unusable("damaged", why, f"exit status {process.returncode}") from None
+
+
+class Progress:
+    """Percent, speed and time left, from FFmpeg's -progress blocks. The percentage never goes back."""
+
+    def __init__(self, seconds: float, frames: float, tell: Tell) -> None:
+        self.seconds, self.frames, self.tell = seconds, frames, tell
+        self.percent: float | None = None
+        self.speed: float | None = None
+        self.done_frames = 0
+        self.mark: tuple[str, ...] = ()
+        self.moved = time.monotonic()
+        self.ended = False
+        self.block: dict[str, str] = {}
+
+    def line(self, text: str) -> None:
+        """One `key=value` line; `progress=` closes a block."""
+        key, _, value = text.partition("=")
+        self.block[key] = value.strip()
+        if key == "progress":
+            self.ended = value.strip() == "end"
+            self._close()
+            self.block = {}
+
+    def _number(self, name: str) -> float | None:
+        try:
+            return float(self.block.get(name, "").removesuffix("x"))
+        except ValueError:
+            return None  # N/A
+
+    def _close(self) -> None:
+        mark = tuple(self.block.get(name, "") for name in ("frame", "out_time_us", "total_size"))
+        if mark != self.mark:
+            self.mark, self.moved = mark, time.monotonic()
+        frame, at = self._number("frame"), (self._number("out_time_us") or 0) / 1e6
+        self.done_frames = int(frame or 0)
+        share = None
+        if self.frames and frame is not None:
+            share = frame / self.frames  # out_time runs ahead of the picture
+        elif self.seconds:
+            share = at / self.seconds
+        if share is not None:
+            self.percent = max(self.percent or 0.0, min(99.0, max(0.0, share * 100)))
+        speed = self._number("speed")
+        if speed:
+            self.speed = speed if self.speed is None else 0.7 * self.speed + 0.3 * speed
+        left = None
+        if share and self.speed and self.seconds:
+            left = max(0.0, (1 - min(share, 1)) * self.seconds / self.speed)
+        self.tell(self.percent, self.speed, left)
+
+
+async def ffmpeg(
+    arguments: list[str],
+    output: Path,
+    muxer: list[str],
+    *,
+    source: Path,
+    seconds: float,
+    frames: float,
+    tell: Tell,
+) -> Result:
+    """Runs FFmpeg into *output*. Raises Unusable when it stalls or takes unreasonably long."""
+    wall = max(120.0, 20 * seconds) if seconds else 6 * 3600.0
+    program = [FFMPEG, *arguments, *muxer, "-y", f"file:{output}"]
+    cores = os.cpu_count() or 1
+    command = caged(
+        program, read=[FFMPEG, str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
+    )
+    process = await _start(command)
+    progress = Progress(seconds, frames, tell)
+    result = Result(-1, False)
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    async def read_progress() -> None:
+        assert process.stdout is not None
+        async for raw in process.stdout:
+            progress.line(raw.decode(errors="replace").strip())
+
+    async def read_errors() -> None:
+        assert process.stderr is not None
+        while True:
+            try:
+                raw = await process.stderr.readline()
+            except ValueError:  # a line of more than a megabyte
+                continue
+            if not raw:
+                return
+            text = raw.decode(errors="replace").strip()
+            result.corrupt += "corrupt decoded frame" in text
+            lines.append(text.replace(str(output.parent), "").replace(str(source), "source")[:500])
+
+    readers = [asyncio.create_task(read_progress()), asyncio.create_task(read_errors())]
+    try:
+        await _watch(process, progress, wall)
+        await asyncio.gather(*readers)
+    finally:
+        await _end(process)
+        for reader in readers:
+            reader.cancel()
+    result.returncode = process.returncode if process.returncode is not None else -1
+    result.ended, result.frames, result.lines = progress.ended, progress.done_frames, list(lines)
+    return result
+
+
+async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float) -> None:
+    """Waits for the end. Raises Unusable when nothing moves for a minute, or it takes too long."""
+    ending, began = asyncio.ensure_future(process.wait()), time.monotonic()
+    try:
+        while not ending.done():
+            await asyncio.wait({ending}, timeout=1)
+            now = time.monotonic()
+            if now - progress.moved > STALL and not ending.done():
+                raise Unusable(
+                    "stalled", f"The encoder made no progress for {STALL:.0f} seconds and was stopped."
+                )
+            if now - began > wall and not ending.done():
+                raise Unusable(
+                    "stalled", f"The encoder was not done after {wall / 60:.0f} minutes and was stopped."
+                )
+    finally:
+        ending.cancel()
+
+
+def check(result: Result) -> None:
+    """Raises Unusable unless FFmpeg says that all went well; its exit status alone lies."""
+    if result.returncode != 0:
+        raise failure(result.said, result.returncode)
+    if not result.ended:
+        raise Unusable("internal_error", "The encoder stopped before its end.", result.said)
+    if result.corrupt and result.corrupt > 0.2 * max(1, result.frames):
+        raise Unusable(
+            "damaged", "The file is so damaged that most of its pictures cannot be decoded.", result.said
+        )

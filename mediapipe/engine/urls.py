@@ -1,0 +1,14 @@
+"""The engine's URLs: the same under `tasks` (the seed's resource) and `jobs` (the current one)."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from mediapipe.engine import views
+
+urlpatterns = [
+    path("openapi.json", views.openapi),
+    path("<resource:resource>", views.collection),
+    path("<resource:resource>/<str:task_id>", views.item),
+    re_path(r"^.*$", views.nowhere),
+]

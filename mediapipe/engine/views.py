@@ -1,0 +1,245 @@
+"""The engine's HTTP API: Ittybit's tasks, with DELETE as our documented extension.
+
+Errors are {kind, message}. A poll is one read of a row; Temporal is asked only to start and stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import register_converter
+from django.views.decorators.csrf import csrf_exempt
+from temporalio.client import WorkflowFailureError
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from mediapipe import cluster
+from mediapipe.engine import openapi as description
+from mediapipe.engine import room
+from mediapipe.engine.models import EngineTask, new_id
+from mediapipe.engine.options import KNOWN, Refused, Request, check_request
+from mediapipe.engine.workflows import TASK_QUEUE, EngineTaskWorkflow
+
+AWAY = "The engine's queue (Temporal) cannot be reached. Send the same request again in a moment."
+SOON = timedelta(seconds=3)
+FULL = "The engine's disk is full. Free some space, then send the same request again."
+
+
+class Resource:
+    """`tasks` or `jobs`."""
+
+    regex = "tasks|jobs"
+
+    def to_python(self, value: str) -> str:
+        """As it stands in the path."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """As it stands in the path."""
+        return value
+
+
+register_converter(Resource, "resource")
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
+
+
+def problem(status: int, kind: str, message: str, **headers: str) -> JsonResponse:
+    """An error as the API tells it."""
+    return JsonResponse({"kind": kind, "message": message}, status=status, headers=headers)
+
+
+def api(*methods: str) -> Callable[[View], View]:
+    """The frame of each endpoint: its methods, the bearer key, and refusals as JSON."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @login_not_required
+        @wraps(view)
+        async def wrapped(request: HttpRequest, **parts: Any) -> HttpResponse:
+            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not key:
+                return problem(401, "token_missing", "Send the header Authorization: Bearer <key>.")
+            if not hmac.compare_digest(key.strip().encode(), settings.ENGINE_KEY.encode()):
+                return problem(401, "token_invalid", "This key is not valid here.")
+            if methods and request.method not in methods:
+                allowed = ", ".join(methods)
+                return problem(405, "method_not_allowed", f"Only {allowed} is known here.", Allow=allowed)
+            try:
+                return await view(request, **parts)
+            except Refused as refused:
+                return problem(400, refused.kind, str(refused))
+
+        return wrapped
+
+    return decorate
+
+
+@api()
+async def nowhere(request: HttpRequest) -> HttpResponse:
+    """Any other path."""
+    return problem(404, "not_found", "There is no such path. Known: /tasks, /tasks/{id}, /jobs, /jobs/{id}.")
+
+
+@login_not_required
+async def openapi(request: HttpRequest) -> HttpResponse:
+    """The API's description, for people and for tools."""
+    return JsonResponse(description.document(request.build_absolute_uri("/ittybit")))
+
+
+@api("GET", "POST")
+async def collection(request: HttpRequest, resource: str) -> HttpResponse:
+    """POST makes a task, GET lists them."""
+    if request.method == "GET":
+        return await _list(request, resource)
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        raise Refused("request_invalid", "The body is not JSON.") from None
+    wanted = check_request(body)
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
+        raise Refused("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
+    given = body.get("options") or {}
+    if await asyncio.to_thread(room.is_full):
+        return problem(503, "no_space", FULL, **{"Retry-After": "30"})
+    task, made = await _make(resource, wanted, given, key)
+    if task.active and not await start(task):
+        if made:
+            await task.adelete()
+        return problem(503, "internal_error", AWAY, **{"Retry-After": "2"})
+    return JsonResponse(await sync_to_async(task.as_json)(), status=201 if made else 200)
+
+
+@sync_to_async
+def _make(resource: str, wanted: Request, given: dict[str, Any], key: str | None) -> tuple[EngineTask, bool]:
+    """The task, and whether it is new: the same key within 24 hours is the same task."""
+    if key and (known := EngineTask.of_key(key)):
+        return known, False
+    try:
+        with transaction.atomic():
+            made = EngineTask.objects.create(
+                id=new_id(resource.removesuffix("s")),
+                kind=wanted.kind,
+                input=wanted.input,
+                options=given,
+                metadata=wanted.metadata,
+                webhook_url=wanted.webhook_url,
+                key=key,
+            )
+    except IntegrityError:  # the same key, at the same moment
+        return EngineTask.objects.get(key=key), False
+    return made, True
+
+
+async def start(task: EngineTask) -> bool:
+    """Puts a task into the queue, once however often it is called; False while Temporal is away."""
+    client = await cluster.client()
+    try:
+        async with asyncio.timeout(5):
+            with contextlib.suppress(WorkflowAlreadyStartedError):
+                await client.start_workflow(
+                    EngineTaskWorkflow.run,
+                    args=[task.pk, task.light],
+                    id=task.pk,
+                    task_queue=TASK_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    priority=Priority(fairness_key=task.owner),
+                    static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
+                    rpc_timeout=SOON,
+                )
+    except (RPCError, RuntimeError, TimeoutError):
+        return False
+    return True
+
+
+@api("GET", "DELETE")
+async def item(request: HttpRequest, resource: str, task_id: str) -> HttpResponse:
+    """GET tells how a task stands, DELETE stops it."""
+    task = await EngineTask.objects.filter(pk=task_id).afirst() if "\0" not in task_id else None
+    if task is None:
+        name = resource.removesuffix("s")
+        return problem(404, f"{name}_not_found", f"There is no {name} with this id.")
+    if request.method == "DELETE":
+        return JsonResponse(await _cancel(task))
+    return JsonResponse(await sync_to_async(task.as_json)())
+
+
+async def _cancel(task: EngineTask) -> dict[str, Any]:
+    """Stops the task and waits, for some seconds at most, until its encoder is gone."""
+    stopped = False
+    was_active = await sync_to_async(task.cancel)()
+    if was_active:
+        client = await cluster.client()
+        handle = client.get_workflow_handle(task.pk)
+        with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(6):
+                await handle.cancel(rpc_timeout=SOON)
+                with contextlib.suppress(WorkflowFailureError):
+                    await handle.result()
+                stopped = True
+    await task.arefresh_from_db()
+    encoder = stopped and task.freed_bytes is not None
+    told = {"encoder_stopped": encoder, "freed_bytes": task.freed_bytes or 0}
+    return {**await sync_to_async(task.as_json)(), "cancelled": told}
+
+
+def _filtered(request: HttpRequest, resource: str) -> QuerySet[EngineTask]:
+    query = EngineTask.objects.filter(pk__startswith=resource.removesuffix("s") + "_")
+    if kind := request.GET.get("kind"):
+        if kind not in KNOWN:
+            raise Refused("request_invalid", f"kind must be one of: {', '.join(KNOWN)}.")
+        query = query.filter(kind=kind)
+    if status := request.GET.get("status"):
+        if status not in EngineTask.Status.values:
+            raise Refused("request_invalid", f"status must be one of: {', '.join(EngineTask.Status.values)}.")
+        query = query.filter(status=status)
+    if source := request.GET.get("input"):
+        query = query.filter(input=source)
+    return query
+
+
+async def _list(request: HttpRequest, resource: str) -> HttpResponse:
+    raw, order = request.GET.get("limit", "20"), request.GET.get("order", "desc")
+    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= 100):
+        raise Refused("request_invalid", "limit must be a whole number from 1 to 100.")
+    if order not in ("asc", "desc"):
+        raise Refused("request_invalid", "order must be asc or desc.")
+    limit, query = int(raw), _filtered(request, resource)
+    for name in ("after", "before"):
+        if (cursor := request.GET.get(name)) is not None:
+            at = await EngineTask.objects.filter(pk=cursor.replace("\0", "")).afirst()
+            if at is None:
+                raise Refused("request_invalid", f"{name} names no {resource.removesuffix('s')}.")
+            later = (name == "after") == (order == "asc")
+            side, tie = ("gt", "gt") if later else ("lt", "lt")
+            query = query.filter(
+                Q(**{f"created_at__{side}": at.created_at})
+                | Q(created_at=at.created_at, **{f"pk__{tie}": at.pk})
+            )
+    sign = "" if order == "asc" else "-"
+    found = [task async for task in query.order_by(f"{sign}created_at", f"{sign}pk")[: limit + 1]]
+    more, found = len(found) > limit, found[:limit]
+    response = JsonResponse([await sync_to_async(task.as_json)() for task in found], safe=False)
+    response["Limit"], response["Has-More"] = str(limit), str(more).lower()
+    if more:
+        query_string = request.GET.copy()
+        query_string["after"] = found[-1].pk
+        response["Link"] = (
+            f'<{request.build_absolute_uri(request.path)}?{query_string.urlencode()}>; rel="next"'
+        )
+    return response

@@ -1,0 +1,177 @@
+"""The engine's workers: one lane for heavy encodes, one for light tasks, fed by Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import httpx
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import close_old_connections
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from mediapipe.engine import options, room, work
+from mediapipe.engine.fetch import pinned
+from mediapipe.engine.media import Unusable
+from mediapipe.engine.models import EngineTask
+from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
+
+TELL_EVERY = 0.5  # seconds between two writes of a task's progress
+T = TypeVar("T")
+LOST_LIMIT = 10  # workers that one task may cost before it is given up
+
+
+class Reporter:
+    """Writes a task's progress to its row, and tells Temporal that we live."""
+
+    def __init__(self, task: EngineTask) -> None:
+        self.task = task
+        self.latest: dict[str, float | None] | None = None
+
+    def tell(self, percent: float | None, speed: float | None, left: float | None) -> None:
+        """Takes note; the next round writes it."""
+        self.latest = {
+            "progress": None if percent is None else round(percent, 1),
+            "speed": None if speed is None else round(speed, 2),
+            "time_left": None if left is None else round(left, 1),
+        }
+
+    async def forever(self) -> None:
+        """Heartbeats and writes until cancelled."""
+        while True:
+            activity.heartbeat()
+            latest, self.latest = self.latest, None
+            if latest is not None:
+                await in_thread(self.task.update, **latest)
+            await asyncio.sleep(TELL_EVERY)
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
+    """A call of the ORM, in a thread, with a fresh connection where the old one has gone."""
+
+    def call() -> T:
+        close_old_connections()
+        return function(*args, **fields)
+
+    return await sync_to_async(call, thread_sensitive=False)()
+
+
+@activity.defn
+async def run_task(task_id: str) -> None:
+    """Does a task, and writes to its row what came of it."""
+    task = await in_thread(EngineTask.objects.filter(pk=task_id).first)
+    if task is None or not task.active:
+        return
+    if activity.info().attempt > LOST_LIMIT:
+        await in_thread(
+            task.fail,
+            "killed",
+            f"The encoder's worker was lost {LOST_LIMIT} times on this file; it was given up.",
+        )
+        return
+    reporter = Reporter(task)
+    beating = asyncio.create_task(reporter.forever())
+    try:
+        await _do(task, reporter)
+    except asyncio.CancelledError:
+        freed = work.clear(task_id)
+        details = activity.cancellation_details()
+        if details and details.worker_shutdown:
+            await in_thread(task.wait)
+            raise ApplicationError(
+                "the worker is restarting", next_retry_delay=timedelta(milliseconds=1)
+            ) from None
+        await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
+        raise
+    finally:
+        beating.cancel()
+        work.clear(task_id)
+    await in_thread(task.refresh_from_db)
+    if task.webhook_url and task.status != EngineTask.Status.CANCELLED:
+        notify(task)
+
+
+async def _do(task: EngineTask, reporter: Reporter) -> None:
+    await in_thread(task.begin)
+
+    async def wait_for_room(wanted: int) -> None:
+        if room.free() >= wanted:
+            return
+        await in_thread(task.wait, "space")
+        while room.free() < wanted:  # noqa: ASYNC110 - a disk sends no events
+            await asyncio.sleep(2)
+        await in_thread(task.begin)
+
+    asked = options.check_options(task.kind, task.options)
+    try:
+        made = await work.work(task.pk, task.kind, asked, task.input, reporter.tell, wait_for_room)
+    except Unusable as error:
+        await in_thread(task.fail, error.kind, str(error), error.details)
+    except OSError as error:
+        kind = "no_space" if error.errno == 28 else "internal_error"
+        await in_thread(task.fail, kind, f"The engine could not work on its disk: {error.strerror}.")
+    else:
+        await in_thread(task.succeed, made.output, made.warnings)
+
+
+_notices: set[asyncio.Task[None]] = set()
+
+
+def notify(task: EngineTask) -> None:
+    """Tells the webhook beside the work: nobody waits for it, and it may fail."""
+    notice = asyncio.create_task(_notify(task))
+    _notices.add(notice)
+    notice.add_done_callback(_notices.discard)
+
+
+async def _notify(task: EngineTask) -> None:
+    body = await in_thread(task.as_json)
+    own = tuple(base + "/" for base in (settings.LOCAL_URL, settings.PUBLIC_URL) if base)
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        for attempt in range(4):
+            with contextlib.suppress(httpx.HTTPError, Unusable):
+                if task.webhook_url.startswith(own):
+                    request = http.build_request("POST", task.webhook_url, json=body)
+                else:
+                    request = http.build_request("POST", json=body, **await pinned(task.webhook_url))
+                if (await http.send(request)).status_code < 500:
+                    return
+            await asyncio.sleep(2**attempt)
+
+
+@contextlib.asynccontextmanager
+async def workers(client: Client) -> AsyncIterator[list[Worker]]:
+    """Both lanes of this machine: as many heavy encodes as two cores each allow, and as many light tasks."""
+    slots = max(1, (os.cpu_count() or 1) // 2)
+    shared = {
+        "activities": [run_task],
+        "max_heartbeat_throttle_interval": timedelta(milliseconds=500),
+        "graceful_shutdown_timeout": timedelta(seconds=0),
+        "max_concurrent_activities": slots,
+    }
+    working = await in_thread(
+        lambda: set(
+            EngineTask.objects.filter(status=EngineTask.Status.PROCESSING).values_list("pk", flat=True)
+        )
+    )
+    work.sweep(working)
+    yield [
+        Worker(
+            client,
+            task_queue=TASK_QUEUE,
+            workflows=[EngineTaskWorkflow],
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
+            **shared,  # type: ignore[arg-type]
+        ),
+        Worker(client, task_queue=LIGHT_QUEUE, **shared),  # type: ignore[arg-type]
+    ]
+    for notice in list(_notices):
+        notice.cancel()

@@ -1,0 +1,33 @@
+"""A task as a short workflow: the engine's queue is Temporal. Deterministic, and free of Django."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+TASK_QUEUE = "media-engine"
+LIGHT_QUEUE = "media-engine-light"
+
+
+@workflow.defn(name="EngineTask")
+class EngineTaskWorkflow:
+    """Runs one task, on the heavy or the light lane."""
+
+    @workflow.run
+    async def run(self, task_id: str, light: bool) -> None:
+        """Ends when the task is over, however it ended: its row tells."""
+        await workflow.execute_activity(
+            "run_task",
+            task_id,
+            task_queue=LIGHT_QUEUE if light else TASK_QUEUE,
+            start_to_close_timeout=timedelta(days=2),
+            heartbeat_timeout=timedelta(seconds=10),
+            # a worker that is lost or restarts is no reason to give up; run_task bounds it
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
+            ),
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
