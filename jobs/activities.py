@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core import signing
 from django.db import close_old_connections
@@ -274,8 +275,12 @@ class Activities:
 
 
 @activity.defn
-def record(request: RecordRequest) -> bool:
+async def record(request: RecordRequest) -> bool:
     """Writes a status to the database; a job that was deleted meanwhile is no error."""
+    return await sync_to_async(_record, thread_sensitive=False)(request)
+
+
+def _record(request: RecordRequest) -> bool:
     close_old_connections()
     try:
         with suppress(Job.DoesNotExist):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from django.conf import settings
@@ -23,24 +22,20 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     keeper = asyncio.create_task(reconcile.forever())
     try:
         async with ittybit.connection(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
-            with ThreadPoolExecutor(8, thread_name_prefix="record") as threads:
-                yield [worker(client, ittybit.Client(http, settings.ITTYBIT_RESOURCE), threads)]
+            yield [worker(client, ittybit.Client(http, settings.ITTYBIT_RESOURCE))]
     finally:
         keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeper
 
 
-def worker(
-    client: Client, engine: ittybit.Client, threads: ThreadPoolExecutor, task_queue: str = temporal.TASK_QUEUE
-) -> Worker:
+def worker(client: Client, engine: ittybit.Client, task_queue: str = temporal.TASK_QUEUE) -> Worker:
     """A worker as it is run: heartbeats reach Temporal each second, a shutdown hands over within 5 s."""
     return Worker(
         client,
         task_queue=task_queue,
         workflows=[MediaPipeline],
         activities=Activities(engine).all(),
-        activity_executor=threads,
         max_concurrent_activities=200,  # they only wait
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),

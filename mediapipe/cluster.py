@@ -40,18 +40,25 @@ def ui_url() -> str:
     return os.environ.get("TEMPORAL_UI_URL", "") or addresses().get("temporal_ui", "")
 
 
+def _config() -> dict[str, Any]:
+    target = addresses().get("temporal", "127.0.0.1:7233")
+    return {"target_host": target, **ClientConfig.load_client_connect_config()}
+
+
 async def client() -> Client:
     """The shared client of this process; never fails, the first call does.
 
     One lazy client works from any loop and thread. It must not cross a fork, hence the pid.
     """
     if (known := _clients.get(os.getpid())) is None:
-        config: dict[str, Any] = {
-            "target_host": addresses().get("temporal", "127.0.0.1:7233"),
-            **ClientConfig.load_client_connect_config(),
-        }
-        known = _clients[os.getpid()] = await Client.connect(**config, lazy=True, retry_config=IMPATIENT)
+        known = await Client.connect(**_config(), lazy=True, retry_config=IMPATIENT)
+        _clients[os.getpid()] = known
     return known
+
+
+async def worker_client() -> Client:
+    """A client for workers: patient, and connected. Raises RuntimeError while Temporal is away."""
+    return await Client.connect(**_config())
 
 
 def namespace() -> str:

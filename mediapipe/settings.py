@@ -5,8 +5,10 @@ Every variable read here is described in .env.example. State lives under MEDIAPI
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,12 +57,20 @@ def kept_secret(name: str) -> str:
     return made
 
 
+def local_url() -> str:
+    """Where this installation listens: as told, else as `up` wrote down, so that a script need not say."""
+    if not os.environ.get("MEDIAPIPE_PORT"):
+        with suppress(OSError, ValueError, KeyError):
+            return str(json.loads((HOME / "addresses.json").read_text())["web"])
+    return f"http://127.0.0.1:{PORT}"
+
+
 DEBUG = flag("MEDIAPIPE_DEBUG")
 SECRET_KEY = kept_secret("MEDIAPIPE_SECRET_KEY")
 PORT = number("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
-LOCAL_URL = os.environ.get("MEDIAPIPE_LOCAL_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+LOCAL_URL = (os.environ.get("MEDIAPIPE_LOCAL_URL") or local_url()).rstrip("/")
 ALLOWED_HOSTS = words("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS: list[str] = []
 if PUBLIC_URL:

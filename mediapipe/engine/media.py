@@ -86,10 +86,10 @@ def _fields(kind: type, facts: dict[str, Any]) -> dict[str, Any]:
 
 def understood(found: dict[str, Any]) -> Media:
     """The tracks to work on: the largest picture, the default sound. Raises Unusable."""
-    if "error" in found:
-        raise refusal(str(found["error"]))
     if found.get("protected"):
         raise Unusable("protected", "The file is copy-protected (DRM) and cannot be processed.")
+    if "error" in found:
+        raise refusal(str(found["error"]))
     streams: list[dict[str, Any]] = found.get("streams", [])
     pictures = [s for s in streams if s["type"] == "video" and s["codec"]]
     films = [s for s in pictures if not s["disposition"] & COVER_ART]

@@ -34,6 +34,7 @@ GUARD = (
 )
 CLEAN = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
+GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
 CRF = {
     "h264": dict(zip(("very_low", "low", "medium", "high", "very_high"), (33, 28, 23, 18, 15), strict=True)),
     "h265": dict(zip(("very_low", "low", "medium", "high", "very_high"), (36, 31, 26, 22, 19), strict=True)),
@@ -154,14 +155,12 @@ def source(path: str, video: Video | None, seek: float | None = None) -> list[st
     return [*GUARD, *(["-ss", f"{seek:.3f}"] if seek else []), *before, "-i", f"file:{path}"]
 
 
-def span(media: Media, options: dict[str, Value]) -> tuple[float | None, list[str], float]:
-    """Seek, arguments for the end, and the length in seconds that comes out (0 where unknown)."""
+def span(length: float, options: dict[str, Value]) -> tuple[float | None, list[str], float]:
+    """Seek, arguments for the end, and the seconds that come out of *length* (0 where unknown)."""
     start, end = float(options.get("start", 0)), float(options["end"]) if "end" in options else 0.0
-    if start and media.duration and start >= media.duration:
-        raise Unusable(
-            "invalid_input", f"start is {start:g} s, but the source is only {media.duration:.1f} s long."
-        )
-    stop = min(end, media.duration) if end and media.duration else end or media.duration
+    if start and length and start >= length:
+        raise Unusable("invalid_input", f"start is {start:g} s, but the source is only {length:.1f} s long.")
+    stop = min(end, length) if end and length else end or length
     return start or None, ["-t", f"{end - start:.3f}"] if end else [], max(0.0, stop - start) if stop else 0.0
 
 
@@ -199,7 +198,7 @@ def can_copy_video(options: dict[str, Value], media: Media) -> bool:
         and video.height % 2 == 0
         and max(video.width, video.height) <= LONGEST_SIDE
         and 0 < video.fps <= 60.5
-        and video.gap <= 10
+        and video.gap <= GAP
         and abs(media.start) < 0.1
         and 0 < rate <= limit
     )
@@ -233,12 +232,12 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     if film is None:
         if media.audio is None or {"width", "height", "fit", "fps", "codec"} & set(options):
             raise Unusable("no_video", "There is no picture in this file (it is sound only).")
-        seek, limit, seconds = span(media, options)
+        seek, limit, seconds = span(media.duration, options)
         arguments = [*HEAD, *source(path, None, seek), "-map", f"0:{media.audio.index}", "-vn", *limit]
         arguments += [*CLEAN, *sound(options, media, container), *tail]
         return Plan([arguments], MUXERS[container], container, seconds, wants_audio=True)
     tracks = ["-map", f"0:{film.index}"] + (["-map", f"0:{media.audio.index}"] if media.audio else [])
-    seek, limit, seconds = span(media, options)
+    seek, limit, seconds = span(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
     encoded = [*HEAD, *source(path, film, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
     encoded += [*encoder(options, film, container), *sound(options, media, container), *tail]
@@ -279,7 +278,7 @@ def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     audio = media.audio
     if audio is None:
         raise Unusable("no_audio", "This file has no sound.")
-    seek, limit, seconds = span(media, options)
+    seek, limit, seconds = span(audio.duration or media.duration, options)
     head = [*HEAD, *source(path, None, seek), "-map", f"0:{audio.index}", "-vn", "-sn", "-dn", *limit, *CLEAN]
     if "waveform" in options:
         samples = [*head, "-ac", "1", "-ar", "8000", "-c:a", "pcm_s16le"]
@@ -401,7 +400,7 @@ def animation_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     video = media.video
     if video is None or video.cover:
         raise Unusable("no_video", "There is no picture in this file (it is sound only).")
-    seek, limit, seconds = span(media, options)
+    seek, limit, seconds = span(media.duration, options)
     chain = filters(video, options, "yuv420p" if options["format"] == "webp" else "rgb24")
     head = [*HEAD, *source(path, video, seek), "-map", f"0:{video.index}", "-an", "-sn", "-dn", *limit]
     if options["format"] == "webp":

@@ -177,4 +177,5 @@ if __name__ == "__main__":
     try:
         print(json.dumps(probe(sys.argv[1])))
     except Exception as problem:
-        print(json.dumps({"error": f"{type(problem).__name__}: {problem}"[:300]}))
+        said = f"{type(problem).__name__}: {problem}".replace(sys.argv[1], "source")[:300]
+        print(json.dumps({"error": said, "protected": value(lambda: is_protected(sys.argv[1]), False)}))

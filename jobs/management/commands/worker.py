@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
+from temporalio.client import Client
 from temporalio.service import RPCError
 
 from mediapipe import cluster
@@ -45,8 +46,9 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stopping)
-        client = await cluster.client()
-        await self._until_answering(stop)
+        client = await self._connected(stop)
+        if client is None:
+            return
         async with contextlib.AsyncExitStack() as stack:
             workers = []
             for queue in queues:
@@ -64,17 +66,15 @@ class Command(BaseCommand):
                 if error := task.exception():
                     raise CommandError(f"A worker stopped: {error}") from error
 
-    async def _until_answering(self, stop: asyncio.Event) -> None:
+    async def _connected(self, stop: asyncio.Event) -> Client | None:
         """Waits for Temporal, for as long as it takes: a worker may be started first."""
-        client, said = await cluster.client(), False
+        said = False
         while not stop.is_set():
-            try:
-                if await client.service_client.check_health():
-                    return
-            except (RPCError, RuntimeError):
-                pass
+            with contextlib.suppress(RPCError, RuntimeError):
+                return await cluster.worker_client()
             if not said:
                 self.stderr.write("worker: Temporal does not answer yet; waiting for it.")
                 said = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
+        return None
