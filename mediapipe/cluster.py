@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig
 
 # With the server away a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
@@ -58,6 +59,9 @@ async def client() -> Client:
 
 async def worker_client() -> Client:
     """A client for workers: patient, and connected. Raises RuntimeError while Temporal is away."""
+    # at WARN the SDK tells of each activity that a webhook completed before its poller did
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)), error_if_already_set=False)
     return await Client.connect(**_config())
 
 
