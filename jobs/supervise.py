@@ -1,4 +1,4 @@
-"""Runs child processes for `up`: in order, restarted when they die, stopped together, none left behind.
+"""Runs child processes for `up`: restarted when they die, stopped together, none left behind.
 
 It knows processes and ports, and nothing of Temporal or Django.
 """
@@ -82,9 +82,9 @@ def free_port(wanted: int) -> int:
 class Supervisor:
     """Keeps services running until a signal asks for the end."""
 
-    def __init__(self, services: list[list[Service]], say: Callable[[str], None]) -> None:
-        """*services*: in steps; those of one step start together when the step before is ready."""
-        self.steps, self.say = services, say
+    def __init__(self, services: list[Service], say: Callable[[str], None]) -> None:
+        """*services* start together, each waits for what it needs, and they end in reverse order."""
+        self.services, self.say = services, say
         self.stopping = asyncio.Event()
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
@@ -92,22 +92,19 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stopping.set)
-        kept: list[tuple[Service, asyncio.Task[None]]] = []
-        for step in self.steps:
-            kept += [(service, asyncio.create_task(self._keep(service))) for service in step]
-            tasks = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(self._ready(step))}
-            _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
+        kept = [(service, asyncio.create_task(self._keep(service))) for service in self.services]
+        tasks = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(self._ready())}
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
         if not self.stopping.is_set():
             await on_ready()
             await self.stopping.wait()
         for service, keeper in reversed(kept):
             await self._end(service, keeper)
 
-    @staticmethod
-    async def _ready(step: list[Service]) -> Literal[True]:
-        for service in step:
+    async def _ready(self) -> Literal[True]:
+        for service in self.services:
             await service.is_ready.wait()
         return True
 

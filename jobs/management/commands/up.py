@@ -37,6 +37,7 @@ class Command(BaseCommand):
     """`manage.py up [--host H] [--port N]`."""
 
     help = "Starts everything and keeps it running until Ctrl-C."
+    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where the dashboard listens."""
@@ -53,8 +54,8 @@ class Command(BaseCommand):
                 web = cluster.addresses().get("web", "")
                 raise CommandError(f"mediapipe is already running here. {web}".strip()) from None
             check_port(options["host"], options["port"])
-            call_command("migrate", verbosity=0, interactive=False)
-            call_command("collectstatic", verbosity=0, interactive=False)
+            call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
+            call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
             self.first_admin()
             try:
                 asyncio.run(self._run(options["host"], options["port"]))
@@ -104,7 +105,7 @@ class Command(BaseCommand):
             if first:
                 await self._remember(addresses["temporal"])
 
-        await Supervisor([[first], [worker, pages]] if first else [[worker, pages]], self.say).run(ready)
+        await Supervisor([*([first] if first else []), worker, pages], self.say).run(ready)
 
     def _temporal(self) -> tuple[Service | None, dict[str, str]]:
         """Temporal's dev server and the addresses; no server where TEMPORAL_ADDRESS names a cluster."""

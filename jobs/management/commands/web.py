@@ -32,6 +32,7 @@ class Command(BaseCommand):
     """`manage.py web [--host H] [--port N]`."""
 
     help = "Runs the web server alone, for machines that run the parts apart. `up` runs everything."
+    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to listen."""

@@ -22,6 +22,7 @@ class Command(BaseCommand):
     """`manage.py worker [--queue NAME ...]`."""
 
     help = "Runs the workers of the pipeline and of the embedded engine."
+    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Which task queues; all by default."""
