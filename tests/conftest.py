@@ -44,6 +44,16 @@ async def dev_env(anyio_backend):
     await env.shutdown()
 
 
+@pytest.fixture(scope="session")
+def product(tmp_path_factory):
+    """The product, started once for all tests that use it whole."""
+    from tests.product import Product
+
+    running = Product(tmp_path_factory.mktemp("product") / "home").start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def editor(django_user_model):
     """A person who is not staff."""

@@ -89,7 +89,7 @@ def understood(found: dict[str, Any]) -> Media:
     if found.get("protected"):
         raise Unusable("protected", "The file is copy-protected (DRM) and cannot be processed.")
     if "error" in found:
-        raise refusal(str(found["error"]))
+        raise refusal(str(found["error"]), is_iso=bool(found.get("is_iso")))
     streams: list[dict[str, Any]] = found.get("streams", [])
     pictures = [s for s in streams if s["type"] == "video" and s["codec"]]
     films = [s for s in pictures if not s["disposition"] & COVER_ART]
@@ -125,10 +125,10 @@ def understood(found: dict[str, Any]) -> Media:
     )
 
 
-def refusal(said: str) -> Unusable:
+def refusal(said: str, *, is_iso: bool = False) -> Unusable:
     """Why FFmpeg could not even open a file, in plain words."""
     text = said.lower()
-    if "moov atom" in text:
+    if "moov atom" in text and is_iso:
         return Unusable(
             "damaged", "The file is incomplete: the upload or the recording stopped before its end.", said
         )

@@ -48,6 +48,12 @@ def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, i
         at += size
 
 
+def is_iso(path: str) -> bool:
+    """Whether it begins as MP4 and MOV files do; FFmpeg takes their extension for it."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
+
+
 def is_protected(path: str) -> bool:
     """Whether an ISO file is encrypted: PyAV does not tell, its boxes do."""
     with open(path, "rb") as file:
@@ -178,4 +184,5 @@ if __name__ == "__main__":
         print(json.dumps(probe(sys.argv[1])))
     except Exception as problem:
         said = f"{type(problem).__name__}: {problem}".replace(sys.argv[1], "source")[:300]
-        print(json.dumps({"error": said, "protected": value(lambda: is_protected(sys.argv[1]), False)}))
+        found = {"error": said, "protected": value(lambda: is_protected(sys.argv[1]), False)}
+        print(json.dumps({**found, "is_iso": value(lambda: is_iso(sys.argv[1]), False)}))

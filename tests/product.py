@@ -1,0 +1,136 @@
+"""The whole product as a user runs it: `manage.py up` in its own folder, and a client that is signed in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import imageio_ffmpeg
+
+ROOT = Path(__file__).resolve().parents[1]
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+MANAGE = [sys.executable, str(ROOT / "manage.py")]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: str) -> Path:
+    """A moving test picture with a tone, as a camera would write it."""
+    picture = f"testsrc2=size={size}:rate=25:duration={seconds}"
+    tone = f"sine=frequency=440:duration={seconds}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone]
+    codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac"]
+    subprocess.run([FFMPEG, "-v", "error", "-y", *inputs, *codec, *extra, str(path)], check=True)
+    return path
+
+
+class Product:
+    """`up` with its own home and ports."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home, self.port = home, free_port()
+        own = {"MEDIAPIPE_HOME": str(home), "MEDIAPIPE_ALLOW_PRIVATE_SOURCES": "1"}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MEDIAPIPE_")}
+        kept["PATH"] = f"{ROOT / '.venv' / 'bin'}:{kept.get('PATH', '')}"
+        self.environment = {**kept, **own, **settings}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.clients: list[httpx.Client] = []
+
+    def start(self, patience: float = 90) -> Product:
+        self.log = self.home / "up.log"
+        self.home.mkdir(exist_ok=True, parents=True)
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen(
+                [*MANAGE, "up", "--port", str(self.port)], stdout=out, stderr=out, env=self.environment
+            )
+        deadline = time.monotonic() + patience
+        while f"Ready: {self.url}" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        for client in self.clients:
+            client.close()
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def children(self) -> dict[str, int]:
+        """The pids of up's children, by what they are."""
+        found = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+                command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if parent == self.process.pid:
+                name = "worker" if " worker" in command else "web" if "uvicorn" in command else "temporal"
+                found[name] = int(stat.parent.name)
+        return found
+
+    def kill(self, name: str) -> None:
+        os.kill(self.children()[name], signal.SIGKILL)
+
+    def command(self, *arguments: str, patience: float = 180) -> subprocess.CompletedProcess[str]:
+        """A management command, as a script would call it."""
+        return subprocess.run(
+            [*MANAGE, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+        )
+
+    def editor(self, name: str = "ada", staff: bool = False) -> httpx.Client:
+        """A signed-in person's browser without scripts."""
+        code = (
+            "from django.contrib.auth import get_user_model as g; "
+            f"u, _ = g().objects.get_or_create(username={name!r}, is_staff={staff}); "
+            "u.set_password('correct horse'); u.save()"
+        )
+        done = self.command("shell", "-v", "0", "-c", code)
+        assert done.returncode == 0, done.stderr
+        client = httpx.Client(base_url=self.url, follow_redirects=True, timeout=30, trust_env=False)
+        self.clients.append(client)
+        page = client.get("/login/")
+        answer = client.post(
+            "/login/",
+            data={"username": name, "password": "correct horse", "csrfmiddlewaretoken": token(page)},
+        )
+        assert answer.status_code == 200 and "Sign out" in answer.text
+        return client
+
+    def status(self, job: str) -> dict:
+        done = self.command("status", job, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def token(page: httpx.Response) -> str:
+    """The CSRF token of a page's form."""
+    match = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    assert match, page.text[:500]
+    return match[1]
+
+
+def until(probe, patience: float = 60, every: float = 0.1):
+    """What *probe* returns once it is true."""
+    deadline = time.monotonic() + patience
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"not within {patience} s"
+        time.sleep(every)
+    return found

@@ -1,0 +1,205 @@
+"""The whole product: real Temporal, real FFmpeg, real HTTP, from the form to outputs that probe right."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import httpx
+import pytest
+
+from tests.product import Product, make_clip, token, until
+
+pytestmark = pytest.mark.whole
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("clip") / "holiday ünïcode.mp4")
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory):
+    """One whose transcode takes long enough to be interrupted."""
+    return make_clip(tmp_path_factory.mktemp("clip") / "long.mp4", 60, "1920x1080")
+
+
+def probed(url: str) -> dict:
+    answer = httpx.get(url, trust_env=False, timeout=60)
+    assert answer.status_code == 200, url
+    with av.open(io.BytesIO(answer.content)) as container:
+        video = next((s for s in container.streams.video), None)
+        audio = next((s for s in container.streams.audio), None)
+        return {
+            "format": container.format.name,
+            "video": video and (video.codec_context.name, video.codec_context.width),
+            "audio": audio and audio.codec_context.name,
+            "type": answer.headers["content-type"],
+            "duration": (container.duration or 0) / 1e6,
+        }
+
+
+def check_result(result: dict, seconds: float) -> None:
+    ingested, thumbnail = probed(result["ingested_url"]), probed(result["thumbnail_url"])
+    audio, transcoded = probed(result["audio_url"]), probed(result["transcoded_url"])
+    assert "mp4" in ingested["format"] and ingested["video"] and ingested["audio"] == "aac"
+    assert thumbnail["type"] == "image/webp" and thumbnail["video"] == ("webp", 640)
+    assert audio["format"] == "mp3" and not audio["video"] and audio["audio"] in ("mp3", "mp3float")
+    assert transcoded["video"] == ("h264", 1280) and transcoded["audio"] == "aac"
+    for made in (ingested, audio, transcoded):
+        assert abs(made["duration"] - seconds) < 0.5
+
+
+def settled(browser: httpx.Client, job: str) -> dict:
+    def look():
+        answer = browser.get(f"/jobs/{job}/json/").json()
+        return answer if answer["status"] not in ("queued", "running") else None
+
+    return until(look, 90)
+
+
+def test_a_file_posted_with_the_plain_form_becomes_four_outputs(product, clip):
+    browser = product.editor()
+    page = browser.get("/jobs/new/")
+    with open(clip, "rb") as file:
+        answer = browser.post(
+            "/jobs/new/", data={"csrfmiddlewaretoken": token(page)}, files={"file": (clip.name, file)}
+        )
+    job = re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
+    done = settled(browser, job)
+    assert done["status"] == "succeeded", done
+    outputs = {stage["name"]: stage["output"]["url"] for stage in done["stages"]}
+    check_result(
+        {
+            "ingested_url": outputs["ingest"],
+            "thumbnail_url": outputs["thumbnails"],
+            "audio_url": outputs["audio"],
+            "transcoded_url": outputs["transcode"],
+        },
+        6,
+    )
+    page = browser.get(f"/jobs/{job}/").text
+    assert "<video" in page and "<audio" in page and "holiday ünïcode.mp4" in page
+
+
+def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
+    serve = partial(SimpleHTTPRequestHandler, directory=str(clip.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/holiday%20%C3%BCn%C3%AFcode.mp4"
+        done = product.command("submit", url, "--wait", "--json")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["status"] == "succeeded" and answer["workflow_id"] == f"media-{answer['id']}"
+    check_result(answer["result"], 6)
+    assert product.status(answer["id"])["status"] == "succeeded"
+    again = product.command("cancel", answer["id"])
+    assert again.returncode != 0 and "already ended" in again.stderr
+
+
+def test_a_worker_killed_in_the_middle_of_a_transcode_costs_nothing(product, long_clip):
+    submitted = json.loads(product.command("submit", str(long_clip), "--json").stdout)
+    browser = product.editor("grace", staff=True)
+
+    def transcoding():
+        stages = {s["name"]: s for s in browser.get(f"/jobs/{submitted['id']}/json/").json()["stages"]}
+        return stages if (stages["transcode"]["progress"] or 0) > 5 else None
+
+    before = until(transcoding, 60)
+    product.kill("worker")
+    done = settled(browser, submitted["id"])
+    assert done["status"] == "succeeded", done
+    after = {stage["name"]: stage for stage in done["stages"]}
+    assert after["ingest"] == before["ingest"]  # it ran once
+    assert after["transcode"]["task_id"] == before["transcode"]["task_id"]  # and was asked for once
+    assert not list((product.home / "work").glob("*")), "temporary files are left behind"
+    key = (product.home / "engine_key").read_text()
+    listed = httpx.get(
+        f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}
+    ).json()
+    assert sorted(t["metadata"]["stage"] for t in listed if t["metadata"]["job"] == submitted["id"]) == [
+        "audio",
+        "ingest",
+        "thumbnails",
+        "transcode",
+    ]
+
+
+def test_cancelling_stops_the_encoder_and_gives_a_receipt(product, long_clip):
+    submitted = json.loads(product.command("submit", str(long_clip), "--json").stdout)
+
+    def encoding():
+        stage = product.status(submitted["id"])["stages"][-1]
+        return (stage["progress"] or 0) > 2
+
+    until(encoding, 60)
+    assert product.command("cancel", submitted["id"]).returncode == 0
+    done = until(lambda: (s := product.status(submitted["id"]))["status"] == "cancelled" and s, 15)
+    assert "encoder stopped" in done["receipt"] and "ingest" in done["receipt"].lower()
+    assert subprocess.run(["pgrep", "-f", f"{product.home}/work"]).returncode == 1  # no encoder
+    assert not list((product.home / "work").glob("*"))
+    retried = product.command("retry", submitted["id"])
+    assert retried.returncode == 0, retried.stderr
+    product.command("cancel", submitted["id"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_running_when_up_ends(tmp_path, number):
+    own = Product(tmp_path / "home").start()
+    children = own.children()
+    assert set(children) == {"temporal", "worker", "web"}
+    code = own.stop(number)
+    assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+
+    def gone():
+        return not any(map(_alive, children.values()))
+
+    until(gone, 20)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_taken_port_is_named_with_the_way_out(product):
+    done = Product(product.home.parent / "other")
+    done.port = product.port
+    answer = done.command("up", "--port", str(product.port))
+    assert answer.returncode != 0
+    assert f"Port {product.port} is taken" in answer.stderr and "--port" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("/no/such/file.mp4", "There is no file"),
+        ("ftp://example.org/a.mp4", "not an http or https URL"),
+        ("http://no-such-host.invalid/a.mp4", "cannot be found"),
+        ("http://user:secret@example.org/a.mp4", "user name or password"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
+    done = product.command("submit", source)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_no_media_fails_with_a_sentence(product, tmp_path):
+    (tmp_path / "notes.mp4").write_text("these are notes, not a film\n" * 100)
+    done = product.command("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1 and answer["status"] == "attention"
+    assert "not a video, audio or image file" in answer["error"]
