@@ -16,6 +16,11 @@ BIN = Path(sys.executable).parent
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser):
+    """What only a person asks for."""
+    parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend():
     """Async tests run on asyncio, by anyio's own plugin."""
