@@ -8,6 +8,7 @@ from typing import Any
 MAX_PIXELS = 40_000_000
 MAX_SECONDS = 6 * 3600 * 4
 HDR = (16, 18)  # PQ, HLG
+LEAST_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
 COVER_ART = 0x400
 
 
@@ -96,7 +97,11 @@ def understood(found: dict[str, Any]) -> Media:
     best = max(
         films or pictures, key=lambda s: (s["width"] * s["height"], s["disposition"] & 1), default=None
     )
-    sounds = [s for s in streams if s["type"] == "audio" and s["codec"] and s.get("channels")]
+    sounds = [
+        s
+        for s in streams
+        if s["type"] == "audio" and s["codec"] and s.get("channels") and s["rate"] >= LEAST_RATE
+    ]
     sound = next((s for s in sounds if s["disposition"] & 1), sounds[0] if sounds else None)
     video = Video(**_fields(Video, best), cover=not films) if best else None
     if video and video.width * video.height > MAX_PIXELS:
@@ -131,6 +136,12 @@ def refusal(said: str, *, is_iso: bool = False) -> Unusable:
     if "moov atom" in text and is_iso:
         return Unusable(
             "damaged", "The file is incomplete: the upload or the recording stopped before its end.", said
+        )
+    if "whitelist" in text:
+        return Unusable(
+            "invalid_input",
+            "This kind of file is not accepted: upload the video, audio or image itself.",
+            said,
         )
     if "end of file" in text or "eoferror" in text:
         return Unusable("damaged", "The file ends before there is anything to play. Upload it again.", said)

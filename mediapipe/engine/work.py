@@ -21,11 +21,11 @@ from django.conf import settings
 
 from mediapipe import files
 from mediapipe.engine import plan as planning
-from mediapipe.engine import run
+from mediapipe.engine import run, stills
+from mediapipe.engine.arguments import HEAD, Plan
 from mediapipe.engine.fetch import fetch
-from mediapipe.engine.media import Media, Unusable
+from mediapipe.engine.media import Media, Unusable, Video
 from mediapipe.engine.options import Value
-from mediapipe.engine.plan import Plan
 
 Tell = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
 
@@ -123,7 +123,8 @@ async def _run(plan: Plan, media: Media, source: Path, target: Path, tell: Tell)
                 arguments, target, muxer, source=source, seconds=plan.seconds, frames=plan.frames, tell=tell
             )
             run.check(result)
-            if not target.exists() or not target.stat().st_size:
+            empty = not target.exists() or not target.stat().st_size
+            if empty or (plan.wants_video and not result.frames):
                 raise Unusable(
                     "damaged", "The source holds nothing of this kind that can be read.", result.said
                 )
@@ -142,7 +143,10 @@ async def _verified(plan: Plan, media: Media, target: Path, result: run.Result, 
     """What was made, probed. Raises Unusable where it isn't what was asked for."""
     if plan.muxer == "hls":
         return media
-    made = await run.probe(target)
+    if plan.muxer == "webp" and plan.seconds:
+        made = await _animated(plan, target)
+    else:
+        made = await run.probe(target)
     if plan.wants_video and made.video is None:
         raise Unusable("damaged", "The source's picture cannot be decoded.", result.said)
     if plan.wants_audio and not plan.wants_video and made.audio is None:
@@ -154,6 +158,19 @@ async def _verified(plan: Plan, media: Media, target: Path, result: run.Result, 
         at = f"{int(made.duration // 60)}:{made.duration % 60:04.1f}"
         warnings.append(f"The source is cut off or damaged at {at}; what could be read was processed.")
     return made
+
+
+async def _animated(plan: Plan, target: Path) -> Media:
+    """An animated WebP as FFmpeg itself decodes it; the prober knows only its first picture."""
+    check = [*HEAD, "-protocol_whitelist", "file", "-f", "webp_anim", "-i", f"file:{target}"]
+    null = target.with_name("null")
+    result = await run.ffmpeg(
+        check, null, ["-f", "null"], source=target, seconds=0, frames=0, tell=lambda *_: None
+    )
+    run.check(result)
+    canvas = target.read_bytes()[24:30]  # of the VP8X chunk: each side less one, in three bytes
+    width, height = (int.from_bytes(side, "little") + 1 for side in (canvas[:3], canvas[3:]))
+    return Media(duration=plan.seconds, video=Video(0, "webp", width, height) if result.frames else None)
 
 
 async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str) -> dict[str, Any]:
@@ -218,7 +235,7 @@ def _storyboard(
     task_id: str, options: dict[str, Value], media: Media, made: Media, sprite: str
 ) -> dict[str, Any]:
     """The WebVTT that tells which part of the sprite belongs to which second."""
-    interval, rows = planning.storyboard(options, media)
+    interval, rows = stills.storyboard(options, media)
     assert made.video is not None
     width, height = made.video.width // 10, made.video.height // rows
     lines = ["WEBVTT", ""]
