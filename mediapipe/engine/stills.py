@@ -52,9 +52,10 @@ def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     elif "start" not in options and not still and length > 1:
         early = length * 0.1
         tries = [
-            shot(early, TELLING, ("-skip_frame", "nokey")),
-            shot(early, TELLING),
-            shot(None, "thumbnail=n=30,"),
+            # looked for in so many seconds of the film: a black one must not be decoded to its end
+            shot(early, TELLING, ("-skip_frame", "nokey", "-t", "1200")),
+            shot(early, TELLING, ("-t", "20")),
+            shot(None, "thumbnail=n=30,", ("-t", "5")),
             shot(None),
         ]
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
