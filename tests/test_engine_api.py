@@ -1,0 +1,246 @@
+"""The engine's HTTP API as a client of Ittybit's sees it: over real HTTP, with real work behind it."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from tests.product import make_clip, until
+
+pytestmark = pytest.mark.whole
+
+
+@pytest.fixture(scope="module")
+def api(product):
+    key = (product.home / "engine_key").read_text()
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(
+        base_url=f"{product.url}/ittybit", headers=headers, trust_env=False, timeout=30
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def source(product, tmp_path_factory):
+    """A file URL that the engine may read: the ingested output of a job."""
+    import json
+
+    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4)
+    done = product.command("submit", str(clip), "--wait", "--json")
+    return json.loads(done.stdout)["result"]["ingested_url"]
+
+
+def finished(api, task: str, patience: float = 60) -> dict:
+    def look():
+        answer = api.get(f"/tasks/{task}").json()
+        return answer if answer["status"] not in ("queued", "processing") else None
+
+    return until(look, patience)
+
+
+def test_the_seeds_program_gets_its_four_urls(api, source):
+    """What the TypeScript of the seed does, request by request."""
+
+    def create_and_await(body: dict) -> dict:
+        answer = api.post("/tasks", json=body)
+        assert answer.is_success
+        task = answer.json()
+        while task["status"] in ("queued", "processing"):
+            time.sleep(0.1)
+            polled = api.get(f"/tasks/{task['id']}").json()
+            task["status"], task["output"] = polled["status"], polled["output"]
+        assert task["status"] == "succeeded"
+        return task["output"]["url"]
+
+    ingested = create_and_await(
+        {"input": source, "kind": "video", "options": {"format": "mp4", "quality": "high"}}
+    )
+    urls = [
+        ingested,
+        create_and_await(
+            {"input": ingested, "kind": "image", "options": {"width": 640, "format": "webp", "start": 2}}
+        ),
+        create_and_await(
+            {"input": ingested, "kind": "audio", "options": {"format": "mp3", "quality": "high"}}
+        ),
+        create_and_await(
+            {
+                "input": ingested,
+                "kind": "video",
+                "options": {"width": 1280, "format": "mp4", "codec": "h264", "quality": "medium"},
+            }
+        ),
+    ]
+    for url in urls:
+        assert httpx.head(url, trust_env=False).status_code == 200
+
+
+def test_a_task_is_told_from_queued_to_succeeded(api, source):
+    answer = api.post("/tasks", json={"kind": "audio", "input": source, "metadata": {"mine": "7"}})
+    made = answer.json()
+    assert answer.status_code == 201 and made["status"] == "queued" and made["metadata"] == {"mine": "7"}
+    assert made["object"] == "task" and made["options"] == {} and made["output"] is None
+    assert abs(made["created_at"] / 1000 - time.time()) < 30
+    done = finished(api, made["id"])
+    assert done["progress"] == 100 and done["error"] is None
+    output = done["output"]
+    assert output["format"] == "mp3" and output["kind"] == "audio" and abs(output["duration"] - 4) < 0.2
+    assert output["filesize"] == len(httpx.get(output["url"], trust_env=False).content)
+    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+
+
+def test_progress_never_goes_back(api, product, tmp_path):
+    import json
+
+    clip = make_clip(tmp_path / "long.mp4", 20, "1920x1080")
+    job = json.loads(product.command("submit", str(clip), "--wait", "--json").stdout)
+    body = {"kind": "video", "input": job["result"]["ingested_url"], "options": {"width": 640}}
+    task = api.post("/tasks", json=body).json()["id"]
+    seen = []
+    while (now := api.get(f"/tasks/{task}").json())["status"] in ("queued", "processing"):
+        seen.append(now["progress"])
+        time.sleep(0.05)
+    known = [value for value in seen if value is not None]
+    assert len(set(known)) > 2 and known == sorted(known) and known[0] >= 0 and known[-1] <= 100
+
+
+def test_the_same_key_is_the_same_task(api, source):
+    body = {"kind": "image", "input": source}
+    headers = {"Idempotency-Key": f"k-{time.time()}"}
+    first, second = (
+        api.post("/tasks", json=body, headers=headers),
+        api.post("/tasks", json=body, headers=headers),
+    )
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["id"] == second.json()["id"]
+    assert api.post("/tasks", json=body).json()["id"] != first.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        ({}, "request_invalid", "kind must be one of"),
+        ({"kind": "video"}, "invalid_input", "input must be"),
+        ({"kind": "video", "input": "ftp://x/y"}, "invalid_input", "http"),
+        (
+            {"kind": "video", "input": "http://x/y", "options": {"width": 1}},
+            "request_invalid",
+            "width must be",
+        ),
+        ({"kind": "video", "input": "http://x/y", "options": {"width": 10**400}}, "request_invalid", "width"),
+        (
+            {"kind": "video", "input": "http://x/y", "options": {"width": "640:-2,drawtext=x"}},
+            "request_invalid",
+            "w",
+        ),
+        ({"kind": "video", "input": "http://x/y", "options": {"nope": 1}}, "request_invalid", "no option"),
+        (
+            {"kind": "video", "input": "http://x/y", "options": {"codec": "vp9"}},
+            "format_unsupported",
+            "does not fit",
+        ),
+        (
+            {"kind": "image", "input": "http://x/y", "options": {"format": "bmp"}},
+            "format_unsupported",
+            "format",
+        ),
+        ({"kind": "animation", "input": "http://x/y"}, "request_invalid", "needs end"),
+        (
+            {"kind": "video", "input": "http://x/y", "options": {"start": 5, "end": 5}},
+            "request_invalid",
+            "greater",
+        ),
+        ([], "request_invalid", "JSON object"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(api, body, kind, says):
+    answer = api.post("/tasks", json=body)
+    assert answer.status_code == 400 and answer.json()["kind"] == kind and says in answer.json()["message"]
+
+
+def test_keys_methods_and_paths_are_checked(api, product):
+    bare = f"{product.url}/ittybit/tasks"
+    assert httpx.get(bare, trust_env=False).json()["kind"] == "token_missing"
+    wrong = httpx.get(bare, headers={"Authorization": "Bearer nonsense"}, trust_env=False)
+    assert wrong.status_code == 401 and wrong.json()["kind"] == "token_invalid"
+    answer = api.put("/tasks", json={})
+    assert answer.status_code == 405 and answer.headers["Allow"] == "GET, POST"
+    assert api.get("/tasks/task_nope").json() == {
+        "kind": "task_not_found",
+        "message": "There is no task with this id.",
+    }
+    assert api.get("/nothing").status_code == 404
+    assert api.post("/tasks", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+
+
+def test_lists_are_filtered_and_paged(api, source):
+    made = [api.post("/tasks", json={"kind": "image", "input": source}).json()["id"] for _ in range(3)]
+    page = api.get("/tasks", params={"kind": "image", "limit": 2})
+    assert [task["id"] for task in page.json()] == made[:0:-1] and page.headers["Has-More"] == "true"
+    following = httpx.get(page.links["next"]["url"], headers=api.headers, trust_env=False)
+    assert following.json()[0]["id"] == made[0]
+    oldest = api.get("/tasks", params={"order": "asc", "after": made[0], "limit": 5}).json()
+    assert [task["id"] for task in oldest][:2] == made[1:]
+    assert api.get("/tasks", params={"limit": "0"}).status_code == 400
+    assert api.get("/tasks", params={"status": "nonsense"}).status_code == 400
+    for task in made:
+        finished(api, task)
+
+
+def test_jobs_are_the_same_under_their_newer_name(api, source):
+    made = api.post("/jobs", json={"kind": "image", "input": source}).json()
+    assert made["object"] == "job" and made["id"].startswith("job_")
+    until(lambda: api.get(f"/jobs/{made['id']}").json()["status"] == "succeeded", 30)
+
+
+def test_a_failed_task_says_why_in_a_sentence(api, product):
+    made = api.post("/tasks", json={"kind": "video", "input": f"{product.url}/login/"}).json()
+    done = finished(api, made["id"])
+    assert done["status"] == "failed" and done["output"] is None
+    assert done["error"]["kind"] == "invalid_input" and "not to a media file" in done["error"]["message"]
+    missing = api.post("/tasks", json={"kind": "video", "input": f"{product.url}/no-such.mp4"}).json()
+    assert finished(api, missing["id"])["error"]["kind"] == "source_not_found"
+
+
+def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, tmp_path):
+    import json
+
+    clip = make_clip(tmp_path / "long.mp4", 40, "1920x1080")
+    job = json.loads(product.command("submit", str(clip), "--json").stdout)
+
+    def encoding():
+        listed = api.get("/tasks", params={"status": "processing", "kind": "video"}).json()
+        return next(
+            (t for t in listed if t["metadata"]["job"] == job["id"] and (t["progress"] or 0) > 1), None
+        )
+
+    task = until(encoding, 60)
+    answer = api.delete(f"/tasks/{task['id']}").json()
+    assert answer["status"] == "cancelled" and answer["cancelled"]["encoder_stopped"]
+    assert api.delete(f"/tasks/{task['id']}").json()["status"] == "cancelled"
+    product.command("cancel", job["id"])
+
+
+def test_the_description_tells_the_truth(api, product):
+    """Schemathesis asks what the description allows and forbids, and checks every answer against it."""
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.specs.openapi.checks import ignored_auth
+
+    described = schemathesis.openapi.from_url(f"{product.url}/ittybit/openapi.json")
+
+    for operation in described.get_all_operations():
+
+        @settings(
+            max_examples=15,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case):
+            answer = case.call(headers=dict(api.headers))
+            case.validate_response(answer, excluded_checks=[ignored_auth])  # the key is always sent
+
+        given(case=operation.ok().as_strategy())(check)()
