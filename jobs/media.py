@@ -201,12 +201,12 @@ async def adopt(
     target.parent.mkdir(parents=True, exist_ok=True)
     fd, part = tempfile.mkstemp(prefix=".adopt-", dir=target.parent)
     try:
-        for _ in range(5):
+        for tries_left in (4, 3, 2, 1, 0):
             try:
                 await _append(http, url, fd, heartbeat)
                 break
             except httpx.TransportError:
-                if not os.fstat(fd).st_size:
+                if not tries_left:
                     raise
         size = os.fstat(fd).st_size
         if expected is not None and size != expected:
@@ -231,7 +231,7 @@ async def _append(http: httpx.AsyncClient, url: str, fd: int, heartbeat: Callabl
         if have and response.status_code == 200:
             os.ftruncate(fd, 0)
             have = 0
-        async for data in response.aiter_raw(1 << 20):
+        async for data in response.aiter_raw():
             await see_through(os.pwrite, fd, data, have)
             have += len(data)
             heartbeat(have)

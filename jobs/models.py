@@ -61,7 +61,7 @@ class Job(models.Model):
     state = models.CharField(
         max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED
     )
-    source_url = models.URLField(max_length=4000, blank=True)
+    source_url = models.CharField(max_length=4000, blank=True)
     source_name = models.CharField(max_length=300, blank=True)  # under the media root
     source_filename = models.CharField(max_length=300, blank=True)  # as the editor's machine called it
     source_size = models.BigIntegerField(null=True, blank=True)

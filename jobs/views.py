@@ -19,6 +19,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import pages, report, temporal, uploads
@@ -117,15 +118,16 @@ def rows(request: HttpRequest) -> HttpResponse:
 def new(request: HttpRequest) -> HttpResponse:
     """The form; works without JavaScript."""
     assert request.user.is_authenticated
-    form = NewJob(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid():
+    posted = request.method == "POST"
+    form = NewJob(request.POST, request.FILES) if posted else NewJob()
+    if posted and form.is_valid():
         try:
             job = form.submit(request.user)
         except uploads.Refused as refused:
             form.add_error("file", refused.text)
         else:
             return _started(request, job)
-    status = 400 if request.method == "POST" else 200
+    status = 400 if posted else 200
     return render(
         request, "jobs/job_form.html", {"form": form, "pipelines": PIPELINES.values()}, status=status
     )
@@ -187,7 +189,8 @@ def _act(request: HttpRequest, job: Job, act: Any, *arguments: object) -> HttpRe
     else:
         messages.success(request, said)
     back = request.POST.get("next", "")
-    return redirect(back if back.startswith("/") and not back.startswith("//") else job.get_absolute_url())
+    ours = url_has_allowed_host_and_scheme(back, {request.get_host()})
+    return redirect(back if ours else job.get_absolute_url())
 
 
 @require_POST

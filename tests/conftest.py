@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from temporalio.testing import WorkflowEnvironment
 
 BIN = Path(sys.executable).parent
@@ -19,6 +20,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_addoption(parser):
     """What only a person asks for."""
     parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files():
+    """Static files as they are served."""
+    call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
 
 
 @pytest.fixture(scope="session")

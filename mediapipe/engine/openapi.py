@@ -99,73 +99,58 @@ def _json(schema: dict[str, Any], about: str) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": schema}}}
 
 
-def document(server: str) -> dict[str, Any]:
-    """The whole description, for the engine at *server*."""
-    problem = {"$ref": "#/components/schemas/Problem"}
-    task = {"$ref": "#/components/schemas/Task"}
-    errors = {
+def _paths() -> dict[str, Any]:
+    problem, task = {"$ref": "#/components/schemas/Problem"}, {"$ref": "#/components/schemas/Task"}
+    wrong = {
         str(code): _json(problem, about) for code, about in ((400, "wrong request"), (401, "no valid key"))
     }
-    missing = {"404": _json(problem, "no such task")}
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,300}$"},
+    missing = wrong | {"404": _json(problem, "no such task")}
+    key_pattern = {"type": "string", "pattern": "^[!-~]{1,300}$"}
+    statuses = {"enum": TASK["properties"]["status"]["enum"]}  # type: ignore[index]
+    lists = {
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+        "order": {"enum": ["asc", "desc"]},
+        "kind": {"enum": list(KNOWN)},
+        "status": statuses,
     }
-    lists = [
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}},
-        {"name": "order", "in": "query", "schema": {"enum": ["asc", "desc"]}},
-        {"name": "kind", "in": "query", "schema": {"enum": list(KNOWN)}},
-        {"name": "status", "in": "query", "schema": {"enum": TASK["properties"]["status"]["enum"]}},  # type: ignore[index]
-    ]
-    body = {
-        "required": True,
-        "content": {"application/json": {"schema": {"oneOf": [_request(k) for k in KNOWN]}}},
+    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KNOWN]}}}
+    task_id = {"type": "string", "pattern": "^task_[a-z0-9]+$"}
+    return {
+        "/tasks": {
+            "post": {
+                "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key_pattern}],
+                "requestBody": {"required": True, "content": body},
+                "responses": {
+                    "201": _json(task, "made"),
+                    "200": _json(task, "made before"),
+                    "503": _json(problem, "no room, or no queue"),
+                    **wrong,
+                },
+            },
+            "get": {
+                "parameters": [
+                    {"name": name, "in": "query", "schema": schema} for name, schema in lists.items()
+                ],
+                "responses": {"200": _json({"type": "array", "items": task}, "the newest first"), **wrong},
+            },
+        },
+        "/tasks/{id}": {
+            "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
+            "get": {"responses": {"200": _json(task, "as it stands"), **missing}},
+            "delete": {"responses": {"200": _json(task, "stopped"), **missing}},
+        },
     }
-    busy = {"503": _json(problem, "no room, or no queue")}
-    item = [
-        {
-            "name": "id",
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "pattern": "^task_[a-z0-9]+$"},
-        }
-    ]
+
+
+def document(server: str) -> dict[str, Any]:
+    """The whole description, for the engine at *server*."""
+    title, about = "mediapipe's embedded engine", "Ittybit's tasks API on FFmpeg."
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "mediapipe's embedded engine",
-            "version": "1",
-            "description": "Ittybit's tasks API on FFmpeg.",
-        },
+        "info": {"title": title, "version": "1", "description": about},
         "servers": [{"url": server}],
         "security": [{"key": []}],
-        "paths": {
-            "/tasks": {
-                "post": {
-                    "parameters": [key],
-                    "requestBody": body,
-                    "responses": {
-                        "201": _json(task, "made"),
-                        "200": _json(task, "made before"),
-                        **errors,
-                        **busy,
-                    },
-                },
-                "get": {
-                    "parameters": lists,
-                    "responses": {
-                        "200": _json({"type": "array", "items": task}, "the newest first"),
-                        **errors,
-                    },
-                },
-            },
-            "/tasks/{id}": {
-                "parameters": item,
-                "get": {"responses": {"200": _json(task, "as it stands"), **errors, **missing}},
-                "delete": {"responses": {"200": _json(task, "stopped"), **errors, **missing}},
-            },
-        },
+        "paths": _paths(),
         "components": {
             "schemas": {"Task": TASK, "Problem": PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

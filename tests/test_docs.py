@@ -1,0 +1,50 @@
+"""What the documents say is true: settings, commands, links; and nothing names a machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from jobs.pipelines import PIPELINES
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = [path for part in ("jobs", "mediapipe") for path in (ROOT / part).rglob("*.py")] + [ROOT / "manage.py"]
+OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE"}  # not settings of the product
+
+
+def test_every_setting_is_in_the_example():
+    pattern = re.compile(
+        r'(?:environ(?:\.get\(|\[)|flag\(|number\(|words\(|kept_secret\()\s*"([A-Z][A-Z0-9_]+)"'
+    )
+    read = {name for path in CODE for name in pattern.findall(path.read_text())} - OTHERS
+    shown = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    assert read <= shown, f"not in .env.example: {read - shown}"
+    known = {"TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY", "TEMPORAL_TLS", "TEMPORAL_TLS_CLIENT_CERT_PATH"}
+    known |= {"TEMPORAL_TLS_CLIENT_KEY_PATH", "DATABASE_URL"}  # read by libraries
+    assert shown <= read | known, f"nothing reads: {shown - read - known}"
+
+
+def test_the_readmes_commands_and_links_exist():
+    readme = (ROOT / "README.md").read_text()
+    commands = {path.stem for path in (ROOT / "jobs/management/commands").glob("[a-z]*.py")}
+    named = set(re.findall(r"manage\.py (\w+)", readme)) - {"createsuperuser", "changepassword"}
+    assert named <= commands and commands <= named | {"test"}
+    for text in [readme, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_the_pipelines_documented_exist():
+    assert {"standard", "previews", "streaming"} == set(PIPELINES)
+
+
+def test_nothing_committed_names_a_registry_or_a_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, listed):
+        path = ROOT / name
+        if path.suffix in (".png", ".gz") or "vendor" in path.parts or not path.is_file():
+            continue
+        text = path.read_text(errors="ignore")
+        assert "index" + "-url" not in text and "/simple" + "/" not in text, name
+        assert "/home/" + "user" not in text and "/ro" + "ot/" not in text, name
