@@ -82,7 +82,6 @@ def index(request: HttpRequest) -> HttpResponse:
     query = request.GET.copy()
     query.pop("page", None)
     context = {
-        "section": "history",
         "rows": [Row(job, None) for job in page],
         "page": page,
         "query": query.urlencode(),

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from django.utils.timesince import timesince
-from django.utils.timezone import localtime
-
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
@@ -318,4 +315,5 @@ class JobPage(Row):
             return ""
         if self.now.finished_at:
             return f"took {span(self.now.finished_at - self.now.started_at)}"
-        return f"started {timesince(localtime(self.job.created_at), depth=1)} ago"
+        minutes = int((time.time() - self.now.started_at) / 60)  # a word that changes each second jumps
+        return f"at it for {minutes} min" if minutes else ""

@@ -192,6 +192,7 @@ class StageRun:
                 if failed.failure.permanent or failures >= retry.attempts:
                     self._fail(failed)
                     return False
+                self._tell(failed)
                 status.max_attempts = retry.attempts + status.attempt - failures
                 if failed.outcome == "failed":
                     await self._wait(failed.failure.retry_after or retry.wait(failures))
@@ -214,7 +215,7 @@ class StageRun:
         self.changed()
 
     def _end_attempt(self, failed: AttemptFailed) -> None:
-        status, failure, label = self.status, failed.failure, self.stage.label
+        status, failure = self.status, failed.failure
         attempt = status.attempts[-1]
         attempt.finished_at, attempt.outcome, attempt.error = workflow.time(), failed.outcome, str(failed)
         if failed.outcome == "failed":
@@ -225,11 +226,15 @@ class StageRun:
             )
         if failure.task_over:
             status.task_id, self.new_task = None, True
+
+    def _tell(self, failed: AttemptFailed) -> None:
+        """An attempt that was not the last one, in the timeline."""
+        label = self.stage.label
         text = {
             "lost": f"Worker lost during {label.lower()}",
             "handed over": f"{label} was handed over: its worker is restarting",
-        }.get(failed.outcome, f"{label}: attempt {status.attempt} failed: {failed}")
-        self.happened("attempt_failed", stage=status.name, text=text)
+        }.get(failed.outcome, f"{label}: attempt {self.status.attempt} failed: {failed}")
+        self.happened("attempt_failed", stage=self.stage.name, text=text)
 
     def _fail(self, failed: AttemptFailed) -> None:
         self.status.max_attempts = self.status.attempt

@@ -159,7 +159,10 @@ class MediaPipeline:
         """What a cancel came to, for the person who asked for it."""
         freed = sum(result.freed_bytes for result in results if result)
         if any(result and result.encoder_stopped for result in results):
-            text = f"encoder stopped, {freed / 1e6:.0f} MB of partial files removed"
+            amount = f"{freed / 1e6:.0f} MB" if freed >= 1e6 else f"{freed / 1e3:.0f} kB"
+            text = "encoder stopped, " + (
+                f"{amount} of partial files removed" if freed else "nothing left behind"
+            )
         elif any(result is None for result in results):
             text = "the engine could not be told, so work handed over may still finish there"
         elif any(result and not result.supported for result in results):

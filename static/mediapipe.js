@@ -11,6 +11,10 @@
     if (busy && event.target.id === "job-rows") event.preventDefault(); // don't morph what is being typed in
   });
 
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) document.body.dispatchEvent(new CustomEvent("refresh"));
+  });
+
   // The tab says how the job stands.
   const retitle = () => {
     const page = document.getElementById("job-status");

@@ -127,7 +127,7 @@
         open.href = older;
         this.show("You uploaded the same file before.", open, button("Run it again", () => this.again()), button("Remove", () => this.element.remove()));
       }
-      document.body.dispatchEvent(new CustomEvent("upload:done"));
+      document.body.dispatchEvent(new CustomEvent("refresh"));
     }
 
     async again() {
@@ -137,7 +137,7 @@
       });
       if (!answer.ok) return this.refuse(await answer.text());
       this.element.remove();
-      document.body.dispatchEvent(new CustomEvent("upload:done"));
+      document.body.dispatchEvent(new CustomEvent("refresh"));
     }
 
     failed(error) {

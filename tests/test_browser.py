@@ -151,7 +151,7 @@ def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):
             document.dispatchEvent(new Event('visibilitychange'));
         }"""
     )
-    until(lambda: polls or page.wait_for_timeout(50), 1.2)
+    until(lambda: polls or page.wait_for_timeout(20), 0.5)
     page.click(f".job:has-text('{long_clip.name}') >> nth=0 >> text=Cancel")
 
 
