@@ -26,6 +26,8 @@ from mediapipe.rawbody import see_through
 
 BLOCK = 256 * 1024
 SPEC = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+# A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
+LINKS = re.compile(r'^((?:#.*URI=")?)([\w-]+\.(?:m4s|mp4|webp|jpeg|png))((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
 # By extension and from this list alone: an upload must never be answered as a page.
 TYPES = {
     "mp4": "video/mp4",
@@ -125,11 +127,25 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         return _sentence(403, f"This link cannot be used: {error}. Open the job's page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
         return _sentence(404, "This file is no longer here. Open the job's page to see what is.")
+    if path.suffix in (".m3u8", ".vtt"):
+        text = signed_links(name, await asyncio.to_thread(path.read_text))
+        return HttpResponse(text, headers=_about(request, name))
     if settings.ACCEL_PREFIX:
         return HttpResponse(
             headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_about(request, name)}
         )
     return _ranged(request, path, stat, _about(request, name))
+
+
+def signed_links(name: str, text: str) -> str:
+    """A playlist (RFC 8216) or WebVTT file with the files beside it that it names as signed URLs."""
+    folder = name.rpartition("/")[0]
+
+    def sign(match: re.Match[str]) -> str:
+        before, relative, after = match.groups()
+        return f"{before}{files.signed_path(f'{folder}/{relative}')}{after}"
+
+    return LINKS.sub(sign, text)
 
 
 def _sentence(status: int, text: str) -> HttpResponse:

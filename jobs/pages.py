@@ -5,11 +5,13 @@ It reads models and live states and decides nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from jobs import pipelines
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
@@ -41,6 +43,7 @@ NEXT_STEPS = {
     "no_space": "Ask an admin to make room, then retry.",
     "refused": "Ask an admin to check the settings, then retry.",
 }
+STORYBOARD_INTERVAL = float(pipelines.STORYBOARD.options["interval"])  # seconds
 AXIS = 1000.0  # units of the time axis
 
 
@@ -185,6 +188,11 @@ class Row:
         return link(self.output("thumbnails"))
 
     @property
+    def preview(self) -> str:
+        """The animated preview's address."""
+        return link(self.output("preview"))
+
+    @property
     def facts(self) -> str:
         """Size and length in one line."""
         made = self.output("ingest")
@@ -270,6 +278,24 @@ class JobPage(Row):
     def sound(self) -> dict[str, str] | None:
         """The extracted audio."""
         return next((each for each in self.outputs if each["name"] == "audio"), None)
+
+    @property
+    def filmstrip(self) -> dict[str, str | int | float] | None:
+        """The storyboard's picture and how to read it: ten frames to a row, so many seconds each."""
+        made, film = self.output("storyboard"), self.output("ingest")
+        if not made or not film or not film.duration:
+            return None
+        interval = max(STORYBOARD_INTERVAL, film.duration / 100)
+        return {
+            "url": link(made),
+            "interval": round(interval, 3),
+            "count": math.ceil(film.duration / interval),
+        }
+
+    @property
+    def waveform(self) -> str:
+        """Where the audio's peaks are."""
+        return link(self.output("waveform"))
 
     @property
     def saving(self) -> str:

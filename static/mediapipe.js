@@ -37,6 +37,68 @@
     setTimeout(() => delete form.dataset.sent, 4000);
   });
 
+  // Previews: the list's posters move under the pointer, a waveform and a filmstrip lead into the film.
+  for (const [name, key] of [["mouseover", "preview"], ["mouseout", "still"]]) {
+    document.addEventListener(name, (event) => {
+      const image = event.target.closest?.(".poster")?.querySelector("img[data-preview]");
+      if (!image) return;
+      image.dataset.still ??= image.src;
+      image.src = image.dataset[key];
+    });
+  }
+
+  const go = (player, seconds) => {
+    if (!player) return;
+    player.currentTime = seconds;
+    player.play().catch(() => {});
+  };
+
+  const drawWaveform = async (picture) => {
+    const { peaks, duration } = await (await fetch(picture.dataset.peaks)).json();
+    const loudest = Math.max(...peaks, 0.01);
+    const step = 800 / peaks.length;
+    const line = peaks.map((peak, at) => `M${(at * step).toFixed(1)} ${(30 - (peak / loudest) * 29).toFixed(1)}V${(30 + (peak / loudest) * 29).toFixed(1)}`);
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", line.join(""));
+    picture.append(path);
+    picture.addEventListener("click", (event) => {
+      const box = picture.getBoundingClientRect();
+      go(document.getElementById("sound"), ((event.clientX - box.left) / box.width) * duration);
+    });
+  };
+
+  const layFilmstrip = (strip) => {
+    const { src, interval, count } = strip.dataset;
+    const sprite = new Image();
+    sprite.addEventListener("load", () => {
+      const wide = sprite.naturalWidth / 10;
+      const high = sprite.naturalHeight / Math.ceil(count / 10);
+      for (let at = 0; at < count; at++) {
+        const frame = document.createElement("canvas");
+        [frame.width, frame.height] = [wide, high];
+        frame.getContext("2d").drawImage(sprite, (at % 10) * wide, Math.floor(at / 10) * high, wide, high, 0, 0, wide, high);
+        const button = document.createElement("button");
+        button.type = "button";
+        button.setAttribute("aria-label", `Go to ${Math.round(at * interval)} seconds`);
+        button.append(frame);
+        button.addEventListener("click", () => go(document.querySelector(".media video"), at * interval));
+        strip.append(button);
+      }
+    });
+    sprite.src = src;
+  };
+
+  const dressPreviews = () => {
+    for (const [id, dress] of [["waveform", drawWaveform], ["filmstrip", layFilmstrip]]) {
+      const element = document.getElementById(id);
+      if (!element || element.dataset.dressed) continue;
+      element.dataset.dressed = "1";
+      dress(element);
+    }
+  };
+  document.addEventListener("htmx:after:swap", dressPreviews);
+  dressPreviews();
+
   // Keys for the list: / searches, u uploads, j and k go through the jobs, Enter opens.
   const jobs = () => [...document.querySelectorAll(".job h2 a")];
   const step = (by) => {

@@ -22,6 +22,11 @@ def pytest_addoption(parser):
     parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
 
 
+def pytest_collection_modifyitems(items):
+    """The quick tests first, browsers last: Playwright keeps a loop running in the main thread."""
+    items.sort(key=lambda item: ("whole" in item.keywords) + 2 * ("browser" in item.keywords))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
     """Static files as they are served."""
