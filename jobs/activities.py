@@ -49,7 +49,9 @@ def hook_url(job_id: str, stage: str, activity_id: str) -> str:
 
 def source_url(source: Source) -> str:
     """A URL of *source* that the engine can read: ours signed, the API's own as it is."""
-    if source.name and (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or not source.url):
+    if source.name and (
+        settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET or not source.url
+    ):
         return files.signed_url(source.name, local=settings.EMBEDDED_ENGINE)
     return source.url
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
 
-from jobs import pipelines, uploads
+from jobs import incoming, pipelines
 from jobs.models import Job
 from jobs.pipelines import Source
 from mediapipe import addresses
@@ -32,8 +32,8 @@ class NewJob(forms.Form):
         file = self.cleaned_data["file"]
         if file:
             try:
-                uploads.check_length(file.size)
-            except uploads.Refused as refused:
+                incoming.check_length(file.size)
+            except incoming.Refused as refused:
                 raise forms.ValidationError(refused.text) from None
         return file
 
@@ -58,13 +58,13 @@ class NewJob(forms.Form):
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:
-        """The new job. Raises uploads.Refused."""
+        """The new job. Raises incoming.Refused."""
         data = self.cleaned_data
         if file := data["file"]:
-            source = uploads.keep(file, owner)
+            source = incoming.keep(file, owner)
         else:
             path = urlsplit(data["url"]).path
-            source = Source(url=data["url"], filename=uploads.plain_name(unquote(PurePosixPath(path).name)))
+            source = Source(url=data["url"], filename=incoming.plain_name(unquote(PurePosixPath(path).name)))
         title = data["title"] or source.filename
         if title == "upload":
             title = urlsplit(data["url"]).hostname or title

@@ -28,32 +28,6 @@ BLOCK = 256 * 1024
 SPEC = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
 LINKS = re.compile(r'^((?:#.*URI=")?)([\w-]+\.(?:m4s|mp4|webp|jpeg|png))((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
-# By extension and from this list alone: an upload must never be answered as a page.
-TYPES = {
-    "mp4": "video/mp4",
-    "m4v": "video/mp4",
-    "mov": "video/quicktime",
-    "webm": "video/webm",
-    "mkv": "video/x-matroska",
-    "mp3": "audio/mpeg",
-    "m4a": "audio/mp4",
-    "aac": "audio/aac",
-    "ogg": "audio/ogg",
-    "opus": "audio/ogg",
-    "wav": "audio/wav",
-    "flac": "audio/flac",
-    "webp": "image/webp",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "png": "image/png",
-    "avif": "image/avif",
-    "gif": "image/gif",
-    "vtt": "text/vtt; charset=utf-8",
-    "json": "application/json",
-    "m3u8": "application/vnd.apple.mpegurl",
-    "m4s": "video/iso.segment",
-    "ts": "video/mp2t",
-}
 
 
 class Unsatisfiable(Exception):
@@ -121,15 +95,15 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     try:
         files.check(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
+        if name.endswith((".m3u8", ".vtt")) or (settings.S3_BUCKET and name.endswith(files.TEXTS)):
+            text = await asyncio.to_thread(files.read_text, name)
+            return HttpResponse(signed_links(name, text), headers=_about(request, name))
         path = files.path(name)
         stat = await asyncio.to_thread(os.stat, path)
     except files.Forbidden as error:
         return _sentence(403, f"This link cannot be used: {error}. Open the job's page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
         return _sentence(404, "This file is no longer here. Open the job's page to see what is.")
-    if path.suffix in (".m3u8", ".vtt"):
-        text = signed_links(name, await asyncio.to_thread(path.read_text))
-        return HttpResponse(text, headers=_about(request, name))
     if settings.ACCEL_PREFIX:
         return HttpResponse(
             headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_about(request, name)}
@@ -143,7 +117,7 @@ def signed_links(name: str, text: str) -> str:
 
     def sign(match: re.Match[str]) -> str:
         before, relative, after = match.groups()
-        return f"{before}{files.signed_path(f'{folder}/{relative}')}{after}"
+        return f"{before}{files.link(f'{folder}/{relative}')}{after}"
 
     return LINKS.sub(sign, text)
 
@@ -154,7 +128,7 @@ def _sentence(status: int, text: str) -> HttpResponse:
 
 def _about(request: HttpRequest, name: str) -> dict[str, str]:
     headers = {
-        "Content-Type": TYPES.get(name.rsplit(".", 1)[-1].lower(), "application/octet-stream"),
+        "Content-Type": files.content_type(name),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cache-Control": "private, max-age=86400",
@@ -213,9 +187,9 @@ async def adopt(
 
     Nothing is visible under *name* before it is whole. Raises httpx.HTTPError, AdoptError.
     """
-    target = files.path(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fd, part = tempfile.mkstemp(prefix=".adopt-", dir=target.parent)
+    folder = files.path("incoming")
+    folder.mkdir(parents=True, exist_ok=True)
+    fd, part = tempfile.mkstemp(prefix="adopt-", dir=folder)
     try:
         for tries_left in (4, 3, 2, 1, 0):
             try:
@@ -227,9 +201,7 @@ async def adopt(
         size = os.fstat(fd).st_size
         if expected is not None and size != expected:
             raise AdoptError(f"{size} bytes came where {expected} were promised")
-        await asyncio.to_thread(os.fsync, fd)
-        os.chmod(part, 0o640)
-        os.replace(part, target)
+        await asyncio.to_thread(files.publish, Path(part), name)
         return size
     finally:
         os.close(fd)

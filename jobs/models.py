@@ -394,6 +394,7 @@ class Upload(models.Model):
     length = models.BigIntegerField()
     filename = models.CharField(max_length=300, blank=True)
     metadata = models.TextField(blank=True)
+    pipeline = models.CharField(max_length=40, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     sha256 = models.CharField(max_length=64, blank=True)
@@ -410,4 +411,4 @@ def link(output: Output | None) -> str:
     """A path or URL at which a browser gets the output; ours are signed anew."""
     if output is None:
         return ""
-    return files.signed_path(output.name) if output.name else output.url
+    return files.link(output.name) if output.name else output.url

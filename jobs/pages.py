@@ -8,13 +8,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
+
+from django.utils import timezone
+from django.utils.timezone import localtime
 
 from jobs import pipelines
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
+from mediapipe import files
 
 STATE_WORDS = {
     JobState.QUEUED: "Queued",
@@ -82,6 +87,16 @@ def about(output: Output) -> str:
     codecs = " / ".join(codec for codec in (output.video_codec, output.audio_codec) if codec)
     parts = (output.format.upper(), codecs, sides, clock(output.duration), size(output.filesize))
     return " · ".join(part for part in parts if part)
+
+
+def ago(moment: datetime) -> str:
+    """How long ago, in words that change once a minute at most: a poll a second later is the same."""
+    minutes = int((timezone.now() - moment).total_seconds() // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 24 * 60 else f"{localtime(moment):%-d %b %Y}"
 
 
 class StageView:
@@ -188,6 +203,11 @@ class Row:
         return link(self.output("thumbnails"))
 
     @property
+    def when(self) -> str:
+        """How long ago it was submitted."""
+        return ago(self.job.created_at)
+
+    @property
     def preview(self) -> str:
         """The animated preview's address."""
         return link(self.output("preview"))
@@ -255,7 +275,7 @@ class JobPage(Row):
                         "label": stage.label,
                         "url": path,
                         "about": about(made),
-                        "save_as": name,
+                        "save": files.link(made.name, save_as=name) if made.name else path,
                         "type": made.kind,
                         "warnings": " ".join(made.warnings),
                     }

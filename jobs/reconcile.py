@@ -15,7 +15,7 @@ from django.db import DatabaseError, close_old_connections
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import temporal, uploads
+from jobs import incoming, temporal
 from jobs.models import Job
 from jobs.pipelines import JobState, PipelineStatus
 from mediapipe import cluster
@@ -77,7 +77,7 @@ async def forever() -> None:
         with contextlib.suppress(RuntimeError, RPCError):  # Temporal is away: the pages say so
             try:
                 await once()
-                await sync_to_async(uploads.sweep)()
+                await sync_to_async(incoming.sweep)()
             except DatabaseError as error:
                 log.warning("rows could not be reconciled: %s", error)
         await asyncio.sleep(EVERY)

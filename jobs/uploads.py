@@ -8,53 +8,40 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 import hashlib
 import os
-import shutil
-import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.models import AbstractBaseUser
-from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import http_date
 
-from jobs import pipelines, temporal
-from jobs.models import Job, Upload
-from jobs.pipelines import JobState, Source
-from mediapipe import files
+from jobs import incoming, temporal
+from jobs.incoming import (
+    LIFE,
+    Refused,
+    check_length,
+    finish,
+    offset_of,
+    plain_name,
+    put,
+    remove,
+    writing,
+)
+from jobs.models import Upload
 from mediapipe.rawbody import OFFSET_STREAM, Disconnected, chunks, see_through
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "md5": hashlib.md5}
-LIFE = timedelta(days=2)
 UNFINISHED = 200  # uploads a person may have under way
-RESERVE = 512 * 1024 * 1024  # bytes that uploads leave free on the disk
-
-# sha256 of the bytes seen so far, while this process has seen every one of them.
-_digests: dict[uuid.UUID, tuple[int, Any]] = {}
-
-
-class Refused(Exception):
-    """An upload request that cannot be granted: HTTP status, sentence, headers."""
-
-    def __init__(self, status: int, text: str = "", **headers: object) -> None:
-        super().__init__(text)
-        self.status, self.text, self.headers = status, text, headers
 
 
 def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
@@ -91,12 +78,6 @@ def metadata(raw: str) -> dict[str, str]:
     return found
 
 
-def plain_name(text: str) -> str:
-    """A file's name as people may see it: no path, no control characters."""
-    name = "".join(sign for sign in text.replace("\\", "/").rsplit("/", 1)[-1] if sign.isprintable()).strip()
-    return name[-200:] or "upload"
-
-
 def checksum(request: HttpRequest) -> tuple[Any, bytes]:
     """The digest to fill and the value to meet; (None, b"") where none is asked for."""
     raw = request.headers.get("Upload-Checksum")
@@ -111,48 +92,6 @@ def checksum(request: HttpRequest) -> tuple[Any, bytes]:
         raise Refused(400, "Upload-Checksum is not base64.") from None
 
 
-def part_path(upload: Upload) -> Path:
-    """Where the bytes arrive: on the media's own disk, so that a rename finishes them."""
-    return Path(settings.MEDIA_ROOT) / "incoming" / upload.pk.hex
-
-
-def offset_of(upload: Upload) -> int:
-    """How many bytes have arrived."""
-    if upload.job_id or upload.sha256:
-        return upload.length
-    with suppress(FileNotFoundError):
-        return part_path(upload).stat().st_size
-    return 0
-
-
-@contextmanager
-def writing(upload: Upload) -> Iterator[int]:
-    """The part file's descriptor, for one writer at a time. Raises Refused (423)."""
-    path = part_path(upload)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(423, "Another request is writing this upload; try again in a moment.") from None
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def put(fd: int, parts: list[bytes], offset: int, digests: list[Any]) -> int:
-    """Writes *parts* at *offset*; the new offset."""
-    for part in parts:
-        for digest in digests:
-            digest.update(part)
-        view = memoryview(part)
-        while view:
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-    return offset
-
-
 async def append(request: HttpRequest, upload: Upload) -> int:
     """Writes the body behind what has arrived; the new offset. Raises Refused, Disconnected."""
     digest, wanted = checksum(request)
@@ -160,7 +99,7 @@ async def append(request: HttpRequest, upload: Upload) -> int:
         start = offset = os.fstat(fd).st_size
         if request.method == "PATCH" and number(request, "Upload-Offset") != start:
             raise Refused(409, "Upload-Offset does not match what has arrived.", Upload_Offset=start)
-        seen, running = _digests.pop(upload.pk, (0, hashlib.sha256()))
+        seen, running = incoming.digests.pop(upload.pk, (0, hashlib.sha256()))
         digests = [each for each in (digest, running if seen == start else None) if each is not None]
         try:
             async for parts in chunks(request):
@@ -178,136 +117,29 @@ async def append(request: HttpRequest, upload: Upload) -> int:
             raise
         finally:
             if seen == start and offset == os.fstat(fd).st_size and offset > start:
-                _digests[upload.pk] = (offset, running)
+                incoming.digests[upload.pk] = (offset, running)
         if digest and digest.digest() != wanted:
             os.ftruncate(fd, start)
-            _digests.pop(upload.pk, None)
+            incoming.digests.pop(upload.pk, None)
             raise Refused(460, "The checksum does not match; the part was dropped and can be sent again.")
         if offset == upload.length:
             await see_through(os.fsync, fd)
     return offset
 
 
-def room_for(length: int) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
-    root = Path(settings.MEDIA_ROOT)
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE > length
-
-
-def check_length(length: int) -> None:
-    """Raises Refused for a file that is empty, too large, or has no room."""
-    if length == 0:
-        raise Refused(400, "This file is empty (0 bytes). Choose a file with something in it.")
-    if length > settings.MAX_UPLOAD_BYTES:
-        limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
-        raise Refused(413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first.")
-    if not room_for(length):
-        raise Refused(507, "There is not enough free space for this file. Ask an admin to make room.")
-
-
-def source_name(key: object, filename: str) -> str:
-    """Our neutral name for a source; the extension only where it is one we know."""
-    suffix = Path(filename).suffix.lower().removeprefix(".")
-    known = suffix in ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
-    return f"sources/{key}/source.{suffix if known else 'bin'}"
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a whole file, by reading it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@transaction.atomic
-def finish(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
-    """The job of a whole upload, and whether it is an older one of the same bytes.
-
-    One job per upload, however often it is called; *again* runs the same bytes once more.
-    """
-    upload = Upload.objects.select_for_update().get(pk=upload.pk)
-    if upload.job is not None:
-        return upload.job, False
-    name = source_name(upload.pk, upload.filename)
-    target, part = files.path(name), part_path(upload)
-    if not upload.sha256:
-        seen, digest = _digests.pop(upload.pk, (0, None))
-        upload.sha256 = digest.hexdigest() if digest and seen == upload.length else digest_of(part)
-        upload.save(update_fields=["sha256"])
-    if part.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, target)
-    older = (
-        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256)
-        .exclude(state__in=(JobState.CANCELLED, JobState.FAILED))
-        .first()
-    )
-    if older and not again:
-        return older, True
-    about = metadata(upload.metadata)
-    pipeline = about.get("pipeline", "")
-    job = Job.submit(
-        upload.owner,
-        title=upload.filename,
-        pipeline=pipeline if pipeline in pipelines.PIPELINES else pipelines.DEFAULT,
-        source=Source(name=name, filename=upload.filename, size=upload.length),
-    )
-    Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)
-    upload.job = job
-    upload.save(update_fields=["job"])
-    return job, False
-
-
 async def finished(upload: Upload, *, again: bool = False) -> dict[str, str]:
     """Makes the job, starts it, and tells the browser where it is."""
-    job, older = await sync_to_async(finish)(upload, again=again)
+    try:
+        job, older = await sync_to_async(finish, thread_sensitive=False)(upload, again=again)
+    except OSError:
+        raise Refused(
+            503, "The storage cannot be reached. The upload is whole and goes on by itself."
+        ) from None
     if older:
         return {"Mediapipe_Duplicate": job.get_absolute_url()}
     if job.workflow_started_at is None:
         await temporal.start(job)
     return {"Mediapipe_Job": job.get_absolute_url()}
-
-
-def keep(file: UploadedFile[Any], owner: AbstractBaseUser) -> Source:
-    """The plain form's file as a source. Raises Refused for one that cannot be taken."""
-    check_length(file.size or 0)
-    filename = plain_name(file.name or "")
-    name = source_name(uuid.uuid4(), filename)
-    target = files.path(name)
-    target.parent.mkdir(parents=True)
-    temporary: Callable[[], str] | None = getattr(file, "temporary_file_path", None)
-    if temporary:
-        shutil.move(temporary(), target)
-        os.chmod(target, 0o640)
-    else:
-        with open(target, "wb") as out:
-            for block in file.chunks():
-                out.write(block)
-    return Source(name=name, filename=filename, size=file.size)
-
-
-def sweep() -> int:
-    """Removes expired uploads that became no job, and part files nobody knows; how many."""
-    removed = 0
-    for upload in Upload.objects.filter(job=None, expires_at__lt=timezone.now()):
-        _remove(upload)
-        removed += 1
-    incoming = Path(settings.MEDIA_ROOT) / "incoming"
-    known = {pk.hex for pk in Upload.objects.filter(job=None).values_list("pk", flat=True)}
-    old = time.time() - LIFE.total_seconds()
-    for path in incoming.iterdir() if incoming.is_dir() else ():
-        if path.name not in known and path.stat().st_mtime < old:
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
-
-
-def _remove(upload: Upload) -> None:
-    part_path(upload).unlink(missing_ok=True)
-    if upload.job_id is None:
-        shutil.rmtree(files.path(source_name(upload.pk, upload.filename)).parent, ignore_errors=True)
-    _digests.pop(upload.pk, None)
-    upload.delete()
 
 
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
@@ -361,6 +193,7 @@ async def collection(request: HttpRequest) -> HttpResponse:
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
+        pipeline=about.get("pipeline", "")[:40],
         filename=plain_name(about.get("filename", about.get("name", ""))),
         expires_at=timezone.now() + LIFE,
     )
@@ -402,7 +235,7 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if request.method == "DELETE":
         if upload.job_id is None:
             with writing(upload):
-                await sync_to_async(_remove)(upload)
+                await sync_to_async(remove)(upload)
         return answer(204)
     offset = offset_of(upload)
     if request.method == "PATCH" and offset < upload.length:

@@ -6,6 +6,7 @@ A running job is asked of its workflow (jobs.temporal.live), a finished one of t
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -22,13 +23,14 @@ from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from jobs import pages, report, temporal, uploads
+from jobs import incoming, pages, report, temporal
 from jobs import sample as sample_clip
 from jobs.forms import NewJob
 from jobs.models import Job, JobQuerySet
 from jobs.pipelines import DEFAULT, PIPELINES, JobState
 
 ROWS = 25
+TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
 TABS = {
     "": ("All", tuple(JobState)),
     "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
@@ -82,7 +84,7 @@ def _listing(request: HttpRequest) -> dict[str, Any]:
         "q": request.GET.get("q", ""),
         "sort": request.GET.get("sort", ""),
         "pipelines": PIPELINES.values(),
-        "needs_url": not settings.EMBEDDED_ENGINE and not settings.PUBLIC_URL,
+        "needs_url": not (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET),
     }
 
 
@@ -92,14 +94,11 @@ def _with(kept: dict[str, str], **changed: object) -> str:
 
 
 def unchanged(request: HttpRequest, text: str) -> HttpResponse:
-    """The fragment, or 304 where the browser has just this one."""
-    tag = f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
-    if request.headers.get("If-None-Match") == tag or request.headers.get("HX-PTag") == tag.strip('"'):
+    """The fragment, or 304 where the browser has just this one. Each rendering masks its token anew."""
+    tag = hashlib.blake2b(TOKEN.sub("", text).encode(), digest_size=12).hexdigest()
+    if request.headers.get("HX-PTag") == tag:
         return HttpResponseNotModified()
-    response = HttpResponse(text)
-    response["ETag"], response["Cache-Control"] = tag, "no-cache"
-    response["HX-PTag"] = tag.strip('"')
-    return response
+    return HttpResponse(text, headers={"HX-PTag": tag, "Cache-Control": "no-store"})
 
 
 @require_GET
@@ -123,7 +122,7 @@ def new(request: HttpRequest) -> HttpResponse:
     if posted and form.is_valid():
         try:
             job = form.submit(request.user)
-        except uploads.Refused as refused:
+        except incoming.Refused as refused:
             form.add_error("file", refused.text)
         else:
             return _started(request, job)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
+
+from mediapipe import bucket
 
 POLICY = "; ".join(
     (
@@ -19,6 +24,16 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+
+@cache
+def policy() -> str:
+    """The policy; media and pictures may come from the bucket, where there is one."""
+    if not settings.S3_BUCKET:
+        return POLICY
+    parts = urlsplit(bucket.base())
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return POLICY.replace("img-src 'self'", f"media-src 'self' {origin}; img-src 'self' {origin}")
 
 
 class ContentSecurityPolicy:
@@ -41,7 +56,7 @@ class ContentSecurityPolicy:
 
     @staticmethod
     def _with_policy(response: HttpResponseBase) -> HttpResponseBase:
-        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("Content-Security-Policy", policy())
         return response
 
 

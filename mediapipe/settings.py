@@ -91,7 +91,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django.contrib.humanize",
     "django_htmx",
     "axes",
 ]
@@ -168,6 +167,10 @@ STORAGES = {
 # Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.files).
 MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
+# Or in an S3-compatible bucket; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
+S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
+S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
 ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024

@@ -42,7 +42,9 @@ class Product:
     def __init__(self, home: Path, **settings: str) -> None:
         self.home, self.port = home, free_port()
         own = {"MEDIAPIPE_HOME": str(home), "MEDIAPIPE_ALLOW_PRIVATE_SOURCES": "1"}
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MEDIAPIPE_")}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MEDIAPIPE_", "TEMPORAL_"))
+        }
         kept["PATH"] = f"{ROOT / '.venv' / 'bin'}:{kept.get('PATH', '')}"
         self.environment = {**kept, **own, **settings}
         self.url = f"http://127.0.0.1:{self.port}"

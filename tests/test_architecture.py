@@ -22,7 +22,18 @@ LAYERS = (
     ("models",),
     ("activities", "workflows", "stages"),
     ("temporal", "live"),
-    ("views", "pages", "admin", "history", "machines", "workers", "reconcile", "uploads", "commands"),
+    (
+        "views",
+        "pages",
+        "admin",
+        "history",
+        "machines",
+        "workers",
+        "reconcile",
+        "incoming",
+        "uploads",
+        "commands",
+    ),
 )
 KINDS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PURE = (

@@ -21,7 +21,12 @@ def test_every_setting_is_in_the_example():
     shown = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))
     assert read <= shown, f"not in .env.example: {read - shown}"
     known = {"TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY", "TEMPORAL_TLS", "TEMPORAL_TLS_CLIENT_CERT_PATH"}
-    known |= {"TEMPORAL_TLS_CLIENT_KEY_PATH", "DATABASE_URL"}  # read by libraries
+    known |= {
+        "TEMPORAL_TLS_CLIENT_KEY_PATH",
+        "DATABASE_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    }  # read by libraries
     assert shown <= read | known, f"nothing reads: {shown - read - known}"
 
 

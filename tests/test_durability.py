@@ -61,7 +61,7 @@ def tasks_of(product, job: str) -> list[str]:
     answer = httpx.get(
         f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}, trust_env=False
     )
-    return sorted(task["metadata"]["stage"] for task in answer.json() if task["metadata"]["job"] == job)
+    return sorted(task["metadata"]["stage"] for task in answer.json() if task["metadata"].get("job") == job)
 
 
 def again(product, name: str, before: int) -> None:

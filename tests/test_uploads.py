@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from jobs import uploads
+from jobs import incoming
 from jobs.models import Job, Upload
 from mediapipe import files
 
@@ -87,7 +87,7 @@ def test_a_file_can_come_with_its_creation(signed_in):
 def test_an_upload_goes_on_after_a_restart_of_the_server(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    uploads._digests.clear()  # what a new process knows
+    incoming.digests.clear()  # what a new process knows
     patch(signed_in, url, DATA[1000:], 1000)
     assert Job.objects.get().source_sha256 == hashlib.sha256(DATA).hexdigest()
 
@@ -180,14 +180,14 @@ def test_an_expired_upload_is_gone_and_swept(signed_in):
     patch(signed_in, url, DATA[:100], 0)
     Upload.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert signed_in.head(url, headers=TUS).status_code == 410
-    assert uploads.sweep() == 1
+    assert incoming.sweep() == 1
     assert Upload.objects.count() == 0 and not list(files.path("incoming").iterdir())
 
 
 def test_one_writer_at_a_time(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:10], 0)
-    with uploads.writing(Upload.objects.get()):
+    with incoming.writing(Upload.objects.get()):
         assert patch(signed_in, url, DATA[10:], 10).status_code == 423
     assert patch(signed_in, url, DATA[10:], 10).status_code == 204
 
@@ -195,7 +195,7 @@ def test_one_writer_at_a_time(signed_in):
 def test_two_finishes_at_once_make_one_job(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:-1], 0)
-    part = uploads.part_path(Upload.objects.get())
+    part = incoming.part_path(Upload.objects.get())
     part.write_bytes(DATA)  # the last byte arrived, and the server died before it said so
     answers: list[int] = []
 

@@ -126,7 +126,7 @@ def test_a_worker_killed_in_the_middle_of_a_transcode_costs_nothing(product, lon
     listed = httpx.get(
         f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}
     ).json()
-    assert sorted(t["metadata"]["stage"] for t in listed if t["metadata"]["job"] == submitted["id"]) == [
+    assert sorted(t["metadata"]["stage"] for t in listed if t["metadata"].get("job") == submitted["id"]) == [
         "audio",
         "ingest",
         "thumbnails",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 
 from django.db import models
@@ -130,6 +131,18 @@ class EngineTask(models.Model):
         return self.update(
             status=self.Status.CANCELLED, error=error, time_left=None, finished_at=timezone.now()
         )
+
+    def pace(self) -> float | None:
+        """Seconds of work per second of film, as tasks like this one took lately; None where none did."""
+        alike = EngineTask.objects.filter(
+            kind=self.kind, options=self.options, status=self.Status.SUCCEEDED, started_at__isnull=False
+        )
+        paces = [
+            (task.finished_at - task.started_at).total_seconds() / task.output["duration"]
+            for task in alike.order_by("-created_at")[:20]
+            if task.started_at and task.finished_at and task.output and task.output.get("duration")
+        ]
+        return median(paces) if paces else None
 
     def place(self) -> int | None:
         """Its place in the queue, 1 being next; None when it isn't queued."""

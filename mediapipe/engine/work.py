@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -93,7 +92,7 @@ async def _source(url: str, target: Path, tell: Tell) -> Path:
         name = files.name_of(url)
     except files.Forbidden as error:
         raise Unusable("source_refused", f"The source's link cannot be used: {error}.") from None
-    if name is None:
+    if name is None or settings.S3_BUCKET:
         await fetch(url, target, lambda percent: tell(None, None, None))
         return target
     path = files.path(name)
@@ -177,14 +176,12 @@ async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str
     """Moves the result to its place among the outputs, whole and synced; the API's output."""
     several = form == "hls"
     name = f"outputs/{task_id}/{target.name}" if several else f"outputs/{task_id}{target.suffix}"
-    final = files.path(name)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if several:
-        size = sum(each.stat().st_size for each in target.parent.iterdir())
-        await asyncio.to_thread(_replace_folder, target.parent, final.parent)
-    else:
-        size = target.stat().st_size
-        await asyncio.to_thread(_replace, target, final)
+    made_files = sorted(target.parent.iterdir()) if several else [target]
+    size = sum(each.stat().st_size for each in made_files)
+    # the playlist last: whoever sees it finds all that it names
+    for each in sorted(made_files, key=lambda each: each == target):
+        own = f"outputs/{task_id}/{each.name}" if several else name
+        await asyncio.to_thread(files.publish, each, own)
     video = made.video
     width, height = (round(side) for side in video.shown) if video else (None, None)
     return {
@@ -202,18 +199,6 @@ async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str
             "audio": made.audio.codec if made.audio else None,
         },
     }
-
-
-def _replace(target: Path, final: Path) -> None:
-    with open(target, "rb") as file:
-        os.fsync(file.fileno())
-    os.chmod(target, 0o640)
-    os.replace(target, final)
-
-
-def _replace_folder(source: Path, final: Path) -> None:
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(source, final)
 
 
 def _waveform(samples: Path, points: int) -> Path:
@@ -246,7 +231,7 @@ def _storyboard(
     name = f"outputs/{task_id}.vtt"
     part = folder(task_id) / "storyboard.vtt"
     part.write_text("\n".join(lines))
-    _replace(part, files.path(name))
+    files.publish(part, name)
     return {"vtt_name": name}
 
 

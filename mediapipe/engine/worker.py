@@ -24,6 +24,7 @@ from mediapipe.engine.media import Unusable
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
 
+EARLY = 10.0  # percent
 TELL_EVERY = 0.5  # seconds between two writes of a task's progress
 T = TypeVar("T")
 LOST_LIMIT = 10  # workers that one task may cost before it is given up
@@ -32,12 +33,14 @@ LOST_LIMIT = 10  # workers that one task may cost before it is given up
 class Reporter:
     """Writes a task's progress to its row, and tells Temporal that we live."""
 
-    def __init__(self, task: EngineTask) -> None:
-        self.task = task
+    def __init__(self, task: EngineTask, pace: float | None = None) -> None:
+        self.task, self.pace = task, pace
         self.latest: dict[str, float | None] | None = None
 
     def tell(self, percent: float | None, speed: float | None, left: float | None) -> None:
-        """Takes note; the next round writes it."""
+        """Takes note; the next round writes it. At first past runs know better how long it will take."""
+        if self.pace and percent is not None and percent < EARLY and speed and left:
+            left *= speed * self.pace
         self.latest = {
             "progress": None if percent is None else round(percent, 1),
             "speed": None if speed is None else round(speed, 2),
@@ -77,7 +80,7 @@ async def run_task(task_id: str) -> None:
             f"The encoder's worker was lost {LOST_LIMIT} times on this file; it was given up.",
         )
         return
-    reporter = Reporter(task)
+    reporter = Reporter(task, await in_thread(task.pace))
     beating = asyncio.create_task(reporter.forever())
     try:
         await _do(task, reporter)

@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
@@ -109,9 +111,10 @@ class Command(BaseCommand):
             self._stop(f"{text!r} is empty (0 bytes). Choose a file with something in it.")
         suffix = path.suffix.lower() if path.suffix[1:].isalnum() and path.suffix.isascii() else ".bin"
         name = f"sources/{uuid.uuid4()}/source{suffix}"
-        target = files.path(name)
-        target.parent.mkdir(parents=True)
-        shutil.copyfile(path, target)  # on one disk and a modern file system this shares the blocks
+        with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
+            copy = Path(folder) / "copy"
+            shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
+            files.publish(copy, name)
         return Source(name=name, filename=path.name, size=size)
 
     async def _wait(self, job: Job) -> PipelineStatus:

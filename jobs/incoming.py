@@ -1,0 +1,204 @@
+"""Bytes on their way in: part files, one writer each, and the one job that a whole file becomes.
+
+It knows files and rows, and nothing of HTTP but the status that a refusal is answered with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.utils import timezone
+
+from jobs import pipelines
+from jobs.models import Job, Upload
+from jobs.pipelines import JobState, Source
+from mediapipe import files
+
+LIFE = timedelta(days=2)
+RESERVE = 512 * 1024 * 1024  # bytes that uploads leave free on the disk
+
+# sha256 of the bytes seen so far, while this process has seen every one of them.
+digests: dict[uuid.UUID, tuple[int, Any]] = {}
+
+
+class Refused(Exception):
+    """An upload request that cannot be granted: HTTP status, sentence, headers."""
+
+    def __init__(self, status: int, text: str = "", **headers: object) -> None:
+        super().__init__(text)
+        self.status, self.text, self.headers = status, text, headers
+
+
+def plain_name(text: str) -> str:
+    """A file's name as people may see it: no path, no control characters."""
+    name = "".join(sign for sign in text.replace("\\", "/").rsplit("/", 1)[-1] if sign.isprintable()).strip()
+    return name[-200:] or "upload"
+
+
+def part_path(upload: Upload) -> Path:
+    """Where the bytes arrive: on the media's own disk, so that a rename finishes them."""
+    return Path(settings.MEDIA_ROOT) / "incoming" / upload.pk.hex
+
+
+def offset_of(upload: Upload) -> int:
+    """How many bytes have arrived."""
+    if upload.job_id or upload.sha256:
+        return upload.length
+    with suppress(FileNotFoundError):
+        return part_path(upload).stat().st_size
+    return 0
+
+
+@contextmanager
+def writing(upload: Upload) -> Iterator[int]:
+    """The part file's descriptor, for one writer at a time. Raises Refused (423)."""
+    path = part_path(upload)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(423, "Another request is writing this upload; try again in a moment.") from None
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def put(fd: int, parts: list[bytes], offset: int, digests: list[Any]) -> int:
+    """Writes *parts* at *offset*; the new offset."""
+    for part in parts:
+        for digest in digests:
+            digest.update(part)
+        view = memoryview(part)
+        while view:
+            written = os.pwrite(fd, view, offset)
+            view, offset = view[written:], offset + written
+    return offset
+
+
+def room_for(length: int) -> bool:
+    """Whether the disk takes *length* more bytes and keeps its reserve."""
+    root = Path(settings.MEDIA_ROOT)
+    root.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(root).free - RESERVE > length
+
+
+def check_length(length: int) -> None:
+    """Raises Refused for a file that is empty, too large, or has no room."""
+    if length == 0:
+        raise Refused(400, "This file is empty (0 bytes). Choose a file with something in it.")
+    if length > settings.MAX_UPLOAD_BYTES:
+        limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
+        raise Refused(413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first.")
+    if not room_for(length):
+        raise Refused(507, "There is not enough free space for this file. Ask an admin to make room.")
+
+
+def source_name(key: object, filename: str) -> str:
+    """Our neutral name for a source; the extension only where it is one we know."""
+    suffix = Path(filename).suffix.lower().removeprefix(".")
+    known = suffix in ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
+    return f"sources/{key}/source.{suffix if known else 'bin'}"
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a whole file, by reading it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finish(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
+    """The job of a whole upload, and whether it is an older one of the same bytes.
+
+    One job per upload, however often it is called; *again* runs the same bytes once more.
+    """
+    name, part = source_name(upload.pk, upload.filename), part_path(upload)
+    with suppress(FileNotFoundError):  # another request was faster
+        if not upload.sha256:
+            seen, digest = digests.pop(upload.pk, (0, None))
+            digest_ = digest.hexdigest() if digest and seen == upload.length else digest_of(part)
+            Upload.objects.filter(pk=upload.pk).update(sha256=digest_)
+        files.publish(part, name)
+    return _one_job(upload, name, again)
+
+
+@transaction.atomic
+def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
+    upload = Upload.objects.select_for_update().get(pk=upload.pk)
+    if upload.job is not None:
+        return upload.job, False
+    older = (
+        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256)
+        .exclude(state__in=(JobState.CANCELLED, JobState.FAILED))
+        .first()
+    )
+    if older and not again:
+        return older, True
+    job = Job.submit(
+        upload.owner,
+        title=upload.filename,
+        pipeline=upload.pipeline if upload.pipeline in pipelines.PIPELINES else pipelines.DEFAULT,
+        source=Source(name=name, filename=upload.filename, size=upload.length),
+    )
+    Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)
+    upload.job = job
+    upload.save(update_fields=["job"])
+    return job, False
+
+
+def keep(file: UploadedFile[Any], owner: AbstractBaseUser) -> Source:
+    """The plain form's file as a source. Raises Refused for one that cannot be taken."""
+    check_length(file.size or 0)
+    filename = plain_name(file.name or "")
+    name = source_name(uuid.uuid4(), filename)
+    temporary: Callable[[], str] | None = getattr(file, "temporary_file_path", None)
+    part = Path(temporary()) if temporary else Path(settings.MEDIA_ROOT) / "incoming" / uuid.uuid4().hex
+    if not temporary:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as out:
+            shutil.copyfileobj(file, out)
+    try:
+        files.publish(part, name)
+    except OSError:
+        raise Refused(507, "The file could not be stored. Ask an admin to check the storage.") from None
+    return Source(name=name, filename=filename, size=file.size)
+
+
+def sweep() -> int:
+    """Removes expired uploads that became no job, and part files nobody knows; how many."""
+    removed = 0
+    for upload in Upload.objects.filter(job=None, expires_at__lt=timezone.now()):
+        remove(upload)
+        removed += 1
+    incoming = Path(settings.MEDIA_ROOT) / "incoming"
+    known = {pk.hex for pk in Upload.objects.filter(job=None).values_list("pk", flat=True)}
+    old = time.time() - LIFE.total_seconds()
+    for path in incoming.iterdir() if incoming.is_dir() else ():
+        if path.name not in known and path.stat().st_mtime < old:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def remove(upload: Upload) -> None:
+    """Forgets an upload, and its bytes where no job has them."""
+    part_path(upload).unlink(missing_ok=True)
+    if upload.job_id is None:
+        files.remove(source_name(upload.pk, upload.filename))
+    digests.pop(upload.pk, None)
+    upload.delete()

@@ -1,0 +1,38 @@
+"""Lists, and removes where asked, the media that no job refers to any more."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from jobs import leftovers
+from jobs.pages import size
+from mediapipe import files
+
+
+class Command(BaseCommand):
+    """`manage.py outputs [--remove] [--older-than HOURS]`."""
+
+    help = (
+        "Lists sources and outputs that no job refers to: of deleted jobs, and of attempts that were retried."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Whether to remove them, and how old they must be."""
+        parser.add_argument("--remove", action="store_true")
+        parser.add_argument("--older-than", type=float, default=24, metavar="HOURS", help="24 by default")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Lists, then removes."""
+        total = count = 0
+        for name, length in list(leftovers.find(before=time.time() - options["older_than"] * 3600)):
+            total, count = total + length, count + 1
+            self.stdout.write(f"{size(length):>9}  {name}")
+            if options["remove"]:
+                files.remove(name)
+        verb = "removed" if options["remove"] else "could be removed: add --remove"
+        self.stdout.write(
+            f"{count} files, {size(total)}, {verb}" if count else "Every file belongs to a job."
+        )

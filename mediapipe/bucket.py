@@ -1,0 +1,119 @@
+"""The S3-compatible bucket, where one is set: django-storages over boto3, and URLs signed by its key.
+
+It knows names and bytes, and nothing of who may read what.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.utils.http import content_disposition_header
+
+if TYPE_CHECKING:
+    from storages.backends.s3 import S3Storage
+
+LIFE = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
+KEPT = 6 * 3600  # seconds for which the very same URL is handed out, so that no player restarts
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Away(OSError):
+    """The bucket cannot be reached, or refuses."""
+
+
+def told(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, with the errors of boto3 as ours."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **fields: P.kwargs) -> T:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return function(*args, **fields)
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            raise Away(5, f"the bucket {settings.S3_BUCKET} cannot be used ({error})") from None
+
+    return wrapped
+
+
+@cache
+def storage() -> S3Storage:
+    """The bucket. Imported late: boto3 takes half a second that most installations need not spend."""
+    from botocore.config import Config
+    from storages.backends.s3 import S3Storage
+
+    return S3Storage(
+        bucket_name=settings.S3_BUCKET,
+        endpoint_url=settings.S3_ENDPOINT_URL,
+        region_name=settings.S3_REGION,
+        file_overwrite=True,
+        querystring_expire=LIFE,
+        client_config=Config(
+            signature_version="s3v4",
+            # other servers than Amazon's do not know its newer checksums
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if settings.S3_ENDPOINT_URL else "auto"},
+            retries={"max_attempts": 5, "mode": "standard"},
+        ),
+    )
+
+
+_urls: dict[tuple[str, str], tuple[float, str]] = {}
+
+
+def url(name: str, save_as: str = "") -> str:
+    """A signed URL, the same one for some hours."""
+    kept = _urls.get((name, save_as))
+    if kept and time.monotonic() - kept[0] < KEPT:
+        return kept[1]
+    asked = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
+    made = str(storage().url(name, parameters=asked))
+    if len(_urls) > 5000:
+        _urls.clear()
+    _urls[name, save_as] = time.monotonic(), made
+    return made
+
+
+@cache
+def base() -> str:
+    """What every URL into the bucket begins with."""
+    return str(storage().url("x")).split("?")[0].removesuffix("x")
+
+
+@told
+def put(source: Path, name: str, content_type: str) -> None:
+    """Uploads a file, in parts where it is large; it is visible when it is whole."""
+    storage().bucket.upload_file(str(source), name, ExtraArgs={"ContentType": content_type})
+
+
+@told
+def exists(name: str) -> bool:
+    """Whether there is such a file."""
+    return bool(storage().exists(name))
+
+
+@told
+def read(name: str) -> bytes:
+    """A small file. Raises FileNotFoundError."""
+    with storage().open(name) as file:
+        return bytes(file.read())
+
+
+@told
+def remove(name: str) -> None:
+    """Removes a file."""
+    storage().delete(name)
+
+
+def under(folder: str) -> Iterator[tuple[str, int, float]]:
+    """The files whose names begin with *folder*: name, bytes, when it was last changed."""
+    for each in storage().bucket.objects.filter(Prefix=f"{folder}/"):
+        yield each.key, each.size, each.last_modified.timestamp()

@@ -1,0 +1,126 @@
+"""Sources and outputs in a bucket: the product against a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.product import Product, free_port, make_clip, token, until
+
+pytestmark = pytest.mark.whole
+KEY, SECRET = "mediapipe", "a-secret-of-some-length"
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """rclone's S3 server over a folder."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "media").mkdir()
+    port = free_port()
+    rclone = str(Path(sys.executable).with_name("rclone"))
+    command = [
+        rclone,
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        str(folder),
+    ]
+    quiet = {**os.environ, "RCLONE_CONFIG": str(folder.parent / "none.conf")}
+    server = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return httpx.get(url, trust_env=False)
+        except httpx.HTTPError:
+            return None
+
+    until(answers, 20)
+    yield url, folder / "media"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, bucket):
+    url, _ = bucket
+    settings = {
+        "MEDIAPIPE_S3_BUCKET": "media",
+        "MEDIAPIPE_S3_ENDPOINT_URL": url,
+        "MEDIAPIPE_S3_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "MEDIAPIPE_ALLOW_PRIVATE_SOURCES": "0",  # our own bucket is no private source
+    }
+    product = Product(tmp_path_factory.mktemp("stored") / "home", **settings).start()
+    yield product
+    product.stop()
+
+
+def test_a_job_lives_in_the_bucket_alone(stored, bucket, tmp_path):
+    url, folder = bucket
+    browser = stored.editor("ada")
+    clip = make_clip(tmp_path / "clip.mp4", 4)
+    form = {"csrfmiddlewaretoken": token(browser.get("/jobs/new/")), "pipeline": "streaming"}
+    answer = browser.post("/jobs/new/", data=form, files={"file": ("clip ü.mp4", clip.read_bytes())})
+    path = answer.url.path
+    done = until(
+        lambda: (n := browser.get(f"{path}json/").json())["status"] not in ("queued", "running") and n, 90
+    )
+    assert done["status"] == "succeeded", json.dumps(done)
+    for stage in done["stages"]:
+        got = httpx.get(stage["output"]["url"], trust_env=False)
+        assert got.status_code == 200, stage
+        direct = stage["output"]["url"].startswith(f"{url}/media/outputs/")
+        assert direct or stage["output"]["url"].startswith(stored.url)
+    assert not [p for p in (stored.home / "media").rglob("*") if p.is_file()]
+    assert len([p for p in folder.rglob("*") if p.is_file()]) >= 6
+    page = browser.get(path)
+    assert f"media-src 'self' {url}" in page.headers["Content-Security-Policy"]
+    assert browser.get(path).text.count("X-Amz-Signature") == page.text.count("X-Amz-Signature") > 4
+
+
+def test_links_are_stable_expire_and_need_their_signature(stored, bucket):
+    browser = stored.editor("ada")
+    browser.get("/")
+    rows = browser.get("/jobs/rows/")
+    again = browser.get("/jobs/rows/", headers={"HX-PTag": rows.headers["HX-PTag"]})
+    assert again.status_code == 304, "a signed URL changed between two polls"
+    image = rows.text.split('<img src="')[1].split('"')[0].replace("&amp;", "&")
+    assert httpx.get(image, trust_env=False).headers["content-type"] == "image/webp"
+    assert httpx.get(image.split("?")[0], trust_env=False).status_code in (400, 403)
+
+
+def test_a_playlist_names_signed_segments(stored):
+    browser = stored.editor("ada")
+    job = browser.get("/").text.split('<h2><a href="')[1].split('"')[0]
+    stages = {stage["name"]: stage for stage in browser.get(f"{job}json/").json()["stages"]}
+    playlist = httpx.get(stages["hls"]["output"]["url"], trust_env=False)
+    assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
+    segments = [line for line in playlist.text.splitlines() if line and not line.startswith("#")]
+    assert segments and all(httpx.get(each, trust_env=False).status_code == 200 for each in segments)
+
+
+def test_an_upload_by_tus_reaches_the_bucket(stored, bucket, tmp_path):
+    _, folder = bucket
+    browser = stored.editor("ada")
+    data = make_clip(tmp_path / "tus.mp4", 2, "320x180").read_bytes()
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": str(len(data)),
+        "X-CSRFToken": token(browser.get("/")),
+    }
+    made = browser.post("/uploads/", headers={**headers, "Upload-Metadata": "filename dHVzLm1wNA=="})
+    patch = {**headers, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    answer = browser.patch(made.headers["Location"], content=data, headers=patch)
+    assert answer.status_code == 204 and "Mediapipe-Job" in answer.headers
+    assert any(path.read_bytes() == data for path in folder.rglob("source.mp4"))

@@ -1,0 +1,133 @@
+"""A task of the engine as its worker does it: room on the disk, progress, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+from django.utils import timezone
+from temporalio.testing import ActivityEnvironment
+
+from jobs.models import Job, Stage
+from jobs.pipelines import Source
+from mediapipe import files
+from mediapipe.engine import room, work, worker
+from mediapipe.engine.models import EngineTask
+from tests.product import make_clip
+
+pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def task():
+    clip = files.path("sources/t/source.mp4")
+    clip.parent.mkdir(parents=True)
+    make_clip(clip, 2, "320x180")
+    return EngineTask.objects.create(kind="audio", input=files.signed_url("sources/t/source.mp4"))
+
+
+async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, settings):
+    """A real full disk: a small file system, where this machine lets us mount one."""
+    folder = Path(settings.WORK_ROOT)
+    folder.mkdir(parents=True)
+    size = (room.RESERVE >> 20) + 200
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        ballast = folder / "ballast"
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 190 << 20)
+        assert not room.is_full()
+        running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            await task.arefresh_from_db()
+            if task.waiting_for:
+                break
+        assert (task.status, task.waiting_for) == ("queued", "space")
+        ballast.unlink()
+        await asyncio.wait_for(running, 20)
+        await task.arefresh_from_db()
+        assert (task.status, task.waiting_for) == ("succeeded", ""), task.error
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_task_that_was_cancelled_meanwhile_is_not_begun(task):
+    await sync_to_async(task.cancel)()
+    await ActivityEnvironment().run(worker.run_task, task.pk)
+    await task.arefresh_from_db()
+    assert task.status == "cancelled" and task.started_at is None
+
+
+async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not():
+    for name in ("task_dead", "task_alive"):
+        work.folder(name).mkdir(parents=True)
+        (work.folder(name) / "part").write_bytes(b"x" * 1000)
+    assert work.sweep({"task_alive"}) == 1
+    assert work.folder("task_alive").exists() and not work.folder("task_dead").exists()
+
+
+async def test_the_time_left_is_learnt_from_past_runs(task):
+    now = timezone.now()
+    for seconds in (9, 10, 11):
+        await EngineTask.objects.acreate(
+            kind="audio",
+            input="x",
+            status="succeeded",
+            started_at=now - timezone.timedelta(seconds=seconds),
+            finished_at=now,
+            output={"duration": 20},
+        )
+    pace = await sync_to_async(task.pace)()
+    assert pace == pytest.approx(0.5)
+    reporter = worker.Reporter(task, pace)
+    reporter.tell(1.0, 40.0, 2.5)  # FFmpeg begins fast: 100 s of film left, in 2.5 s it says
+    assert reporter.latest["time_left"] == pytest.approx(50)
+    reporter.tell(50.0, 2.0, 25.0)
+    assert reporter.latest["time_left"] == 25
+
+
+async def test_what_no_job_refers_to_is_listed_and_removed(editor):
+    def run(*arguments) -> str:
+        out = StringIO()
+        call_command("outputs", *arguments, stdout=out)
+        return out.getvalue()
+
+    def make():
+        job = Job.submit(editor, title="t", pipeline="standard", source=Source(name="sources/a/source.mp4"))
+        output = {"name": "outputs/kept/index.m3u8", "extras": {"vtt": "outputs/kept.vtt"}}
+        Stage.objects.filter(job=job, name="ingest").update(output=output)
+        for name in (
+            *(
+                "sources/a/source.mp4",
+                "outputs/kept/index.m3u8",
+                "outputs/kept/segment0.m4s",
+                "outputs/kept.vtt",
+            ),
+            *("sources/b/source.mp4", "outputs/old.mp4", "outputs/gone/index.m3u8"),
+        ):
+            path = files.path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * 2000)
+            os.utime(path, (0, time.time() - 2 * 86400))
+        new = files.path("outputs/new.mp4")
+        new.write_bytes(b"just made")
+        listed = run()
+        assert "3 files, 6.0 kB" in listed and "old.mp4" in listed and "new.mp4" not in listed
+        assert files.path("outputs/old.mp4").exists()
+        run("--remove")
+        left = {path.name for path in files.path("outputs").parent.rglob("*") if path.is_file()}
+        assert left == {"source.mp4", "index.m3u8", "segment0.m4s", "kept.vtt", "new.mp4"}
+        assert not files.path("outputs/gone").exists() and not files.path("sources/b").exists()
+        assert "Every file" in run()
+
+    await sync_to_async(make)()
