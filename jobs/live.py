@@ -64,6 +64,7 @@ class Live:
 _kept: dict[UUID, tuple[float, Live]] = {}
 _asking: dict[tuple[int, UUID], asyncio.Task[Live]] = {}
 _quiet_until = 0.0
+asked = 0  # status queries that this process has sent
 
 
 def forget(job: Job) -> None:
@@ -128,9 +129,10 @@ async def _from_temporal(job: Job) -> Live | None:
 
 async def _query(client: Client, job: Job) -> PipelineStatus | None:
     """The status query's answer; None where no worker answers in time."""
-    global _quiet_until
+    global _quiet_until, asked
     if time.monotonic() < _quiet_until:
         return None
+    asked += 1
     try:
         return await client.get_workflow_handle(job.workflow_id).query(
             MediaPipeline.status, rpc_timeout=timedelta(seconds=1.5)

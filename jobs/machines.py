@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 from temporalio.service import RPCError
 
-from jobs import temporal
+from jobs import live, temporal
 from jobs.models import Job, Stage, Upload
 from mediapipe import cluster
 
@@ -76,6 +76,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
     lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
     lines += [f"mediapipe_disk_free_bytes {shutil.disk_usage(settings.HOME).free}"]
+    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {live.asked}"]
     return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")
 
 
