@@ -18,13 +18,13 @@ from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET
 
 from jobs.models import Job, Stage
-from jobs.pages import STATE_WORDS, Row, span
+from jobs.pages import STATE_WORDS, Row
 from jobs.pipelines import JobState, StageState
 from jobs.views import search
+from jobs.words import span
 
 R = TypeVar("R", bound=HttpResponseBase)
 DAYS = 30
@@ -61,15 +61,6 @@ def asked(request: HttpRequest, query: QueryDict) -> QuerySet[Job]:
     jobs: QuerySet[Job] = search(request.user, query)
     if (state := query.get("state", "")) in {each.value for each in JobState}:
         jobs = jobs.filter(state=state)
-    if owner := query.get("owner", "").replace("\0", ""):
-        jobs = jobs.filter(owner__username=owner)
-    for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
-        try:
-            day = parse_date(query.get(name, ""))
-        except ValueError:
-            day = None
-        if day:
-            jobs = jobs.filter(**{lookup: day})
     return jobs.select_related("owner").order_by("-created_at")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -20,16 +20,19 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import incoming, pages, report, temporal
 from jobs import sample as sample_clip
 from jobs.forms import NewJob
-from jobs.models import Job, JobQuerySet
+from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT, PIPELINES, JobState
 
 ROWS = 25
+FILTERS = ("q", "tab", "sort", "pipeline", "owner", "from", "to")
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
 TABS = {
     "": ("All", tuple(JobState)),
@@ -37,6 +40,13 @@ TABS = {
     "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
     "done": ("Done", (JobState.SUCCEEDED,)),
     "cancelled": ("Cancelled", (JobState.CANCELLED,)),
+}
+MOST = 5000  # jobs that are acted on at once
+ACTIONS = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
+SKIPPED = {
+    "retry": "nothing failed there",
+    "cancel": "they had already ended",
+    "delete": "they are still active; cancel them first",
 }
 ORDERS = {"": "-created_at", "oldest": "created_at", "title": "title"}
 
@@ -50,6 +60,15 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
         )
     if (pipeline := query.get("pipeline", "")) in PIPELINES:
         jobs = jobs.filter(pipeline=pipeline)
+    if owner := query.get("owner", "").replace("\0", ""):
+        jobs = jobs.filter(owner__username=owner)
+    for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
+        try:
+            day = parse_date(query.get(name, ""))
+        except ValueError:
+            day = None
+        if day:
+            jobs = jobs.filter(**{lookup: day})
     return jobs
 
 
@@ -67,7 +86,7 @@ def _listing(request: HttpRequest) -> dict[str, Any]:
     jobs = in_tab(found, tab).select_related("owner").prefetch_related("stages").order_by(order)
     page: Page[Job] = Paginator(jobs, ROWS).get_page(request.GET.get("page"))
     live = async_to_sync(temporal.live_many)([job for job in page if job.active])
-    kept = {key: request.GET[key] for key in ("q", "tab", "sort", "pipeline") if request.GET.get(key)}
+    kept = {key: request.GET[key] for key in FILTERS if request.GET.get(key)}
     return {
         "tab": tab if tab in TABS else "",
         "tabs": [
@@ -81,8 +100,9 @@ def _listing(request: HttpRequest) -> dict[str, Any]:
         "query": urlencode(kept | ({"page": page.number} if page.number > 1 else {})),
         "pages": {"previous": _with(kept, page=page.number - 1), "next": _with(kept, page=page.number + 1)},
         "filtered": bool(kept),
-        "q": request.GET.get("q", ""),
-        "sort": request.GET.get("sort", ""),
+        "asked": request.GET,
+        "narrowed": bool(set(kept) & {"pipeline", "owner", "from", "to"}),
+        "saved": SavedView.objects.filter(owner_id=request.user.pk),
         "pipelines": PIPELINES.values(),
         "needs_url": not (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET),
     }
@@ -207,9 +227,9 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def bulk(request: HttpRequest) -> HttpResponse:
     """Retries or cancels many jobs at once, and says what was done and what was not."""
-    act = {"retry": temporal.retry, "cancel": temporal.cancel}.get(request.POST.get("action", ""))
-    if act is None:
-        messages.error(request, "Choose what to do with the ticked jobs: retry or cancel.")
+    action = request.POST.get("action", "")
+    if action not in ACTIONS:
+        messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
         return redirect("jobs:list")
     if request.POST.get("matching"):
         query = QueryDict(request.POST["matching"])
@@ -217,22 +237,60 @@ def bulk(request: HttpRequest) -> HttpResponse:
     else:
         ids = [text for text in request.POST.getlist("job") if _is_uuid(text)]
         jobs = Job.objects.visible_to(request.user).filter(pk__in=ids)
-    done, skipped = async_to_sync(_each)(act, list(jobs[:1000]), request.user.get_username())
-    what = "retried" if act is temporal.retry else "cancelled"
-    text = f"{done} {what}" + (f", {skipped} skipped: nothing to do there" if skipped else "") + "."
+    chosen = list(jobs[:MOST])
+    if action != "retry" and not request.POST.get("confirmed"):
+        return render(
+            request, "jobs/confirm.html", {"action": action, "jobs": chosen, "posted": request.POST}
+        )
+    done, skipped = async_to_sync(_each)(action, chosen, request.user.get_username())
+    text = f"{done} {ACTIONS[action]}" + (f", {skipped} skipped: {SKIPPED[action]}" if skipped else "") + "."
     messages.success(request, text) if done else messages.info(request, text)
     return redirect(f"/?{request.POST.get('matching') or request.POST.get('query', '')}")
 
 
-async def _each(act: Any, jobs: list[Job], actor: str) -> tuple[int, int]:
-    done = skipped = 0
+async def _each(action: str, jobs: list[Job], actor: str) -> tuple[int, int]:
+    done = 0
     for job in jobs:
         try:
-            await (act(job, None, actor) if act is temporal.retry else act(job, actor))
+            if action == "delete":
+                done += await sync_to_async(job.remove)()
+                continue
+            await (temporal.retry(job, None, actor) if action == "retry" else temporal.cancel(job, actor))
             done += 1
         except (temporal.Refused, temporal.Unavailable):
-            skipped += 1
-    return done, skipped
+            continue
+    return done, len(jobs) - done
+
+
+@require_POST
+def save_view(request: HttpRequest) -> HttpResponse:
+    """Keeps the list's search under a name, or forgets it."""
+    name = request.POST.get("name", "").strip()[:60]
+    query = request.POST.get("query", "")[:500]
+    views = SavedView.objects.filter(owner_id=request.user.pk)
+    if forgotten := request.POST.get("forget"):
+        views.filter(name=forgotten).delete()
+    elif name:
+        SavedView.objects.update_or_create(
+            owner_id=int(request.user.pk or 0), name=name, defaults={"query": query}
+        )
+    else:
+        messages.error(request, "Give the view a name, then save it.")
+    return redirect(f"/?{query}")
+
+
+@require_GET
+def news(request: HttpRequest) -> HttpResponse:
+    """What has finished of a person's jobs since the last look, polled on pages that don't show it."""
+    own = Job.objects.filter(owner_id=request.user.pk)
+    since = parse_datetime(request.GET.get("since", "").replace(" ", "+")) or timezone.now()
+    told = {
+        "finished": own.filter(finished_at__gt=since).order_by("finished_at")[:5],
+        "waiting": own.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
+        "active": own.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exists(),
+        "now": timezone.now().isoformat(),
+    }
+    return render(request, "jobs/_news.html", told)
 
 
 def _is_uuid(text: str) -> bool:

@@ -7,7 +7,7 @@
     const trigger = event.detail.ctx?.sourceEvent?.type;
     if (document.hidden && (!trigger || trigger === "every")) event.preventDefault();
     const field = document.activeElement;
-    const busy = field?.matches?.("#q, #sort") && field.closest("#job-rows");
+    const busy = field?.matches?.("input:not([type=checkbox]), select") && field.closest("#job-rows");
     if (busy && event.target.id === "job-rows") event.preventDefault(); // don't morph what is being typed in
   });
 
@@ -15,17 +15,65 @@
     if (!document.hidden) document.body.dispatchEvent(new CustomEvent("refresh"));
   });
 
-  // The tab says how the job stands.
+  const tell = (text) => {
+    if (document.hidden && window.Notification?.permission === "granted") new Notification(text);
+  };
+
+  // The tab says how the job stands: its title, its icon, and a notification to whoever asked for one.
+  let stood;
   const retitle = () => {
     const page = document.getElementById("job-status");
-    if (page) document.title = `${page.dataset.title} · mediapipe`;
+    if (!page) return;
+    const { state, title } = page.dataset;
+    document.title = `${title} · mediapipe`;
+    const icon = document.querySelector("link[rel=icon]");
+    icon.href = icon.dataset[state] ?? icon.dataset.plain;
+    if (stood && stood !== state && !["running", "queued", "cancelling"].includes(state)) tell(title);
+    stood = state;
+    const offer = page.querySelector("[data-notify]");
+    if (offer) offer.hidden = window.Notification?.permission !== "default";
   };
-  document.addEventListener("htmx:after:swap", retitle);
+  document.addEventListener("htmx:after:swap", () => {
+    retitle();
+    for (const toast of document.querySelectorAll(".toast[data-tell]")) {
+      tell(toast.dataset.tell);
+      delete toast.dataset.tell;
+    }
+  });
   retitle();
 
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-confirm]");
-    if (button && !window.confirm(button.dataset.confirm)) event.preventDefault();
+  // Times are the reader's own; the page's stay where scripts are off.
+  const localise = () => {
+    for (const time of document.querySelectorAll("time[data-clock]")) {
+      const at = new Date(time.dateTime);
+      const text = at.toLocaleTimeString([], { hour12: false });
+      if (time.textContent !== text) time.textContent = text;
+      time.title = at.toLocaleString();
+    }
+  };
+  document.addEventListener("htmx:after:swap", localise);
+  localise();
+
+  const copied = (button) => {
+    const before = button.title;
+    button.title = "Copied";
+    button.classList.add("copied");
+    setTimeout(() => {
+      button.title = before;
+      button.classList.remove("copied");
+    }, 1500);
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy], [data-link], [data-notify]");
+    if (!button) return;
+    if ("notify" in button.dataset) {
+      await Notification.requestPermission();
+      button.hidden = true;
+      return;
+    }
+    const { copy, link } = button.dataset;
+    await navigator.clipboard.writeText(link ? new URL(link, location.href).href : await (await fetch(copy)).text());
+    copied(button);
   });
 
   // One click is enough: a form that is on its way is not sent twice.
@@ -106,11 +154,15 @@
     const next = all[all.indexOf(document.activeElement) + by];
     (next || all[by > 0 ? 0 : all.length - 1])?.focus();
   };
+  const press = (what) => document.activeElement.closest(".job")?.querySelector(`form[action$="/${what}/"] button`)?.click();
   const keys = {
     "/": () => document.getElementById("q")?.focus(),
     u: () => document.getElementById("upload-file")?.click(),
     j: () => step(1),
     k: () => step(-1),
+    r: () => press("retry"),
+    c: () => press("cancel"),
+    "?": () => document.getElementById("help").showModal(),
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

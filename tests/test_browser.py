@@ -164,6 +164,29 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, page, clip):
     assert page.evaluate("() => document.activeElement.id") == "q"
     page.keyboard.type("jk/")
     assert page.input_value("#q") == "jk/"
+    page.keyboard.press("Escape")
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("?")
+    assert page.is_visible("#help")
+
+
+def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, long_clip):
+    upload(page, product, long_clip)
+    page.check(f".job:has-text('{long_clip.name}') >> nth=0 >> input[type=checkbox]")
+    polls: list[str] = []
+    page.on("response", lambda r: polls.append(r.url) if "/rows/" in r.url else None)
+    until(lambda: len(polls) >= 3 or page.wait_for_timeout(100), 20)
+    assert page.locator(".job input:checked").count() == 1
+    page.click(".bulk button[value=cancel]")
+    assert "Cancel 1 job?" in page.inner_text("h1")
+    page.click("form button.danger")
+    page.wait_for_selector("text=1 cancelled")
+
+
+def test_a_job_that_finishes_elsewhere_is_told_in_a_toast(product, page, clip):
+    upload(page, product, clip)
+    page.goto(f"{product.url}/jobs/new/")
+    page.wait_for_selector(f".toast:has-text('{clip.name}')", timeout=60_000)
 
 
 def test_an_empty_or_foreign_file_is_refused_before_a_byte_is_sent(product, page, tmp_path):

@@ -177,11 +177,77 @@ def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, djang
         source=Source(url="http://x/"),
     )
     ids = [str(each.pk) for each in [*waiting, done, other]]
-    answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": [*ids, "nonsense"]}, follow=True)
-    assert "3 cancelled, 1 skipped" in text(answer)
+    asked = ada.post("/jobs/bulk/", {"action": "cancel", "job": [*ids, "nonsense"]})
+    assert "Cancel 4 jobs?" in text(asked)
+    answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": ids, "confirmed": "1"}, follow=True)
+    assert "3 cancelled, 1 skipped: they had already ended" in text(answer)
     other.refresh_from_db()
     assert other.state == JobState.QUEUED
     assert "Choose what to do" in text(ada.post("/jobs/bulk/", {"action": "explode"}, follow=True))
+
+
+def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped(ada, editor):
+    from mediapipe import files
+
+    gone = [job(editor, f"old {n}") for n in range(30)]
+    kept = job(editor, "another")
+    Job.submit(editor, title="old but active", pipeline="standard", source=Source(url="http://example.org/x"))
+    for name in ("sources/x.mp4", "outputs/old.mp4"):
+        files.path(name).parent.mkdir(parents=True, exist_ok=True)
+        files.path(name).write_bytes(b"x")
+    Stage.objects.filter(job=gone[0], name="ingest").update(output={"name": "outputs/old.mp4"})
+    form = {"action": "delete", "matching": "q=old"}
+    assert "Delete 31 jobs?" in text(ada.post("/jobs/bulk/", form)) and Job.objects.count() == 32
+    answer = ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
+    assert "30 deleted, 1 skipped: they are still active" in text(answer)
+    assert set(Job.objects.values_list("title", flat=True)) == {kept.title, "old but active"}
+    assert not files.path("outputs/old.mp4").exists()
+    assert files.path("sources/x.mp4").exists(), "another job still works on it"
+
+
+def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, editor):
+    job(editor)
+    ada.post("/jobs/views/", {"name": "My films", "query": "q=film&sort=title"})
+    page = ada.get("/").content.decode()
+    assert "My films" in page and 'href="/?q=film&amp;sort=title"' in page
+    assert "My films" not in text(chief.get("/"))
+    chief.post("/jobs/views/", {"forget": "My films"})
+    assert "My films" in text(ada.get("/"))
+    ada.post("/jobs/views/", {"forget": "My films"})
+    assert "My films" not in text(ada.get("/"))
+    assert "Give the view a name" in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
+
+
+def test_filters_narrow_the_list(chief, editor, django_user_model):
+    job(editor, "ours")
+    job(django_user_model.objects.create_user("eve"), "hers")
+    assert "hers" not in text(chief.get("/?owner=ada")) and "ours" in text(chief.get("/?owner=ada"))
+    assert "ours" not in text(chief.get("/?from=2099-01-01"))
+    assert "ours" in text(chief.get("/?from=2020-01-01&pipeline=standard"))
+    assert "ours" not in text(chief.get("/?pipeline=streaming"))
+
+
+def test_news_tell_once_what_has_finished(ada, editor):
+    before = timezone.now() - timedelta(seconds=5)
+    job(editor, "just done")
+    answer = ada.get("/jobs/news/", {"since": before.isoformat()})
+    assert "just done" in text(answer) and "hx-trigger" not in answer.content.decode()
+    assert "just done" not in text(ada.get("/jobs/news/"))
+    Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
+    assert "hx-trigger" in ada.get("/jobs/news/?since=nonsense").content.decode()
+
+
+def test_who_joins_the_admins_is_staff_and_manages_people(client, editor):
+    from django.contrib.auth.models import Group
+
+    assert set(Group.objects.values_list("name", flat=True)) >= {"Editors", "Admins"}
+    editor.groups.add(Group.objects.get(name="Admins"))
+    client.force_login(editor)
+    assert client.get("/history/").status_code == 200
+    assert client.get("/admin/auth/user/").status_code == 200
+    assert client.get("/admin/jobs/job/").status_code == 200
+    editor.groups.clear()
+    assert client.get("/history/").status_code == 403
 
 
 def test_back_leads_only_to_our_own_pages(ada, editor):

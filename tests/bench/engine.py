@@ -109,15 +109,13 @@ def measure(product: Product, clip: Path, title: str) -> None:
     best = {stage: min(each[stage] for each in bare) for stage in bare[0]}
     best["whole job"] = min(sum(each.values()) for each in bare)
     mine = {stage: min(each[stage] for each in ours) for stage in ours[0]}
-    print(
-        f"\n{title}, best of {ROUNDS}, interleaved\n\n| stage | plain s | here s | ratio |\n| --- | --- | --- | --- |"
-    )
+    print(f"\n{title}, best of {ROUNDS}, interleaved\n")
+    print("| stage | plain s | here s | ratio |\n| --- | --- | --- | --- |")
     for stage, number in mine.items():
         print(f"| {stage} | {best[stage]:.2f} | {number:.2f} | {number / best[stage]:.2f} |")
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
-    print(
-        f"\npeak memory: worker {peak(product):.0f} MB, largest plain encoder {largest:.0f} MB; {os.cpu_count()} cores"
-    )
+    memory = f"worker {peak(product):.0f} MB, plain encoder {largest:.0f} MB"
+    print(f"\npeak memory: {memory}; {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

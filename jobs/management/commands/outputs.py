@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import leftovers
-from jobs.pages import size
+from jobs.words import size
 from mediapipe import files
 
 

@@ -1,4 +1,4 @@
-"""Job, Stage, Event and Upload: states, and the verbs that change them.
+"""Job: one run of a pipeline on one source, its states, and the verbs that change them.
 
 The database is the memory: what a workflow did is recorded here, so lists, history and finished
 jobs never ask Temporal. Nothing here knows Temporal or HTTP.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -19,13 +18,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
-from jobs.pipelines import JobState, Output, PipelineInput, PipelineStatus, StageState, StageStatus
+from jobs.models.stage import Event, Stage, moment
+from jobs.pipelines import JobState, PipelineInput, PipelineStatus, StageState
 from mediapipe import files
-
-
-def moment(seconds: float | None) -> datetime | None:
-    """Unix seconds as an aware datetime."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -266,6 +261,22 @@ class Job(models.Model):
                 self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
         return bool(changed)
 
+    def remove(self) -> bool:
+        """Deletes the job and its media; False while it is active."""
+        if self.active:
+            return False
+        made = [stage.made() for stage in self.stages.all()]
+        names = {name for each in made if each for name in (each.name, *each.extras.values()) if name}
+        shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
+        names |= {self.source_name} if self.source_name and not shared else set()
+        self.delete()
+        for name in names:
+            folder = name.rpartition("/")[0]
+            beside = [each for each, _, _ in files.under(folder)] if name.endswith(".m3u8") else [name]
+            for each in beside:
+                files.remove(each)
+        return True
+
     @transaction.atomic
     def close(self, state: JobState, error: str) -> bool:
         """Settles a job whose workflow ended behind our back (terminated, or its history expired)."""
@@ -278,137 +289,3 @@ class Job(models.Model):
             )
             self.happened("closed", text=error)
         return bool(changed)
-
-
-class Stage(models.Model):
-    """One step of a job, as last recorded."""
-
-    State = StageState
-
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="stages")
-    position = models.PositiveSmallIntegerField()
-    name = models.CharField(max_length=40)
-    label = models.CharField(max_length=60)
-    state = models.CharField(
-        max_length=10, choices={s.value: s.value.title() for s in StageState}, default=StageState.PENDING
-    )
-    attempt = models.PositiveSmallIntegerField(default=0)
-    max_attempts = models.PositiveSmallIntegerField(default=0)
-    tries = models.PositiveSmallIntegerField(default=0)
-    progress = models.FloatField(null=True, blank=True)
-    retry_at = models.DateTimeField(null=True, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    task_id = models.CharField(max_length=200, blank=True)
-    output = models.JSONField(null=True, blank=True)
-    error = models.TextField(blank=True)
-    error_kind = models.CharField(max_length=60, blank=True)
-    details = models.TextField(blank=True)
-    attempts = models.JSONField(default=list, blank=True)
-
-    class Meta:
-        ordering = ["position"]
-        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_stage_of_a_name")]
-
-    def __str__(self) -> str:
-        return f"{self.label} of {self.job_id}"
-
-    @staticmethod
-    def fields_from(stage: StageStatus) -> dict[str, Any]:
-        """The row's values for what the workflow tells of the stage."""
-        return {
-            "state": stage.state,
-            "attempt": stage.attempt,
-            "max_attempts": stage.max_attempts,
-            "tries": stage.tries,
-            "progress": stage.progress,
-            "retry_at": moment(stage.retry_at),
-            "started_at": moment(stage.started_at),
-            "finished_at": moment(stage.finished_at),
-            "task_id": stage.task_id or "",
-            "output": asdict(stage.output) if stage.output else None,
-            "error": stage.error or "",
-            "error_kind": stage.error_kind or "",
-            "details": stage.details or "",
-            "attempts": [asdict(attempt) for attempt in stage.attempts],
-        }
-
-    def made(self) -> Output | None:
-        """The stage's output."""
-        return Output(**self.output) if self.output else None
-
-    def status(self) -> StageStatus:
-        """The stage as the status query would tell it."""
-        return StageStatus(
-            name=self.name,
-            label=self.label,
-            state=StageState(self.state),
-            attempt=self.attempt,
-            max_attempts=self.max_attempts,
-            progress=self.progress,
-            started_at=self.started_at.timestamp() if self.started_at else None,
-            finished_at=self.finished_at.timestamp() if self.finished_at else None,
-            retry_at=self.retry_at.timestamp() if self.retry_at else None,
-            task_id=self.task_id or None,
-            output=self.made(),
-            error=self.error or None,
-            error_kind=self.error_kind or None,
-            details=self.details or None,
-            attempts=[pipelines.Attempt(**attempt) for attempt in self.attempts],
-            tries=self.tries,
-        )
-
-
-class Event(models.Model):
-    """A line of a job's timeline: what happened, when, and who did it. Never edited."""
-
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
-    run = models.IntegerField(default=0)  # 0: told by the dashboard, not by a workflow
-    seq = models.IntegerField(null=True, blank=True)
-    at = models.DateTimeField(default=timezone.now)
-    kind = models.CharField(max_length=30)
-    stage = models.CharField(max_length=40, blank=True)
-    actor = models.CharField(max_length=150, blank=True)
-    text = models.TextField(blank=True)
-
-    class Meta:
-        ordering = ["at", "id"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["job", "run", "seq"], condition=Q(seq__isnull=False), name="an_event_is_recorded_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return self.text or self.kind
-
-
-class Upload(models.Model):
-    """A file on its way in by tus: how long it will be, whose it is, and the job it became.
-
-    How much has arrived is the size of its part file, not a column that could disagree.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="uploads")
-    length = models.BigIntegerField()
-    filename = models.CharField(max_length=300, blank=True)
-    metadata = models.TextField(blank=True)
-    pipeline = models.CharField(max_length=40, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    expires_at = models.DateTimeField()
-    sha256 = models.CharField(max_length=64, blank=True)
-    job = models.OneToOneField(Job, null=True, blank=True, on_delete=models.SET_NULL, related_name="upload")
-
-    class Meta:
-        ordering = ["-created_at"]
-
-    def __str__(self) -> str:
-        return self.filename or str(self.pk)
-
-
-def link(output: Output | None) -> str:
-    """A path or URL at which a browser gets the output; ours are signed anew."""
-    if output is None:
-        return ""
-    return files.link(output.name) if output.name else output.url

@@ -1,0 +1,122 @@
+"""Stage and Event: the steps of a job, and its timeline, as they were last recorded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from jobs import pipelines
+from jobs.pipelines import Output, StageState, StageStatus
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Unix seconds as an aware datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class Stage(models.Model):
+    """One step of a job, as last recorded."""
+
+    State = StageState
+
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="stages")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=40)
+    label = models.CharField(max_length=60)
+    state = models.CharField(
+        max_length=10, choices={s.value: s.value.title() for s in StageState}, default=StageState.PENDING
+    )
+    attempt = models.PositiveSmallIntegerField(default=0)
+    max_attempts = models.PositiveSmallIntegerField(default=0)
+    tries = models.PositiveSmallIntegerField(default=0)
+    progress = models.FloatField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    task_id = models.CharField(max_length=200, blank=True)
+    output = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    error_kind = models.CharField(max_length=60, blank=True)
+    details = models.TextField(blank=True)
+    attempts = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_stage_of_a_name")]
+
+    def __str__(self) -> str:
+        return f"{self.label} of {self.job_id}"
+
+    @staticmethod
+    def fields_from(stage: StageStatus) -> dict[str, Any]:
+        """The row's values for what the workflow tells of the stage."""
+        return {
+            "state": stage.state,
+            "attempt": stage.attempt,
+            "max_attempts": stage.max_attempts,
+            "tries": stage.tries,
+            "progress": stage.progress,
+            "retry_at": moment(stage.retry_at),
+            "started_at": moment(stage.started_at),
+            "finished_at": moment(stage.finished_at),
+            "task_id": stage.task_id or "",
+            "output": asdict(stage.output) if stage.output else None,
+            "error": stage.error or "",
+            "error_kind": stage.error_kind or "",
+            "details": stage.details or "",
+            "attempts": [asdict(attempt) for attempt in stage.attempts],
+        }
+
+    def made(self) -> Output | None:
+        """The stage's output."""
+        return Output(**self.output) if self.output else None
+
+    def status(self) -> StageStatus:
+        """The stage as the status query would tell it."""
+        return StageStatus(
+            name=self.name,
+            label=self.label,
+            state=StageState(self.state),
+            attempt=self.attempt,
+            max_attempts=self.max_attempts,
+            progress=self.progress,
+            started_at=self.started_at.timestamp() if self.started_at else None,
+            finished_at=self.finished_at.timestamp() if self.finished_at else None,
+            retry_at=self.retry_at.timestamp() if self.retry_at else None,
+            task_id=self.task_id or None,
+            output=self.made(),
+            error=self.error or None,
+            error_kind=self.error_kind or None,
+            details=self.details or None,
+            attempts=[pipelines.Attempt(**attempt) for attempt in self.attempts],
+            tries=self.tries,
+        )
+
+
+class Event(models.Model):
+    """A line of a job's timeline: what happened, when, and who did it. Never edited."""
+
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="events")
+    run = models.IntegerField(default=0)  # 0: told by the dashboard, not by a workflow
+    seq = models.IntegerField(null=True, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+    kind = models.CharField(max_length=30)
+    stage = models.CharField(max_length=40, blank=True)
+    actor = models.CharField(max_length=150, blank=True)
+    text = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "run", "seq"], condition=Q(seq__isnull=False), name="an_event_is_recorded_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.text or self.kind
