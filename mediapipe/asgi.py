@@ -13,10 +13,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402 - settings are read when the application is made
+from django.template.loader import render_to_string  # noqa: E402
 
 application = raw_body(
     cast(App, django_application),
     cap=settings.MAX_BODY_BYTES,
     form_path="/jobs/new/",
     form_cap=settings.MAX_UPLOAD_BYTES,
+    too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
 )

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 
 OFFSET_STREAM = "application/offset+octet-stream"
 KEY = "mediapipe.receive"
+SILENCE = 60.0  # seconds that a body may pause
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,10 +29,11 @@ class Disconnected(Exception):
     """The client went away in the middle of its body."""
 
 
-def raw_body(app: App, *, cap: int, form_path: str, form_cap: int) -> App:
+def raw_body(app: App, *, cap: int, form_path: str, form_cap: int, too_large: Callable[[int], str]) -> App:
     """*app* with streamed tus bodies; others are at most *cap* bytes.
 
-    The plain form at *form_path* may carry *form_cap* bytes, from a browser with a session.
+    The plain form at *form_path* may carry *form_cap* bytes, from a browser with a session. *too_large*
+    makes the page that a client over its limit gets.
     """
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -44,7 +46,7 @@ def raw_body(app: App, *, cap: int, form_path: str, form_cap: int) -> App:
         limit = form_cap if is_form else cap
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
-            return await _too_large(send, limit)
+            return await _refuse(send, too_large(limit))
         return await app(scope, _capped(receive, limit), send)
 
     return wrapped
@@ -77,11 +79,10 @@ def _capped(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _too_large(send: Send, limit: int) -> None:
-    text = f"This request is too large: at most {limit // (1 << 20)} MB are accepted here.".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+async def _refuse(send: Send, page: str) -> None:
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+    await send({"type": "http.response.body", "body": page.encode()})
 
 
 async def see_through(function: Callable[..., T], *args: object) -> T:
@@ -108,7 +109,11 @@ async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[lis
     parts: list[bytes] = []
     held, more = 0, True
     while more:
-        message = await receive()
+        try:
+            async with asyncio.timeout(SILENCE):
+                message = await receive()
+        except TimeoutError:  # who holds the line and says nothing keeps others from this upload
+            message = {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             if parts:
                 yield parts

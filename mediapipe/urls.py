@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import include, path
 
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """What a person sees of a mistake of ours; a database that is away is told apart."""
+    away = isinstance(sys.exc_info()[1], OperationalError)
+    return render(request, "503.html" if away else "500.html", status=503 if away else 500)
+
+
+handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),
     path("ittybit/", include("mediapipe.engine.urls")),

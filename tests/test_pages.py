@@ -323,6 +323,22 @@ def test_pages_that_do_not_exist_look_like_ours(ada):
     assert answer.status_code == 404 and "not yours" in text(answer)
 
 
+def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path):
+    from django.db import connection
+
+    connection.close()
+    right = connection.settings_dict["NAME"]
+    connection.settings_dict["NAME"] = tmp_path / "no such folder" / "db.sqlite3"
+    try:
+        browser = Client(raise_request_exception=False)
+        browser.cookies["sessionid"] = "x" * 32
+        answer = browser.get("/")
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = right
+    assert answer.status_code == 503 and "database cannot be reached" in text(answer)
+
+
 def test_what_machines_ask(client, chief, editor):
     job(editor)
     assert 'mediapipe_jobs{state="succeeded"} 1' in chief.get("/metrics").content.decode()
