@@ -9,7 +9,8 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobs.models import Event, Job, Stage, Upload
+from jobs import bulk
+from jobs.models import Event, Job, JobQuerySet, Stage, Upload
 from mediapipe import cluster
 
 
@@ -51,6 +52,22 @@ class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ("owner",)
     date_hierarchy = "created_at"
     inlines = (StageInline, EventInline)
+
+    actions = ("retry", "cancel")
+
+    @admin.action(description="Retry what failed", permissions=["view"])
+    def retry(self, request: HttpRequest, queryset: JobQuerySet) -> None:
+        """As the list's button."""
+        self._do(request, "retry", queryset)
+
+    @admin.action(description="Cancel", permissions=["view"])
+    def cancel(self, request: HttpRequest, queryset: JobQuerySet) -> None:
+        """As the list's button."""
+        self._do(request, "cancel", queryset)
+
+    def _do(self, request: HttpRequest, action: str, queryset: JobQuerySet) -> None:
+        text, _ = bulk.act(action, list(queryset), request.user.get_username())
+        self.message_user(request, text)
 
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:

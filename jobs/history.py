@@ -95,10 +95,12 @@ def figures(jobs: QuerySet[Job]) -> dict[str, Any]:
     for label, start, end in recent.order_by("-pk").values_list("label", "started_at", "finished_at")[:2000]:
         if start and end:
             seconds.setdefault(label, []).append((end - start).total_seconds())
+    medians = {label: median(all_) for label, all_ in seconds.items()}
+    longest = max([*medians.values(), 0.001])
     return {
         "total": sum(counts.values()),
         "rate": f"{counts.get(JobState.SUCCEEDED, 0) / over * 100:.0f} %" if over else "–",
-        "medians": [(label, span(median(all_))) for label, all_ in seconds.items()],
+        "medians": [(label, span(each), each / longest * 100) for label, each in medians.items()],
     }
 
 

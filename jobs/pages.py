@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from jobs import pipelines
+from jobs.axis import Axis, Segment
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
-from jobs.words import about, ago, clock, size, span
+from jobs.words import about, ago, clock, reach, size, span
 from mediapipe import files
 
 STATE_WORDS = {
@@ -46,7 +45,6 @@ NEXT_STEPS = {
     "refused": "Ask an admin to check the settings, then retry.",
 }
 STORYBOARD_INTERVAL = float(pipelines.STORYBOARD.options["interval"])  # seconds
-AXIS = 1000.0  # units of the time axis
 
 
 class StageView:
@@ -85,7 +83,7 @@ class StageView:
                 return self.wait[0].upper() + self.wait[1:]
             parts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
             parts += [f"{self.speed:.1f}× speed"] if self.speed else []
-            parts += [f"about {span(self.left)} left"] if self.left and self.left > 1 else []
+            parts += [f"{reach(self.left)} left"] if self.left and self.left > 1 else []
             text = ", ".join(parts) or ("working" if status.task_id else "starting")
             return text[0].upper() + text[1:]
         if status.state == StageState.SUCCEEDED:
@@ -102,16 +100,6 @@ class StageView:
     def next_step(self) -> str:
         """What a person may do about its failure."""
         return NEXT_STEPS.get(self.status.error_kind or "", "Retry the stage; what is finished is kept.")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of the time axis: attempts, and the waits between them."""
-
-    x: float
-    width: float
-    kind: str
-    title: str
 
 
 class Row:
@@ -276,33 +264,17 @@ class JobPage(Row):
         return f"{(1 - made.filesize / before) * 100:.0f} % smaller than the source"
 
     @cached_property
-    def axis(self) -> list[tuple[StageView, list[Segment]]]:
-        """Each stage's attempts on one time axis; the waits between two attempts are hatched."""
-        starts = [stage.status.attempts[0].started_at for stage in self.stages if stage.status.attempts]
-        ends = [a.finished_at for stage in self.stages for a in stage.status.attempts if a.finished_at]
-        if not starts:
-            return [(stage, []) for stage in self.stages]
-        first = min(starts)
+    def axis(self) -> tuple[list[Segment], list[tuple[StageView, list[Segment]]]]:
+        """The folds of the time axis, and each stage with its segments on it."""
+        attempts = [attempt for stage in self.stages for attempt in stage.status.attempts]
         # five-second steps: an unfinished axis must not change with each poll
-        last = max([*ends, first + 1]) if not self.active else max(round(time.time() / 5 + 1) * 5, first + 1)
-        scale = AXIS / max(last - first, 0.001)
-        return [(stage, list(self._segments(stage, first, last, scale))) for stage in self.stages]
+        axis = Axis(attempts, round(time.time() / 5 + 1) * 5)
+        return axis.marks(), [(each, list(axis.segments(each.status.attempts))) for each in self.stages]
 
-    @staticmethod
-    def _segments(stage: StageView, first: float, last: float, scale: float) -> Any:
-        before: float | None = None
-        for attempt in stage.status.attempts:
-            if before is not None and attempt.started_at > before:
-                width = (attempt.started_at - before) * scale
-                yield Segment((before - first) * scale, width, "waiting", "waiting for the next attempt")
-            end = attempt.finished_at or last
-            width = max((end - attempt.started_at) * scale, 3)
-            took = span(end - attempt.started_at)
-            outcome = attempt.outcome or "running"
-            why = f": {attempt.error}" if attempt.error else ""
-            title = f"Attempt {attempt.number}, {outcome} after {took}{why}"
-            yield Segment((attempt.started_at - first) * scale, width, outcome.replace(" ", "-"), title)
-            before = attempt.finished_at
+    @property
+    def pace(self) -> str:
+        """How often the page asks: each second while something moves, else every three."""
+        return "1s" if any(stage.percent is not None for stage in self.stages) else "3s"
 
     @property
     def length(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,6 +25,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs import bulk as bulk_actions
 from jobs import incoming, pages, report, temporal
 from jobs import sample as sample_clip
 from jobs.forms import NewJob
@@ -40,13 +41,6 @@ TABS = {
     "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
     "done": ("Done", (JobState.SUCCEEDED,)),
     "cancelled": ("Cancelled", (JobState.CANCELLED,)),
-}
-MOST = 5000  # jobs that are acted on at once
-ACTIONS = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
-SKIPPED = {
-    "retry": "nothing failed there",
-    "cancel": "they had already ended",
-    "delete": "they are still active; cancel them first",
 }
 ORDERS = {"": "-created_at", "oldest": "created_at", "title": "title"}
 
@@ -228,7 +222,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 def bulk(request: HttpRequest) -> HttpResponse:
     """Retries or cancels many jobs at once, and says what was done and what was not."""
     action = request.POST.get("action", "")
-    if action not in ACTIONS:
+    if action not in bulk_actions.ACTIONS:
         messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
         return redirect("jobs:list")
     if request.POST.get("matching"):
@@ -237,29 +231,14 @@ def bulk(request: HttpRequest) -> HttpResponse:
     else:
         ids = [text for text in request.POST.getlist("job") if _is_uuid(text)]
         jobs = Job.objects.visible_to(request.user).filter(pk__in=ids)
-    chosen = list(jobs[:MOST])
+    chosen = list(jobs[: bulk_actions.MOST])
     if action != "retry" and not request.POST.get("confirmed"):
         return render(
             request, "jobs/confirm.html", {"action": action, "jobs": chosen, "posted": request.POST}
         )
-    done, skipped = async_to_sync(_each)(action, chosen, request.user.get_username())
-    text = f"{done} {ACTIONS[action]}" + (f", {skipped} skipped: {SKIPPED[action]}" if skipped else "") + "."
+    text, done = bulk_actions.act(action, chosen, request.user.get_username())
     messages.success(request, text) if done else messages.info(request, text)
     return redirect(f"/?{request.POST.get('matching') or request.POST.get('query', '')}")
-
-
-async def _each(action: str, jobs: list[Job], actor: str) -> tuple[int, int]:
-    done = 0
-    for job in jobs:
-        try:
-            if action == "delete":
-                done += await sync_to_async(job.remove)()
-                continue
-            await (temporal.retry(job, None, actor) if action == "retry" else temporal.cancel(job, actor))
-            done += 1
-        except (temporal.Refused, temporal.Unavailable):
-            continue
-    return done, len(jobs) - done
 
 
 @require_POST

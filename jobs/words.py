@@ -39,6 +39,13 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def reach(seconds: float) -> str:
+    """How long something may yet take, as a range: nobody knows better."""
+    low, high = span(max(seconds * 0.9, 1)), span(seconds * 1.25 + 1)
+    same_unit = low.split()[-1] == high.split()[-1]
+    return f"{low.split()[0] if same_unit else low} to {high}"
+
+
 def about(output: Output) -> str:
     """An output's facts in one line."""
     sides = f"{output.width} × {output.height}" if output.width and output.height else ""

@@ -37,6 +37,7 @@ LAYERS = (
 )
 KINDS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PURE = (
+    "jobs.axis",
     "jobs.pipelines",
     "jobs.messages",
     "jobs.ittybit",

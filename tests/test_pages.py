@@ -285,6 +285,8 @@ def test_the_back_office_shows_and_does_not_edit(chief, editor):
     assert chief.get(f"/admin/jobs/job/{made.pk}/change/").status_code == 200
     assert chief.post(f"/admin/jobs/job/{made.pk}/change/", {"title": "x"}).status_code == 403
     assert chief.get("/admin/jobs/job/add/").status_code == 403
+    form = {"action": "cancel", "_selected_action": [str(made.pk)]}
+    assert "1 skipped: they had already ended" in text(chief.post("/admin/jobs/job/", form, follow=True))
 
 
 def test_a_sign_in_link_works_once(client, editor):

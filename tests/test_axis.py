@@ -1,0 +1,33 @@
+"""The time axis: attempts where they belong, and gaps that take no room."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.axis import FOLD, WIDTH, Axis
+from jobs.pipelines import Attempt
+
+
+def test_attempts_lie_beside_each_other_and_waits_between_are_shown():
+    attempts = [Attempt(1, 100, 110, "failed"), Attempt(2, 112, 120, "succeeded")]
+    segments = list(Axis(attempts, 999).segments(attempts))
+    assert [s.kind for s in segments] == ["failed", "waiting", "succeeded"]
+    assert [round(s.x) for s in segments] == [0, 500, 600]
+    assert segments[-1].x + segments[-1].width == pytest.approx(WIDTH)
+
+
+def test_a_night_without_work_is_folded():
+    evening, morning = Attempt(1, 0, 60, "failed"), Attempt(2, 40_000, 40_060, "succeeded")
+    axis = Axis([evening, morning], 999_999)
+    assert [(m.kind, m.width, m.lasted) for m in axis.marks()] == [("fold", FOLD, 39_940)]
+    first, waiting, second = axis.segments([evening, morning])
+    assert first.width == pytest.approx(second.width) == pytest.approx((WIDTH - FOLD) / 2)
+    assert waiting.width == pytest.approx(FOLD)
+    assert axis.at(20_030) == pytest.approx(WIDTH / 2)
+
+
+def test_what_is_unfinished_ends_now_and_nothing_at_all_is_no_error():
+    running = Attempt(1, 100)
+    (segment,) = Axis([running], 150).segments([running])
+    assert (segment.x, segment.width, segment.kind) == (0, WIDTH, "running")
+    assert list(Axis([], 5).segments([])) == []
