@@ -156,6 +156,7 @@ async def _start_again(job: Job, actor: str, reason: str) -> str:
             raise Refused("This job is done: there is nothing to retry.")
         raise Refused("This job has just been started again by somebody else.")
     await job.arefresh_from_db()
+    forget(job)
     if not await start(job):
         return f"The job will start again. {AWAY}"
     return "The job was started again; its finished outputs are kept."

@@ -280,7 +280,8 @@ class Job(models.Model):
     @transaction.atomic
     def close(self, state: JobState, error: str) -> bool:
         """Settles a job whose workflow ended behind our back (terminated, or its history expired)."""
-        changed = Job.objects.filter(pk=self.pk, state__in=pipelines.ACTIVE).update(
+        # of this very run: it may have been started again since we looked
+        changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=pipelines.ACTIVE).update(
             state=state, error=error, finished_at=timezone.now(), cancelling=False, note=""
         )
         if changed:
