@@ -29,11 +29,14 @@ from jobs import bulk as bulk_actions
 from jobs import incoming, pages, report, temporal
 from jobs import sample as sample_clip
 from jobs.forms import NewJob
+from jobs.live import Live
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT, PIPELINES, JobState
 
 ROWS = 25
 FILTERS = ("q", "tab", "sort", "pipeline", "owner", "from", "to")
+# What was last told of a running job: of which look at it, of which row, and the answer's tag.
+_told: dict[tuple[UUID, bool], tuple[Live, tuple[object, ...], str]] = {}
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
 TABS = {
     "": ("All", tuple(JobState)),
@@ -162,7 +165,7 @@ def sample(request: HttpRequest) -> HttpResponse:
 
 
 def _job(request: HttpRequest, pk: UUID) -> Job:
-    jobs = Job.objects.visible_to(request.user).select_related("owner").prefetch_related("stages")
+    jobs = Job.objects.visible_to(request.user).select_related("owner")
     return get_object_or_404(jobs, pk=pk)
 
 
@@ -176,10 +179,21 @@ def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_GET
 def status(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """A job's stages, polled while it is active."""
+    """A job's stages, polled while it is active. Who watches with others mostly needs no rendering."""
     job = _job(request, pk)
-    page = pages.JobPage(job, async_to_sync(temporal.live)(job))
-    return unchanged(request, render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request))
+    live = async_to_sync(temporal.live)(job)
+    key, row = (pk, request.user.is_staff), (job.seq, job.cancelling, job.note)
+    tag, told = request.headers.get("HX-PTag"), _told.get(key)
+    if tag and told and told[0] is live and told[1:] == (row, tag):
+        return HttpResponseNotModified()
+    page = pages.JobPage(job, live)
+    answer = unchanged(
+        request, render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request)
+    )
+    if len(_told) > 2000:
+        _told.clear()
+    _told[key] = live, row, answer.get("HX-PTag", tag or "")
+    return answer
 
 
 @require_GET
