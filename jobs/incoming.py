@@ -131,8 +131,8 @@ def finish(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
     with suppress(FileNotFoundError):  # another request was faster
         if not upload.sha256:
             seen, digest = digests.pop(upload.pk, (0, None))
-            digest_ = digest.hexdigest() if digest and seen == upload.length else digest_of(part)
-            Upload.objects.filter(pk=upload.pk).update(sha256=digest_)
+            sha256 = digest.hexdigest() if digest and seen == upload.length else digest_of(part)
+            Upload.objects.filter(pk=upload.pk).update(sha256=sha256)
         files.publish(part, name)
     return _one_job(upload, name, again)
 

@@ -69,6 +69,7 @@
           filetype: this.file.type,
           pipeline: document.getElementById("upload-pipeline")?.value || "",
         },
+        removeFingerprintOnSuccess: true,
         headers: { "X-CSRFToken": csrf },
         onProgress: (sent, total) => this.progress(sent, total),
         onSuccess: ({ lastResponse }) => this.done(lastResponse),

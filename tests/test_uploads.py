@@ -225,6 +225,16 @@ def test_the_same_bytes_offer_the_job_that_is_there(signed_in, django_user_model
     assert "Mediapipe-Job" in create(other, data=DATA)  # nobody learns what others have
 
 
+def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in):
+    url = create(signed_in, data=DATA)["Location"]
+    job = Job.objects.get()
+    Job.objects.update(state="succeeded")
+    job.refresh_from_db()
+    assert job.remove() and not files.exists(job.source_name)
+    assert signed_in.head(url, headers=TUS).status_code == 404
+    assert "Mediapipe-Job" in create(signed_in, data=DATA)
+
+
 def test_requests_that_are_no_tus_are_told_so(signed_in):
     url = create(signed_in)["Location"]
     assert signed_in.head(url).status_code == 412

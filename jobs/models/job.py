@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
+from jobs.models.people import Upload
 from jobs.models.stage import Event, Stage, moment
 from jobs.pipelines import JobState, PipelineInput, PipelineStatus, StageState
 from mediapipe import files
@@ -269,6 +270,7 @@ class Job(models.Model):
         names = {name for each in made if each for name in (each.name, *each.extras.values()) if name}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
+        Upload.objects.filter(job=self).delete()  # it would make a job of bytes that are gone
         self.delete()
         for name in names:
             folder = name.rpartition("/")[0]
