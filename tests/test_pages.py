@@ -318,6 +318,25 @@ def test_every_answer_carries_the_policy(ada, client):
     assert not re.search(r"<[^>]+\son\w+=|<style|style=|<script>", page)
 
 
+def test_a_first_visit_is_small(ada, editor):
+    import gzip
+
+    from django.contrib.staticfiles.storage import staticfiles_storage
+
+    for number in range(25):
+        job(editor, f"a clip with a rather long title, as editors write them, {number}")
+    ada.get("/")
+    answer = ada.get("/", headers={"Accept-Encoding": "gzip"})
+    assert answer["Content-Encoding"] == "gzip" and "clip with" in gzip.decompress(answer.content).decode()
+    page = gzip.decompress(answer.content).decode()
+    static = set(re.findall(r'/static/([^"#]+)', page)) - set(re.findall(r'data-\w+="/static/([^"]+)"', page))
+    wire = len(answer.content)
+    for name in static:
+        ends = [end for end in ("", ".gz") if staticfiles_storage.exists(name + end)]
+        wire += min(staticfiles_storage.size(name + end) for end in ends)
+    assert wire < 60_000, f"{wire} bytes"
+
+
 def test_pages_that_do_not_exist_look_like_ours(ada):
     answer = ada.get("/nothing-here")
     assert answer.status_code == 404 and "There is nothing here" in text(answer)
