@@ -165,10 +165,17 @@ def test_a_hundred_jobs_of_one_editor_do_not_starve_another_and_a_bad_file_block
 
     bad = post(greedy, b"this is no film\n" * 99)
     many = [post(greedy, clip) for _ in range(12)]
+
+    def finished() -> int:
+        return [look(greedy, job)["status"] for job in many].count("succeeded")
+
+    before = finished()
     one = post(modest, clip)
     assert settled(modest, one)["status"] == "succeeded"
-    finished = [look(greedy, job)["status"] for job in many].count("succeeded")
-    assert finished <= 7, f"{finished} of twelve were done before the one"
+    passed = finished() - before
+    assert passed <= 5, (
+        f"{passed} of {12 - before} went before the one"
+    )  # they take turns; in line, it were all
     assert look(greedy, bad)["status"] == "attention"
     for job in many:
         assert settled(greedy, job, 240)["status"] == "succeeded"
