@@ -72,11 +72,8 @@ class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:
         """The workflow's page."""
-        base = cluster.ui_url()
-        if not base or job.workflow_started_at is None:
-            return ""
-        url = f"{base}/namespaces/{cluster.namespace()}/workflows/{job.workflow_id}"
-        return format_html('<a href="{}">{}</a>', url, job.workflow_id)
+        url = cluster.workflow_url(job.workflow_id) if job.workflow_started_at else ""
+        return format_html('<a href="{}">{}</a>', url, job.workflow_id) if url else ""
 
 
 @admin.register(Stage)

@@ -61,7 +61,7 @@ class NewJob(forms.Form):
         """The new job. Raises incoming.Refused."""
         data = self.cleaned_data
         if file := data["file"]:
-            source = incoming.keep(file, owner)
+            source = incoming.keep(file)
         else:
             path = urlsplit(data["url"]).path
             source = Source(url=data["url"], filename=incoming.plain_name(unquote(PurePosixPath(path).name)))

@@ -15,7 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncDate
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -56,10 +56,10 @@ def staff_only(view: Callable[[HttpRequest], R]) -> Callable[[HttpRequest], R]:
     return wrapped
 
 
-def asked(request: HttpRequest, query: QueryDict) -> QuerySet[Job]:
+def asked(request: HttpRequest) -> QuerySet[Job]:
     """The jobs that the filters leave."""
-    jobs: QuerySet[Job] = search(request.user, query)
-    if (state := query.get("state", "")) in {each.value for each in JobState}:
+    jobs: QuerySet[Job] = search(request.user, request.GET)
+    if (state := request.GET.get("state", "")) in {each.value for each in JobState}:
         jobs = jobs.filter(state=state)
     return jobs.select_related("owner").order_by("-created_at")
 
@@ -68,7 +68,7 @@ def asked(request: HttpRequest, query: QueryDict) -> QuerySet[Job]:
 @staff_only
 def index(request: HttpRequest) -> HttpResponse:
     """Filters, figures, and the jobs."""
-    jobs = asked(request, request.GET)
+    jobs = asked(request)
     page = Paginator(jobs.prefetch_related("stages"), PER_PAGE).get_page(request.GET.get("page"))
     query = request.GET.copy()
     query.pop("page", None)
@@ -152,7 +152,7 @@ def cell(text: object) -> str:
 @staff_only
 def csv(request: HttpRequest) -> StreamingHttpResponse:
     """The filtered jobs as a table, streamed."""
-    jobs = asked(request, request.GET)
+    jobs = asked(request)
     writer = tables.writer(Lines())
 
     def lines() -> Iterator[str]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
@@ -161,7 +160,7 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
     return job, False
 
 
-def keep(file: UploadedFile[Any], owner: AbstractBaseUser) -> Source:
+def keep(file: UploadedFile[Any]) -> Source:
     """The plain form's file as a source. Raises Refused for one that cannot be taken."""
     check_length(file.size or 0)
     filename = plain_name(file.name or "")

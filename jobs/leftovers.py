@@ -18,7 +18,7 @@ def find(before: float) -> Iterator[tuple[str, int]]:
     used = set(Job.objects.exclude(source_name="").values_list("source_name", flat=True))
     for stage in Stage.objects.exclude(output=None).only("output"):
         if made := stage.made():
-            used |= {made.name, *made.extras.values()}
+            used |= made.names
     folders = {name.rsplit("/", 1)[0] for name in used if name.count("/") > 1}
     for folder in FOLDERS:
         for name, size, changed in files.under(folder):

@@ -161,7 +161,7 @@ async def _merged(
         status,
         fresh=answered,
         banner="" if answered else WORKER_AWAY,
-        temporal_url=_temporal_url(job, description.run_id),
+        temporal_url=_temporal_url(job, description.run_id or ""),
     )
     if job.cancelling and status.state in (JobState.RUNNING, JobState.ATTENTION):
         status.cancelling = True
@@ -226,10 +226,5 @@ def _wait(pending: Any, beat: Beat, *, answered: bool) -> str:
     return ""
 
 
-def _temporal_url(job: Job, run_id: str | None = None) -> str:
-    base = cluster.ui_url()
-    if not base or job.workflow_started_at is None:
-        return ""
-    return f"{base}/namespaces/{cluster.namespace()}/workflows/{job.workflow_id}" + (
-        f"/{run_id}" if run_id else ""
-    )
+def _temporal_url(job: Job, run_id: str = "") -> str:
+    return cluster.workflow_url(job.workflow_id, run_id) if job.workflow_started_at else ""

@@ -197,7 +197,7 @@ class JobPage(Row):
         """The timeline, the newest first."""
         return list(self.job.events.order_by("-at", "-id")[:200])
 
-    @property
+    @cached_property
     def outputs(self) -> list[dict[str, str]]:
         """Everything that was made, to look at and to save."""
         stem = self.job.title.rsplit(".", 1)[0][:80] or "output"
@@ -214,7 +214,6 @@ class JobPage(Row):
                         "url": path,
                         "about": about(made),
                         "save": files.link(made.name, save_as=name) if made.name else path,
-                        "type": made.kind,
                         "warnings": " ".join(made.warnings),
                     }
                 )

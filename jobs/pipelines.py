@@ -211,6 +211,11 @@ class Output:
     warnings: list[str] = field(default_factory=list)
     extras: dict[str, str] = field(default_factory=dict)  # a storyboard's "vtt": url or name
 
+    @property
+    def names(self) -> set[str]:
+        """Our own files that it consists of."""
+        return {name for name in (self.name, *self.extras.values()) if name}
+
     def has(self, what: str) -> bool | None:
         """Whether there is "video" or "audio" inside; None where the API didn't tell."""
         if not self.codecs_known:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from jobs.live import Live
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT, PIPELINES, JobState
 
+T = TypeVar("T")
 ROWS = 25
 FILTERS = ("q", "tab", "sort", "pipeline", "owner", "from", "to")
 # What was last told of a running job: of which look at it, of which row, and the answer's tag.
@@ -60,11 +62,7 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
     if owner := query.get("owner", "").replace("\0", ""):
         jobs = jobs.filter(owner__username=owner)
     for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
-        try:
-            day = parse_date(query.get(name, ""))
-        except ValueError:
-            day = None
-        if day:
+        if day := _understood(parse_date, query.get(name, "")):
             jobs = jobs.filter(**{lookup: day})
     return jobs
 
@@ -121,7 +119,7 @@ def unchanged(request: HttpRequest, text: str) -> HttpResponse:
 @require_GET
 def job_list(request: HttpRequest) -> HttpResponse:
     """The list, and where uploads begin."""
-    return render(request, "jobs/job_list.html", {**_listing(request), "form": NewJob()})
+    return render(request, "jobs/job_list.html", _listing(request))
 
 
 @require_GET
@@ -144,9 +142,7 @@ def new(request: HttpRequest) -> HttpResponse:
         else:
             return _started(request, job)
     status = 400 if posted else 200
-    return render(
-        request, "jobs/job_form.html", {"form": form, "pipelines": PIPELINES.values()}, status=status
-    )
+    return render(request, "jobs/job_form.html", {"form": form}, status=status)
 
 
 def _started(request: HttpRequest, job: Job) -> HttpResponse:
@@ -234,7 +230,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_POST
 def bulk(request: HttpRequest) -> HttpResponse:
-    """Retries or cancels many jobs at once, and says what was done and what was not."""
+    """Retries, cancels or deletes many jobs at once, and says what was done and what was not."""
     action = request.POST.get("action", "")
     if action not in bulk_actions.ACTIONS:
         messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
@@ -243,7 +239,7 @@ def bulk(request: HttpRequest) -> HttpResponse:
         query = QueryDict(request.POST["matching"])
         jobs = in_tab(search(request.user, query), query.get("tab", ""))
     else:
-        ids = [text for text in request.POST.getlist("job") if _is_uuid(text)]
+        ids = [pk for text in request.POST.getlist("job") if (pk := _understood(UUID, text))]
         jobs = Job.objects.visible_to(request.user).filter(pk__in=ids)
     chosen = list(jobs[: bulk_actions.MOST])
     if action != "retry" and not request.POST.get("confirmed"):
@@ -276,7 +272,9 @@ def save_view(request: HttpRequest) -> HttpResponse:
 def news(request: HttpRequest) -> HttpResponse:
     """What has finished of a person's jobs since the last look, polled on pages that don't show it."""
     own = Job.objects.filter(owner_id=request.user.pk)
-    since = parse_datetime(request.GET.get("since", "").replace(" ", "+")) or timezone.now()
+    since = _understood(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
+    if since is None or timezone.is_naive(since):
+        since = timezone.now()
     told = {
         "finished": own.filter(finished_at__gt=since).order_by("finished_at")[:5],
         "waiting": own.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
@@ -286,9 +284,9 @@ def news(request: HttpRequest) -> HttpResponse:
     return render(request, "jobs/_news.html", told)
 
 
-def _is_uuid(text: str) -> bool:
+def _understood(parse: Callable[[str], T], text: str) -> T | None:
+    """What *parse* makes of a text from outside; None where it is nonsense."""
     try:
-        UUID(text)
+        return parse(text)
     except ValueError:
-        return False
-    return True
+        return None

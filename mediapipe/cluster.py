@@ -46,6 +46,13 @@ def _config() -> dict[str, Any]:
     return {"target_host": target, **ClientConfig.load_client_connect_config()}
 
 
+def workflow_url(workflow_id: str, run_id: str = "") -> str:
+    """A workflow's page in Temporal's own UI, or nothing where that is not known."""
+    base = ui_url()
+    run = f"/{run_id}" if run_id else ""
+    return f"{base}/namespaces/{namespace()}/workflows/{workflow_id}{run}" if base else ""
+
+
 async def client() -> Client:
     """The shared client of this process; never fails, the first call does.
 

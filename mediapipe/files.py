@@ -23,13 +23,8 @@ from mediapipe import bucket
 
 ROUND = 6 * 3600  # seconds: a poll a moment later signs the very same URL, so no player restarts
 LIFE = 7 * 24 * 3600  # seconds: longer than any wait in a queue
-
-
-TEXTS = (
-    ".m3u8",
-    ".vtt",
-    ".json",
-)  # served by us from a bucket too: they name other files, or a script reads them
+# Served by us from a bucket too: they name other files, or a script reads them.
+TEXTS = (".m3u8", ".vtt", ".json")
 
 # By extension and from this list alone: an upload must never be answered as a page.
 TYPES = {

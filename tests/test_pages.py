@@ -234,7 +234,8 @@ def test_news_tell_once_what_has_finished(ada, editor):
     assert "just done" in text(answer) and "hx-trigger" not in answer.content.decode()
     assert "just done" not in text(ada.get("/jobs/news/"))
     Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
-    assert "hx-trigger" in ada.get("/jobs/news/?since=nonsense").content.decode()
+    for nonsense in ("nonsense", "2026-99-99T00:00:00", "2026-01-01T00:00:00"):
+        assert "hx-trigger" in ada.get("/jobs/news/", {"since": nonsense}).content.decode()
 
 
 def test_who_joins_the_admins_is_staff_and_manages_people(client, editor):

@@ -267,7 +267,7 @@ class Job(models.Model):
         if self.active:
             return False
         made = [stage.made() for stage in self.stages.all()]
-        names = {name for each in made if each for name in (each.name, *each.extras.values()) if name}
+        names = {name for each in made if each for name in each.names}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
         Upload.objects.filter(job=self).delete()  # it would make a job of bytes that are gone

@@ -23,7 +23,6 @@ ENCODERS = {
     "vp9": ("libvpx-vp9", "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
     "av1": ("libsvtav1", "-preset", "10"),
 }
-MUXERS = {"mp4": "mp4", "mov": "mov", "webm": "webm"}
 
 
 def make(kind: str, options: dict[str, Value], media: Media, path: str) -> Plan:
@@ -97,7 +96,7 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         seek, limit, seconds = span(media.duration, options)
         arguments = [*HEAD, *source(path, media, seek), "-map", f"0:{media.audio.index}", "-vn", *limit]
         arguments += [*CLEAN, *sound(options, media, container), *tail]
-        return Plan([arguments], MUXERS[container], container, seconds, wants_audio=True)
+        return Plan([arguments], container, container, seconds, wants_audio=True)
     tracks = ["-map", f"0:{film.index}"] + (["-map", f"0:{media.audio.index}"] if media.audio else [])
     seek, limit, seconds = span(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
@@ -110,7 +109,7 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         tries = [[*copy, *sound(options, media, container), *tail], encoded]
     return Plan(
         tries,
-        MUXERS[container],
+        container,
         container,
         seconds,
         seconds * frame_rate,
