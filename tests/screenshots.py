@@ -33,7 +33,7 @@ weights = {JobState.SUCCEEDED: 90, JobState.FAILED: 4, JobState.ATTENTION: 2, Jo
 now = timezone.now()
 jobs = []
 for n in range(5000):
-    at = now - timedelta(minutes=random.random() ** 2 * 43000 + 5)
+    at = now - timedelta(minutes=random.random() ** 2 * 43000 + 20)
     state = random.choices(list(weights), weights.values())[0]
     jobs.append(Job(owner=random.choice(owners), title=random.choice(titles), state=state, created_at=at,
         started_at=at, finished_at=at + timedelta(seconds=random.randint(5, 900)),
