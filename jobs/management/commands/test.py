@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PACKAGES = ("chromium", "libatomic1", "fonts-dejavu-core")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 
 
@@ -47,18 +49,20 @@ class Command(BaseCommand):
 
 def browser() -> str:
     """The path of a Chromium, installed first where there is none; nothing where that cannot be done."""
-    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found and find_library("atomic"):  # Playwright's driver needs it, and a bare Debian has it not
         return found
     if shutil.which("apt-get") and os.geteuid() == 0:
         print("Installing Debian's chromium for the browser tests ...", flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (
             [*APT, "update"],
-            [*APT, "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"],
+            [*APT, "install", "-y", "--no-install-recommends", *PACKAGES],
         ):
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
-        if found := shutil.which("chromium"):
-            return found
+        found = shutil.which("chromium")
+    if found:
+        return found
     print("Installing Playwright's own Chromium for the browser tests ...", flush=True)
     if subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"]).returncode == 0:
         return "playwright"
