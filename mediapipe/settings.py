@@ -11,6 +11,7 @@ import secrets
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -72,10 +73,8 @@ PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
 LOCAL_URL = (os.environ.get("MEDIAPIPE_LOCAL_URL") or local_url()).rstrip("/")
 ALLOWED_HOSTS = words("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
-CSRF_TRUSTED_ORIGINS: list[str] = []
-if PUBLIC_URL:
-    ALLOWED_HOSTS.append(PUBLIC_URL.split("://", 1)[-1].split("/")[0].rsplit(":", 1)[0])
-    CSRF_TRUSTED_ORIGINS.append(PUBLIC_URL)
+ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := urlsplit(url).hostname)]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if flag("MEDIAPIPE_BEHIND_PROXY") else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_AGE = int(timedelta(days=30).total_seconds())

@@ -35,9 +35,9 @@ def test_the_readmes_commands_and_links_exist():
     commands = {path.stem for path in (ROOT / "jobs/management/commands").glob("[a-z]*.py")}
     named = set(re.findall(r"manage\.py (\w+)", readme)) - {"createsuperuser", "changepassword"}
     assert named <= commands and commands <= named | {"test"}
-    for text in [readme, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]:
-        for link in re.findall(r"\]\(([^)#]+)\)", text):
-            assert link.startswith("http") or (ROOT / link).exists(), link
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert link.startswith("http") or (document.parent / link).exists(), f"{document.name}: {link}"
 
 
 def test_the_pipelines_documented_exist():
