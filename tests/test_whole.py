@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -203,3 +204,18 @@ def test_a_file_that_is_no_media_fails_with_a_sentence(product, tmp_path):
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["status"] == "attention"
     assert "not a video, audio or image file" in answer["error"]
+
+
+def test_static_files_are_gathered_again_only_after_a_change(settings, tmp_path):
+    from jobs.management.commands.up import collect_static
+
+    settings.HOME, settings.STATIC_ROOT = tmp_path, tmp_path / "static"
+    (manifest := tmp_path / "static" / "staticfiles.json").parent.mkdir()
+    sheet = settings.BASE_DIR / "static" / "mediapipe.css"
+    collect_static()
+    gathered = manifest.stat().st_mtime_ns
+    collect_static()
+    assert manifest.stat().st_mtime_ns == gathered
+    os.utime(sheet)
+    collect_static()
+    assert manifest.stat().st_mtime_ns > gathered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -31,6 +33,18 @@ FAST = (
     *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
     *("--dynamic-config-value", "matching.enableFairness=true"),
 )
+
+
+def collect_static() -> None:
+    """Gathers and compresses the static files, where one has changed since the last start."""
+    found = [(name, storage) for finder in get_finders() for name, storage in finder.list([])]
+    paths = sorted(str(storage.path(name)) for name, storage in found)
+    facts = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()
+    stamp, manifest = settings.HOME / "static.stamp", settings.STATIC_ROOT / "staticfiles.json"
+    if not manifest.exists() or not stamp.exists() or stamp.read_text() != digest:
+        call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+        stamp.write_text(digest)
 
 
 class Command(BaseCommand):
@@ -55,7 +69,7 @@ class Command(BaseCommand):
                 raise CommandError(f"mediapipe is already running here. {web}".strip()) from None
             check_port(options["host"], options["port"])
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
-            call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+            collect_static()
             self.first_admin()
             try:
                 asyncio.run(self._run(options["host"], options["port"]))
