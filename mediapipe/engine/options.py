@@ -141,7 +141,7 @@ KNOWN: dict[str, dict[str, Callable[[str, object], Value]]] = {
 DEFAULTS: dict[str, dict[str, Value]] = {
     "video": {"format": "mp4"},
     "audio": {"format": "mp3"},
-    "image": {"format": "jpeg"},
+    "image": {},  # as the source where that is a photo, else jpeg
     "animation": {"format": "gif", "start": 0.0, "fps": 10.0},
     "adaptive_video": {"format": "hls"},
 }
@@ -164,7 +164,7 @@ def check_options(kind: str, given: object) -> dict[str, Value]:
         raise Refused("request_invalid", "animation needs end: where the clip stops, in seconds.")
     if "end" in options and float(options["end"]) <= float(options.get("start", 0)):
         raise Refused("request_invalid", "end must be greater than start.")
-    codec, container = str(options.get("codec", "")), str(options["format"])
+    codec, container = str(options.get("codec", "")), str(options.get("format", ""))
     if codec and codec not in CODECS[container]:
         raise Refused(
             "format_unsupported", f"{codec} does not fit {container}: use {', '.join(CODECS[container])}."
