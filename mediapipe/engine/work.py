@@ -45,6 +45,20 @@ class Done:
     warnings: list[str]
 
 
+def _about(media: Media) -> dict[str, Any]:
+    """The source as the API's File tells it."""
+    video, audio = media.video, media.audio
+    width, height = (round(side) for side in video.shown) if video else (None, None)
+    return {
+        "kind": "image" if media.is_still and not audio else "video" if video else "audio",
+        "format": media.format,
+        "width": width,
+        "height": height,
+        "duration": round(media.duration, 3) or None,
+        "codecs": {"video": video.codec if video else None, "audio": audio.codec if audio else None},
+    }
+
+
 def folder(task_id: str) -> Path:
     """Where a task works."""
     return Path(settings.WORK_ROOT) / task_id
@@ -68,7 +82,7 @@ async def work(
     source_url: str,
     tell: Tell,
     wait_for_room: Room,
-    step: Callable[[str], None] = lambda name: None,
+    step: Callable[..., None] = lambda name, **about: None,
 ) -> Made:
     """Does it, and tells *step* what it is at. Raises Unusable; the caller clears the folder."""
     clear(task_id)
@@ -80,7 +94,7 @@ async def work(
     media = await run.probe(source, *(["--gap"] if wants_gap else []))
     plan = planning.make(kind, options, media, str(source))
     await wait_for_room(_estimate(plan, media))
-    step("encode")
+    step("encode", file=_about(media))
     target = folder(task_id) / "out" / f"{'index' if plan.muxer == 'hls' else 'output'}.{plan.extension}"
     target.parent.mkdir()
     done = await _run(kind, plan, media, source, target, tell, wait_for_room)
@@ -213,10 +227,15 @@ def _storyboard(
     return {"vtt_name": name}
 
 
-def sweep(active: set[str]) -> int:
-    """Removes the folders of tasks that nobody works on any more; how many."""
+def sweep(active: Callable[[list[str]], set[str]]) -> int:
+    """Removes the folders of tasks that nobody works on any more; how many.
+
+    The folders are listed before *active* tells which of them are at work: several machines may
+    share the disk, and a task that begins meanwhile keeps its own.
+    """
     root = Path(settings.WORK_ROOT)
-    stale = [path.name for path in root.iterdir() if path.name not in active] if root.is_dir() else []
+    found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    stale = set(found) - active(found) if found else set()
     for name in stale:
         clear(name)
     return len(stale)
