@@ -195,12 +195,13 @@ def longest_gap(container: Any, stream: Any) -> float:
             continue
         at = float(packet.pts * packet.time_base)
         if packet.is_keyframe:
-            longest = max(longest, at - last if last is not None else 0.0)
-            last = at
+            longest, last = max(longest, at - last if last is not None else 0.0), at
         elif last is None:
             return 86400.0
-        if last is not None and at - last > 30:
-            return at - last
+        if last is not None:
+            longest = max(longest, at - last)
+        if longest > 30:
+            break
         read += packet.size
         if at > 60 or (longest and read > MOST_READ):
             break

@@ -88,7 +88,7 @@ def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
     last = ["-frames:v", "1", *CLEAN, *encode]
     tries = [[*each, *drawn(video, chain), *last] for each in (head, every)]
-    if video.gap > interval * 1.5:
+    if video.gap > interval:  # keyframes alone would miss whole cues
         tries.reverse()
     return Plan(tries, muxer, str(options["format"]), wants_video=True)
 
