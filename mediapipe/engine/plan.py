@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mediapipe.engine.arguments import CLEAN, HEAD, LONGEST_SIDE, Plan, drawn, filters, source, span
-from mediapipe.engine.media import Audio, Media, Unusable, Video
+from mediapipe.engine.media import Media, Unusable, Video
 from mediapipe.engine.options import Value
 from mediapipe.engine.stills import animation_plan, image_plan, sprite_plan
 
@@ -71,19 +71,22 @@ def sound(options: dict[str, Value], media: Media, container: str, *, copy: bool
     if audio is None:
         return ["-an"]
     if container == "webm":
-        return ["-c:a", "libopus", "-b:a", f"{kbps}k", "-ac", str(min(2, audio.channels))]
+        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *heard(media)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
     if copy and fits and not cut:
         return ["-c:a", "copy"]
-    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *stereo(media)]
+    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *heard(media)]
 
 
-def stereo(media: Media) -> list[str]:
-    """At most two channels; folding more into two keeps the loudness and may not clip."""
-    if media.audio is None or media.audio.channels <= 2:
-        return []
-    return ["-af", "aformat=channel_layouts=stereo,alimiter=limit=0.97:level=disabled"]
+def heard(media: Media) -> list[str]:
+    """In step with the picture, at most two channels; folding keeps the loudness and may not clip."""
+    film = media.video is not None and not media.video.cover
+    # silence where sound is missing: without it, all that follows would come too early
+    chain = ["aresample=async=1" + (":first_pts=0" if film else "")]
+    if media.audio is not None and media.audio.channels > 2:
+        chain += ["aformat=channel_layouts=stereo", "alimiter=limit=0.97:level=disabled"]
+    return ["-af", ",".join(chain)]
 
 
 def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
@@ -171,7 +174,7 @@ def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         *CLEAN,
     ]
     if "waveform" in options:
-        return waveform_plan(options, head, audio, seconds)
+        return waveform_plan(options, head, media, seconds)
     wanted, quality = str(options["format"]), str(options.get("quality", "medium"))
     rate = f"{int(options['bitrate'])}" if "bitrate" in options else f"{AAC[quality]}k"
     codecs: dict[str, tuple[str, list[str]]] = {
@@ -198,15 +201,17 @@ def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     }
     muxer, codec = codecs[wanted]
     limited = ["-ar", "48000"] if wanted in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *stereo(media)]], muxer, wanted, seconds, wants_audio=True)
+    return Plan([[*head, *codec, *limited, *heard(media)]], muxer, wanted, seconds, wants_audio=True)
 
 
-def waveform_plan(options: dict[str, Value], head: list[str], audio: Audio, seconds: float) -> Plan:
+def waveform_plan(options: dict[str, Value], head: list[str], media: Media, seconds: float) -> Plan:
     """The peaks of short pieces of the sound, of all its channels, as text: nothing large is ever held."""
     wanted = int(options.get("waveform_points", 800))
-    piece = min(max(int(audio.rate * (seconds or 600) / wanted / 4), 64), audio.rate)
+    rate = media.audio.rate if media.audio else 48000
+    piece = min(max(int(rate * (seconds or 600) / wanted / 4), 64), rate)
     measured = "measure_perchannel=none:measure_overall=Peak_level"
-    chain = f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"
+    chain = "aresample=async=1:first_pts=0," if media.video and not media.video.cover else ""
+    chain += f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"
     # a relative name: FFmpeg works in the folder of its output
     chain += ",ametadata=mode=print:key=lavfi.astats.Overall.Peak_level:file=output.txt"
     return Plan([[*head, "-af", chain, "-c:a", "pcm_s16le"]], "null", "txt", seconds)

@@ -189,11 +189,12 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
 def longest_gap(container: Any, stream: Any) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none."""
     container.seek(0)
-    last, longest, read = None, 0.0, 0
+    last, longest, read, origin = None, 0.0, 0, None
     for packet in container.demux(stream):
         if packet.pts is None:
             continue
         at = float(packet.pts * packet.time_base)
+        origin = at if origin is None else origin
         if packet.is_keyframe:
             longest, last = max(longest, at - last if last is not None else 0.0), at
         elif last is None:
@@ -203,7 +204,7 @@ def longest_gap(container: Any, stream: Any) -> float:
         if longest > 30:
             break
         read += packet.size
-        if at > 60 or (longest and read > MOST_READ):
+        if at - origin > 60 or (longest and read > MOST_READ):
             break
     return longest
 

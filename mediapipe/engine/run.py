@@ -83,8 +83,24 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+_probed: dict[tuple[int, ...], tuple[set[str], Media]] = {}
+REMEMBERED = 200  # probes: what one task has verified is the next one's source
+
+
 async def probe(path: Path, *wanted: str) -> Media:
     """What is in the file; *wanted*: "--gap", "--pictures" (probe.py). Raises Unusable."""
+    stat = await asyncio.to_thread(path.stat)
+    file = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    known, media = _probed.get(file, (set[str](), None))
+    if media is None or not set(wanted) <= known:
+        media = await _probe(path, *wanted)
+        if len(_probed) >= REMEMBERED:
+            del _probed[next(iter(_probed))]
+        _probed[file] = set(wanted), media
+    return media
+
+
+async def _probe(path: Path, *wanted: str) -> Media:
     program = [sys.executable, "-I", str(HERE / "probe.py"), str(path), *wanted]
     own = [sys.prefix, sys.base_prefix, str(HERE), str(path)]
     process = await _start(caged(program, read=own, write=[], cpu=60))

@@ -45,7 +45,9 @@ async def _probed(kind: str, plan: Plan, target: Path, copying: bool) -> Media:
         return await _streamed(target)
     if plan.muxer == "webp" and kind == "animation":
         return await _animated(target)
-    return await run.probe(target, *(["--pictures"] if copying else []))
+    # a video's keyframes are asked for by whatever is made of it next
+    wanted = [*(["--gap"] if kind == "video" else []), *(["--pictures"] if copying else [])]
+    return await run.probe(target, *wanted)
 
 
 def _hold_the_kinds(plan: Plan, made: Media, result: run.Result, copying: bool) -> None:
