@@ -160,8 +160,9 @@ def _first(value: object) -> object:
 def parse_output(body: Mapping[str, Any]) -> Output | None:
     """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
     found = _first(body.get("output")) or _first(body.get("outputs")) or body.get("output_url")
-    if isinstance(found, str):
-        return Output(url=found)
+    if isinstance(found, str):  # a job's: one of its tasks may tell more of the same file
+        parts = [_mapping(_mapping(part).get("output")) for part in body.get("tasks") or []]
+        found = next((part for part in parts if part.get("url") == found), {"url": found})
     about = _mapping(found)
     url = _text(about.get("url")) or _text(body.get("output_url"))
     if not url:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +71,47 @@ def product(tmp_path_factory):
     running = Product(tmp_path_factory.mktemp("product") / "home").start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A maker of clips by FFmpeg: each name is made once."""
+    from tests.engine import ffmpeg
+
+    folder = tmp_path_factory.mktemp("made")
+
+    def make(name: str, *arguments) -> Path:
+        path = folder / name
+        if not path.exists():
+            ffmpeg(*arguments, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def listener():
+    """The port of a server that nothing may connect to, and who did."""
+    seen: list[object] = []
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.2)
+    stop = threading.Event()
+
+    def listen() -> None:
+        while not stop.is_set():
+            try:
+                connection, address = server.accept()
+            except TimeoutError:
+                continue
+            seen.append(address)
+            connection.close()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    yield server.getsockname()[1], seen
+    stop.set()
+    thread.join()
+    server.close()
 
 
 @pytest.fixture

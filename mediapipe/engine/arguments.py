@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mediapipe.engine.media import Media, Unusable, Video
+from mediapipe.engine.media import UNSAID, Media, Unusable, Video
 from mediapipe.engine.options import Value
-from mediapipe.engine.probe import DEMUXERS, JPEG_DEMUXER
+from mediapipe.engine.probe import DEMUXERS, NAMED
 
 HEAD = (
     "-nostdin",
@@ -21,6 +21,8 @@ HEAD = (
     "pipe:1",
     "-stats_period",
     "0.5",
+    "-max_error_rate",  # damage is counted by us (run.check), and never ends a run half-way
+    "1",
 )
 GUARD = (  # what may be opened, and how much of it
     "-protocol_whitelist",
@@ -96,29 +98,69 @@ def _fitted(
     return inner_w, inner_h, f"pad={width}:{height}:{place}:color={colour}"
 
 
-def filters(video: Video, options: dict[str, Value], pixels: str = "yuv420p") -> str:
+# What still formats hold is always read as BT.601, JPEG's in full range, whatever the film was in.
+STILLS = {"yuvj420p": ":out_range=pc:out_color_matrix=bt601"} | dict.fromkeys(
+    ("yuv420p", "yuva420p"), ":out_range=tv:out_color_matrix=bt601"
+)
+TO_SDR = (
+    "zscale=t=linear:npl=100",
+    "format=gbrpf32le",
+    "zscale=p=bt709",
+    "tonemap=hable:desat=0",
+    "zscale=t=bt709:m=bt709:r=tv",
+)
+
+
+def filters(
+    video: Video,
+    options: dict[str, Value],
+    pixels: str = "yuv420p",
+    *,
+    still: bool = False,
+    rate: bool = True,
+) -> str:
     """The filter chain of a picture: deinterlace, scale or tone-map, fit, rate, square pixels."""
     width, height, tail = size(video, options)
     chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
+    target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
-        chain += [
-            f"zscale=w={width}:h={height}:f=bilinear",
-            "zscale=t=linear:npl=100",
-            "format=gbrpf32le",
-            "zscale=p=bt709",
-            "tonemap=hable:desat=0",
-            "zscale=t=bt709:m=bt709:r=tv",
-        ]
+        chain += [*_said(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
+        chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
-        rgb = video.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "gray", "pal8", "0"))
-        matrix = ":out_color_matrix=bt709" if rgb or "444" in video.pix_fmt else ""
-        chain.append(f"scale={width}:{height}:flags=bicubic:out_range=tv{matrix}")
-    if "fps" in options:
-        chain.append(f"fps={float(options['fps']):g}")
-    elif video.fps > 60.5:
+        chain.append(f"scale={width}:{height}:flags=bicubic{_colours(video, target)}")
+    if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
+        chain += [_on_background(str(options.get("background", "#000000"))), f"scale={target[1:]}"]
+    fps = float(options.get("fps", 0))
+    if rate and fps and not 0 < video.duration * fps < 1:  # of so short a clip no frame would be left
+        chain.append(f"fps={fps:g}")
+    elif rate and video.fps > 60.5:
         chain.append("fps=60")
     chain += [tail] if tail else []
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
+
+
+def _said(video: Video) -> list[str]:
+    """Tells zscale the colours of HDR that its file leaves out: it refuses to guess."""
+    lacking = [] if video.primaries != UNSAID else ["color_primaries=bt2020"]
+    if video.matrix == UNSAID and video.pix_fmt.startswith("yuv"):
+        lacking.append("colorspace=bt2020nc")
+    return ["setparams=" + ":".join(lacking)] if lacking else []
+
+
+def _colours(video: Video, target: str) -> str:
+    """The scaler's arguments: RGB and 4:4:4 become BT.709, and so is taken what is large and says nothing."""
+    rgb = video.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "gray", "pal8", "0", "mono"))
+    large = video.matrix == UNSAID and not rgb and min(video.shown) >= 720
+    to_709 = (rgb or large or "444" in video.pix_fmt) and "matrix" not in target
+    return (
+        target + (":in_color_matrix=bt709" if large else "") + (":out_color_matrix=bt709" if to_709 else "")
+    )
+
+
+def _on_background(colour: str) -> str:
+    """Puts what is transparent on a colour, for formats without transparency."""
+    flat = f"drawbox=color=0x{colour[1:]}:t=fill:replace=1"
+    return f"format=rgba,split[top][back];[back]{flat}[flat];[flat][top]overlay=format=gbrp"
 
 
 def has_alpha(video: Video) -> bool:
@@ -133,8 +175,18 @@ def source(path: str, media: Media, seek: float | None = None) -> list[str]:
     # only this decoder knows the transparency of VP8 and VP9
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec, "") if video and video.alpha else ""
     before = ["-c:v", decoder] if decoder else []
-    before += ["-f", JPEG_DEMUXER] if media.format == JPEG_DEMUXER else []
+    before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
     return [*GUARD, *(["-ss", f"{seek:.3f}"] if seek else []), *before, "-i", f"file:{path}"]
+
+
+def pictures(video: Video) -> list[str]:
+    """The arguments that choose the picture, and nothing else."""
+    return ["-map", "[whole]" if video.tiled else f"0:{video.index}", "-an", "-sn", "-dn"]
+
+
+def drawn(video: Video, chain: str) -> list[str]:
+    """The arguments that send the picture through *chain*; a picture of tiles is put together before it."""
+    return ["-filter_complex", f"[0:g:0]{chain}[whole]"] if video.tiled else ["-vf", chain]
 
 
 def span(length: float, options: dict[str, Value]) -> tuple[float | None, list[str], float]:
@@ -143,4 +195,8 @@ def span(length: float, options: dict[str, Value]) -> tuple[float | None, list[s
     if start and length and start >= length:
         raise Unusable("invalid_input", f"start is {start:g} s, but the source is only {length:.1f} s long.")
     stop = min(end, length) if end and length else end or length
-    return start or None, ["-t", f"{end - start:.3f}"] if end else [], max(0.0, stop - start) if stop else 0.0
+    return (
+        start or None,
+        ["-t", f"{end - start:.3f}"] if end else [],
+        max(0.0, stop - start) if length else 0.0,
+    )

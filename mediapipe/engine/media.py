@@ -8,6 +8,7 @@ from typing import Any
 MAX_PIXELS = 40_000_000
 MAX_SECONDS = 6 * 3600 * 4
 HDR = (16, 18)  # PQ, HLG
+UNSAID = 2  # of a colour matrix, primaries, transfer
 LEAST_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
 COVER_ART = 0x400
 
@@ -36,17 +37,21 @@ class Video:
     frames: int = 0
     duration: float = 0.0
     transfer: int = 0
+    matrix: int = UNSAID
+    primaries: int = UNSAID
     interlaced: bool = False
     alpha: bool = False
     gap: float = 86400.0
     cover: bool = False
+    tiled: bool = False  # a HEIF picture: FFmpeg puts its tiles together when no track is named
     pictures: int = 0
     decodes: bool = False
 
     @property
     def shown(self) -> tuple[float, float]:
         """Width and height as a person sees them: square pixels, upright."""
-        width, height = self.width * self.sar, float(self.height)
+        sar = self.sar if 0.1 <= self.sar <= 10 else 1.0  # beyond that it is damage, not a format
+        width, height = self.width * sar, float(self.height)
         return (height, width) if self.rotation % 180 == 90 else (width, height)
 
     @property
@@ -79,6 +84,15 @@ class Media:
     video: Video | None = None
     audio: Audio | None = None
     undecodable: list[str] = field(default_factory=list)
+    guessed: bool = False  # the duration, by the first bit rates
+
+    @property
+    def is_still(self) -> bool:
+        """Whether there is one picture only: a photo, a cover, a single frame."""
+        video = self.video
+        if video is None:
+            return False
+        return video.cover or video.tiled or video.frames == 1 or (video.duration or self.duration) <= 0.1
 
 
 def _fields(kind: type, facts: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +109,9 @@ def understood(found: dict[str, Any]) -> Media:
     pictures = [s for s in streams if s["type"] == "video" and s["codec"]]
     films = [s for s in pictures if not s["disposition"] & COVER_ART]
     best = max(
-        films or pictures, key=lambda s: (s["width"] * s["height"], s["disposition"] & 1), default=None
+        films or pictures,
+        key=lambda s: (s["width"] * s["height"], s["frames"], s["disposition"] & 1),
+        default=None,
     )
     sounds = [
         s
@@ -127,6 +143,7 @@ def understood(found: dict[str, Any]) -> Media:
         video=video,
         audio=Audio(**_fields(Audio, sound)) if sound else None,
         undecodable=unknown,
+        guessed=bool(found.get("guessed")),
     )
 
 
@@ -140,7 +157,8 @@ def refusal(said: str, *, is_iso: bool = False) -> Unusable:
     if "whitelist" in text:
         return Unusable(
             "invalid_input",
-            "This kind of file is not accepted: upload the video, audio or image itself.",
+            "This is not a video, audio or image file that is accepted here. "
+            "Upload the recording itself, or convert it to MP4, MP3 or JPEG first.",
             said,
         )
     if "end of file" in text or "eoferror" in text:

@@ -15,6 +15,7 @@ from mediapipe import files
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 IDEMPOTENT = timedelta(hours=24)
 LIGHT = ("image", "audio")
+STEPS = ("probe", "import", "encode", "export")  # a job's tasks, in the reference's order
 
 
 def new_id(resource: str = "task") -> str:
@@ -56,6 +57,7 @@ class EngineTask(models.Model):
     error = models.JSONField(null=True)
     freed_bytes = models.BigIntegerField(null=True)  # of partial files, when it was cancelled at work
     created_at = models.DateTimeField(default=timezone.now)
+    steps = models.JSONField(default=dict)  # when each began (unix ms), and the source's "file"
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     updated_at = models.DateTimeField(default=timezone.now)
@@ -108,9 +110,10 @@ class EngineTask(models.Model):
             status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
         )
 
-    def succeed(self, output: dict[str, Any], warnings: list[str]) -> bool:
+    def succeed(self, output: dict[str, Any], warnings: list[str], **fields: Any) -> bool:
         """It is done."""
         return self.update(
+            **fields,
             status=self.Status.SUCCEEDED,
             progress=100,
             speed=None,
@@ -120,10 +123,11 @@ class EngineTask(models.Model):
             finished_at=timezone.now(),
         )
 
-    def fail(self, kind: str, message: str, details: str = "") -> bool:
+    def fail(self, kind: str, message: str, details: str = "", **fields: Any) -> bool:
         """It came to nothing."""
         error = {"kind": kind, "message": message} | ({"details": details} if details else {})
-        return self.update(status=self.Status.FAILED, error=error, time_left=None, finished_at=timezone.now())
+        over = {"time_left": None, "finished_at": timezone.now()}
+        return self.update(**fields, **over, status=self.Status.FAILED, error=error)
 
     def cancel(self) -> bool:
         """Somebody stopped it."""
@@ -151,24 +155,34 @@ class EngineTask(models.Model):
         lane = EngineTask.objects.filter(status=self.Status.QUEUED, created_at__lt=self.created_at)
         return (lane.filter(kind__in=LIGHT) if self.light else lane.exclude(kind__in=LIGHT)).count() + 1
 
+    def file(self) -> dict[str, Any] | None:
+        """The output as the API's File; URLs are signed anew."""
+        if not self.output:
+            return None
+        output = {key: value for key, value in self.output.items() if not key.endswith("name")}
+        for key, value in self.output.items():
+            if key.endswith("name"):
+                output[key.removesuffix("name") + "url"] = files.signed_url(value)
+        return output
+
+    @property
+    def resource(self) -> str:
+        """`task` or `job`: what it was asked for as."""
+        return str(self.pk).split("_", 1)[0]
+
     def as_json(self) -> dict[str, Any]:
-        """The task as the API tells it; URLs are signed anew."""
-        output = None
-        if self.output:
-            output = {key: value for key, value in self.output.items() if not key.endswith("name")}
-            for key, value in self.output.items():
-                if key.endswith("name"):
-                    output[key.removesuffix("name") + "url"] = files.signed_url(value)
+        """The task, or the job, as the API tells it."""
+        output = self.file()
         body: dict[str, Any] = {
             "id": self.pk,
-            "object": self.pk.split("_", 1)[0],
+            "object": self.resource,
             "kind": self.kind,
             "input": self.input,
             "options": self.options,
             "metadata": self.metadata,
             "status": self.status,
             "progress": self.progress,
-            "output": output,
+            "output": output["url"] if output and self.resource == "job" else output,
             "error": self.error,
             "warnings": self.warnings,
             "created_at": milliseconds(self.created_at),
@@ -176,7 +190,41 @@ class EngineTask(models.Model):
             "finished_at": milliseconds(self.finished_at),
             "updated_at": milliseconds(self.updated_at),
         }
+        if self.resource == "job":
+            body["tasks"] = [self._part(at, step, output) for at, step in enumerate(STEPS)]
         if self.active:
             body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
             body |= {"waiting_for": self.waiting_for} if self.waiting_for else {}
         return body
+
+    def _part(self, at: int, step: str, output: dict[str, Any] | None) -> dict[str, Any]:
+        """One task of a job: its own times and status; the one that was at work has the job's error."""
+        begun = {name: when for name, when in self.steps.items() if name in STEPS}
+        last = max(begun, key=lambda name: begun[name], default="import")
+        started = begun.get(step)
+        later = [when for when in begun.values() if started is not None and when > started]
+        finished = min(later, default=None if self.active else milliseconds(self.finished_at))
+        status = "succeeded"
+        if step == last and self.status != self.Status.SUCCEEDED:
+            status = "waiting" if self.status == self.Status.QUEUED else self.status
+        elif started is None and self.status != self.Status.SUCCEEDED:
+            status = "waiting" if self.active else "cancelled"
+        external = {"object": "external_file", "url": self.input}
+        source = {"object": "file", "url": self.input, **self.steps.get("file", {})}
+        result = output if step in ("encode", "export") else source
+        return {
+            "id": f"task_{self.pk.split('_', 1)[1]}{at}",
+            "object": "task",
+            "kind": self.kind if step == "encode" else step,
+            "step": step,
+            "input": external if step in ("probe", "import") else source if step == "encode" else output,
+            "options": self.options if step == "encode" else {},
+            "status": status,
+            "progress": self.progress if step == "encode" else None,
+            "output": result if status == "succeeded" else None,
+            "error": self.error if status == "failed" else None,
+            "created_at": milliseconds(self.created_at),
+            "started_at": started,
+            "finished_at": finished if started is not None else None,
+            "updated_at": finished or started or milliseconds(self.created_at),
+        }

@@ -19,7 +19,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "height": SIDE,
     "fit": {"enum": ["contain", "cover", "fill"]},
     "position": {"enum": list(POSITIONS)},
-    "background": {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"},
+    "background": {"type": "string", "pattern": "^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"},
     "fps": NUMBER | {"minimum": 1, "maximum": 60},
     "start": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
     "end": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
@@ -65,7 +65,7 @@ PROBLEM = {
     "properties": {"kind": {"type": "string"}, "message": {"type": "string"}},
 }
 STAMP = {"type": ["integer", "null"]}
-TASK = {
+TASK: dict[str, Any] = {
     "type": "object",
     "required": [
         "id",
@@ -95,28 +95,38 @@ TASK = {
 }
 
 
+JOB = TASK | {
+    "required": [*TASK["required"], "tasks"],
+    "properties": TASK["properties"]
+    | {"output": {"type": ["string", "null"]}, "tasks": {"type": "array", "items": {"type": "object"}}},
+}
+
+
 def _json(schema: dict[str, Any], about: str) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": schema}}}
 
 
-def _paths() -> dict[str, Any]:
-    problem, task = {"$ref": "#/components/schemas/Problem"}, {"$ref": "#/components/schemas/Task"}
+def _paths(name: str) -> dict[str, Any]:
+    """The paths of `task` or of `job`."""
+    problem = {"$ref": "#/components/schemas/Problem"}
+    task = {"$ref": f"#/components/schemas/{name.capitalize()}"}
     wrong = {
         str(code): _json(problem, about) for code, about in ((400, "wrong request"), (401, "no valid key"))
     }
-    missing = wrong | {"404": _json(problem, "no such task")}
+    missing = wrong | {"404": _json(problem, f"no such {name}")}
     key_pattern = {"type": "string", "pattern": "^[!-~]{1,300}$"}
-    statuses = {"enum": TASK["properties"]["status"]["enum"]}  # type: ignore[index]
+    statuses = {"enum": TASK["properties"]["status"]["enum"]}
     lists = {
         "limit": {"type": "integer", "minimum": 1, "maximum": 100},
         "order": {"enum": ["asc", "desc"]},
         "kind": {"enum": list(KNOWN)},
         "status": statuses,
+        "input": {"type": "string"},
     }
     body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KNOWN]}}}
-    task_id = {"type": "string", "pattern": "^task_[a-z0-9]+$"}
+    task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
     return {
-        "/tasks": {
+        f"/{name}s": {
             "post": {
                 "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key_pattern}],
                 "requestBody": {"required": True, "content": body},
@@ -134,7 +144,7 @@ def _paths() -> dict[str, Any]:
                 "responses": {"200": _json({"type": "array", "items": task}, "the newest first"), **wrong},
             },
         },
-        "/tasks/{id}": {
+        f"/{name}s/{{id}}": {
             "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
             "get": {"responses": {"200": _json(task, "as it stands"), **missing}},
             "delete": {"responses": {"200": _json(task, "stopped"), **missing}},
@@ -144,15 +154,15 @@ def _paths() -> dict[str, Any]:
 
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
-    title, about = "mediapipe's embedded engine", "Ittybit's tasks API on FFmpeg."
+    title, about = "mediapipe's embedded engine", "Ittybit's tasks and jobs API on FFmpeg."
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": about},
         "servers": [{"url": server}],
         "security": [{"key": []}],
-        "paths": _paths(),
+        "paths": _paths("task") | _paths("job"),
         "components": {
-            "schemas": {"Task": TASK, "Problem": PROBLEM},
+            "schemas": {"Task": TASK, "Job": JOB, "Problem": PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

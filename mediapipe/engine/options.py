@@ -6,6 +6,7 @@ is a number in a range or a word of a closed set, and an unknown option is an er
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ POSITIONS = (
     *("top_left", "top_right", "bottom_left", "bottom_right"),
 )
 LAST_SECOND = 86400 * 2
+MOST_METADATA = 64 << 10  # bytes of JSON
 
 
 class Refused(Exception):
@@ -81,9 +83,10 @@ def _side(name: str, value: object) -> Value:
 
 
 def _colour(name: str, value: object) -> Value:
-    if not isinstance(value, str) or not re.fullmatch(r"#?[0-9a-fA-F]{6}", value):
+    if not isinstance(value, str) or not re.fullmatch(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", value):
         raise Refused("request_invalid", f"{name} must be a colour such as #1a2b3c.")
-    return "#" + value.removeprefix("#").lower()
+    digits = value.removeprefix("#").lower()
+    return "#" + (digits if len(digits) == 6 else "".join(digit * 2 for digit in digits))
 
 
 TIME = _real(0, LAST_SECOND)
@@ -141,7 +144,7 @@ KNOWN: dict[str, dict[str, Callable[[str, object], Value]]] = {
 DEFAULTS: dict[str, dict[str, Value]] = {
     "video": {"format": "mp4"},
     "audio": {"format": "mp3"},
-    "image": {"format": "jpeg"},
+    "image": {},  # as the source where that is a photo, else jpeg
     "animation": {"format": "gif", "start": 0.0, "fps": 10.0},
     "adaptive_video": {"format": "hls"},
 }
@@ -164,7 +167,7 @@ def check_options(kind: str, given: object) -> dict[str, Value]:
         raise Refused("request_invalid", "animation needs end: where the clip stops, in seconds.")
     if "end" in options and float(options["end"]) <= float(options.get("start", 0)):
         raise Refused("request_invalid", "end must be greater than start.")
-    codec, container = str(options.get("codec", "")), str(options["format"])
+    codec, container = str(options.get("codec", "")), str(options.get("format", ""))
     if codec and codec not in CODECS[container]:
         raise Refused(
             "format_unsupported", f"{codec} does not fit {container}: use {', '.join(CODECS[container])}."
@@ -178,11 +181,27 @@ def _url(name: str, value: object) -> str:
     try:
         parts = urlsplit(value)
         good = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and len(value) <= 8000
-    except ValueError:
+        good = good and (parts.port is None or parts.port > 0) and bool(value.encode())
+    except ValueError:  # no port of this kind, no such address, half a character
         good = False
-    if not good:
+    if not good or any(ord(sign) <= 32 or ord(sign) == 127 for sign in value):
         raise Refused("invalid_input", f"{name} must be an http or https URL.")
     return value
+
+
+def _metadata(given: object) -> dict[str, Any]:
+    """Metadata that every database keeps and every JSON reader reads."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise Refused("request_invalid", "metadata must be an object.")
+    try:
+        text = json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise Refused("request_invalid", "metadata holds what is no text or no number.") from None
+    if len(text) > MOST_METADATA or b"\\u0000" in text:
+        raise Refused("request_invalid", f"metadata must be at most {MOST_METADATA >> 10} kB, without NUL.")
+    return dict(given)
 
 
 def check_request(body: object) -> Request:
@@ -195,9 +214,7 @@ def check_request(body: object) -> Request:
     source = _url("input", body.get("input"))
     if body.get("output") is not None:
         raise Refused("request_invalid", "output is not supported by this engine: results are kept here.")
-    metadata = body.get("metadata")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise Refused("request_invalid", "metadata must be an object.")
+    metadata = _metadata(body.get("metadata"))
     hook = body.get("webhook_url")
     options = check_options(kind, body.get("options") if body.get("options") is not None else {})
-    return Request(kind, source, options, dict(metadata or {}), _url("webhook_url", hook) if hook else "")
+    return Request(kind, source, options, metadata, _url("webhook_url", hook) if hook else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mediapipe.engine.arguments import CLEAN, HEAD, LONGEST_SIDE, Plan, filters, source, span
+from mediapipe.engine.arguments import CLEAN, HEAD, LONGEST_SIDE, Plan, drawn, filters, source, span
 from mediapipe.engine.media import Media, Unusable, Video
 from mediapipe.engine.options import Value
 from mediapipe.engine.stills import animation_plan, image_plan, sprite_plan
@@ -65,24 +65,28 @@ def can_copy_video(options: dict[str, Value], media: Media) -> bool:
     )
 
 
-def sound(options: dict[str, Value], media: Media, container: str) -> list[str]:
-    """The arguments for a video's sound."""
+def sound(options: dict[str, Value], media: Media, container: str, *, copy: bool = True) -> list[str]:
+    """The arguments for a video's sound: copied where it already fits, unless *copy* is False."""
     audio, kbps = media.audio, AAC[str(options.get("quality", "medium"))]
     if audio is None:
         return ["-an"]
     if container == "webm":
-        return ["-c:a", "libopus", "-b:a", f"{kbps}k", "-ac", str(min(2, audio.channels))]
+        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *heard(media)]
     cut = {"start", "end"} & set(options)
-    if audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2 and not cut:
+    fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
+    if copy and fits and not cut:
         return ["-c:a", "copy"]
-    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *stereo(media)]
+    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *heard(media)]
 
 
-def stereo(media: Media) -> list[str]:
-    """At most two channels; folding more into two keeps the loudness and may not clip."""
-    if media.audio is None or media.audio.channels <= 2:
-        return []
-    return ["-af", "aformat=channel_layouts=stereo,alimiter=limit=0.97:level=disabled"]
+def heard(media: Media) -> list[str]:
+    """In step with the picture, at most two channels; folding keeps the loudness and may not clip."""
+    film = media.video is not None and not media.video.cover
+    # silence where sound is missing: without it, all that follows would come too early
+    chain = ["aresample=async=1" + (":first_pts=0" if film else "")]
+    if media.audio is not None and media.audio.channels > 2:
+        chain += ["aformat=channel_layouts=stereo", "alimiter=limit=0.97:level=disabled"]
+    return ["-af", ",".join(chain)]
 
 
 def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
@@ -95,18 +99,19 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
             raise Unusable("no_video", "There is no picture in this file (it is sound only).")
         seek, limit, seconds = span(media.duration, options)
         arguments = [*HEAD, *source(path, media, seek), "-map", f"0:{media.audio.index}", "-vn", *limit]
-        arguments += [*CLEAN, *sound(options, media, container), *tail]
-        return Plan([arguments], container, container, seconds, wants_audio=True)
-    tracks = ["-map", f"0:{film.index}"] + (["-map", f"0:{media.audio.index}"] if media.audio else [])
+        tries = _with_sound([*arguments, *CLEAN], options, media, container, tail)
+        return Plan(tries, container, container, seconds, wants_audio=True)
+    tracks = ["-map", "[whole]" if film.tiled else f"0:{film.index}"]
+    tracks += ["-map", f"0:{media.audio.index}"] if media.audio else []
     seek, limit, seconds = span(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
     encoded = [*HEAD, *source(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
-    encoded += [*encoder(options, film, container), *sound(options, media, container), *tail]
-    tries = [encoded]
+    encoded += encoder(options, film, container)
+    tries = _with_sound(encoded, options, media, container, tail)
     copied = can_copy_video(options, media)
     if copied:
         copy = [*HEAD, *source(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
-        tries = [[*copy, *sound(options, media, container), *tail], encoded]
+        tries = [[*copy, *sound(options, media, container), *tail], *tries]
     return Plan(
         tries,
         container,
@@ -117,6 +122,14 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         wants_audio=media.audio is not None,
         copied=copied,
     )
+
+
+def _with_sound(
+    head: list[str], options: dict[str, Value], media: Media, container: str, tail: list[str]
+) -> list[list[str]]:
+    """The tries for the sound: a copy may meet what its container refuses (a codec that changes midway)."""
+    ways = [sound(options, media, container), sound(options, media, container, copy=False)]
+    return [[*head, *way, *tail] for way in (ways if ways[0] != ways[1] else ways[:1])]
 
 
 def encoder(options: dict[str, Value], video: Video, container: str) -> list[str]:
@@ -131,7 +144,16 @@ def encoder(options: dict[str, Value], video: Video, container: str) -> list[str
         quality = ["-crf", str(CRF[codec][str(options.get("quality", "medium"))])]
     keys = ["-force_key_frames", "expr:gte(t,n_forced*2)"]
     keys += ["-sc_threshold", "0"] if codec == "h264" else []
-    return ["-vf", filters(video, options), "-c:v", name, *settings, *quality, *keys, "-fps_mode", "vfr"]
+    return [
+        *drawn(video, filters(video, options)),
+        "-c:v",
+        name,
+        *settings,
+        *quality,
+        *keys,
+        "-fps_mode",
+        "vfr",
+    ]
 
 
 def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
@@ -152,8 +174,7 @@ def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         *CLEAN,
     ]
     if "waveform" in options:
-        samples = [*head, "-ac", "1", "-ar", "8000", "-c:a", "pcm_s16le"]
-        return Plan([samples], "s16le", "pcm", seconds)
+        return waveform_plan(options, head, media, seconds)
     wanted, quality = str(options["format"]), str(options.get("quality", "medium"))
     rate = f"{int(options['bitrate'])}" if "bitrate" in options else f"{AAC[quality]}k"
     codecs: dict[str, tuple[str, list[str]]] = {
@@ -180,7 +201,20 @@ def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     }
     muxer, codec = codecs[wanted]
     limited = ["-ar", "48000"] if wanted in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *stereo(media)]], muxer, wanted, seconds, wants_audio=True)
+    return Plan([[*head, *codec, *limited, *heard(media)]], muxer, wanted, seconds, wants_audio=True)
+
+
+def waveform_plan(options: dict[str, Value], head: list[str], media: Media, seconds: float) -> Plan:
+    """The peaks of short pieces of the sound, of all its channels, as text: nothing large is ever held."""
+    wanted = int(options.get("waveform_points", 800))
+    rate = media.audio.rate if media.audio else 48000
+    piece = min(max(int(rate * (seconds or 600) / wanted / 4), 64), rate)
+    measured = "measure_perchannel=none:measure_overall=Peak_level"
+    chain = "aresample=async=1:first_pts=0," if media.video and not media.video.cover else ""
+    chain += f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"
+    # a relative name: FFmpeg works in the folder of its output
+    chain += ",ametadata=mode=print:key=lavfi.astats.Overall.Peak_level:file=output.txt"
+    return Plan([[*head, "-af", chain, "-c:a", "pcm_s16le"]], "null", "txt", seconds)
 
 
 def hls_plan(options: dict[str, Value], media: Media, path: str) -> Plan:

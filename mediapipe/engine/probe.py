@@ -14,10 +14,21 @@ from typing import IO, Any, TypeVar
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,wav,aiff,flac,aac,ac3,eac3,"
-    "amr,amrnb,amrwb,caf,gif,webp_pipe,png_pipe,jpeg_pipe,mxf,w64,ivf,dv,avif,h263,m4v,mpegvideo"
+    "amr,amrnb,amrwb,caf,gif,webp_pipe,png_pipe,jpeg_pipe,mxf,w64,ivf,dv,avif,h263,m4v,mpegvideo,"
+    "au,wv,tta,ape,dsf,voc,dts,rm,gxf,h264,hevc,obu,apng,bmp_pipe,tiff_pipe,jpegxl_pipe,webp_anim"
 )
-COVER_ART = 0x400
-JPEG_DEMUXER = "jpeg_pipe"  # named, because the extension would choose image2, which reads other files too
+COVER_ART, DEPENDENT = 0x400, 0x80000  # AV_DISPOSITION_*
+# Named by these first bytes, because the extension would choose image2, which reads other files too.
+NAMED = {
+    b"\xff\xd8\xff": "jpeg_pipe",
+    b"BM": "bmp_pipe",
+    b"II*\0": "tiff_pipe",
+    b"MM\0*": "tiff_pipe",
+    b"\xff\x0a": "jpegxl_pipe",
+}
+GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
+INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
+MOST_READ = 64 << 20  # bytes, in search of keyframes
 T = TypeVar("T")
 
 
@@ -72,6 +83,59 @@ def is_protected(path: str) -> bool:
     return False
 
 
+def canvas(path: str) -> dict[str, int]:
+    """Size and rotation of a HEIF picture of tiles, from its `ispe` and `irot`; PyAV knows the tiles only."""
+    with open(path, "rb") as file:
+
+        def inside(kinds: list[bytes], start: int, end: int) -> tuple[int, int]:
+            for kind, first, last in boxes(file, start, end):
+                if kind == kinds[0]:
+                    first += 4 if kind == b"meta" else 0
+                    return (first, last) if len(kinds) == 1 else inside(kinds[1:], first, last)
+            raise ValueError(kinds)
+
+        found: dict[str, int] = {"width": 0, "height": 0, "rotation": 0}
+        for kind, first, last in boxes(file, *inside([b"meta", b"iprp", b"ipco"], 0, file.seek(0, 2))):
+            file.seek(first)
+            data = file.read(min(last - first, 12))
+            if kind == b"ispe":
+                width, height = struct.unpack(">II", data[4:12])
+                if width * height > found["width"] * found["height"]:
+                    found |= {"width": width, "height": height}
+            elif kind == b"irot":
+                found["rotation"] = (data[0] & 3) * 90
+    return found
+
+
+def animated_webp(path: str) -> dict[str, Any] | None:
+    """An animated WebP's facts, from its chunks: PyAV shows none of its pictures. None for another file."""
+    with open(path, "rb") as file:
+        head = file.read(30)
+        if head[:4] + head[8:16] != b"RIFFWEBPVP8X" or not head[20] & 0x02:
+            return None
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+        frames = milliseconds = 0
+        while len(chunk := file.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"ANMF":
+                frames, shown = frames + 1, file.read(16)[12:15]
+                milliseconds += int.from_bytes(shown, "little")
+                size -= 16
+            file.seek(max(0, size) + size % 2, 1)
+        length = milliseconds / 1000
+        video = {"index": 0, "type": "video", "disposition": 1, "codec": "webp", "pix_fmt": "yuva420p"}
+        video |= {"width": width, "height": height, "frames": frames, "duration": length, "sar": 1.0}
+        video |= {"fps": frames / length if length else 0.0, "decodes": frames > 0, "gap": 0.0}
+        return {"format": "webp_anim", "duration": length, "size": file.seek(0, 2), "streams": [video]}
+
+
+def frame_rate(stream: Any) -> float:
+    """Frames a second; raw DV and cover art claim thousands, where FFmpeg's guess knows better."""
+    average = value(lambda: float(stream.average_rate), 0.0) or value(lambda: float(stream.base_rate), 0.0)
+    guess = value(lambda: float(stream.guessed_rate), 0.0)
+    return guess if average > 1000 and guess else average
+
+
 def stream_facts(stream: Any) -> dict[str, Any]:
     """One stream; `codec` is empty where nothing here decodes it."""
     context = stream.codec_context
@@ -90,10 +154,10 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "height": value(lambda: int(context.height), 0),
             "sar": value(lambda: float(stream.sample_aspect_ratio), 1.0) or 1.0,
             "pix_fmt": value(lambda: str(context.pix_fmt or ""), ""),
-            "fps": value(lambda: float(stream.average_rate), 0.0)
-            or value(lambda: float(stream.base_rate), 0.0),
+            "fps": frame_rate(stream),
             "frames": value(lambda: int(stream.frames), 0),
             "transfer": value(lambda: int(context.color_trc), 0),
+            "tiled": bool(value(lambda: int(stream.disposition), 0) & DEPENDENT),
             "alpha": value(lambda: stream.metadata.get("alpha_mode") == "1", False),
         }
     if stream.type == "audio":
@@ -112,6 +176,8 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             facts["rotation"] = int(frame.rotation) % 360
             facts["interlaced"] = bool(frame.interlaced_frame)
             facts["transfer"] = value(lambda frame=frame: int(frame.color_trc), 0) or facts["transfer"]  # type: ignore[misc]
+            facts["matrix"] = value(lambda frame=frame: int(frame.colorspace), 2)  # type: ignore[misc]
+            facts["primaries"] = value(lambda frame=frame: int(frame.color_primaries), 2)  # type: ignore[misc]
             facts["width"] = facts["width"] or frame.width
             facts["height"] = facts["height"] or frame.height
             facts["decodes"] = True
@@ -123,19 +189,22 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
 def longest_gap(container: Any, stream: Any) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none."""
     container.seek(0)
-    last, longest = None, 0.0
+    last, longest, read, origin = None, 0.0, 0, None
     for packet in container.demux(stream):
         if packet.pts is None:
             continue
         at = float(packet.pts * packet.time_base)
+        origin = at if origin is None else origin
         if packet.is_keyframe:
-            longest = max(longest, at - last if last is not None else 0.0)
-            last = at
+            longest, last = max(longest, at - last if last is not None else 0.0), at
         elif last is None:
             return 86400.0
-        if last is not None and at - last > 30:
-            return at - last
-        if at > 60:
+        if last is not None:
+            longest = max(longest, at - last)
+        if longest > 30:
+            break
+        read += packet.size
+        if at - origin > 60 or (longest and read > MOST_READ):
             break
     return longest
 
@@ -149,14 +218,53 @@ def pictures_at(container: Any, stream: Any, places: list[float]) -> int:
     return shown
 
 
-def probe(path: str) -> dict[str, Any]:
-    """Everything that a plan asks of a file."""
+def known_length(path: str, form: str) -> bool:
+    """Whether the length is written down somewhere, and not FFmpeg's guess by the first bit rates."""
+    if form != "mp3":
+        return form not in GUESSED
+    with open(path, "rb") as file:
+        head = file.read(10)
+        tag = 0
+        if head[:3] == b"ID3":
+            for byte in head[6:10]:
+                tag = tag << 7 | byte & 0x7F
+        file.seek(tag)
+        head = file.read(4096)
+    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def picture_facts(path: str, container: Any, found: dict[str, Any], wanted: list[str]) -> None:
+    """What only the frames and packets of the largest picture tell."""
+    videos = [f for f in found["streams"] if f["type"] == "video" and f["codec"]]
+    shown = [f for f in videos if not f["disposition"] & COVER_ART] or videos
+    if not shown:
+        return
+    facts = max(shown, key=lambda f: (f["width"] * f["height"], f["frames"]))
+    stream = container.streams[facts["index"]]
+    value(lambda: first_frame(container, stream, facts), None)
+    if facts["tiled"]:
+        facts |= value(lambda: canvas(path), dict[str, int]())
+    if facts["codec"] in INTRA:
+        facts["gap"] = 0.0
+    elif "--gap" in wanted:
+        facts["gap"] = value(lambda: longest_gap(container, stream), 86400.0)
+    if "--pictures" in wanted:
+        length = facts["duration"] or found["duration"]
+        places = [0.0, length / 2, max(0.0, length - 0.5)]
+        facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
+
+
+def probe(path: str, wanted: list[str]) -> dict[str, Any]:
+    """What a plan asks of a file; *wanted*: `--gap` and `--pictures` take longer."""
+    if (animation := value(lambda: animated_webp(path), None)) is not None:
+        return animation
     import av
 
     av.logging.set_level(av.logging.PANIC)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_streams": "64"}
     with open(path, "rb") as file:
-        form = JPEG_DEMUXER if file.read(3) == b"\xff\xd8\xff" else None
+        head = file.read(4)
+    form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
     with av.open(path, format=form, metadata_errors="replace", options=options) as container:
         found: dict[str, Any] = {
             "format": container.format.name,
@@ -167,24 +275,14 @@ def probe(path: str) -> dict[str, Any]:
             "protected": value(lambda: is_protected(path), False),
             "streams": [stream_facts(stream) for stream in container.streams],
         }
-        videos = [f for f in found["streams"] if f["type"] == "video" and f["codec"]]
-        shown = [f for f in videos if not f["disposition"] & COVER_ART] or videos
-        if shown:
-            facts = max(shown, key=lambda f: f["width"] * f["height"])
-            stream = container.streams[facts["index"]]
-            value(lambda: first_frame(container, stream, facts), None)
-            if facts["codec"] == "h264":
-                facts["gap"] = value(lambda: longest_gap(container, stream), 86400.0)
-            length = facts["duration"] or found["duration"]
-            if "--pictures" in sys.argv:
-                places = [0.0, length / 2, max(0.0, length - 0.5)]
-                facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
+        found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
+        picture_facts(path, container, found, wanted)
     return found
 
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(probe(sys.argv[1])))
+        print(json.dumps(probe(sys.argv[1], sys.argv[2:])))
     except Exception as problem:
         said = f"{type(problem).__name__}: {problem}".replace(sys.argv[1], "source")[:300]
         found = {"error": said, "protected": value(lambda: is_protected(sys.argv[1]), False)}

@@ -38,6 +38,8 @@ class Result:
     ended: bool  # FFmpeg said progress=end
     frames: int = 0
     corrupt: int = 0  # frames that the decoder had to guess
+    undecodable: int = 0  # packets that it refused
+    seconds: float = 0.0  # of media that were written
     lines: list[str] = field(default_factory=list)
 
     @property
@@ -61,13 +63,14 @@ def caged(
     return [sys.executable, "-I", "-S", str(HERE / "jail.py"), json.dumps(config), "--", *program]
 
 
-async def _start(command: list[str]) -> asyncio.subprocess.Process:
+async def _start(command: list[str], folder: Path | None = None) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
+        cwd=folder,
         limit=1 << 20,
     )
 
@@ -80,9 +83,25 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def probe(path: Path, *, pictures: bool = False) -> Media:
-    """What is in the file. Raises Unusable."""
-    program = [sys.executable, "-I", str(HERE / "probe.py"), str(path), *(["--pictures"] if pictures else [])]
+_probed: dict[tuple[int, ...], tuple[set[str], Media]] = {}
+REMEMBERED = 200  # probes: what one task has verified is the next one's source
+
+
+async def probe(path: Path, *wanted: str) -> Media:
+    """What is in the file; *wanted*: "--gap", "--pictures" (probe.py). Raises Unusable."""
+    stat = await asyncio.to_thread(path.stat)
+    file = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    known, media = _probed.get(file, (set[str](), None))
+    if media is None or not set(wanted) <= known:
+        media = await _probe(path, *wanted)
+        if len(_probed) >= REMEMBERED:
+            del _probed[next(iter(_probed))]
+        _probed[file] = set(wanted), media
+    return media
+
+
+async def _probe(path: Path, *wanted: str) -> Media:
+    program = [sys.executable, "-I", str(HERE / "probe.py"), str(path), *wanted]
     own = [sys.prefix, sys.base_prefix, str(HERE), str(path)]
     process = await _start(caged(program, read=own, write=[], cpu=60))
     try:
@@ -108,7 +127,7 @@ class Progress:
         self.seconds, self.frames, self.tell = seconds, frames, tell
         self.percent: float | None = None
         self.speed: float | None = None
-        self.done_frames = 0
+        self.done_frames, self.done_seconds = 0, 0.0
         self.mark: tuple[str, ...] = ()
         self.moved = time.monotonic()
         self.ended = False
@@ -134,7 +153,7 @@ class Progress:
         if mark != self.mark:
             self.mark, self.moved = mark, time.monotonic()
         frame, at = self._number("frame"), (self._number("out_time_us") or 0) / 1e6
-        self.done_frames = int(frame or 0)
+        self.done_frames, self.done_seconds = int(frame or 0), max(self.done_seconds, at)
         share = None
         if self.frames and frame is not None:
             share = frame / self.frames  # out_time runs ahead of the picture
@@ -168,7 +187,7 @@ async def ffmpeg(
     command = caged(
         program, read=[FFMPEG, str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
     )
-    process = await _start(command)
+    process = await _start(command, output.parent)
     progress = Progress(seconds, frames, tell)
     result = Result(-1, False)
     lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -189,6 +208,7 @@ async def ffmpeg(
                 return
             text = raw.decode(errors="replace").strip()
             result.corrupt += "corrupt decoded frame" in text
+            result.undecodable += "Error submitting packet to decoder" in text
             lines.append(text.replace(str(output.parent), "").replace(str(source), "source")[:500])
 
     readers = [asyncio.create_task(read_progress()), asyncio.create_task(read_errors())]
@@ -201,6 +221,7 @@ async def ffmpeg(
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
     result.ended, result.frames, result.lines = progress.ended, progress.done_frames, list(lines)
+    result.seconds = progress.done_seconds
     return result
 
 
@@ -229,7 +250,7 @@ def check(result: Result) -> None:
         raise failure(result.said, result.returncode)
     if not result.ended:
         raise Unusable("internal_error", "The encoder stopped before its end.", result.said)
-    if result.corrupt and result.corrupt > 0.2 * max(1, result.frames):
+    if result.frames and result.corrupt > 0.2 * result.frames:
         raise Unusable(
             "damaged", "The file is so damaged that most of its pictures cannot be decoded.", result.said
         )

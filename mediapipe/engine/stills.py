@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from mediapipe.engine.arguments import CLEAN, HEAD, Plan, filters, has_alpha, source, span
-from mediapipe.engine.media import Media, Unusable
+from mediapipe.engine.arguments import CLEAN, HEAD, Plan, drawn, filters, has_alpha, pictures, source, span
+from mediapipe.engine.media import Media, Unusable, Video
 from mediapipe.engine.options import Value
 
 WEBP = {"very_low": 35, "low": 55, "medium": 75, "high": 85, "very_high": 95}
 JPEG = {"very_low": 20, "low": 12, "medium": 6, "high": 3, "very_high": 2}
+SAME = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif": "png"}  # by a photo's codec
 AVIF = {"very_low": 45, "low": 38, "medium": 30, "high": 24, "very_high": 18}
 # Frames that aren't black, and of thirty such the one nearest to their average.
 TELLING = (
@@ -34,22 +35,25 @@ def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     video = media.video
     if video is None:
         raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+    options = {"format": SAME.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
     muxer, pixels, encode = picture(options, has_alpha(video))
     start, length, warnings = float(options.get("start", 0)), video.duration or media.duration, []
-    still = length <= 0.2 or video.cover
-    if length and start >= length and not still:
-        warnings.append(f"The source is only {length:.1f} s long; the frame is from its middle.")
-        start = length / 2
-    chain = filters(video, options, pixels)
+    near: list[float] = []  # where else to look: a last frame may begin earlier than its time tells
+    if length and start >= length and not media.is_still:
+        warnings.append(f"The source is only {length:.1f} s long; this is its last frame.")
+        start = max(0.0, length - 1.1 / (video.fps or 25))
+        near = [max(0.0, length - 0.5), length / 2]
+    chain = filters(video, options, pixels, still=True, rate=False)
 
     def shot(seek: float | None, select: str = "", before: tuple[str, ...] = ()) -> list[str]:
-        head = [*HEAD, *before, *source(path, media, seek), "-map", f"0:{video.index}", "-an", "-sn", "-dn"]
-        return [*head, "-frames:v", "1", "-vf", select + chain, *CLEAN, *encode]
+        head = [*HEAD, *before, *source(path, media, seek), *pictures(video)]
+        return [*head, "-frames:v", "1", *drawn(video, select + chain), *CLEAN, *encode]
 
     tries = [shot(None)]
-    if start and not still:
-        tries = [shot(start), shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',"), shot(None)]
-    elif "start" not in options and not still and length > 1:
+    if start and not media.is_still:
+        slow = shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',")
+        tries = [*map(shot, (start, *near)), *([] if near else [slow]), shot(None)]
+    elif "start" not in options and not media.is_still and length > 1:
         early = length * 0.1
         tries = [
             # looked for in so many seconds of the film: a black one must not be decoded to its end
@@ -61,34 +65,30 @@ def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
 
 
-def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
-    """A storyboard: a frame each `interval` seconds (at most 100), tiled ten to a row."""
+def _moving(media: Media) -> Video:
+    """The picture of a film. Raises Unusable."""
     video = media.video
     if video is None or video.cover:
         raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+    if video.tiled:
+        raise Unusable("no_video", "This is a photo: it has nothing that moves. Ask for an image instead.")
+    return video
+
+
+def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
+    """A storyboard: a frame each `interval` seconds (at most 100), tiled ten to a row."""
+    video = _moving(media)
+    options = {"format": "jpeg", **options}
     muxer, pixels, encode = picture(options, False)
     interval, rows = storyboard(options, media)
     shape = {"width": 160, **options}
-    chain = (
-        f"fps=1/{interval:g}:round=up,"
-        + filters(video, shape, pixels).replace(",fps=60", "")
-        + f",tile=10x{rows}"
-    )
-    head = [
-        *HEAD,
-        "-skip_frame",
-        "nokey",
-        *source(path, media),
-        "-map",
-        f"0:{video.index}",
-        "-an",
-        "-sn",
-        "-dn",
-    ]
+    every_so_often = "" if media.is_still else f"fps=1/{interval:g}:round=up,"
+    chain = every_so_often + filters(video, shape, pixels, still=True, rate=False) + f",tile=10x{rows}"
+    every = [*HEAD, *source(path, media), *pictures(video)]
+    head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
     last = ["-frames:v", "1", *CLEAN, *encode]
-    every = [argument for argument in head if argument not in ("-skip_frame", "nokey")]
-    tries = [[*head, "-vf", chain, *last], [*every, "-vf", chain, *last]]
-    if video.gap > interval * 1.5:
+    tries = [[*each, *drawn(video, chain), *last] for each in (head, every)]
+    if video.gap > interval:  # keyframes alone would miss whole cues
         tries.reverse()
     return Plan(tries, muxer, str(options["format"]), wants_video=True)
 
@@ -102,19 +102,18 @@ def storyboard(options: dict[str, Value], media: Media) -> tuple[float, int]:
 
 def animation_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     """A short silent clip that plays as an image."""
-    video = media.video
-    if video is None or video.cover:
-        raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+    video = _moving(media)
     seek, limit, seconds = span(media.duration, options)
-    chain = filters(video, options, "yuv420p" if options["format"] == "webp" else "rgb24")
-    head = [*HEAD, *source(path, media, seek), "-map", f"0:{video.index}", "-an", "-sn", "-dn", *limit]
-    if options["format"] == "webp":
+    webp, alpha = options["format"] == "webp", has_alpha(video)
+    pixels = ("yuva420p" if alpha else "yuv420p") if webp else "rgba" if alpha else "rgb24"
+    chain = filters(video, options, pixels, still=True, rate=not media.is_still)
+    if webp:
         quality = str(WEBP[str(options.get("quality", "medium"))])
-        encode = ["-vf", chain, "-c:v", "libwebp_anim", "-quality", quality, "-loop", "0"]
+        encode = ["-c:v", "libwebp_anim", "-quality", quality]
     else:
-        palette = f"{chain},split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
-        encode = ["-filter_complex", f"[0:{video.index}]{palette}[v]", "-map", "[v]", "-loop", "0"]
-        head = [*HEAD, *source(path, media, seek), "-an", "-sn", "-dn", *limit]
-    return Plan(
-        [[*head, *CLEAN, *encode]], str(options["format"]), str(options["format"]), seconds, wants_video=True
-    )
+        chain += ",split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
+        encode = []
+    head = [*HEAD, *source(path, media, seek), *pictures(video), *limit]
+    arguments = [*head, *drawn(video, chain), *CLEAN, *encode, "-loop", "0"]
+    form = str(options["format"])
+    return Plan([arguments], form, form, seconds, wants_video=True)

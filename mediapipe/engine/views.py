@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -106,17 +106,18 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     if request.method == "GET":
         return await _list(request, resource)
     try:
-        body = json.loads(request.body)
-    except ValueError:
+        body = json.loads(request.body, parse_constant=_not_json)
+    except (ValueError, RecursionError):
         raise Refused("request_invalid", "The body is not JSON.") from None
     wanted = check_request(body)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
         raise Refused("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
     given = body.get("options") or {}
-    if await asyncio.to_thread(room.is_full):
+    known = await sync_to_async(EngineTask.of_key)(key) if key else None
+    if known is None and await asyncio.to_thread(room.is_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
-    task, made = await _make(resource, wanted, given, key)
+    task, made = (known, False) if known else await _make(resource, wanted, given, key)
     if task.active and not await start(task):
         if made:
             await task.adelete()
@@ -124,11 +125,13 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     return JsonResponse(await sync_to_async(task.as_json)(), status=201 if made else 200)
 
 
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(name)  # Python's parser takes NaN and Infinity, JSON has neither
+
+
 @sync_to_async
 def _make(resource: str, wanted: Request, given: dict[str, Any], key: str | None) -> tuple[EngineTask, bool]:
     """The task, and whether it is new: the same key within 24 hours is the same task."""
-    if key and (known := EngineTask.of_key(key)):
-        return known, False
     try:
         with transaction.atomic():
             made = EngineTask.objects.create(

@@ -5,11 +5,8 @@ It works in a folder of its own, which is gone afterwards however it ends.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import json
-import math
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,13 +17,15 @@ from django.conf import settings
 
 from mediapipe import files
 from mediapipe.engine import plan as planning
-from mediapipe.engine import run, stills
-from mediapipe.engine.arguments import HEAD, Plan
+from mediapipe.engine import previews, run, verify
+from mediapipe.engine.arguments import Plan
 from mediapipe.engine.fetch import fetch
-from mediapipe.engine.media import Media, Unusable, Video
+from mediapipe.engine.media import Media, Unusable
 from mediapipe.engine.options import Value
 
 Tell = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+Room = Callable[[int], Awaitable[None]]  # waits until so many bytes are free
+FULL_LIMIT = 5  # times that a run may meet a full disk
 
 
 @dataclass
@@ -35,6 +34,29 @@ class Made:
 
     output: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Done:
+    """A run of FFmpeg that yielded what was asked for."""
+
+    result: run.Result
+    made: Media
+    warnings: list[str]
+
+
+def _about(media: Media) -> dict[str, Any]:
+    """The source as the API's File tells it."""
+    video, audio = media.video, media.audio
+    width, height = (round(side) for side in video.shown) if video else (None, None)
+    return {
+        "kind": "image" if media.is_still and not audio else "video" if video else "audio",
+        "format": media.format,
+        "width": width,
+        "height": height,
+        "duration": round(media.duration, 3) or None,
+        "codecs": {"video": video.codec if video else None, "audio": audio.codec if audio else None},
+    }
 
 
 def folder(task_id: str) -> Path:
@@ -59,41 +81,42 @@ async def work(
     options: dict[str, Value],
     source_url: str,
     tell: Tell,
-    wait_for_room: Callable[[int], Awaitable[None]],
+    wait_for_room: Room,
+    step: Callable[..., None] = lambda name, **about: None,
 ) -> Made:
-    """Does it. Raises Unusable; the caller clears the folder."""
+    """Does it, and tells *step* what it is at. Raises Unusable; the caller clears the folder."""
     clear(task_id)
     folder(task_id).mkdir(parents=True)
-    source = await _source(source_url, folder(task_id) / "input", tell)
-    media = await run.probe(source)
+    step("import")
+    source = await _source(source_url, folder(task_id) / "input", tell, wait_for_room)
+    step("probe")
+    wants_gap = kind in ("video", "adaptive_video") or "interval" in options
+    media = await run.probe(source, *(["--gap"] if wants_gap else []))
     plan = planning.make(kind, options, media, str(source))
     await wait_for_room(_estimate(plan, media))
+    step("encode", file=_about(media))
     target = folder(task_id) / "out" / f"{'index' if plan.muxer == 'hls' else 'output'}.{plan.extension}"
     target.parent.mkdir()
-    result = await _run(plan, media, source, target, tell)
-    warnings = [*plan.warnings]
-    if result.corrupt:
-        warnings.append("The source is damaged; the result may have errors where it is.")
+    done = await _run(kind, plan, media, source, target, tell, wait_for_room)
+    step("export")
+    form = {"hls": "hls", "null": "json"}.get(plan.muxer, plan.extension)
     if "waveform" in options:
-        target = await asyncio.to_thread(_waveform, target, int(options.get("waveform_points", 800)))
-        return Made(
-            await _publish(task_id, target, Media(duration=media.duration), "audio", "json"), warnings
-        )
-    made = await _verified(plan, media, target, result, warnings)
-    output = await _publish(task_id, target, made, kind, "hls" if plan.muxer == "hls" else plan.extension)
+        points = int(options.get("waveform_points", 800))
+        target = await asyncio.to_thread(previews.waveform, target, points, done.made.duration)
+    output = await _publish(task_id, target, done.made, kind, form)
     if "interval" in options:
-        output |= await asyncio.to_thread(_storyboard, task_id, options, media, made, output["name"])
-    return Made(output, warnings)
+        output |= await asyncio.to_thread(_storyboard, task_id, options, media, done.made, output["name"])
+    return Made(output, [*plan.warnings, *done.warnings])
 
 
-async def _source(url: str, target: Path, tell: Tell) -> Path:
+async def _source(url: str, target: Path, tell: Tell, wait_for_room: Room) -> Path:
     """The source as a file: our own is read in place, another is downloaded."""
     try:
         name = files.name_of(url)
     except files.Forbidden as error:
         raise Unusable("source_refused", f"The source's link cannot be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
-        await fetch(url, target, lambda percent: tell(None, None, None))
+        await fetch(url, target, lambda percent: tell(None, None, None), wait_for_room)
         return target
     path = files.path(name)
     if not path.is_file():
@@ -105,71 +128,64 @@ async def _source(url: str, target: Path, tell: Tell) -> Path:
 
 def _estimate(plan: Plan, media: Media) -> int:
     """Bytes that the output may need: a copy as many as the source, an encode rarely more."""
+    if plan.muxer in ("wav", "flac"):
+        return int(plan.seconds * 48000 * 2 * 2) + (1 << 20)
     return int(media.size * 1.1) if plan.copied or plan.frames else 64 << 20
 
 
-async def _run(plan: Plan, media: Media, source: Path, target: Path, tell: Tell) -> run.Result:
+async def _run(
+    kind: str, plan: Plan, media: Media, source: Path, target: Path, tell: Tell, wait_for_room: Room
+) -> Done:
     """The first of the plan's tries that yields something. Raises the last one's Unusable."""
-    for at, arguments in enumerate(plan.tries):
-        last = at == len(plan.tries) - 1
-        for each in target.parent.iterdir():
-            each.unlink()
+    tries, full, most = list(plan.tries), 0, 0.0
+
+    def steadily(percent: float | None, speed: float | None, left: float | None) -> None:
+        """Another try begins again; what is told never goes back."""
+        nonlocal most
+        most = max(most, percent or 0.0)
+        tell(most if percent is not None else None, speed, left)
+
+    while True:
+        copying = plan.copied and len(tries) == len(plan.tries)
         try:
-            muxer = [] if plan.muxer == "hls" else ["-f", plan.muxer]
-            if plan.muxer == "hls":
-                muxer = ["-hls_segment_filename", f"{target.parent}/segment%04d.m4s"]
-            result = await run.ffmpeg(
-                arguments, target, muxer, source=source, seconds=plan.seconds, frames=plan.frames, tell=tell
-            )
-            run.check(result)
-            empty = not target.exists() or not target.stat().st_size
-            if empty or (plan.wants_video and not result.frames):
-                raise Unusable(
-                    "damaged", "The source holds nothing of this kind that can be read.", result.said
-                )
-            if at == 0 and plan.copied:  # a copy is taken only where it really plays
-                copy = await run.probe(target, pictures=True)
-                if copy.video is None or copy.video.pictures < 2:
-                    raise Unusable("damaged", "The source's picture cannot be decoded.", result.said)
-            return result
+            return await _try(kind, plan, tries[0], copying, media, source, target, steadily)
         except Unusable as error:
-            if last or error.kind in ("no_space", "stalled"):
+            written = sum(each.stat().st_size for each in target.parent.iterdir())
+            for each in target.parent.iterdir():
+                each.unlink()
+            if error.kind == "no_space" and full < FULL_LIMIT:  # it goes on when there is more room
+                full += 1
+                await wait_for_room(max(2 * written, _estimate(plan, media)))
+                continue
+            tries.pop(0)
+            if not tries or error.kind in ("no_space", "stalled"):
                 raise
-    raise AssertionError("a plan has at least one try")
 
 
-async def _verified(plan: Plan, media: Media, target: Path, result: run.Result, warnings: list[str]) -> Media:
-    """What was made, probed. Raises Unusable where it isn't what was asked for."""
+async def _try(
+    kind: str,
+    plan: Plan,
+    arguments: list[str],
+    copying: bool,
+    media: Media,
+    source: Path,
+    target: Path,
+    tell: Tell,
+) -> Done:
+    """One run of FFmpeg, and whether it yielded what was asked for. Raises Unusable."""
+    muxer = ["-f", plan.muxer]
     if plan.muxer == "hls":
-        return media
-    if plan.muxer == "webp" and plan.seconds:
-        made = await _animated(plan, target)
-    else:
-        made = await run.probe(target)
-    if plan.wants_video and made.video is None:
-        raise Unusable("damaged", "The source's picture cannot be decoded.", result.said)
-    if plan.wants_audio and not plan.wants_video and made.audio is None:
-        raise Unusable("damaged", "The source's sound cannot be decoded.", result.said)
-    if plan.wants_audio and plan.wants_video and made.audio is None:
-        warnings.append("The sound could not be decoded and is missing.")
-    short = plan.seconds - made.duration
-    if plan.seconds and made.duration and short > max(0.5, 0.02 * plan.seconds):
-        at = f"{int(made.duration // 60)}:{made.duration % 60:04.1f}"
-        warnings.append(f"The source is cut off or damaged at {at}; what could be read was processed.")
-    return made
-
-
-async def _animated(plan: Plan, target: Path) -> Media:
-    """An animated WebP as FFmpeg itself decodes it; the prober knows only its first picture."""
-    check = [*HEAD, "-protocol_whitelist", "file", "-f", "webp_anim", "-i", f"file:{target}"]
-    null = target.with_name("null")
+        muxer = ["-hls_segment_filename", f"{target.parent}/segment%04d.m4s"]
+    # a copy takes a moment and may be followed by an encode: its percentages would go back
+    telling: Tell = (lambda *_: tell(None, None, None)) if copying else tell
     result = await run.ffmpeg(
-        check, null, ["-f", "null"], source=target, seconds=0, frames=0, tell=lambda *_: None
+        arguments, target, muxer, source=source, seconds=plan.seconds, frames=plan.frames, tell=telling
     )
     run.check(result)
-    canvas = target.read_bytes()[24:30]  # of the VP8X chunk: each side less one, in three bytes
-    width, height = (int.from_bytes(side, "little") + 1 for side in (canvas[:3], canvas[3:]))
-    return Media(duration=plan.seconds, video=Video(0, "webp", width, height) if result.frames else None)
+    made, warnings = await verify.checked(kind, plan, media, target, result, copying=copying)
+    if result.corrupt or result.undecodable:
+        warnings.insert(0, "The source is damaged; the result may have errors where it is.")
+    return Done(result, made, warnings)
 
 
 async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str) -> dict[str, Any]:
@@ -201,48 +217,25 @@ async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str
     }
 
 
-def _waveform(samples: Path, points: int) -> Path:
-    """The samples' peaks, 0 to 1, as JSON beside them."""
-    values = array.array("h")
-    with open(samples, "rb") as file:
-        values.frombytes(file.read(min(samples.stat().st_size, 1 << 30) // 2 * 2))
-    step = max(1, math.ceil(len(values) / points))
-    peaks = [
-        round(max(abs(min(part)), abs(max(part))) / 32768, 3)
-        for part in (values[at : at + step] for at in range(0, len(values), step))
-    ]
-    target = samples.with_suffix(".json")
-    target.write_text(json.dumps({"peaks": peaks, "duration": round(len(values) / 8000, 3)}))
-    return target
-
-
 def _storyboard(
     task_id: str, options: dict[str, Value], media: Media, made: Media, sprite: str
 ) -> dict[str, Any]:
-    """The WebVTT that tells which part of the sprite belongs to which second."""
-    interval, rows = stills.storyboard(options, media)
-    assert made.video is not None
-    width, height = made.video.width // 10, made.video.height // rows
-    lines = ["WEBVTT", ""]
-    for at in range(min(rows * 10, max(1, math.ceil(media.duration / interval)))):
-        start, stop = at * interval, min((at + 1) * interval, media.duration)
-        place = f"{(at % 10) * width},{at // 10 * height},{width},{height}"
-        lines += [f"{_clock(start)} --> {_clock(stop)}", f"{Path(sprite).name}#xywh={place}", ""]
-    name = f"outputs/{task_id}.vtt"
-    part = folder(task_id) / "storyboard.vtt"
-    part.write_text("\n".join(lines))
+    """The sprite's WebVTT, published beside it."""
+    name, part = f"outputs/{task_id}.vtt", folder(task_id) / "storyboard.vtt"
+    previews.storyboard(options, media, made, Path(sprite).name, part)
     files.publish(part, name)
     return {"vtt_name": name}
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 3600):02}:{int(seconds // 60 % 60):02}:{seconds % 60:06.3f}"
+def sweep(active: Callable[[list[str]], set[str]]) -> int:
+    """Removes the folders of tasks that nobody works on any more; how many.
 
-
-def sweep(active: set[str]) -> int:
-    """Removes the folders of tasks that nobody works on any more; how many."""
+    The folders are listed before *active* tells which of them are at work: several machines may
+    share the disk, and a task that begins meanwhile keeps its own.
+    """
     root = Path(settings.WORK_ROOT)
-    stale = [path.name for path in root.iterdir() if path.name not in active] if root.is_dir() else []
+    found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    stale = set(found) - active(found) if found else set()
     for name in stale:
         clear(name)
     return len(stale)

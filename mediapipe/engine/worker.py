@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
@@ -27,6 +28,7 @@ from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkfl
 EARLY = 10.0  # percent
 TELL_EVERY = 0.5  # seconds between two writes of a task's progress
 T = TypeVar("T")
+SWEEP_EVERY = 3600.0  # seconds
 LOST_LIMIT = 10  # workers that one task may cost before it is given up
 
 
@@ -35,17 +37,24 @@ class Reporter:
 
     def __init__(self, task: EngineTask, pace: float | None = None) -> None:
         self.task, self.pace = task, pace
-        self.latest: dict[str, float | None] | None = None
+        self.latest: dict[str, Any] | None = None
+        self.steps: dict[str, Any] = {}
 
     def tell(self, percent: float | None, speed: float | None, left: float | None) -> None:
         """Takes note; the next round writes it. At first past runs know better how long it will take."""
         if self.pace and percent is not None and percent < EARLY and speed and left:
             left *= speed * self.pace
         self.latest = {
+            "steps": self.steps,
             "progress": None if percent is None else round(percent, 1),
             "speed": None if speed is None else round(speed, 2),
             "time_left": None if left is None else round(left, 1),
         }
+
+    def step(self, name: str, **about: Any) -> None:
+        """Takes note of what begins now."""
+        self.steps = {**self.steps, **about, name: round(time.time() * 1000)}
+        self.latest = {**(self.latest or {}), "steps": self.steps}
 
     async def forever(self) -> None:
         """Heartbeats and writes until cancelled."""
@@ -115,14 +124,17 @@ async def _do(task: EngineTask, reporter: Reporter) -> None:
 
     asked = options.check_options(task.kind, task.options)
     try:
-        made = await work.work(task.pk, task.kind, asked, task.input, reporter.tell, wait_for_room)
+        made = await work.work(
+            task.pk, task.kind, asked, task.input, reporter.tell, wait_for_room, reporter.step
+        )
     except Unusable as error:
-        await in_thread(task.fail, error.kind, str(error), error.details)
+        await in_thread(task.fail, error.kind, str(error), error.details, steps=reporter.steps)
     except OSError as error:
         kind = "no_space" if error.errno == 28 else "internal_error"
-        await in_thread(task.fail, kind, f"The engine could not work on its disk: {error.strerror}.")
+        said = f"The engine could not work on its disk: {error.strerror}."
+        await in_thread(task.fail, kind, said, steps=reporter.steps)
     else:
-        await in_thread(task.succeed, made.output, made.warnings)
+        await in_thread(task.succeed, made.output, made.warnings, steps=reporter.steps)
 
 
 _notices: set[asyncio.Task[None]] = set()
@@ -150,6 +162,20 @@ async def _notify(task: EngineTask) -> None:
             await asyncio.sleep(2**attempt)
 
 
+def at_work(found: list[str]) -> set[str]:
+    """Which of these tasks are not over: at work on any machine, or waiting for room in the middle of it."""
+    alive = EngineTask.objects.filter(status__in=EngineTask.ACTIVE, pk__in=found)
+    return set(alive.values_list("pk", flat=True))
+
+
+async def sweeping() -> None:
+    """Removes, once an hour, what dead runs left: a task that died here may have ended elsewhere."""
+    while True:
+        with contextlib.suppress(DatabaseError, OSError):
+            await in_thread(work.sweep, at_work)
+        await asyncio.sleep(SWEEP_EVERY)
+
+
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """Both lanes of this machine: as many heavy encodes as two cores each allow, and as many light tasks."""
@@ -160,12 +186,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         "graceful_shutdown_timeout": timedelta(seconds=0),
         "max_concurrent_activities": slots,
     }
-    working = await in_thread(
-        lambda: set(
-            EngineTask.objects.filter(status=EngineTask.Status.PROCESSING).values_list("pk", flat=True)
-        )
-    )
-    work.sweep(working)
+    broom = asyncio.create_task(sweeping())
     yield [
         Worker(
             client,
@@ -176,5 +197,5 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         ),
         Worker(client, task_queue=LIGHT_QUEUE, **shared),  # type: ignore[arg-type]
     ]
-    for notice in list(_notices):
-        notice.cancel()
+    for each in (broom, *_notices):
+        each.cancel()

@@ -1,0 +1,103 @@
+"""Sound, formats and damage: what comes out of any container, and what is said where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from mediapipe import files
+from mediapipe.engine import options
+from mediapipe.engine.media import Unusable
+from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("name", "streams", "codec"),
+    [
+        ("several.mkv", ["-f", "lavfi", "-i", "sine=300:d=4", "-map", "0", "-map", "1"], ["-c:a", "aac"]),
+        ("surround.mkv", ["-map", "0", "-map", "1", "-ac", "6"], ["-c:a", "ac3"]),
+    ],
+)
+async def test_sound_is_stereo_at_most_and_as_loud_as_before(made, name, streams, codec):
+    source = made(name, *PICTURE, *TONE, *streams, *X264, *codec)
+    audio = (await ask(source, *STAGES["audio"])).output
+    assert facts(audio)["channels"] <= 2
+    assert abs(loudness(files.path(audio["name"])) - loudness(source)) < 2
+    assert abs(audio["duration"] - 4) < 0.1
+
+
+async def test_places_and_names_are_removed_from_copies_too(made):
+    source = made(
+        "gps.mp4",
+        *[*PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac", "-metadata", "location=+48.8566+002.3522/"],
+        *["-metadata", "title=secret title", "-metadata", "comment=home"],
+    )
+    ingest = (await ask(source, *STAGES["ingest"])).output
+    data = files.path(ingest["name"]).read_bytes()
+    assert b"48.8566" not in data and b"secret title" not in data
+
+
+async def test_a_video_without_sound_and_sound_without_a_picture_say_so(made):
+    silent = made("silent.mp4", *PICTURE, *X264, "-an")
+    with pytest.raises(Unusable, match="no sound") as caught:
+        await ask(silent, *STAGES["audio"])
+    assert caught.value.kind == "no_audio"
+    cover = made("cover.png", "-f", "lavfi", "-i", "testsrc2=s=300x300:d=0.04", "-frames:v", "1")
+    tone = made("tone.mp3", *TONE)
+    song = made(
+        "song.mp3",
+        "-i",
+        tone,
+        "-i",
+        cover,
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c",
+        "copy",
+        "-disposition:v",
+        "attached_pic",
+    )
+    assert (await ask(song, *STAGES["ingest"], task="s")).output["codecs"] == {"video": None, "audio": "aac"}
+    with pytest.raises(Unusable, match="sound only") as caught:
+        await ask(song, *STAGES["transcode"], task="s")
+    assert caught.value.kind == "no_video"
+
+
+async def test_what_is_cut_off_is_processed_and_flagged(made, tmp_path):
+    source = made("long.mkv", *PICTURE, *TONE, *X264, "-g", "30", "-c:a", "aac")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    answer = await ask(cut, *STAGES["transcode"])
+    assert 1 < answer.output["duration"] < 3.5
+    assert "cut off or damaged at 0:" in answer.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "form", "codec"),
+    [
+        ("video", {"format": "webm", "width": 320}, "matroska,webm", "vp9"),
+        ("video", {"codec": "h265", "width": 320}, "mov,mp4,m4a,3gp,3g2,mj2", "hevc"),
+        ("video", {"codec": "av1", "width": 320}, "mov,mp4,m4a,3gp,3g2,mj2", "libdav1d"),
+        ("video", {"format": "mov", "start": 1, "end": 2.5, "fps": 10}, "mov,mp4,m4a,3gp,3g2,mj2", "h264"),
+        ("image", {"format": "png", "width": "50%"}, "png_pipe", "png"),
+        ("image", {"format": "avif", "width": 320}, "mov,mp4,m4a,3gp,3g2,mj2", "libdav1d"),
+        ("animation", {"format": "gif", "end": 2, "width": 160}, "gif", "gif"),
+    ],
+)
+async def test_each_format_holds_the_codec_that_suits_it(made, kind, asked, form, codec):
+    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    output = (await ask(source, kind, asked)).output
+    with probe(output) as container:
+        assert container.format.name == form and container.streams.video[0].codec_context.name == codec
+        if "end" in asked:
+            assert abs((container.duration or 0) / 1e6 - (asked["end"] - asked.get("start", 0))) < 0.2
+
+
+@pytest.mark.parametrize("form", options.FORMATS["audio"])
+async def test_every_audio_format_plays_for_its_whole_length(made, form):
+    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    output = (await ask(source, "audio", {"format": form})).output
+    assert facts(output)["audio"] and abs(output["duration"] - 4) < 0.2

@@ -1,0 +1,110 @@
+"""Safe: hostile files and addresses reach no file and no host, and the engine goes on serving."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mediapipe import files
+from mediapipe.engine.media import Unusable
+from tests.engine import STAGES, X264, ask
+
+pytestmark = pytest.mark.anyio
+
+SCRIPTS = {
+    "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10.0,\n{url}\n#EXT-X-ENDLIST\n",
+    "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10.0,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+    "concat.mp4": "ffconcat version 1.0\nfile '{secret}'\nfile '{url}'\n",
+    "picture.svg": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="{url}"/></svg>',
+    "stream.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 15004 RTP/AVP 96\n",
+    "list.mp4": "[playlist]\nFile1={url}\n",
+    "page.mp4": "<!doctype html><html><body>404 Not Found</body></html>",
+    "notes.mp4": "these are notes\n" * 50,
+    "program.mp4": "\x7fELF\x02\x01\x01" + "\0" * 500,
+    "lut.vpy": "import os\nos.system('touch PWNED')\n",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_a_script_posing_as_media_reaches_no_file_and_no_address(tmp_path, listener, name):
+    port, seen = listener
+    secret = tmp_path / "secret.txt"
+    secret.write_text("SECRET-TOKEN\n" * 20)
+    script = tmp_path / name
+    script.write_text(SCRIPTS[name].format(url=f"http://127.0.0.1:{port}/x.ts", secret=secret))
+    for stage in ("ingest", "thumbnails", "audio"):
+        with pytest.raises(Unusable) as caught:
+            await ask(script, *STAGES[stage])
+        assert caught.value.kind == "invalid_input"
+        assert "SECRET" not in f"{caught.value}{caught.value.details}"
+        assert str(tmp_path) not in caught.value.details
+    assert seen == []
+
+
+async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, listener):
+    from mediapipe.engine.run import caged
+
+    port, seen = listener
+    (tmp_path / "secret.txt").write_text("SECRET")
+    probe = (
+        "import socket, sys\n"
+        f"try: print(open({str(tmp_path / 'secret.txt')!r}).read())\n"
+        "except OSError as e: print('file', type(e).__name__)\n"
+        f"try: socket.create_connection(('127.0.0.1', {port}), 2); print('connected')\n"
+        "except OSError as e: print('net', type(e).__name__)\n"
+        f"try: open({str(tmp_path / 'made')!r}, 'w'); print('wrote')\n"
+        "except OSError as e: print('write', type(e).__name__)\n"
+    )
+    own = [sys.prefix, sys.base_prefix]
+    done = subprocess.run(
+        caged([sys.executable, "-I", "-S", "-c", probe], read=own, write=[], cpu=10),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split("\n")[:3] == [
+        "file PermissionError",
+        "net PermissionError",
+        "write PermissionError",
+    ], done.stdout + done.stderr
+    assert seen == []
+
+
+async def test_odd_names_are_only_names(made, tmp_path):
+    plain = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
+    for name in (
+        "-y.mp4",
+        "pipe:0.mp4",
+        "http:__x.mp4",
+        "new\nline.mp4",
+        "a:b|c;$(touch x)`id`'q\".mp4",
+        "ü😀.mp4",
+    ):
+        odd = tmp_path / name
+        odd.write_bytes(plain.read_bytes())
+        files_name = f"sources/odd/{name}"
+        target = files.path(files_name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(plain.read_bytes())
+        assert (await ask(files.signed_url(files_name), *STAGES["ingest"])).output["width"] == 320
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://127.0.0.1:1/a.mp4", "source_refused"),
+        ("http://localhost/a.mp4", "source_refused"),
+        ("http://[::1]/a.mp4", "source_refused"),
+        ("http://[::ffff:10.0.0.1]/a.mp4", "source_refused"),
+        ("http://169.254.169.254/latest/meta-data", "source_refused"),
+        ("http://2130706433/a.mp4", "source_refused"),
+        ("http://user:pw@example.org/a.mp4", "source_refused"),
+        ("http://no-such-host.invalid/a.mp4", "source_refused"),
+    ],
+)
+async def test_a_private_address_is_never_asked(url, kind, settings):
+    settings.ALLOW_PRIVATE_SOURCES = False
+    with pytest.raises(Unusable) as caught:
+        await ask(url, *STAGES["ingest"])
+    assert caught.value.kind == kind

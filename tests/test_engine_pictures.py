@@ -1,0 +1,151 @@
+"""Pictures: upright, square and in right colours, whatever a camera wrote; probed in what was made."""
+
+from __future__ import annotations
+
+import av
+import pytest
+
+from mediapipe import files
+from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, light, probe
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_web_safe_source_is_remuxed_and_keeps_its_very_pictures(made):
+    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    ingest = (await ask(source, *STAGES["ingest"])).output
+
+    def packets(path):
+        with av.open(str(path)) as container:
+            return [bytes(p) for p in container.demux(video=0) if p.size][:5]
+
+    assert packets(files.path(ingest["name"])) == packets(source)
+    assert ingest["codecs"] == {"video": "h264", "audio": "aac"}
+    head = files.path(ingest["name"]).read_bytes()
+    assert head.index(b"moov") < head.index(b"mdat"), "not ready for streaming"
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+async def test_a_turned_film_stands_upright_in_every_output(made, degrees):
+    plain = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    source = made(f"turned{degrees}.mp4", "-display_rotation", degrees, "-i", plain, "-c", "copy")
+    upright = degrees == 180
+    transcode = (await ask(source, "video", {"width": 320})).output
+    assert (transcode["width"], transcode["height"]) == ((320, 180) if upright else (320, 568))
+    assert facts(transcode)["turned"] == 0
+    thumbnail = (await ask(source, *STAGES["thumbnails"])).output
+    assert facts(thumbnail)["size"] == ((640, 360) if upright else (360, 640))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "size"),
+    [
+        (
+            "odd.mp4",
+            ["-f", "lavfi", "-i", "testsrc2=s=641x361:r=30:d=1", *X264[:4], "-pix_fmt", "yuv444p"],
+            (640, 360),
+        ),
+        (
+            "anamorphic.mpg",
+            ["-f", "lavfi", "-i", "testsrc2=s=720x576:r=25:d=1", "-vf", "setsar=64/45", "-c:v", "mpeg2video"],
+            (1024, 576),
+        ),
+        ("tiny.mp4", ["-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=1", *X264], (2, 2)),
+        ("tall.mp4", ["-f", "lavfi", "-i", "testsrc2=s=64x1200:r=10:d=1", *X264], (64, 1200)),
+        (
+            "rgb.mkv",
+            ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "ffv1", "-pix_fmt", "gbrp"],
+            (320, 180),
+        ),
+        (
+            "gray16.mkv",
+            ["-f", "lavfi", "-i", "testsrc2=s=320x180:d=1", "-c:v", "ffv1", "-pix_fmt", "gray16le"],
+            (320, 180),
+        ),
+        ("anim.gif", ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=10:d=2"], (320, 180)),
+        ("one.mp4", ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=30", "-frames:v", "1", *X264], (640, 360)),
+        ("fast.mp4", ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=240:d=1", *X264], (320, 180)),
+    ],
+)
+async def test_every_shape_of_picture_becomes_square_pixels_of_even_sides(made, name, arguments, size):
+    source = made(name, *arguments)
+    output = (await ask(source, *STAGES["transcode"])).output
+    found = facts(output)
+    assert found["size"] == size == (output["width"], output["height"])
+    assert found["pixels"] == "yuv420p" and found["sar"] == 1
+    assert (output["fps"] or 0) <= 60.5
+    await ask(source, *STAGES["thumbnails"])
+
+
+async def test_high_dynamic_range_is_tone_mapped_and_not_grey(made):
+    colours = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+    tags = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
+    source = made(
+        "hdr.mp4",
+        *["-f", "lavfi", "-i", "testsrc2=s=640x360:r=30:d=1", "-c:v", "libx265", "-preset", "ultrafast"],
+        *["-x265-params", f"log-level=none:{colours}", "-pix_fmt", "yuv420p10le", *tags, "-tag:v", "hvc1"],
+    )
+    output = (await ask(source, *STAGES["ingest"])).output
+    with probe(output) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        assert stream.codec_context.pix_fmt == "yuv420p" and int(frame.color_trc) not in (16, 18)
+        small = frame.reformat(width=64, height=36, format="rgb24")
+        pixels = bytes(small.planes[0])
+        colour = [max(pixels[i : i + 3]) - min(pixels[i : i + 3]) for i in range(0, 64 * 36 * 3 - 3, 3)]
+    assert sum(colour) / len(colour) > 40
+
+
+async def test_interlaced_material_is_deinterlaced(made):
+    source = made(
+        "interlaced.mpg",
+        *[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=720x576:r=50:d=1",
+            "-vf",
+            "tinterlace=interleave_top,setfield=tff",
+        ],
+        *["-c:v", "mpeg2video", "-flags", "+ilme+ildct", "-b:v", "6M"],
+    )
+    output = (await ask(source, *STAGES["ingest"])).output
+    with probe(output) as container:
+        assert not next(container.decode(video=0)).interlaced_frame
+
+
+async def test_transparency_survives_in_a_thumbnail(made):
+    graph = "testsrc2=s=320x180:r=30:d=1,format=yuva420p,geq=lum='p(X,Y)':a='if(gt(X,W/2),255,40)'"
+    encode = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-auto-alt-ref", "0"]
+    source = made("alpha.webm", "-f", "lavfi", "-i", graph, *encode)
+    assert facts((await ask(source, *STAGES["thumbnails"])).output)["pixels"] in (
+        "yuva420p",
+        "argb",
+        "rgba",
+        "bgra",
+    )
+
+
+async def test_a_start_past_the_end_gives_the_nearest_frame_and_says_so(made):
+    source = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
+    answer = await ask(source, "image", {"start": 60})
+    assert answer.output["width"] == 320 and "only 1.0 s long" in answer.warnings[0]
+
+
+async def test_without_start_a_thumbnail_is_not_the_black_before_the_title(made):
+    source = made(
+        "black.mp4",
+        *[
+            "-f",
+            "lavfi",
+            "-i",
+            "color=black:s=640x360:r=30:d=6",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=640x360:r=30:d=4",
+        ],
+        *["-filter_complex", "[0][1]concat=n=2", *X264],
+    )
+    mean, spread = light(files.path((await ask(source, "image", {"width": 320})).output["name"]))
+    assert mean > 40 and spread > 20

@@ -1,0 +1,97 @@
+"""Previews beyond the four: storyboard, waveform, moving picture and HLS, each right to the second."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import av
+import pytest
+
+from mediapipe import files
+from mediapipe.engine import options, plan
+from mediapipe.engine.media import Audio, Media
+from tests.engine import PICTURE, TONE, X264, ask, probe
+from tests.product import FFMPEG
+
+pytestmark = pytest.mark.anyio
+# A film whose brightness tells the second: 20, 40, 60 …
+CLOCK = ["-f", "lavfi", "-i", "color=black:s=160x90:r=10:d=10,format=gray,geq=lum='20+20*floor(T)'"]
+
+
+@pytest.mark.parametrize("keyframes_every", [10, 300])
+async def test_each_part_of_a_storyboard_shows_the_second_that_its_cue_says(made, keyframes_every):
+    source = made(f"clock{keyframes_every}.mp4", *CLOCK, *X264, "-g", keyframes_every)
+    sprite = (await ask(source, "image", {"width": 160, "format": "png", "interval": 1})).output
+    cues = re.findall(r"00:00:(\d\d).000 --> .*\n(.*)#xywh=(\d+),(\d+),160,90", vtt(sprite))
+    assert [int(second) for second, *_ in cues] == list(range(10))
+    assert {name for _, name, *_ in cues} == {files.path(sprite["name"]).name}
+    with probe(sprite) as container:
+        picture = next(container.decode(video=0)).reformat(format="gray")
+    data, line = bytes(picture.planes[0]), picture.planes[0].line_size
+    shown = [data[(int(y) + 45) * line + int(x) + 80] for _, _, x, y in cues]
+    assert [round((value - 20) / 20) for value in shown] == list(range(10))
+
+
+def vtt(sprite: dict) -> str:
+    text = files.path(sprite["vtt_name"]).read_text()
+    assert text.startswith("WEBVTT\n\n")
+    return text
+
+
+async def test_a_waveform_is_as_high_as_the_sound_is_loud(made):
+    """Silence, then a quiet tone that stereo channels carry against each other, then a loud high one."""
+    parts = "0.1*sin(2*PI*440*t)*between(t,1,2)+0.8*sin(2*PI*12000*t)*gt(t,2)"
+    source = made(
+        "steps.flac", "-f", "lavfi", "-i", f"aevalsrc='{parts}|-({parts})':s=48000:d=3", "-c:a", "flac"
+    )
+    wave = (await ask(source, "audio", {"waveform": "json", "waveform_points": 30})).output
+    told = json.loads(files.path(wave["name"]).read_text())
+    assert len(told["peaks"]) == 30 and abs(told["duration"] - 3) < 0.05
+    quiet, soft, loud = (told["peaks"][at + 1 : at + 9] for at in (0, 10, 20))
+    assert (
+        max(quiet) == 0
+        and all(0.09 < each < 0.11 for each in soft)
+        and all(0.7 < each < 0.9 for each in loud)
+    )
+
+
+def test_a_waveform_of_a_day_is_measured_in_pieces_and_never_held_in_memory():
+    day = Media("wav", 86400, audio=Audio(0, "pcm_s16le", rate=48000, duration=86400))
+    asked = options.check_options("audio", {"waveform": "json"})
+    made = plan.make("audio", asked, day, "/x")
+    pieces = int(re.search(r"asetnsamples=n=(\d+)", " ".join(made.tries[0]))[1])
+    assert pieces <= 48000 and made.muxer == "null" and made.extension == "txt"
+
+
+@pytest.mark.parametrize(("form", "alpha"), [("webp", True), ("webp", False), ("gif", True)])
+async def test_a_moving_preview_plays_for_its_length_and_keeps_transparency(made, form, alpha):
+    graph = "testsrc2=s=320x180:r=30:d=1,format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='255*gt(X,W/2)'"
+    if alpha:
+        source = made("alpha.mov", "-f", "lavfi", "-i", graph, "-c:v", "qtrle")
+    else:
+        source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    moving = (await ask(source, "animation", {"width": 160, "format": form, "end": 2, "fps": 10})).output
+    assert (moving["width"], moving["height"], moving["format"]) == (160, 90, form)
+    assert moving["duration"] == pytest.approx(1 if alpha else 2, abs=0.15)
+    demuxer = ["-f", "webp_anim"] if form == "webp" else []
+    arguments = [FFMPEG, "-v", "error", *demuxer, "-i", files.path(moving["name"]), "-frames:v", "1"]
+    raw = subprocess.run([*arguments, "-f", "rawvideo", "-pix_fmt", "rgba", "-"], capture_output=True).stdout
+    row = raw[160 * 4 * 45 :][: 160 * 4]
+    assert row[4 * 150 + 3] == 255 and (row[4 * 10 + 3] == 0) == alpha
+
+
+async def test_hls_is_copied_where_it_fits_and_plays_whole(made):
+    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    output = (await ask(source, "adaptive_video", {"format": "hls"})).output
+    assert (output["format"], output["width"], output["codecs"]["video"]) == ("hls", 640, "h264")
+    with probe(output) as container, av.open(str(source)) as whole:
+        assert abs(container.duration / 1e6 - 4) < 0.3
+        ours = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        theirs = [packet.size for packet in whole.demux(video=0) if packet.size]
+    assert [len(each) for each in ours] == theirs
+    small = (await ask(source, "adaptive_video", {"width": 320, "start": 1, "end": 3})).output
+    with probe(small) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert (small["width"], frames) == (320, 60) and small["duration"] == pytest.approx(2, abs=0.1)
