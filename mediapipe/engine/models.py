@@ -15,6 +15,7 @@ from mediapipe import files
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 IDEMPOTENT = timedelta(hours=24)
 LIGHT = ("image", "audio")
+SILENT = timedelta(seconds=6)
 
 
 def new_id(resource: str = "task") -> str:
@@ -81,7 +82,12 @@ class EngineTask(models.Model):
     @property
     def owner(self) -> str:
         """Whose task it is: tasks of different owners take turns."""
-        return str(self.metadata.get("owner", ""))[:64]
+        return str(self.metadata.get("owner", ""))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the worker that is at it gives no sign of life; another takes over by itself."""
+        return self.status == self.Status.PROCESSING and timezone.now() - self.updated_at > SILENT
 
     @classmethod
     def of_key(cls, key: str) -> EngineTask | None:
@@ -178,5 +184,6 @@ class EngineTask(models.Model):
         }
         if self.active:
             body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
-            body |= {"waiting_for": self.waiting_for} if self.waiting_for else {}
+            waiting_for = "worker" if self.silent else self.waiting_for
+            body |= {"waiting_for": waiting_for} if waiting_for else {}
         return body
