@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -16,14 +19,18 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import cluster
 from mediapipe.engine.models import EngineTask
-from mediapipe.engine.workflows import TASK_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
 
 SOON = timedelta(seconds=3)
 QUIET = timedelta(seconds=30)  # without a change, after which it is worth a look
 LOOK_EVERY = 30.0  # seconds between two looks at a task
 ENDED = "The engine's work on this task was ended in Temporal, not from here."
 
+POLL = timedelta(seconds=70)  # a worker that has room asks at least this often
+KEPT = 5.0  # seconds that an answer about a lane is kept
+
 _looked: dict[str, float] = {}
+_deserted: dict[str, tuple[float, bool]] = {}
 
 
 async def start(task: EngineTask) -> bool:
@@ -74,3 +81,30 @@ async def look_after(task: EngineTask) -> None:
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):
             await sync_to_async(task.fail)("internal_error", ENDED)
             await task.arefresh_from_db()
+
+
+async def deserted(task: EngineTask) -> bool:
+    """Whether nobody listens to the task's lane: no worker asked for work lately, or is at any."""
+    queue = LIGHT_QUEUE if task.light else TASK_QUEUE
+    at, known = _deserted.get(queue, (-KEPT, False))
+    if time.monotonic() - at >= KEPT:
+        known = not await sync_to_async(EngineTask.at_work)(task.light) and not await _polled(queue)
+        _deserted[queue] = time.monotonic(), known
+    return known
+
+
+async def _polled(queue: str) -> bool:
+    """Whether a worker asks for a queue's work; True where Temporal cannot tell."""
+    client = await cluster.client()
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    try:
+        async with asyncio.timeout(3):
+            found = await client.workflow_service.describe_task_queue(request, timeout=SOON)
+    except (RPCError, RuntimeError, TimeoutError):
+        return True
+    since = datetime.now(UTC) - POLL
+    return any(poller.last_access_time.ToDatetime(UTC) > since for poller in found.pollers)

@@ -150,6 +150,12 @@ class EngineTask(models.Model):
         ]
         return median(paces) if paces else None
 
+    @classmethod
+    def at_work(cls, light: bool) -> bool:
+        """Whether a worker is at a task of that lane, and alive."""
+        fresh = cls.objects.filter(status=cls.Status.PROCESSING, updated_at__gt=timezone.now() - SILENT)
+        return (fresh.filter(kind__in=LIGHT) if light else fresh.exclude(kind__in=LIGHT)).exists()
+
     def place(self) -> int | None:
         """Its place in the queue, 1 being next; None when it isn't queued."""
         if self.status != self.Status.QUEUED:

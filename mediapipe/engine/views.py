@@ -152,7 +152,10 @@ async def item(request: HttpRequest, resource: str, task_id: str) -> HttpRespons
     if request.method == "DELETE":
         return JsonResponse(await _cancel(task))
     await lanes.look_after(task)
-    return JsonResponse(await sync_to_async(task.as_json)())
+    body = await sync_to_async(task.as_json)()
+    if task.status == EngineTask.Status.QUEUED and not task.waiting_for and await lanes.deserted(task):
+        body["waiting_for"] = "nobody"
+    return JsonResponse(body)
 
 
 async def _cancel(task: EngineTask) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from jobs import incoming, reconcile, temporal
 from jobs.models import Event, Job, Stage, Upload
 from jobs.pipelines import EventRecord, JobState, PipelineStatus, Source
 from mediapipe import cluster
+from mediapipe.engine import lanes
+from mediapipe.engine.models import EngineTask
 from tests.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
 from tests.product import until
 
@@ -179,6 +181,26 @@ async def test_an_editor_with_a_long_name_in_any_script_can_start_jobs(inside, d
     inside.owner = await sync_to_async(django_user_model.objects.create_user)(name, password="x")
     job = await inside.ended(await inside.submit(title="動画" * 100), "succeeded")
     assert len(inside.asked(job)) == 4
+
+
+async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_was_lost_is_queued_anew(
+    dashboard,
+):
+    ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
+    await lanes.start(ended)
+    await dashboard.client.get_workflow_handle(ended.pk).terminate()
+    for task in (ended, lost):
+        await lanes.look_after(task)
+        assert task.status == "queued", "it has just changed: nobody needs to look"
+        await EngineTask.objects.filter(pk=task.pk).aupdate(updated_at=timezone.now() - HOUR)
+        await task.arefresh_from_db()
+        await lanes.look_after(task)
+        await task.arefresh_from_db()
+    assert (ended.status, lost.status) == ("failed", "queued")
+    assert ended.error["message"] == "The engine's work on this task was ended in Temporal, not from here."
+    found = await dashboard.client.get_workflow_handle(lost.pk).describe()
+    assert found.status == WorkflowExecutionStatus.RUNNING
+    await dashboard.client.get_workflow_handle(lost.pk).terminate()
 
 
 @whole

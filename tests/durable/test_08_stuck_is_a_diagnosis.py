@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,15 @@ import pytest
 from django.utils import timezone
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.worker import Worker
 
 from jobs.live import Live, _wait, live
 from jobs.messages import Beat
 from jobs.pages import JobPage, StageView
 from jobs.pipelines import PipelineStatus, StageState, StageStatus
+from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
+from mediapipe.engine.worker import run_task
 from tests.dashboard import banner, frozen, look, settled, submit, working
 from tests.product import token, until
 
@@ -47,6 +51,12 @@ WAITS = [
         True,
         "the engine's worker is silent; another takes over after 10 s",
     ),
+    (
+        ("STARTED", 0),
+        Beat("queued", queue_position=1, waiting_for="nobody"),
+        True,
+        "no worker listens to the engine's queue; `python3 manage.py worker` starts one",
+    ),
     (("STARTED", 0), Beat("processing", 40), True, ""),
 ]
 
@@ -68,6 +78,20 @@ def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
     view = StageView(failed, Live(PipelineStatus("j", stages=[failed])))
     assert view.failed and view.words == "Failed on attempt 3"
     assert view.next_step == "Ask an admin to make room, then retry."
+
+
+@pytest.mark.usefixtures("dashboard")
+async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
+    video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
+    worker = Worker(dev_env.client, task_queue=lanes.TASK_QUEUE, activities=[run_task])
+    async with worker:
+        await asyncio.sleep(0.5)
+        assert not await lanes.deserted(video), "its worker waits for work"
+    assert await lanes.deserted(audio)
+    lanes._deserted.clear()
+    await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
+    assert not await lanes.deserted(audio), "its worker is busy"
+    lanes._deserted.clear()
 
 
 @pytest.mark.django_db(transaction=True)
