@@ -31,8 +31,8 @@ from jobs.models import Job
 from jobs.pipelines import ACTIVITIES, Output, Source
 from mediapipe import files
 
-PATIENCE = 30.0  # seconds that an attempt goes on asking an engine that refuses or is away
-SOON = 30.0  # seconds in which a new task may not be known to the API yet
+# Seconds that an attempt goes on asking an engine that refuses, is away, or doesn't know a new task yet.
+PATIENCE = 30.0
 SLOWEST = 3.0  # seconds between two looks at a task
 
 T = TypeVar("T")
@@ -123,8 +123,8 @@ def beat(task: Task) -> Beat:
 class Watcher:
     """Looks at one task until it is over, stalls, or the engine stays silent."""
 
-    def __init__(self, client: ittybit.Client, watch: TaskWatch) -> None:
-        self.client, self.watch = client, watch
+    def __init__(self, client: ittybit.Client, watch: TaskWatch, patience: float = PATIENCE) -> None:
+        self.client, self.watch, self.patience = client, watch, patience
         self.began = time.monotonic()
         self.seen: Task | None = None
         self.working_since: float | None = None
@@ -184,7 +184,7 @@ class Watcher:
         self.trouble_since = self.trouble_since or now
         passed = now - self.trouble_since
         missing = isinstance(error, ittybit.Missing)
-        if error.permanent or passed > (SOON if missing else PATIENCE):
+        if error.permanent or passed > self.patience:
             fail_by(error, task_over=missing)
         wait = error.retry_after or min(max(0.5, passed / 2), 5.0)
         until = now + wait
@@ -213,9 +213,13 @@ class Activities:
     def __init__(self, client: ittybit.Client) -> None:
         self.client = client
 
-    def all(self) -> list[Callable[..., Any]]:
-        """Everything to register: the stages by their own names, and the helpers."""
-        return [*map(self._stage, ACTIVITIES), self.create_task, self.cancel_task, self.keep_output, record]
+    def waiting(self) -> list[Callable[..., Any]]:
+        """What may take hours: the stages, by their own names."""
+        return [*map(self._stage, ACTIVITIES)]
+
+    def at_once(self) -> list[Callable[..., Any]]:
+        """What is done at once, and must never wait behind those (messages.DESK)."""
+        return [self.create_task, self.cancel_task, record]
 
     def _stage(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)
@@ -286,7 +290,8 @@ def _record(request: RecordRequest) -> bool:
     close_old_connections()
     try:
         with suppress(Job.DoesNotExist):
-            return Job.objects.get(pk=request.job_id).record(request.status, request.events)
+            job = Job.objects.get(pk=request.job_id)
+            return job.record(request.status, request.events, request.run or job.run)
         return False
     finally:
         close_old_connections()

@@ -188,9 +188,10 @@ def sweep() -> int:
     known = {pk.hex for pk in Upload.objects.filter(job=None).values_list("pk", flat=True)}
     old = time.time() - LIFE.total_seconds()
     for path in incoming.iterdir() if incoming.is_dir() else ():
-        if path.name not in known and path.stat().st_mtime < old:
-            path.unlink(missing_ok=True)
-            removed += 1
+        with suppress(FileNotFoundError):  # it has just become a source
+            if path.name not in known and path.lstat().st_mtime < old:
+                path.unlink()
+                removed += 1
     return removed
 
 

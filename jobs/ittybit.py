@@ -14,6 +14,7 @@ Whether trying again can help is decided here too (`permanent`), where the error
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,10 +24,13 @@ from typing import Any
 
 import httpx
 
+from jobs import values
 from jobs.messages import Cancellation
 from jobs.pipelines import Option, Output
 
 TIMEOUT = httpx.Timeout(20, connect=5)
+DEADLINE = 25.0  # seconds for a whole answer, even of a server that sends a byte now and then
+LONGEST_URL = 4000
 
 
 class TaskState(StrEnum):
@@ -136,80 +140,73 @@ class Task:
         return self.error_kind in PERMANENT_KINDS
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _integer(value: object) -> int | None:
-    found = _number(value)
-    return None if found is None else int(found)
-
-
-def _first(value: object) -> object:
-    return value[0] if isinstance(value, list) and value else value
-
-
 def parse_output(body: Mapping[str, Any]) -> Output | None:
     """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
-    found = _first(body.get("output")) or _first(body.get("outputs")) or body.get("output_url")
+    found = values.first(body.get("output")) or values.first(body.get("outputs")) or body.get("output_url")
     if isinstance(found, str):  # a job's: one of its tasks may tell more of the same file
-        parts = [_mapping(_mapping(part).get("output")) for part in body.get("tasks") or []]
+        tasks = map(values.mapping, values.items(body.get("tasks")))
+        parts = (values.mapping(task.get("output")) for task in tasks)
         found = next((part for part in parts if part.get("url") == found), {"url": found})
-    about = _mapping(found)
-    url = _text(about.get("url")) or _text(body.get("output_url"))
+    about = values.mapping(found)
+    url = values.text(about.get("url"), LONGEST_URL) or values.text(body.get("output_url"), LONGEST_URL)
     if not url:
         return None
     codecs = about.get("codecs")
-    extras = {key.removesuffix("_url"): value for key, value in about.items() if key.endswith("_url")}
+    more = [(key, value) for key, value in about.items() if key.endswith("_url")][:10]
+    extras = {key.removesuffix("_url"): value for key, value in more}
     return Output(
         url=url,
-        kind=_text(about.get("kind")),
-        format=_text(about.get("format")),
-        width=_integer(about.get("width")),
-        height=_integer(about.get("height")),
-        duration=_number(about.get("duration")),
-        filesize=_integer(about.get("filesize")),
-        video_codec=_text(_mapping(codecs).get("video")) or None,
-        audio_codec=_text(_mapping(codecs).get("audio")) or None,
+        kind=values.text(about.get("kind"), 60),
+        format=values.text(about.get("format"), 60),
+        width=values.integer(about.get("width")),
+        height=values.integer(about.get("height")),
+        duration=values.number(about.get("duration")),
+        filesize=values.integer(about.get("filesize")),
+        video_codec=values.text(values.mapping(codecs).get("video"), 60) or None,
+        audio_codec=values.text(values.mapping(codecs).get("audio"), 60) or None,
         codecs_known=isinstance(codecs, dict),
-        warnings=[text for text in body.get("warnings") or [] if isinstance(text, str)],
-        extras={key: value for key, value in extras.items() if isinstance(value, str)},
+        warnings=[
+            values.text(text, 300)
+            for text in values.items(body.get("warnings"))[:10]
+            if isinstance(text, str)
+        ],
+        extras={
+            key[:60]: values.text(value, LONGEST_URL)
+            for key, value in extras.items()
+            if isinstance(value, str)
+        },
     )
 
 
 def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
     """Kind, message and details of a failed task: its own, else its first failed sub-task's."""
-    parts = [part for key in ("tasks", "steps") for part in body.get(key) or [] if isinstance(part, dict)]
-    failed = [part for part in parts if STATES.get(_text(part.get("status")).lower()) == TaskState.FAILED]
+    parts = [
+        part for key in ("tasks", "steps") for part in values.items(body.get(key)) if isinstance(part, dict)
+    ]
+    failed = [
+        part for part in parts if STATES.get(values.text(part.get("status")).lower()) == TaskState.FAILED
+    ]
     for candidate in (body, *failed):
         error = candidate.get("error")
         if isinstance(error, str) and error:
-            return "", error, ""
-        about = _mapping(error)
-        kind = _text(about.get("kind")) or _text(about.get("code"))
-        message = _text(about.get("message"))
+            return "", values.text(error), ""
+        about = values.mapping(error)
+        kind = values.text(about.get("kind"), 60) or values.text(about.get("code"), 60)
+        message = values.text(about.get("message"))
         if kind or message:
-            return kind, message or kind.replace("_", " "), _text(about.get("details"))
-    return "", _text(body.get("message")), ""
+            return kind, message or kind.replace("_", " "), values.text(about.get("details"), 4000)
+    return "", values.text(body.get("message")), ""
 
 
 def parse_task(answer: object) -> Task:
     """The task in a reply of any documented shape. Raises Broken for one without id or status."""
-    body = _mapping(answer)
+    body = values.mapping(answer)
     if "id" not in body and isinstance(body.get("data"), dict):
-        body = _mapping(body["data"])
+        body = values.mapping(body["data"])
     task_id = body.get("id")
-    if not isinstance(task_id, str | int) or task_id == "":
+    if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200:
         raise Broken("The engine's answer holds no task id.")
-    status = _text(body.get("status")).lower()
+    status = values.text(body.get("status")).lower()
     if not status:
         raise Broken("The engine's answer holds no status.")
     state = STATES.get(status, TaskState.PROCESSING)
@@ -218,7 +215,7 @@ def parse_task(answer: object) -> Task:
     )
     if state == TaskState.CANCELLED and not message:
         message = "The engine cancelled the task."
-    progress = _number(body.get("progress"))
+    progress = values.number(body.get("progress"))
     return Task(
         id=str(task_id),
         state=state,
@@ -227,10 +224,10 @@ def parse_task(answer: object) -> Task:
         error_kind=kind,
         error=message or ("The engine gave no reason." if state == TaskState.FAILED else ""),
         details=details,
-        speed=_number(body.get("speed")),
-        time_left=_number(body.get("time_left")),
-        queue_position=_integer(body.get("queue_position")),
-        waiting_for=_text(body.get("waiting_for")),
+        speed=values.number(body.get("speed")),
+        time_left=values.number(body.get("time_left")),
+        queue_position=values.integer(body.get("queue_position")),
+        waiting_for=values.text(body.get("waiting_for"), 60),
     )
 
 
@@ -251,12 +248,16 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
 def _problem(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:
-        body = _mapping(response.json())
+        body = values.mapping(response.json())
     except ValueError:
         body = {}
     error = body.get("error")
-    kind = _text(body.get("kind")) or _text(_mapping(error).get("kind"))
-    said = _text(body.get("message")) or _text(_mapping(error).get("message")) or _text(error)
+    kind = values.text(body.get("kind"), 60) or values.text(values.mapping(error).get("kind"), 60)
+    said = (
+        values.text(body.get("message"))
+        or values.text(values.mapping(error).get("message"))
+        or values.text(error)
+    )
     return kind, f"The engine answered {response.status_code}" + (
         f": {said[:500]}" if said else f" ({response.reason_phrase or 'no reason given'})."
     )
@@ -285,10 +286,14 @@ class Client:
     def __init__(self, http: httpx.AsyncClient, resource: str = "tasks") -> None:
         self.http = http
         self.resource = resource
+        self.deadline = DEADLINE
 
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:
-            return await self.http.request(method, path, **parts)
+            async with asyncio.timeout(self.deadline):
+                return await self.http.request(method, path, **parts)
+        except TimeoutError:
+            raise Unreachable(f"The engine's answer was not whole after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
             raise Unreachable(f"The engine did not answer in time ({type(error).__name__}).") from None
         except httpx.HTTPError as error:
@@ -335,12 +340,12 @@ class Client:
             return Cancellation(supported=False)
         check(response)
         try:
-            about = _mapping(_mapping(response.json()).get("cancelled"))
+            about = values.mapping(values.mapping(response.json()).get("cancelled"))
         except ValueError:
             about = {}
         return Cancellation(
             encoder_stopped=about.get("encoder_stopped") is True,
-            freed_bytes=_integer(about.get("freed_bytes")) or 0,
+            freed_bytes=values.integer(about.get("freed_bytes")) or 0,
         )
 
 

@@ -220,6 +220,10 @@ def _wait(pending: Any, beat: Beat, *, answered: bool) -> str:
         return beat.trouble + again
     if beat.waiting_for == "space":
         return "waiting for free disk space"
+    if beat.waiting_for == "nobody":
+        return "no worker listens to the engine's queue; `python3 manage.py worker` starts one"
+    if beat.waiting_for == "worker":
+        return "the engine's worker is silent; another takes over after 10 s"
     if beat.state == "queued":
         place = beat.queue_position
         return f"place {place} in the engine's queue" if place else "waiting in the engine's queue"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
@@ -189,7 +190,10 @@ async def adopt(
     """
     folder = files.path("incoming")
     folder.mkdir(parents=True, exist_ok=True)
-    fd, part = tempfile.mkstemp(prefix="adopt-", dir=folder)
+    mark = f"adopt-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}-"
+    for left in folder.glob(f"{mark}*"):  # of a worker that was killed
+        left.unlink(missing_ok=True)
+    fd, part = tempfile.mkstemp(prefix=mark, dir=folder)
     try:
         for tries_left in (4, 3, 2, 1, 0):
             try:

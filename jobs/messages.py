@@ -13,6 +13,10 @@ from jobs.pipelines import EventRecord, Option, Output, PipelineStatus, Source
 FAILED = "StageFailed"
 HANDED_OVER = "HandedOver"
 
+# Behind a task queue's name: the queues of what is done at once, and of copying. A stage only waits,
+# for hours sometimes; however many wait, tasks are asked for, cancelled, kept and recorded meanwhile.
+DESK, COPIES = "-desk", "-copies"
+
 
 @dataclass(frozen=True)
 class TaskRequest:
@@ -94,6 +98,7 @@ class RecordRequest:
     job_id: str
     status: PipelineStatus = field(default_factory=lambda: PipelineStatus(""))
     events: list[EventRecord] = field(default_factory=list)
+    run: int = 0  # of the workflow that tells it: an older one has nothing to say any more
 
 
 @dataclass(frozen=True)

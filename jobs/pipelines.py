@@ -6,7 +6,7 @@ every field that is added needs a default: running workflows hold values without
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Union
 
@@ -186,11 +186,11 @@ def allowed_seconds(stage: Stage, duration: float | None, size: int | None) -> f
     """How long one task of *stage* may work: the stage's timeout, grown with the media.
 
     *duration* in seconds, *size* in bytes. A 3-hour film gets 60 hours where it keeps progressing:
-    slow is not broken. An unknown length gets a day.
+    slow is not broken. An unknown length gets a day, and nothing more than a month, whatever an API says.
     """
     if duration is None and size is None:
         return max(stage.timeout, 24 * 3600)
-    return max(stage.timeout, 20 * (duration or 0), 120 + (size or 0) / 500_000)
+    return min(max(stage.timeout, 20 * (duration or 0), 120 + (size or 0) / 500_000), 30 * 24 * 3600)
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,7 @@ class PipelineInput:
     first_seq: int = 0  # a restarted workflow goes on counting where the last one stopped
     carried: dict[str, StageStatus] = field(default_factory=dict)  # stages an earlier run has finished
     tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
+    run: int = 1  # which workflow of this job it is
 
 
 @dataclass
@@ -306,6 +307,11 @@ class PipelineStatus:
     error: str = ""
     started_at: float | None = None
     finished_at: float | None = None
+
+    def brief(self) -> PipelineStatus:
+        """As the memo tells it: each change adds one to the history, so it leaves out what is long."""
+        short = [replace(stage, attempts=stage.attempts[-3:], details=None) for stage in self.stages]
+        return replace(self, stages=short)
 
     def stage(self, name: str) -> StageStatus:
         """The stage called *name*. Raises KeyError."""

@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from jobs import messages
-    from jobs.messages import Cancellation, Failure, RetryRequest
+    from jobs.attempts import AttemptFailed, cancel_task, desk, outage_wait, understood
+    from jobs.messages import RetryRequest
     from jobs.pipelines import (
         GOOD,
         Attempt,
@@ -37,7 +38,6 @@ HEARTBEAT = timedelta(seconds=30)
 CREATE_TIMEOUT = timedelta(seconds=30)
 IN_QUEUE = timedelta(days=7)  # waiting for an encoder counts against no limit of the stage
 ONCE = RetryPolicy(maximum_attempts=1)
-FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
 OUTAGE_LIMIT = 24 * 3600.0  # seconds that one attempt may wait for an engine that is away
 LOST_LIMIT = 10  # lost workers that one stage may cost: more, and the file itself is suspect
 SKIP_KINDS = {"no_video": "There is no picture in this file.", "no_audio": "This file has no sound."}
@@ -47,46 +47,6 @@ class Happened(Protocol):
     """Adds an event to the job's timeline."""
 
     def __call__(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> None: ...
-
-
-class AttemptFailed(Exception):
-    """An attempt that came to nothing: the sentence, and what it means for the next one."""
-
-    def __init__(self, message: str, failure: Failure, outcome: str = "failed") -> None:
-        super().__init__(message)
-        self.failure = failure
-        self.outcome = outcome  # failed, lost, handed over
-
-
-def understood(error: ActivityError) -> AttemptFailed:
-    """What an activity's failure means."""
-    cause = error.cause
-    if isinstance(cause, TimeoutError):
-        return AttemptFailed("The worker was lost.", Failure("worker_lost"), "lost")
-    if isinstance(cause, ApplicationError):
-        if cause.type == messages.HANDED_OVER:
-            return AttemptFailed("The worker was restarted.", Failure("handed_over"), "handed over")
-        details: Any = cause.details[0] if cause.details else None
-        if cause.type == messages.FAILED and isinstance(details, dict):
-            known = {key: value for key, value in details.items() if key in Failure.__dataclass_fields__}
-            return AttemptFailed(cause.message, Failure(**known))
-    return AttemptFailed("The worker hit an unexpected error.", Failure("internal_error", details=str(cause)))
-
-
-async def cancel_task(task_id: str) -> Cancellation | None:
-    """Stops a task at the engine; None where the engine could not be told."""
-    try:
-        result: Cancellation = await workflow.execute_activity(
-            "cancel_task",
-            task_id,
-            result_type=Cancellation,
-            start_to_close_timeout=timedelta(seconds=20),
-            schedule_to_close_timeout=timedelta(seconds=60),
-            retry_policy=FOREVER,
-        )
-    except ActivityError:
-        return None
-    return result
 
 
 class StageRun:
@@ -104,7 +64,7 @@ class StageRun:
         self.changed, self.happened = changed, happened
         self.asked: RetryRequest | None = None  # a person wants another run of it
         self.new_task = True  # the next task is to be a new one, with a new idempotency key
-        self.asked_for = 0  # activities started, for unique ids
+        self.asked_for = plan.first_seq  # activities started: ids that no earlier run has used
         self.status = plan.carried.get(stage.name) or StageStatus(
             stage.name,
             stage.label,
@@ -217,7 +177,8 @@ class StageRun:
     def _end_attempt(self, failed: AttemptFailed) -> None:
         status, failure = self.status, failed.failure
         attempt = status.attempts[-1]
-        attempt.finished_at, attempt.outcome, attempt.error = workflow.time(), failed.outcome, str(failed)
+        attempt.finished_at, attempt.outcome = workflow.time(), failed.outcome
+        attempt.error = str(failed)[:200]
         if failed.outcome == "failed":
             status.error, status.error_kind, status.details = (
                 str(failed),
@@ -273,9 +234,10 @@ class StageRun:
                 raise failed
             waits += 1
             status.error, status.error_kind = str(failed), failed.failure.kind
-            await self._wait(failed.failure.retry_after or min(2.0**waits, 30.0))
+            await self._wait(outage_wait(waits, workflow.time() - asked, failed.failure.retry_after))
             status.error = status.error_kind = None
-            self.changed()
+            if status.task_id:
+                self.changed()
 
     async def _task(self) -> Output:
         """Asks for the stage's task where there is none alive, and awaits it."""
@@ -308,6 +270,7 @@ class StageRun:
             request,
             result_type=str,
             activity_id=f"create-{activity_id}",
+            task_queue=desk(),
             start_to_close_timeout=CREATE_TIMEOUT,
             retry_policy=ONCE,
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -336,6 +299,7 @@ class StageRun:
         kept: Output = await workflow.execute_activity(
             "keep_output",
             messages.KeepRequest(self.plan.job_id, self.stage.name, activity_id, output),
+            task_queue=workflow.info().task_queue + messages.COPIES,
             result_type=Output,
             start_to_close_timeout=timedelta(hours=6),
             heartbeat_timeout=HEARTBEAT,

@@ -21,7 +21,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -84,10 +84,15 @@ async def start(job: Job) -> bool:
                         if job.run > 1
                         else WorkflowIDReusePolicy.REJECT_DUPLICATE,
                         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                        priority=Priority(fairness_key=plan.submitted_by[:64]),
+                        priority=cluster.turns(plan.submitted_by),
                         rpc_timeout=SOON,
                     )
-    except (RPCError, RuntimeError, TimeoutError):
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
+            # this job's own fault: waiting would not help it, and would hold up the others
+            await sync_to_async(job.close)(JobState.FAILED, f"Temporal refused this job: {error.message}.")
+            await job.arefresh_from_db()
+            return True
         await sync_to_async(job.explain_wait)(AWAY)
         return False
     if not await sync_to_async(job.mark_started)():  # cancelled a moment before
@@ -119,15 +124,17 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
         raise Refused("This job has not started yet, so there is nothing to retry.")
     if not job.active:
         return await _start_again(job, actor, reason)
-    tries = {s.name: s.tries async for s in job.stages.all()}
-    request = RetryRequest(stage or "", actor, reason[:500], tries.get(stage) if stage else None)
+    row = await job.stages.filter(name=stage).afirst() if stage else None
+    request = RetryRequest(stage or "", actor, reason[:500], row.tries if row else None)
+    # one retry per failure: a double click is answered like the first
+    seen = f"{row.tries}-{row.finished_at and row.finished_at.timestamp()}" if row else job.seq
     client = await cluster.client()
     try:
         async with asyncio.timeout(5):
             labels = await handle(client, job).execute_update(
                 MediaPipeline.retry_stage,
                 request,
-                id=f"retry-{stage or 'all'}-{tries.get(stage, 0) if stage else job.seq}",
+                id=f"retry-{stage or 'all'}-{seen}",
                 rpc_timeout=SOON,
             )
     except WorkflowUpdateFailedError as error:
@@ -206,8 +213,8 @@ async def hint(token: str) -> bool:
                 return True
             async with ittybit.connection(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
                 task = await ittybit.Client(http, settings.ITTYBIT_RESOURCE).read(task_id)
-            if not task.terminal:
-                return True
+            if not task.terminal or (task.state == ittybit.TaskState.SUCCEEDED and not task.output):
+                return True  # the poller looks again for an output that is named a moment later
             waiting = client.get_async_activity_handle(
                 workflow_id=workflow_id, run_id=None, activity_id=activity_id
             )

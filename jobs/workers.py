@@ -1,4 +1,4 @@
-"""The workers of the pipeline's task queue, and the reconciling that goes on beside them."""
+"""The workers of the pipeline's task queues, and the reconciling that goes on beside them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,59 @@ from django.conf import settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from jobs import ittybit, reconcile, temporal
+from jobs import ittybit, messages, reconcile, temporal
 from jobs.activities import Activities
 from jobs.workflows import MediaPipeline
+
+WAITING = 200  # stages that one worker watches
 
 
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
-    """The pipeline's one worker, around its one HTTP client; rows are kept in step meanwhile."""
-    keeper = asyncio.create_task(reconcile.forever())
-    try:
-        async with ittybit.connection(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
-            yield [worker(client, ittybit.Client(http, settings.ITTYBIT_RESOURCE))]
-    finally:
-        keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeper
+    """The pipeline's workers, around their one HTTP client; rows are kept in step meanwhile."""
+    async with ittybit.connection(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
+        engine = ittybit.Client(http, settings.ITTYBIT_RESOURCE)
+        keeper = asyncio.create_task(reconcile.forever(engine))
+        try:
+            yield build(client, engine)
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
 
 
-def worker(client: Client, engine: ittybit.Client, task_queue: str = temporal.TASK_QUEUE) -> Worker:
-    """A worker as it is run: heartbeats reach Temporal each second, a shutdown hands over within 5 s."""
-    return Worker(
-        client,
-        task_queue=task_queue,
-        workflows=[MediaPipeline],
-        activities=Activities(engine).all(),
-        max_concurrent_activities=200,  # they only wait
-        max_heartbeat_throttle_interval=timedelta(seconds=1),
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-        graceful_shutdown_timeout=timedelta(seconds=5),
-    )
+def build(
+    client: Client, engine: ittybit.Client, task_queue: str = temporal.TASK_QUEUE, waiting: int = WAITING
+) -> list[Worker]:
+    """Workers as they are run: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
+
+    *waiting*: how many stages are watched at once; the rest are told by the engine's webhook, or wait.
+    """
+    activities = Activities(engine)
+    grace = timedelta(seconds=5)
+    return [
+        Worker(
+            client,
+            task_queue=task_queue,
+            workflows=[MediaPipeline],
+            activities=activities.waiting(),
+            max_concurrent_activities=waiting,
+            max_heartbeat_throttle_interval=timedelta(seconds=1),
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
+            graceful_shutdown_timeout=grace,
+        ),
+        Worker(
+            client,
+            task_queue=task_queue + messages.DESK,
+            activities=activities.at_once(),
+            max_concurrent_activities=200,
+            graceful_shutdown_timeout=grace,
+        ),
+        Worker(
+            client,
+            task_queue=task_queue + messages.COPIES,
+            activities=[activities.keep_output],
+            max_concurrent_activities=10,
+            graceful_shutdown_timeout=grace,
+        ),
+    ]

@@ -1,7 +1,7 @@
 """In what order: the MediaPipeline workflow, deterministic.
 
-It sees only jobs.pipelines, jobs.messages and jobs.stages; everything that touches the world is an
-activity. Changing it? Read docs/durability.md first: running workflows replay it.
+It sees only jobs.pipelines, jobs.messages, jobs.attempts and jobs.stages; everything that touches
+the world is an activity. Changing it? Read docs/durability.md first: running workflows replay it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 with workflow.unsafe.imports_passed_through():
     from jobs import messages
+    from jobs.attempts import FOREVER, cancel_task, desk
     from jobs.messages import Cancellation, RetryRequest
     from jobs.pipelines import (
         GOOD,
@@ -24,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         PipelineStatus,
         StageState,
     )
-    from jobs.stages import FOREVER, StageRun, cancel_task
+    from jobs.stages import StageRun
 
 
 @workflow.defn(name="MediaPipeline")
@@ -199,7 +200,7 @@ class MediaPipeline:
         if not self.ending:
             self.now.state = JobState.ATTENTION if self._held() else JobState.RUNNING
         self.now.seq += 1
-        workflow.upsert_memo({"status": self.now})
+        workflow.upsert_memo({"status": self.now.brief()})
 
     def _happened(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> None:
         self.event_seq += 1
@@ -212,7 +213,8 @@ class MediaPipeline:
             seq, count = self.now.seq, len(self.events)
             await workflow.execute_activity(
                 "record",
-                messages.RecordRequest(self.plan.job_id, self.now, self.events[:count]),
+                messages.RecordRequest(self.plan.job_id, self.now, self.events[:count], self.plan.run),
+                task_queue=desk(),
                 start_to_close_timeout=timedelta(seconds=20),
                 retry_policy=FOREVER,
                 summary="record",
@@ -222,6 +224,12 @@ class MediaPipeline:
 
     async def _flush(self, recorder: asyncio.Task[None]) -> None:
         """Until everything is on record and every update is answered; then nothing is left running."""
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await workflow.wait_condition(lambda: self.recorded >= self.now.seq)
+
+        def told() -> bool:
+            return workflow.all_handlers_finished() and self.recorded >= self.now.seq
+
+        try:
+            await workflow.wait_condition(told)
+        except asyncio.CancelledError:  # a cancel that comes now comes too late: it is asked for once
+            await workflow.wait_condition(told)
         recorder.cancel()

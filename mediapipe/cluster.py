@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from temporalio.client import Client
+from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig
@@ -70,6 +71,11 @@ async def worker_client() -> Client:
     quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)), error_if_already_set=False)
     return await Client.connect(**_config())
+
+
+def turns(owner: str) -> Priority:
+    """What makes the work of different owners take turns. Temporal takes 64 bytes of a name."""
+    return Priority(fairness_key=owner.encode()[:64].decode(errors="ignore"))
 
 
 def namespace() -> str:

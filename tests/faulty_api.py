@@ -2,6 +2,7 @@
 
 with FaultyApi() as api:
     api.faults = ["503", "html"]        # the next replies, one each; then it behaves
+    api.always = {"GET": "503"}         # every reply to that method
     api.life = ["waiting", "processing", "succeeded"]   # statuses a task goes through, one per read
 """
 
@@ -20,16 +21,21 @@ class FaultyApi:
     """The server; `tasks` maps each idempotency key to the task that was made for it."""
 
     def __init__(self):
+        self.tasks: dict[str, dict] = {}
+        self.requests: list[tuple[str, str, float]] = []
+        self.deleted: list[str] = []
+        self.resource = "tasks"
+        self.behave()
+
+    def behave(self):
+        """No faults; the tasks so far are remembered."""
         self.faults, self.life = [], ["queued", "processing", "succeeded"]
+        self.always: dict[str, str] = {}  # by method
         self.lives: dict[str, list[str]] = {}  # by kind, where they differ
         self.output: object = "default"
         self.extra: dict[str, object] = {}
         self.error: object = {"kind": "internal_error", "message": "The encoder crashed."}
-        self.tasks: dict[str, dict] = {}
-        self.requests: list[tuple[str, str, float]] = []
-        self.deleted: list[str] = []
         self.can_cancel = False
-        self.resource = "tasks"
 
     def __enter__(self):
         sock = socket.socket()
@@ -59,7 +65,7 @@ class FaultyApi:
             if not message.get("more_body"):
                 break
         self.requests.append((scope["method"], scope["path"], time.monotonic()))
-        fault = self.faults.pop(0) if self.faults else None
+        fault = self.faults.pop(0) if self.faults else self.always.get(scope["method"])
         if fault:
             return await self.misbehave(fault, send)
         headers = dict(scope["headers"])
@@ -123,6 +129,14 @@ class FaultyApi:
         if name == "slow":
             await asyncio.sleep(float(value))
             return await self.answer(send, 503, {"kind": "internal_error", "message": "Slow"})
+        if name == "drip":  # an answer that never comes to its end, a byte at a time
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9999")]}
+            )
+            for _ in range(int(value) * 10):
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+                await asyncio.sleep(0.1)
+            raise ConnectionResetError
         if name == "html":
             return await self.reply(send, 200, b"<html>Welcome</html>", "text/html")
         if name == "nostatus":

@@ -1,4 +1,4 @@
-"""One history of every shape a job can take; `pytest tests/test_replay.py --save-histories` saves them.
+"""One history of every shape a job can take; tests/durable/test_09_deploy.py replays and saves them.
 
 Jobs of older versions replay through today's workflow; what is saved here stands for them.
 """
@@ -15,11 +15,10 @@ from temporalio.client import WorkflowFailureError
 from jobs.messages import Failure, RetryRequest
 from jobs.pipelines import JobState, Output, StageState, StageStatus
 from jobs.workflows import MediaPipeline
-from tests.test_workflows import BOTH, World, attention, plan, running, until
+from tests.world import BOTH, BROKEN, World, attention, plan, running, until
 
 FOLDER = Path(__file__).parent / "histories"
 SILENT = Output(name="outputs/x.mp4", video_codec="h264", codecs_known=True, duration=10)
-BROKEN = Failure("damaged", permanent=True, task_over=True)
 FLAKY = Failure("task_failed", task_over=True)
 
 

@@ -18,9 +18,9 @@ SOURCES = [
 ]
 # A module imports from its own layer's left only; what is not named is free.
 LAYERS = (
-    ("pipelines", "ittybit", "messages"),
+    ("pipelines", "values", "ittybit", "messages"),
     ("models",),
-    ("activities", "workflows", "stages"),
+    ("activities", "workflows", "stages", "attempts"),
     ("temporal", "live"),
     (
         "views",
@@ -41,6 +41,7 @@ PURE = (
     "jobs.pipelines",
     "jobs.messages",
     "jobs.ittybit",
+    "jobs.values",
     "mediapipe.engine.plan",
     "mediapipe.engine.options",
 )

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.whole
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("clip") / "holiday ünïcode.mp4")
-
-
-@pytest.fixture(scope="module")
-def long_clip(tmp_path_factory):
-    """One whose transcode takes long enough to be interrupted."""
-    return make_clip(tmp_path_factory.mktemp("clip") / "long.mp4", 60, "1920x1080")
 
 
 def probed(url: str) -> dict:
@@ -105,52 +98,6 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
     assert product.status(answer["id"])["status"] == "succeeded"
     again = product.command("cancel", answer["id"])
     assert again.returncode != 0 and "already ended" in again.stderr
-
-
-def test_a_worker_killed_in_the_middle_of_a_transcode_costs_nothing(product, long_clip):
-    submitted = json.loads(product.command("submit", str(long_clip), "--json").stdout)
-    browser = product.editor("grace", staff=True)
-
-    def transcoding():
-        stages = {s["name"]: s for s in browser.get(f"/jobs/{submitted['id']}/json/").json()["stages"]}
-        return stages if (stages["transcode"]["progress"] or 0) > 5 else None
-
-    before = until(transcoding, 60)
-    product.kill("worker")
-    done = settled(browser, submitted["id"])
-    assert done["status"] == "succeeded", done
-    after = {stage["name"]: stage for stage in done["stages"]}
-    assert after["ingest"] == before["ingest"]  # it ran once
-    assert after["transcode"]["task_id"] == before["transcode"]["task_id"]  # and was asked for once
-    assert not list((product.home / "work").glob("*")), "temporary files are left behind"
-    key = (product.home / "engine_key").read_text()
-    listed = httpx.get(
-        f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}
-    ).json()
-    assert sorted(t["metadata"]["stage"] for t in listed if t["metadata"].get("job") == submitted["id"]) == [
-        "audio",
-        "ingest",
-        "thumbnails",
-        "transcode",
-    ]
-
-
-def test_cancelling_stops_the_encoder_and_gives_a_receipt(product, long_clip):
-    submitted = json.loads(product.command("submit", str(long_clip), "--json").stdout)
-
-    def encoding():
-        stage = product.status(submitted["id"])["stages"][-1]
-        return (stage["progress"] or 0) > 2
-
-    until(encoding, 60)
-    assert product.command("cancel", submitted["id"]).returncode == 0
-    done = until(lambda: (s := product.status(submitted["id"]))["status"] == "cancelled" and s, 15)
-    assert "encoder stopped" in done["receipt"] and "ingest" in done["receipt"].lower()
-    assert subprocess.run(["pgrep", "-f", f"{product.home}/work"]).returncode == 1  # no encoder
-    assert not list((product.home / "work").glob("*"))
-    retried = product.command("retry", submitted["id"])
-    assert retried.returncode == 0, retried.stderr
-    product.command("cancel", submitted["id"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -145,6 +145,7 @@ class Job(models.Model):
             first_seq=self.seq,
             carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
+            run=self.run,
         )
 
     def status(self) -> PipelineStatus:
@@ -228,8 +229,10 @@ class Job(models.Model):
         return bool(changed)
 
     @transaction.atomic
-    def record(self, status: PipelineStatus, events: list[pipelines.EventRecord]) -> bool:
-        """Takes over what the workflow tells; an old or repeated telling changes nothing."""
+    def record(self, status: PipelineStatus, events: list[pipelines.EventRecord], run: int) -> bool:
+        """Takes over what workflow number *run* tells; an old or repeated telling changes nothing."""
+        if run != self.run:
+            return False  # the job was started again since
         Event.objects.bulk_create(
             [
                 Event(
@@ -246,7 +249,7 @@ class Job(models.Model):
             ],
             ignore_conflicts=True,
         )
-        changed = Job.objects.filter(pk=self.pk, seq__lt=status.seq).update(
+        changed = Job.objects.filter(pk=self.pk, run=run, seq__lt=status.seq).update(
             seq=status.seq,
             state=status.state,
             cancelling=status.cancelling,

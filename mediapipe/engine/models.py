@@ -16,6 +16,7 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 IDEMPOTENT = timedelta(hours=24)
 LIGHT = ("image", "audio")
 STEPS = ("probe", "import", "encode", "export")  # a job's tasks, in the reference's order
+SILENT = timedelta(seconds=6)
 
 
 def new_id(resource: str = "task") -> str:
@@ -83,7 +84,12 @@ class EngineTask(models.Model):
     @property
     def owner(self) -> str:
         """Whose task it is: tasks of different owners take turns."""
-        return str(self.metadata.get("owner", ""))[:64]
+        return str(self.metadata.get("owner", ""))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the worker that is at it gives no sign of life; another takes over by itself."""
+        return self.status == self.Status.PROCESSING and timezone.now() - self.updated_at > SILENT
 
     @classmethod
     def of_key(cls, key: str) -> EngineTask | None:
@@ -148,6 +154,12 @@ class EngineTask(models.Model):
         ]
         return median(paces) if paces else None
 
+    @classmethod
+    def at_work(cls, light: bool) -> bool:
+        """Whether a worker is at a task of that lane, and alive."""
+        fresh = cls.objects.filter(status=cls.Status.PROCESSING, updated_at__gt=timezone.now() - SILENT)
+        return (fresh.filter(kind__in=LIGHT) if light else fresh.exclude(kind__in=LIGHT)).exists()
+
     def place(self) -> int | None:
         """Its place in the queue, 1 being next; None when it isn't queued."""
         if self.status != self.Status.QUEUED:
@@ -194,7 +206,8 @@ class EngineTask(models.Model):
             body["tasks"] = [self._part(at, step, output) for at, step in enumerate(STEPS)]
         if self.active:
             body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
-            body |= {"waiting_for": self.waiting_for} if self.waiting_for else {}
+            waiting_for = "worker" if self.silent else self.waiting_for
+            body |= {"waiting_for": waiting_for} if waiting_for else {}
         return body
 
     def _part(self, at: int, step: str, output: dict[str, Any] | None) -> dict[str, Any]:

@@ -23,16 +23,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import register_converter
 from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
-from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from mediapipe import cluster
+from mediapipe.engine import lanes, room
 from mediapipe.engine import openapi as description
-from mediapipe.engine import room
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.options import KNOWN, Refused, Request, check_request
-from mediapipe.engine.workflows import TASK_QUEUE, EngineTaskWorkflow
 
 AWAY = "The engine's queue (Temporal) cannot be reached. Send the same request again in a moment."
 SOON = timedelta(seconds=3)
@@ -118,7 +115,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     if known is None and await asyncio.to_thread(room.is_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
     task, made = (known, False) if known else await _make(resource, wanted, given, key)
-    if task.active and not await start(task):
+    if task.active and not await lanes.start(task):
         if made:
             await task.adelete()
         return problem(503, "internal_error", AWAY, **{"Retry-After": "2"})
@@ -148,28 +145,6 @@ def _make(resource: str, wanted: Request, given: dict[str, Any], key: str | None
     return made, True
 
 
-async def start(task: EngineTask) -> bool:
-    """Puts a task into the queue, once however often it is called; False while Temporal is away."""
-    client = await cluster.client()
-    try:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(WorkflowAlreadyStartedError):
-                await client.start_workflow(
-                    EngineTaskWorkflow.run,
-                    args=[task.pk, task.light],
-                    id=task.pk,
-                    task_queue=TASK_QUEUE,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    priority=Priority(fairness_key=task.owner),
-                    static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
-                    rpc_timeout=SOON,
-                )
-    except (RPCError, RuntimeError, TimeoutError):
-        return False
-    return True
-
-
 @api("GET", "DELETE")
 async def item(request: HttpRequest, resource: str, task_id: str) -> HttpResponse:
     """GET tells how a task stands, DELETE stops it."""
@@ -179,7 +154,11 @@ async def item(request: HttpRequest, resource: str, task_id: str) -> HttpRespons
         return problem(404, f"{name}_not_found", f"There is no {name} with this id.")
     if request.method == "DELETE":
         return JsonResponse(await _cancel(task))
-    return JsonResponse(await sync_to_async(task.as_json)())
+    await lanes.look_after(task)
+    body = await sync_to_async(task.as_json)()
+    if task.status == EngineTask.Status.QUEUED and not task.waiting_for and await lanes.deserted(task):
+        body["waiting_for"] = "nobody"
+    return JsonResponse(body)
 
 
 async def _cancel(task: EngineTask) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkfl
 
 EARLY = 10.0  # percent
 TELL_EVERY = 0.5  # seconds between two writes of a task's progress
+SIGN_EVERY = 2.0  # seconds between two writes where there is nothing to tell
 T = TypeVar("T")
 SWEEP_EVERY = 3600.0  # seconds
 LOST_LIMIT = 10  # workers that one task may cost before it is given up
@@ -35,8 +36,8 @@ LOST_LIMIT = 10  # workers that one task may cost before it is given up
 class Reporter:
     """Writes a task's progress to its row, and tells Temporal that we live."""
 
-    def __init__(self, task: EngineTask, pace: float | None = None) -> None:
-        self.task, self.pace = task, pace
+    def __init__(self, task: EngineTask, pace: float | None = None, handed_over: int = 0) -> None:
+        self.task, self.pace, self.handed_over = task, pace, handed_over
         self.latest: dict[str, Any] | None = None
         self.steps: dict[str, Any] = {}
 
@@ -57,12 +58,14 @@ class Reporter:
         self.latest = {**(self.latest or {}), "steps": self.steps}
 
     async def forever(self) -> None:
-        """Heartbeats and writes until cancelled."""
+        """Heartbeats and writes until cancelled; a write now and then says that somebody is at it."""
+        written = 0.0
         while True:
-            activity.heartbeat()
+            activity.heartbeat(self.handed_over)
             latest, self.latest = self.latest, None
-            if latest is not None:
-                await in_thread(self.task.update, **latest)
+            if latest is not None or time.monotonic() - written > SIGN_EVERY:
+                await in_thread(self.task.update, **(latest or {}))
+                written = time.monotonic()
             await asyncio.sleep(TELL_EVERY)
 
 
@@ -82,14 +85,15 @@ async def run_task(task_id: str) -> None:
     task = await in_thread(EngineTask.objects.filter(pk=task_id).first)
     if task is None or not task.active:
         return
-    if activity.info().attempt > LOST_LIMIT:
+    handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)
+    if activity.info().attempt - handed_over > LOST_LIMIT:
         await in_thread(
             task.fail,
             "killed",
             f"The encoder's worker was lost {LOST_LIMIT} times on this file; it was given up.",
         )
         return
-    reporter = Reporter(task, await in_thread(task.pace))
+    reporter = Reporter(task, await in_thread(task.pace), handed_over)
     beating = asyncio.create_task(reporter.forever())
     try:
         await _do(task, reporter)
@@ -98,6 +102,7 @@ async def run_task(task_id: str) -> None:
         details = activity.cancellation_details()
         if details and details.worker_shutdown:
             await in_thread(task.wait)
+            activity.heartbeat(handed_over + 1)  # a restart is no loss
             raise ApplicationError(
                 "the worker is restarting", next_retry_delay=timedelta(milliseconds=1)
             ) from None

@@ -23,7 +23,7 @@ class EngineTaskWorkflow:
             "run_task",
             task_id,
             task_queue=LIGHT_QUEUE if light else TASK_QUEUE,
-            start_to_close_timeout=timedelta(days=2),
+            start_to_close_timeout=timedelta(days=30),  # heartbeats and the stall watchdog end what hangs
             heartbeat_timeout=timedelta(seconds=10),
             # a worker that is lost or restarts is no reason to give up; run_task bounds it
             retry_policy=RetryPolicy(

@@ -1,0 +1,1 @@
+"""Durable for real: one module for each promise of docs/durability.md."""

@@ -1,0 +1,128 @@
+"""The product against an API that misbehaves: as processes, and inside the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from jobs import ittybit, temporal, workers
+from jobs.activities import Activities
+from jobs.models import Job
+from jobs.pipelines import Source
+from mediapipe import cluster
+from tests.dashboard import URL
+from tests.faulty_api import FaultyApi
+from tests.product import Product, make_clip
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory):
+    """A film that ingest must encode, long enough to be interrupted twice."""
+    path = tmp_path_factory.mktemp("film") / "film.mkv"
+    return make_clip(path, 16, "1920x1080", "-c:v", "mpeg4", "-q:v", "4")
+
+
+@pytest.fixture(scope="session")
+def faulty():
+    with FaultyApi() as api:
+        yield api
+
+
+@pytest.fixture
+def api(faulty):
+    """An API of somebody else's that behaves, until a test says otherwise."""
+    faulty.behave()
+    return faulty
+
+
+@pytest.fixture(scope="package")
+def cloud(tmp_path_factory, faulty):
+    """The product, as processes, with that API for its engine."""
+    home = tmp_path_factory.mktemp("cloud") / "home"
+    made = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
+    made.environment["MEDIAPIPE_PUBLIC_URL"] = made.url
+    running = made.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def doing(api, settings, anyio_backend):
+    """The activities alone, against that API."""
+    settings.EMBEDDED_ENGINE = False
+    async with ittybit.connection(api.url, "secret") as http:
+        yield Activities(ittybit.Client(http))
+
+
+class Inside:
+    """The dashboard and its workers in this process, on a real Temporal and a real database."""
+
+    def __init__(self, client, engine, owner, api):
+        self.client, self.engine, self.owner, self.api = client, engine, owner, api
+        self.jobs = []
+
+    async def submit(self, start: bool = True, **fields) -> Job:
+        given = {"title": "a film", "pipeline": "standard", "source": Source(url=URL)}
+        job = await sync_to_async(Job.submit)(self.owner, **{**given, **fields})
+        self.jobs.append(job)
+        if start:
+            assert await temporal.start(job)
+        return job
+
+    async def until(self, job: Job, condition, patience: float = 30) -> Job:
+        """The row as soon as *condition* holds for it."""
+        deadline = time.monotonic() + patience
+        while True:
+            job = await Job.objects.select_related("owner").aget(pk=job.pk)
+            if await sync_to_async(condition)(job):
+                return job
+            assert time.monotonic() < deadline, await sync_to_async(job.status)()
+            await asyncio.sleep(0.05)
+
+    async def ended(self, job: Job, state: str) -> Job:
+        return await self.until(job, lambda j: j.state == state)
+
+    def workflow(self, job: Job):
+        return self.client.get_workflow_handle(job.workflow_id)
+
+    def asked(self, job: Job, stage: str = "") -> list[dict]:
+        """The tasks that the API was asked for."""
+        return [task for key, task in self.api.tasks.items() if key.startswith(f"{job.workflow_id}/{stage}")]
+
+
+@pytest.fixture
+async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, editor):
+    """Inside, without workers."""
+    monkeypatch.setenv("TEMPORAL_ADDRESS", dev_env.client.service_client.config.target_host)
+    cluster._clients.pop(os.getpid(), None)
+    settings.EMBEDDED_ENGINE = False
+    settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY = api.url, "k"
+    settings.PUBLIC_URL = "http://dashboard.example.com"
+    async with ittybit.connection(api.url, "k") as http:
+        made = Inside(dev_env.client, ittybit.Client(http), editor, api)
+        yield made
+        for job in made.jobs:
+            try:
+                await made.workflow(job).terminate()
+            except Exception:
+                continue
+    cluster._clients.pop(os.getpid(), None)
+
+
+@pytest.fixture
+async def inside(dashboard):
+    """Inside, with its workers."""
+    async with AsyncExitStack() as stack:
+        for worker in workers.build(dashboard.client, dashboard.engine):
+            await stack.enter_async_context(worker)
+        yield dashboard
+        for job in dashboard.jobs:  # nobody hands over to nobody
+            try:
+                await dashboard.workflow(job).terminate()
+            except Exception:
+                continue

@@ -1,0 +1,197 @@
+"""1. Kill anything at any moment: the job goes on, nothing is done or paid twice, nothing stays behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from jobs import messages
+from jobs.pipelines import JobState
+from tests.dashboard import (
+    URL,
+    again,
+    banner,
+    engine_tasks,
+    look,
+    settled,
+    stage,
+    submit,
+    timeline,
+    working,
+)
+from tests.product import make_clip, token, until
+from tests.world import World, running
+
+whole = pytest.mark.whole
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+def nothing_half_made(product, job: str) -> None:
+    """Every output is whole and belongs to a task that succeeded; no temporary file is left."""
+    assert not list((product.home / "work").glob("*"))
+    assert not [path for path in (product.home / "media" / "incoming").glob("*") if path.is_file()]
+    for task in engine_tasks(product, job):
+        made = list((product.home / "media" / "outputs").glob(f"{task['id']}*"))
+        assert bool(made) == (task["status"] == "succeeded"), f"{task['status']} left {made}"
+        if made:
+            assert made[0].stat().st_size == task["output"]["filesize"]
+
+
+@whole
+@pytest.mark.parametrize("victim", ["worker", "web", "temporal"])
+def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing(product, film, victim):
+    browser = product.editor("grace", staff=True)
+    job = submit(product, film)
+    seen = {}
+    for name in ("ingest", "transcode"):
+        working(browser, job, name)
+        seen = {each["name"]: each for each in look(browser, job)["stages"]}
+        before = product.children()[victim]
+        product.kill(victim)
+        again(product, victim, before)
+    done = settled(browser, job)
+    assert done["status"] == "succeeded", json.dumps(done)
+    tasks = engine_tasks(product, job)
+    assert sorted(task["metadata"]["stage"] for task in tasks) == [
+        *("audio", "ingest", "thumbnails", "transcode")
+    ]
+    ingest, transcode = stage(done, "ingest"), stage(done, "transcode")
+    assert {key: ingest[key] for key in ("attempt", "task_id", "finished_at")} == {
+        key: seen["ingest"][key] for key in ("attempt", "task_id", "finished_at")
+    }, "a finished stage was run again"
+    assert transcode["task_id"] == seen["transcode"]["task_id"], "it was asked for twice"
+    nothing_half_made(product, job)
+    for each in (ingest, transcode):
+        assert each["max_attempts"] - each["attempt"] == 2, "a lost process burned an attempt"
+
+
+@whole
+def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
+    browser = product.editor("grace", staff=True)
+    job = submit(product, film)
+    working(browser, job, "ingest")
+    found = subprocess.run(["pgrep", "-f", f"ffmpeg.*{product.home}/work"], capture_output=True, text=True)
+    for pid in found.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    assert found.stdout, "no encoder was at work"
+    until(lambda: stage(look(browser, job), "ingest")["attempt"] == 2, 30)
+    told = re.search(r"Ingest: attempt 1 failed: ([^.]+)\.", timeline(browser, job))
+    assert told and "encoder" in told[1].lower()
+    done = settled(browser, job)
+    assert done["status"] == "succeeded", json.dumps(done)
+    first, second = sorted(
+        (task for task in engine_tasks(product, job) if task["metadata"]["stage"] == "ingest"),
+        key=lambda task: task["created_at"],
+    )
+    assert (first["status"], second["status"]) == ("failed", "succeeded")
+    nothing_half_made(product, job)
+
+
+@whole
+@pytest.mark.parametrize("victim", ["worker", "web"])
+def test_a_process_killed_while_the_source_is_uploaded_loses_not_a_byte(product, tmp_path, victim):
+    size = {"worker": "640x360", "web": "480x270"}[victim]  # the same bytes would be the same job
+    data = make_clip(tmp_path / "clip.mp4", 2, size).read_bytes()
+    browser = product.editor("grace", staff=True)
+    browser.get("/jobs/new/")
+    about = {**TUS, "X-CSRFToken": browser.cookies["csrftoken"], "Origin": product.url}
+    name = base64.b64encode(f"clip {victim}.mp4".encode()).decode()
+    sent = browser.post(
+        "/uploads/",
+        headers={**about, "Upload-Length": str(len(data)), "Upload-Metadata": f"filename {name}"},
+    )
+    assert sent.status_code == 201, sent.text
+    where = sent.headers["location"]
+    part = {**about, "Content-Type": "application/offset+octet-stream"}
+    half = len(data) // 2
+    browser.patch(where, content=data[:half], headers={**part, "Upload-Offset": "0"})
+    before = product.children()[victim]
+    product.kill(victim)
+    again(product, victim, before)
+    assert browser.head(where, headers=about).headers["upload-offset"] == str(half)
+    rest = browser.patch(where, content=data[half:], headers={**part, "Upload-Offset": str(half)})
+    assert rest.status_code in (200, 204), rest.text
+    jobs = until(lambda: re.findall(r"/jobs/([0-9a-f-]{36})/", browser.get(f"/?q=clip+{victim}").text), 20)
+    done = settled(browser, jobs[0])
+    assert done["status"] == "succeeded", json.dumps(done)
+    nothing_half_made(product, jobs[0])
+
+
+@whole
+def test_a_held_job_survives_everything_and_is_retried_in_place(cloud, api):
+    browser = cloud.editor("grace", staff=True)
+    api.lives["image"] = ["processing", "failed"]
+    api.error = {"kind": "invalid_input", "message": "The picture is damaged."}
+    job = submit(cloud, URL)
+    now = settled(browser, job)
+    assert now["status"] == "attention" and stage(now, "transcode")["state"] == "succeeded"
+    assert "The picture is damaged." in banner(browser, job)
+    before = cloud.children()
+    for name in ("temporal", "worker", "web"):
+        cloud.kill(name)
+    for name in ("temporal", "worker", "web"):
+        again(cloud, name, before[name])
+    asked = len(api.tasks)
+    api.lives["image"] = ["processing", "succeeded"]
+    page = browser.get(f"/jobs/{job}/")
+    form = {"csrfmiddlewaretoken": token(page), "reason": "new picture"}
+    answers = [browser.post(f"/jobs/{job}/stages/thumbnails/retry/", data=form) for _ in range(2)]
+    assert "Traceback" not in answers[1].text
+    done = until(lambda: (n := look(browser, job))["status"] == "succeeded" and n, 40)
+    assert len(api.tasks) == asked + 1, "a double click asked twice"
+    assert stage(done, "thumbnails")["error"] is None
+    assert "new picture" in timeline(browser, job) and "by grace" in timeline(browser, job)
+
+
+@whole
+def test_the_timeline_tells_when_a_worker_was_lost_and_when_another_went_on(cloud, api):
+    browser = cloud.editor("grace", staff=True)
+    api.lives["video"] = ["processing"] * 10_000
+    job = submit(cloud, URL)
+    until(lambda: stage(look(browser, job), "ingest")["task_id"], 30)
+    cloud.kill("worker")
+    until(lambda: "Ingest resumed on attempt 2" in timeline(browser, job), 45)
+    clock = r"(\d\d:\d\d:\d\d) "
+    told = re.search(
+        clock + "Ingest resumed on attempt 2 .*?" + clock + "Worker lost during ingest",
+        timeline(browser, job),
+    )
+    assert told and told[1] >= told[2]
+    asked = [key for key in api.tasks if key.startswith(f"media-{job}/")]
+    assert asked == [f"media-{job}/ingest/1"], "it was paid for twice"
+    api.lives["video"] = ["succeeded"]
+    api.tasks[asked[0]]["left"] = ["succeeded"]
+    assert settled(browser, job)["status"] == "succeeded"
+
+
+@whole
+def test_a_worker_killed_while_waiting_for_a_retry_waits_no_longer_than_it_had_to(cloud, api):
+    browser = cloud.editor("grace", staff=True)
+    api.lives["audio"] = ["processing", "failed"]
+    job = submit(cloud, URL)
+    until(lambda: stage(look(browser, job), "audio")["retry_at"], 30)
+    api.lives["audio"] = ["processing", "succeeded"]
+    before = cloud.children()["worker"]
+    cloud.kill("worker")
+    again(cloud, "worker", before)
+    assert settled(browser, job, 60)["status"] == "succeeded"
+    keys = [key for key in api.tasks if key.startswith(f"media-{job}/audio/")]
+    assert keys == [f"media-{job}/audio/1", f"media-{job}/audio/2"]
+
+
+@pytest.mark.anyio
+async def test_a_crash_between_asking_for_a_task_and_noting_its_id_asks_with_the_same_key(skipping_env):
+    """The activity that asked is lost with its worker: what it had asked for is found by its key."""
+    lost = ApplicationError("gone", type=messages.HANDED_OVER)
+    world = World({"create transcode": [lost, lost]})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+    assert status.state == JobState.SUCCEEDED
+    assert world.keys("transcode") == ["transcode/1"] * 3

@@ -1,0 +1,294 @@
+"""2. Whatever the API does ends in the right retry or the right failure, with the right sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import httpx
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from jobs import ittybit
+from jobs.activities import Watcher
+from jobs.messages import Failure, TaskRequest, TaskWatch
+from jobs.pipelines import JobState, Source, StageState
+from tests.dashboard import URL, banner, settled, stage, submit
+from tests.product import until
+from tests.world import AWAY, FLAKY, World, attention, running
+from tests.world import until as workflow_until
+
+pytestmark = pytest.mark.anyio
+
+
+def request(**fields):
+    return TaskRequest(
+        "job", "ingest", "video", {}, Source(url="https://example.com/a"), "media-job/ingest/1", **fields
+    )
+
+
+@pytest.fixture
+def task(api):
+    """A task that was asked for, as the API knows it."""
+    api.tasks.clear()
+    api.requests.clear()
+
+
+async def create(doing):
+    return await ActivityEnvironment().run(doing.create_task, request())
+
+
+async def watch(doing, patience=30.0, **limits):
+    """What awaiting the task comes to, and the heartbeats on the way."""
+    env, beats = ActivityEnvironment(), []
+    env.on_heartbeat = lambda *details: beats.append(details[0])
+    return await env.run(Watcher(doing.client, TaskWatch("task_1", **limits), patience).result), beats
+
+
+async def failure(work):
+    with pytest.raises(ApplicationError) as error:
+        await work
+    return error.value
+
+
+async def test_the_same_request_sent_twice_makes_one_task(doing, api, task):
+    assert await create(doing) == await create(doing) == "task_1"
+    assert len(api.tasks) == 1
+
+
+async def test_a_reply_that_got_lost_is_asked_for_again_without_a_second_task(doing, api, task):
+    await create(doing)
+    api.faults = ["drop"]
+    assert (await failure(create(doing))).details[0].outage
+    await create(doing)
+    assert len(api.tasks) == 1
+
+
+LIVES = [["waiting", "queued", "processing", "succeeded"], ["new word", "completed"], ["ready"]]
+
+
+@pytest.mark.parametrize("life", LIVES)
+async def test_a_task_is_awaited_through_every_status_until_it_is_over(doing, api, task, life):
+    api.life = life
+    await create(doing)
+    output, _ = await watch(doing)
+    assert output.url == f"{api.url}/files/task_1.mp4"
+
+
+PASSING = [["503", "500", "502"], ["html"], ["drop", "drop"], ["nostatus"], ["envelope"], ["slow 0.2"]]
+
+
+@pytest.mark.parametrize("faults", PASSING)
+async def test_trouble_that_passes_is_outlived_and_told_in_the_heartbeats(doing, api, task, faults):
+    await create(doing)
+    api.faults = list(faults)
+    output, beats = await watch(doing)
+    assert output.url
+    if faults != ["envelope"]:
+        assert any(beat.trouble.startswith("The engine") for beat in beats)
+
+
+# The fault; the sentence; whether it is nobody's attempt (outage); whether a new task is wanted.
+LASTING = [
+    ("500", "The engine answered 500: On purpose", False, False),
+    ("502", "The engine answered 502: On purpose", False, False),
+    ("503", "The engine answered 503: On purpose", False, False),
+    ("html", "The engine answered with a page instead of JSON.", False, False),
+    ("nostatus", "The engine's answer holds no status.", False, False),
+    ("drop", "The engine cannot be reached (RemoteProtocolError).", True, False),
+    ("slow 3", "The engine did not answer in time (ReadTimeout).", True, False),
+    ("401", "The engine answered 401: On purpose Check ITTYBIT_API_KEY.", False, True),
+    ("402", "The engine answered 402: On purpose", False, True),
+]
+
+
+@pytest.mark.parametrize("fault, sentence, outage, over", LASTING, ids=[row[0] for row in LASTING])
+async def test_asking_for_a_task_fails_with_the_sentence_for_it(
+    doing, api, task, fault, sentence, outage, over
+):
+    doing.client.http.timeout = httpx.Timeout(0.5)
+    api.always["POST"] = fault
+    error = await failure(create(doing))
+    assert error.message == sentence
+    assert (error.details[0].outage, error.details[0].permanent) == (outage, over)
+
+
+@pytest.mark.parametrize("fault, sentence, outage, over", LASTING, ids=[row[0] for row in LASTING])
+async def test_awaiting_a_task_fails_with_the_sentence_for_it(
+    doing, api, task, fault, sentence, outage, over
+):
+    doing.client.http.timeout = httpx.Timeout(0.5)
+    await create(doing)
+    api.always["GET"] = fault
+    error = await failure(watch(doing, patience=0.1))
+    assert error.message == sentence
+    assert (error.details[0].outage, error.details[0].permanent) == (outage, over)
+    assert not error.details[0].task_over, "a task that may still run was given up"
+
+
+async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doing, api, task):
+    assert ittybit.DEADLINE < 30, "later than the heartbeat timeout"
+    doing.client.deadline = 1.0
+    api.faults = ["drip 9"]
+    began = time.monotonic()
+    error = await failure(create(doing))
+    assert time.monotonic() - began < 3
+    assert "not whole" in error.message and error.details[0].outage
+
+
+async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):
+    await create(doing)
+    api.faults = ["429 2"]
+    output, beats = await watch(doing)
+    assert output.url
+    reads = [at for method, _, at in api.requests if method == "GET"]
+    assert reads[1] - reads[0] >= 2
+    assert any(beat.trouble and beat.next_at and beat.next_at - time.time() < 2 for beat in beats)
+
+
+async def test_a_task_the_api_does_not_know_yet_is_given_time(doing, api, task):
+    await create(doing)
+    api.faults = ["404", "404"]
+    output, _ = await watch(doing)
+    assert output.url
+
+
+async def test_a_task_the_api_never_knows_is_given_up_for_a_new_one(doing, api, task):
+    await create(doing)
+    api.always["GET"] = "404"
+    error = await failure(watch(doing, patience=0.1))
+    assert error.message == "The engine answered 404: On purpose"
+    assert error.details[0].task_over and not error.details[0].permanent
+
+
+async def test_a_failed_task_says_why_and_wants_a_new_one(doing, api, task):
+    api.life = ["processing", "failed"]
+    await create(doing)
+    error = await failure(watch(doing))
+    assert error.message == "The encoder crashed."
+    assert error.details[0].task_over and not error.details[0].permanent
+
+
+async def test_success_without_an_output_is_looked_at_again_and_then_a_failure(doing, api, task):
+    api.output = None
+    await create(doing)
+    error = await failure(watch(doing))
+    assert error.message == "The engine says it is done but names no output."
+    assert error.details[0].kind == "no_output" and error.details[0].task_over
+    assert sum(method == "GET" for method, _, _ in api.requests) >= 3
+
+
+async def test_a_task_stuck_in_processing_for_ever_is_stopped_and_tried_again(doing, api, task):
+    api.life = ["processing"]
+    await create(doing)
+    error = await failure(watch(doing, allowed=0.3, stall=60))
+    assert re.fullmatch(r"Not done after \d+ minutes of work; the task was stopped\.", error.message)
+    assert error.details[0].stop and error.details[0].task_over and not error.details[0].permanent
+
+
+NONSENSE = {
+    "output": {"url": "http://127.0.0.1:9/x.mp4", "duration": 1e300, "filesize": -1, "width": 10**400},
+    "warnings": ["\0 odd" * 999] * 99,
+    "progress": float("nan"),
+}
+
+
+async def test_numbers_and_texts_out_of_all_bounds_are_kept_small_enough_to_travel(doing, api, task):
+    api.life, api.output, api.extra = ["succeeded"], NONSENSE["output"], NONSENSE
+    await create(doing)
+    output, _ = await watch(doing)
+    assert output.duration is None and output.width is None
+    assert len(output.warnings) == 10 and not any("\0" in text for text in output.warnings)
+    assert len(json.dumps(output.warnings)) < 4000
+    api.life, api.error = ["failed"], {"kind": "k" * 999, "message": "m\0" * 9999, "details": "d" * 99999}
+    api.tasks.clear()
+    await create(doing)
+    error = await failure(watch(doing))
+    assert len(error.message) <= 1000 and "\0" not in error.message
+    assert len(error.details[0].details) <= 4000 and len(error.details[0].kind) <= 60
+
+
+async def test_a_failed_task_is_tried_again_with_a_new_task_and_nothing_else_is(skipping_env):
+    world = World({"generate_thumbnails": [FLAKY] * 2})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+    assert world.keys("thumbnails") == ["thumbnails/1", "thumbnails/2", "thumbnails/3"]
+    assert world.keys("ingest") == ["ingest/1"]
+    assert status.stage("thumbnails").attempt == 3
+    assert [a.outcome for a in status.stage("thumbnails").attempts] == ["failed", "failed", "succeeded"]
+    assert status.stage("thumbnails").error is None
+
+
+async def test_an_attempt_that_lost_sight_of_its_task_goes_on_with_the_same_task(skipping_env):
+    world = World({"transcode": [Failure("broken_answer")]})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+    assert world.keys("transcode") == ["transcode/1"]
+    assert status.stage("transcode").attempt == 2
+
+
+@pytest.mark.parametrize(
+    "activity_name, stage, attempts",
+    [("ingest", "ingest", 3), ("generate_thumbnails", "thumbnails", 5), ("extract_audio", "audio", 3)],
+)
+async def test_a_stage_is_tried_as_often_as_its_retry_policy_says(
+    skipping_env, activity_name, stage, attempts
+):
+    world = World({activity_name: [FLAKY] * 9})
+    async with running(skipping_env, world) as handle:
+        status = await workflow_until(skipping_env, handle, attention)
+    assert status.stage(stage).state == StageState.FAILED
+    assert status.stage(stage).attempt == status.stage(stage).max_attempts == attempts
+    assert status.stage(stage).error == "it failed: internal_error"
+
+
+async def test_a_failure_that_would_only_repeat_is_not_tried_again(skipping_env):
+    world = World({"ingest": [Failure("damaged", permanent=True, task_over=True)]})
+    async with running(skipping_env, world) as handle:
+        status = await workflow_until(skipping_env, handle, attention)
+    assert status.stage("ingest").attempt == 1
+    assert status.stage("transcode").state == StageState.PENDING
+
+
+async def test_an_engine_that_is_away_burns_no_attempt(skipping_env):
+    world = World({"create ingest": [AWAY] * 8})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+    assert status.state == JobState.SUCCEEDED
+    assert status.stage("ingest").attempt == 1
+    assert set(world.keys("ingest")) == {"ingest/1"}
+
+
+async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(skipping_env):
+    """Temporal ends a workflow at 51,200 events; three stages may wait at once, and be retried after."""
+    patient = Failure("busy", outage=True, retry_after=1)
+    world = World({"create ingest": [AWAY, patient] * 2000})
+    async with running(skipping_env, world) as handle:
+        await workflow_until(skipping_env, handle, lambda _: len(world.created) > 2)
+        await skipping_env.sleep(12 * 3600)
+        events = (await handle.describe()).history_length
+        world.script.clear()
+        status = await handle.result()
+    assert status.state == JobState.SUCCEEDED and status.stage("ingest").attempt == 1
+    assert events * 3 < 51_200 / 2, f"{events} events for one stage"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("faults", "says", "attempt"),
+    [
+        (["503", "500"], r"attempt 2 of 3 in \d+ s: The engine answered 503", 3),
+        (["429 2"] * 4, r"asks the engine again in \d+ s", 1),  # patience is nobody's attempt
+    ],
+)
+def test_an_api_that_refuses_is_told_on_the_page_and_outlived(cloud, api, faults, says, attempt):
+    browser = cloud.editor("grace", staff=True)
+    api.faults = list(faults)
+    job = submit(cloud, URL)
+    until(lambda: re.search(says, banner(browser, job), re.IGNORECASE), 30)
+    done = settled(browser, job, 60)
+    assert done["status"] == "succeeded", json.dumps(done)
+    assert stage(done, "ingest")["attempt"] == attempt
+    assert len([key for key in api.tasks if key.startswith(f"media-{job}/ingest")]) == 1

@@ -1,0 +1,218 @@
+"""4. A cancel at any moment stops the work, leaves nothing behind, and says what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import ActivityEnvironment
+
+from jobs import temporal, workers
+from jobs.messages import Failure, TaskRequest
+from jobs.models import Stage
+from jobs.pipelines import JobState, Source, StageState
+from tests.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
+from tests.product import make_clip, token, until
+from tests.world import BROKEN, FLAKY, World, attention, running, states
+from tests.world import until as workflow_until
+
+pytestmark = pytest.mark.anyio
+whole = pytest.mark.whole
+
+
+async def cancelled(handle):
+    await handle.cancel(reason="grace\nwrong file")
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for(handle.result(), 10)
+
+
+async def test_a_cancel_stops_the_tasks_at_work_and_leaves_a_receipt(dev_env):
+    world = World({"transcode": ["hang"]})
+    async with running(dev_env, world) as handle:
+        await workflow_until(
+            dev_env, handle, lambda s: s.stage("transcode").task_id and s.stage("audio").state == "succeeded"
+        )
+        await cancelled(handle)
+    last = world.records[-1].status
+    assert len(world.cancelled) == 1
+    assert last.state == JobState.CANCELLED
+    assert states(last)["transcode"] == "cancelled"
+    assert states(last)["ingest"] == "succeeded"
+    assert "encoder stopped, 41 MB of partial files removed; kept the output of ingest" in last.receipt
+    assert ("grace", "Cancel was asked for: wrong file") in [(e.actor, e.text) for e in world.events()]
+
+
+async def test_a_held_job_can_be_cancelled(dev_env):
+    world = World({"ingest": [BROKEN]})
+    async with running(dev_env, world) as handle:
+        await workflow_until(dev_env, handle, attention)
+        await cancelled(handle)
+    assert world.records[-1].status.state == JobState.CANCELLED
+    assert world.cancelled == []
+    assert "no encoder was at work" in world.records[-1].status.receipt
+
+
+async def test_a_cancel_during_the_wait_for_a_retry_ends_at_once(dev_env):
+    world = World({"ingest": [FLAKY]})
+    async with running(dev_env, world) as handle:
+        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        began = time.monotonic()
+        await cancelled(handle)
+    assert time.monotonic() - began < 3
+    assert world.records[-1].status.state == JobState.CANCELLED
+
+
+async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):
+    world = World({"create ingest": [Failure("unreachable", outage=True)] * 99})
+    async with running(dev_env, world) as handle:
+        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        began = time.monotonic()
+        await cancelled(handle)
+    assert time.monotonic() - began < 3
+    assert "no encoder was at work" in world.records[-1].status.receipt
+
+
+async def test_a_cancel_exactly_between_two_stages_stops_what_was_just_being_asked_for(dev_env):
+    """Ingest is done, the three that follow are being asked for: their tasks must not run on unseen."""
+    world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
+    async with running(dev_env, world) as handle:
+        await workflow_until(dev_env, handle, lambda s: len(world.created) == 4)
+        await handle.cancel()
+        status = await workflow_until(dev_env, handle, lambda s: s.cancelling)
+        assert {s.task_id for s in status.stages if s.name != "ingest"} == {None}
+        world.gate.set()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 10)
+    last = world.records[-1].status
+    assert sorted(world.cancelled) == ["task-2", "task-3", "task-4"]
+    assert set(states(last).values()) == {"succeeded", "cancelled"}
+    assert "kept the output of ingest" in last.receipt
+
+
+async def test_a_cancel_before_the_first_task_asks_for_none(dev_env):
+    world = World({"record": ["hang"]})
+    async with running(dev_env, world) as handle:
+        await handle.cancel()
+        world.gate.set()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 10)
+    assert world.records[-1].status.state == JobState.CANCELLED
+    assert len(world.created) == len(world.cancelled)
+
+
+async def test_a_cancel_that_comes_when_all_is_done_changes_nothing(dev_env):
+    world = World()
+    async with running(dev_env, world) as handle:
+        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
+        world.script["record"] = ["hang"] * 9
+        await workflow_until(dev_env, handle, lambda s: s.state == JobState.SUCCEEDED)
+        await handle.cancel()
+        await asyncio.sleep(0.2)
+        world.gate.set()
+        assert (await handle.result()).state == JobState.SUCCEEDED
+    assert world.records[-1].status.state == JobState.SUCCEEDED
+    assert [event.kind for event in world.events()][-1] == "succeeded"
+
+
+async def test_an_api_without_cancel_says_so_and_one_with_it_is_told(doing, api):
+    asked = TaskRequest("job", "ingest", "video", {}, Source(url=URL), "media-cancel/ingest/1")
+    task = await ActivityEnvironment().run(doing.create_task, asked)
+    assert not (await ActivityEnvironment().run(doing.cancel_task, task)).supported
+    api.can_cancel = True
+    assert (await ActivityEnvironment().run(doing.cancel_task, task)).encoder_stopped
+    assert api.deleted[-1] == task
+
+
+async def test_a_cancel_without_a_worker_is_kept_and_shown_and_done_when_one_comes(dashboard):
+    job = await dashboard.submit()
+    said = await temporal.cancel(job, "grace", "wrong film")
+    job = await dashboard.until(job, lambda j: j.cancelling)
+    assert said.startswith("Cancelling") and job.state == "running"
+    async with AsyncExitStack() as stack:
+        for worker in workers.build(dashboard.client, dashboard.engine):
+            await stack.enter_async_context(worker)
+        job = await dashboard.ended(job, "cancelled")
+    assert not job.cancelling and job.receipt.startswith("Cancelled after")
+
+
+async def test_a_cancel_before_the_workflow_started_needs_no_temporal_and_it_never_starts(dashboard):
+    job = await dashboard.submit(start=False)
+    assert await temporal.cancel(job, "grace") == "Cancelled before it started."
+    assert await temporal.start(job)  # the request that was about to start it
+    job = await dashboard.until(job, lambda j: True)
+    assert job.state == "cancelled" and await Stage.objects.filter(job=job, state="cancelled").acount() == 4
+    with pytest.raises(temporal.Refused, match="already ended"):
+        await temporal.cancel(job, "grace")
+
+
+@whole
+def test_a_cancel_against_an_api_without_cancel_says_so_and_twice_is_harmless(cloud, api):
+    browser = cloud.editor("grace", staff=True)
+    api.lives["video"] = ["processing"]
+    job = submit(cloud, URL)
+    until(lambda: stage(look(browser, job), "ingest")["task_id"], 30)
+    form = {"csrfmiddlewaretoken": token(browser.get(f"/jobs/{job}/")), "reason": "wrong film"}
+    first = browser.post(f"/jobs/{job}/cancel/", data=form)
+    assert "Cancelling" in first.text or "Cancelled" in first.text
+    browser.post(f"/jobs/{job}/cancel/", data=form)
+    done = until(lambda: (n := look(browser, job))["status"] == "cancelled" and n, 15)
+    assert "knows no cancel" in done["receipt"] and "wrong film" in timeline(browser, job)
+    late = browser.post(f"/jobs/{job}/cancel/", data=form)
+    assert "already ended" in late.text
+    api.lives["video"] = ["processing", "succeeded"]
+    answer = browser.post(f"/jobs/{job}/retry/", data=form)
+    assert "started again" in answer.text
+    assert settled(browser, job)["status"] == "succeeded"
+
+
+@whole
+def test_a_cancel_while_holding_and_during_a_retry_wait_ends_at_once(cloud, api):
+    browser = cloud.editor("grace", staff=True)
+    api.lives["audio"] = ["processing", "failed"]
+    waiting = submit(cloud, URL)
+    until(lambda: stage(look(browser, waiting), "audio")["retry_at"], 30)
+    api.error = {"kind": "invalid_input", "message": "No."}
+    holding = submit(cloud, URL)
+    assert settled(browser, holding)["status"] == "attention"
+    for job in (waiting, holding):
+        assert cloud.command("cancel", job).returncode == 0
+        done = until(lambda job=job: (n := look(browser, job))["status"] == "cancelled" and n, 10)
+        assert "kept the output of" in done["receipt"]
+
+
+def encoders(product) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", f"{product.home}/work"], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+@whole
+def test_cancelling_stops_the_encoder_within_three_seconds_and_gives_a_receipt(product, tmp_path):
+    film = make_clip(tmp_path / "long.mp4", 40, "1920x1080")
+    browser = product.editor("grace", staff=True)
+    job, queued = submit(product, film), submit(product, film)
+    working(browser, job, "transcode")
+    form = {"csrfmiddlewaretoken": token(browser.get(f"/jobs/{job}/")), "reason": "wrong film"}
+    assert encoders(product)
+    began = time.monotonic()
+    page = browser.post(f"/jobs/{job}/cancel/", data=form).text
+    assert "Cancelling" in page or "Cancelled" in page
+    until(lambda: look(browser, job)["status"] == "cancelled", 15)
+    stopped = {task["metadata"]["stage"]: task["status"] for task in engine_tasks(product, job)}
+    done = look(browser, job)
+    took = float(re.match(r"Cancelled after ([\d.]+) s: encoder stopped, ", done["receipt"])[1])
+    assert took < 3 and time.monotonic() - began < 8
+    assert "of partial files removed; kept the output of" in done["receipt"]
+    assert "ingest" in done["receipt"] and stopped["transcode"] == "cancelled"
+    assert product.command("cancel", queued).returncode == 0
+    other = until(lambda: (n := look(browser, queued))["status"] == "cancelled" and n, 15)
+    assert other["receipt"].startswith("Cancelled after")
+    until(lambda: not encoders(product) and not list((product.home / "work").glob("*")), 5)
+    retried = product.command("retry", job)
+    assert retried.returncode == 0, retried.stderr
+    product.command("cancel", job)
+    until(lambda: look(browser, job)["status"] == "cancelled", 15)

@@ -1,0 +1,108 @@
+"""5. What keeps progressing is never stopped by a fixed limit; what stalls is stopped, named and retried."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from jobs.activities import Watcher
+from jobs.messages import Failure, TaskRequest, TaskWatch
+from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, JobState, Output, Source, allowed_seconds
+from tests.world import World, plan, running
+
+pytestmark = pytest.mark.anyio
+HOUR = 3600.0
+
+
+async def create(doing, key):
+    request = TaskRequest("job", "ingest", "video", {}, Source(url="https://example.com/a"), key)
+    return await ActivityEnvironment().run(doing.create_task, request)
+
+
+async def watch(doing, task, **limits):
+    env, beats = ActivityEnvironment(), []
+    env.on_heartbeat = lambda *details: beats.append(details[0])
+    return await env.run(Watcher(doing.client, TaskWatch(task, **limits)).result), beats
+
+
+@pytest.mark.parametrize(
+    "stage, duration, size, allowed",
+    [
+        (INGEST, 30.0, 10**6, 600),  # the floor
+        (THUMBNAILS, 1.0, 10**6, 122),
+        (AUDIO, 60.0, 10**6, 1200),
+        (TRANSCODE, 3 * HOUR, 8 * 10**9, 60 * HOUR),  # a film of three hours
+        (TRANSCODE, None, 90 * 10**9, 90e9 / 500_000 + 120),  # only its size is known
+        (TRANSCODE, None, None, 24 * HOUR),  # nothing is known
+        (TRANSCODE, 1e14, None, 720 * HOUR),  # nonsense
+    ],
+)
+def test_the_time_a_stage_gets_grows_with_the_media(stage, duration, size, allowed):
+    assert allowed_seconds(stage, duration, size) == pytest.approx(allowed)
+
+
+async def test_a_three_hour_film_gets_sixty_hours_for_its_transcode(skipping_env):
+    film = Output(name="outputs/x.mp4", duration=3 * HOUR, filesize=10**9)
+    world = World({"ingest": [film]})
+    async with running(skipping_env, world) as handle:
+        assert (await handle.result()).state == JobState.SUCCEEDED
+    limits = {round(watched.allowed) for watched in world.watches[1:]}
+    assert limits == {60 * 3600}
+    assert {watched.stall for watched in world.watches[1:]} == {120, 900, 600}
+
+
+async def test_a_length_that_makes_no_sense_does_not_jam_the_workflow(skipping_env):
+    film = Output(name="outputs/x.mp4", duration=1e300, filesize=10**18)
+    async with running(skipping_env, World({"ingest": [film]})) as handle:
+        assert (await asyncio.wait_for(handle.result(), 20)).state == JobState.SUCCEEDED
+
+
+async def test_a_task_without_progress_is_stopped_and_named(doing, api):
+    api.life, api.extra = ["processing"], {"progress": 40}
+    task = await create(doing, "media-long/1")
+    with pytest.raises(ApplicationError) as error:
+        await watch(doing, task, allowed=60, stall=0.5)
+    assert error.value.details[0].kind == "stalled"
+    assert error.value.details[0].stop and error.value.details[0].task_over
+    assert "No progress for" in error.value.message and "at 40 %" in error.value.message
+
+
+async def test_a_task_that_progresses_is_never_stopped_by_the_stall_limit(doing, api):
+    api.life = ["processing"] * 9 + ["succeeded"]
+    task = await create(doing, "media-long/2")
+
+    async def moving():
+        for percent in range(0, 100, 2):
+            api.extra = {"progress": percent}
+            await asyncio.sleep(0.05)
+
+    mover = asyncio.create_task(moving())
+    output, beats = await watch(doing, task, allowed=60, stall=0.5)
+    mover.cancel()
+    assert output.url
+    assert max(beat.progress for beat in beats) > 10
+
+
+async def test_time_in_the_queue_is_free(doing, api):
+    api.life = ["queued"] * 8 + ["processing"]
+    task = await create(doing, "media-long/3")
+    began = time.monotonic()
+    with pytest.raises(ApplicationError) as error:
+        await watch(doing, task, allowed=0.5, stall=60)
+    assert error.value.details[0].kind == "timeout"
+    assert time.monotonic() - began > 1.0
+
+
+@pytest.mark.parametrize("kind", ["stalled", "timeout"])
+async def test_a_stalled_task_is_stopped_at_the_engine_before_another_is_asked_for(skipping_env, kind):
+    world = World({"transcode": [Failure(kind, task_over=True, stop=True)]})
+    async with running(skipping_env, world, plan()) as handle:
+        status = await handle.result()
+    assert world.cancelled == [f"task-{[name for name, _ in world.created].index('transcode') + 1}"]
+    assert world.keys("transcode") == ["transcode/1", "transcode/2"]
+    assert status.stage("transcode").attempt == 2
+    assert any(event.text == f"Transcode: attempt 1 failed: it failed: {kind}" for event in world.events())

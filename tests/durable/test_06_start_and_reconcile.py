@@ -1,0 +1,257 @@
+"""6. A job is started exactly once, and its row ends in the true state whatever happened behind our back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from jobs import incoming, reconcile, temporal
+from jobs.models import Event, Job, Stage, Upload
+from jobs.pipelines import EventRecord, JobState, PipelineStatus, Source
+from mediapipe import cluster
+from mediapipe.engine import lanes
+from mediapipe.engine.models import EngineTask
+from tests.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
+from tests.product import until
+
+pytestmark = pytest.mark.anyio
+whole = pytest.mark.whole
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Where the dashboard looks for Temporal, from now on."""
+
+    def move(address: str) -> None:
+        monkeypatch.setenv("TEMPORAL_ADDRESS", address)
+        cluster._clients.pop(os.getpid(), None)
+
+    return move
+
+
+async def aged(job: Job, age: timedelta = HOUR) -> Job:
+    """As if it had been submitted some time ago."""
+    await Job.objects.filter(pk=job.pk).aupdate(created_at=timezone.now() - age)
+    return job
+
+
+async def runs(inside, job: Job) -> int:
+    """How many workflows there ever were of this job."""
+    query, found = f"WorkflowId = '{job.workflow_id}'", 0
+    async for _ in inside.client.list_workflows(query):
+        found += 1
+    return found
+
+
+async def forget(inside, job: Job) -> None:
+    """As if its history had expired."""
+    await inside.workflow(job).terminate()
+    request = DeleteWorkflowExecutionRequest(
+        namespace="default", workflow_execution=WorkflowExecution(workflow_id=job.workflow_id)
+    )
+    await inside.client.workflow_service.delete_workflow_execution(request)
+    with suppress(RPCError):  # until Temporal says that there is none
+        while await inside.workflow(job).describe():
+            await asyncio.sleep(0.05)
+
+
+async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
+    job = await inside.submit(start=False)
+    assert all(await asyncio.gather(*(temporal.start(job) for _ in range(20))))
+    job = await inside.ended(job, "succeeded")
+    assert len(inside.asked(job)) == 4
+    await asyncio.sleep(0.2)  # until Temporal lists it
+    assert await runs(inside, job) == 1
+    assert await temporal.start(job) and await runs(inside, job) == 1, "a closed job ran again"
+
+
+async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
+    there = os.environ["TEMPORAL_ADDRESS"]
+    at("127.0.0.1:1")  # nobody's
+    job = await inside.submit(start=False)
+    assert not await temporal.start(job)
+    await aged(job)
+    assert await reconcile.once() == 0
+    await job.arefresh_from_db()
+    assert job.state == "queued" and "starts by itself" in job.note
+    at(there)
+    assert await reconcile.once() == 1
+    job = await inside.ended(job, "succeeded")
+    assert job.note == "" and len(inside.asked(job)) == 4
+
+
+async def test_a_crash_between_commit_and_start_and_one_just_after_it_are_both_made_good(inside):
+    never, unmarked = await inside.submit(start=False), await inside.submit()
+    await inside.ended(unmarked, "succeeded")
+    await Job.objects.filter(pk=unmarked.pk).aupdate(state="queued", workflow_started_at=None, seq=0)
+    for job in (never, unmarked):
+        await aged(job, timedelta(seconds=10))
+    await reconcile.once()
+    await reconcile.once()
+    await inside.ended(never, "succeeded")
+    await inside.ended(unmarked, "succeeded")
+    assert len(inside.asked(never)) == len(inside.asked(unmarked)) == 4
+
+
+async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is_stopped(inside):
+    inside.api.lives["audio"], inside.api.can_cancel = ["processing"] * 9999, True
+    ended, forgotten = [await inside.submit() for _ in range(2)]
+    for job in (ended, forgotten):
+        await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
+    await inside.workflow(ended).terminate("by hand")
+    await forget(inside, forgotten)
+    for job, says in ((ended, "was ended in Temporal (terminated)"), (forgotten, "history expired")):
+        at_work = inside.asked(job, "audio")[0]["id"]
+        await reconcile.once(inside.engine)
+        job = await inside.ended(job, "failed")
+        assert says in job.error and "Retry starts it again" in job.error
+        assert at_work in inside.api.deleted, "a task that nobody waits for went on"
+    inside.api.lives.clear()
+    for job in (ended, forgotten):
+        asked = len(inside.asked(job))
+        assert "started again" in await temporal.retry(job, None, "ada")
+        await inside.ended(job, "succeeded")
+        assert len(inside.asked(job)) == asked + 1, "finished outputs were not carried over"
+
+
+async def test_a_row_that_missed_the_end_is_given_it(inside):
+    job = await inside.ended(await inside.submit(), "succeeded")
+    await Job.objects.filter(pk=job.pk).aupdate(state="running", seq=1, finished_at=None)
+    await Stage.objects.filter(job=job).aupdate(state="running")
+    await asyncio.sleep(0.2)
+    assert await reconcile.once() == 1
+    job = await inside.ended(job, "succeeded")
+    assert job.finished_at and await job.stages.filter(state="succeeded").acount() == 4
+
+
+async def test_what_an_earlier_run_still_says_is_not_taken_for_the_news_of_this_one(dashboard):
+    job = await dashboard.submit(start=False)
+    await Job.objects.filter(pk=job.pk).aupdate(state="failed", seq=7)
+    assert await sync_to_async(job.start_again)("ada")
+    late = PipelineStatus(str(job.pk), JobState.RUNNING, seq=9)
+    event = EventRecord(3, timezone.now().timestamp(), "attempt", text="of the first run")
+    await job.arefresh_from_db()
+    assert not await sync_to_async(job.record)(late, [event], 1)
+    await job.arefresh_from_db()
+    assert (job.state, job.run) == ("queued", 2)
+    assert not await Event.objects.filter(text="of the first run").aexists()
+    assert await sync_to_async(job.record)(late, [event], 2)
+
+
+async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_nobody(inside):
+    monster = await inside.submit(start=False, source=Source(url=URL + "?" + "x" * 3_000_000))
+    broken, other = await inside.submit(start=False), await inside.submit(start=False)
+    await Job.objects.filter(pk=broken.pk).aupdate(plan=[{"nonsense": True}])
+    for job in (broken, monster, other):
+        await aged(job, timedelta(seconds=30))
+    await aged(broken, HOUR)
+    await reconcile.once()
+    assert (await inside.ended(monster, "failed")).error.startswith("Temporal refused this job: ")
+    await inside.ended(other, "succeeded")
+
+
+async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, monkeypatch):
+    old = timezone.now() - HOUR
+    upload = await Upload.objects.acreate(owner=inside.owner, length=1, expires_at=old)
+    incoming.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
+    monkeypatch.setattr(reconcile, "EVERY", 0.1)
+    keeper = asyncio.create_task(reconcile.forever(inside.engine))
+    await asyncio.sleep(0.5)
+    job = await aged(await inside.submit(start=False))
+    await inside.ended(job, "succeeded")
+    assert not keeper.done()
+    keeper.cancel()
+
+
+async def test_an_editor_with_a_long_name_in_any_script_can_start_jobs(inside, django_user_model):
+    name = "Анастасия Константиновна Преображенская-Вознесенская"
+    inside.owner = await sync_to_async(django_user_model.objects.create_user)(name, password="x")
+    job = await inside.ended(await inside.submit(title="動画" * 100), "succeeded")
+    assert len(inside.asked(job)) == 4
+
+
+async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_was_lost_is_queued_anew(
+    dashboard,
+):
+    ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
+    await lanes.start(ended)
+    await dashboard.client.get_workflow_handle(ended.pk).terminate()
+    for task in (ended, lost):
+        await lanes.look_after(task)
+        assert task.status == "queued", "it has just changed: nobody needs to look"
+        await EngineTask.objects.filter(pk=task.pk).aupdate(updated_at=timezone.now() - HOUR)
+        await task.arefresh_from_db()
+        await lanes.look_after(task)
+        await task.arefresh_from_db()
+    assert (ended.status, lost.status) == ("failed", "queued")
+    assert ended.error["message"] == "The engine's work on this task was ended in Temporal, not from here."
+    found = await dashboard.client.get_workflow_handle(lost.pk).describe()
+    assert found.status == WorkflowExecutionStatus.RUNNING
+    await dashboard.client.get_workflow_handle(lost.pk).terminate()
+
+
+@whole
+def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
+    """An hour is the same as 35 seconds: no timeout of ours is longer, and none counts the outage."""
+    browser = cloud.editor("grace", staff=True)
+    api.lives["audio"] = ["processing", "failed"]
+    waiting = submit(cloud, URL)  # for the next attempt
+    until(lambda: stage(look(browser, waiting), "audio")["retry_at"], 30)
+    api.lives["audio"], api.lives["video"] = ["processing", "succeeded"], ["processing"] * 15 + ["succeeded"]
+    working = submit(cloud, URL)
+    until(lambda: stage(look(browser, working), "ingest")["task_id"], 30)
+    before = cloud.children()
+    began = time.monotonic()
+    with frozen(cloud, "temporal"):
+        until(lambda: "Temporal cannot be reached" in banner(browser, working), 20)
+        answer = cloud.command("submit", URL, "--json")
+        assert "starts by itself" in answer.stderr
+        later = json.loads(answer.stdout)["id"]
+        assert "starts by itself" in banner(browser, later)
+        time.sleep(max(0.0, began + 35 - time.monotonic()))
+    for job in (waiting, working, later):
+        done = settled(browser, job, 90)
+        assert done["status"] == "succeeded", timeline(browser, job)
+    asked = [len([key for key in api.tasks if job in key]) for job in (waiting, working, later)]
+    assert asked == [5, 4, 4], "a task was asked for twice"
+    for each in look(browser, working)["stages"]:
+        assert each["attempt"] <= 2 and each["max_attempts"] >= 3, "the outage burned attempts"
+    assert cloud.children()["web"] == before["web"]
+
+
+@whole
+async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
+    """One job's process died between commit and start; another's workflow is ended in Temporal's UI."""
+    code = (
+        "from jobs.models import Job; from jobs.pipelines import Source; "
+        "from django.contrib.auth import get_user_model as g; owner = g().objects.first(); "
+        f"print(Job.submit(owner, title='t', pipeline='standard', source=Source(url={URL!r})).pk)"
+    )
+    browser = cloud.editor("grace", staff=True)
+    api.lives["audio"] = ["processing"]
+    ended = submit(cloud, URL)
+    until(lambda: stage(look(browser, ended), "transcode")["state"] == "succeeded", 30)
+    client = await Client.connect(json.loads((cloud.home / "addresses.json").read_text())["temporal"])
+    await client.get_workflow_handle(f"media-{ended}").terminate("by hand")
+    api.lives["audio"] = ["processing", "succeeded"]
+    never_started = cloud.command("shell", "-v", "0", "-c", code).stdout.strip()
+    now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n, 40)
+    assert "ended in Temporal" in now["error"] and "Retry starts it again" in now["error"]
+    assert settled(browser, never_started, 60)["status"] == "succeeded"
+    asked = len(api.tasks)
+    assert cloud.command("retry", ended).returncode == 0
+    assert settled(browser, ended)["status"] == "succeeded"
+    assert len(api.tasks) == asked + 1, "finished outputs were not carried over"

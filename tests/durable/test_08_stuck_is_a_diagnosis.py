@@ -1,0 +1,134 @@
+"""8. Whatever a job waits for, its page says what: never a spinner without a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.worker import Worker
+
+from jobs.live import Live, _wait, live
+from jobs.messages import Beat
+from jobs.pages import JobPage, StageView
+from jobs.pipelines import PipelineStatus, StageState, StageStatus
+from mediapipe.engine import lanes
+from mediapipe.engine.models import EngineTask
+from mediapipe.engine.worker import run_task
+from tests.dashboard import banner, frozen, look, settled, submit, working
+from tests.product import token, until
+
+pytestmark = pytest.mark.anyio
+
+
+def pending(state: str, heard: float = 0.0) -> PendingActivityInfo:
+    """A stage's activity as Temporal describes it, last heard of so many seconds ago."""
+    found = PendingActivityInfo(state=PendingActivityState.Value(f"PENDING_ACTIVITY_STATE_{state}"))
+    found.last_heartbeat_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=heard))
+    return found
+
+
+WAITS = [
+    (("SCHEDULED", 0), Beat(), True, "waiting for a free worker"),
+    (("SCHEDULED", 0), Beat(), False, "no worker is listening"),
+    (
+        ("STARTED", 18),
+        Beat("processing", 40),
+        True,
+        "the worker has been silent for 18 s; another takes over after 30 s",
+    ),
+    (("STARTED", 0), Beat("queued", queue_position=3), True, "place 3 in the engine's queue"),
+    (("STARTED", 0), Beat("queued"), True, "waiting in the engine's queue"),
+    (("STARTED", 0), Beat("queued", waiting_for="space"), True, "waiting for free disk space"),
+    (
+        ("STARTED", 0),
+        Beat("processing", waiting_for="worker"),
+        True,
+        "the engine's worker is silent; another takes over after 10 s",
+    ),
+    (
+        ("STARTED", 0),
+        Beat("queued", queue_position=1, waiting_for="nobody"),
+        True,
+        "no worker listens to the engine's queue; `python3 manage.py worker` starts one",
+    ),
+    (("STARTED", 0), Beat("processing", 40), True, ""),
+]
+
+
+@pytest.mark.parametrize("activity, beat, answered, words", WAITS, ids=[row[3] or "at work" for row in WAITS])
+def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
+    assert _wait(pending(*activity), beat, answered=answered) == words
+
+
+def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
+    beat = Beat("processing", trouble="The engine answered 429: Slow down", next_at=time.time() + 12)
+    assert _wait(pending("STARTED"), beat, answered=True) == (
+        "The engine answered 429: Slow down Asks again in 12 s."
+    )
+
+
+def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
+    failed = StageStatus("audio", "Audio", StageState.FAILED, attempt=3, error="No.", error_kind="no_space")
+    view = StageView(failed, Live(PipelineStatus("j", stages=[failed])))
+    assert view.failed and view.words == "Failed on attempt 3"
+    assert view.next_step == "Ask an admin to make room, then retry."
+
+
+@pytest.mark.usefixtures("dashboard")
+async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
+    video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
+    worker = Worker(dev_env.client, task_queue=lanes.TASK_QUEUE, activities=[run_task])
+    async with worker:
+        await asyncio.sleep(0.5)
+        assert not await lanes.deserted(video), "its worker waits for work"
+    assert await lanes.deserted(audio)
+    lanes._deserted.clear()
+    await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
+    assert not await lanes.deserted(audio), "its worker is busy"
+    lanes._deserted.clear()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_engine_tells_that_the_worker_at_a_task_is_silent():
+    task = EngineTask(kind="video", status="processing", updated_at=timezone.now())
+    assert "waiting_for" not in task.as_json()
+    task.updated_at -= timedelta(seconds=7)
+    assert task.as_json()["waiting_for"] == "worker"
+
+
+async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobody_works(dashboard):
+    job = await dashboard.submit()
+    now = await live(job)
+    assert not now.fresh and "No worker answers, so nothing moves" in now.banner
+    assert JobPage(job, now).banner == now.banner
+
+
+@pytest.mark.whole
+def test_stuck_is_a_diagnosis(product, film):
+    browser = product.editor("grace", staff=True)
+    first, second = submit(product, film), submit(product, film)
+    working(browser, first, "ingest")
+    until(lambda: "place 1 in the engine" in banner(browser, second).lower(), 20)
+    with frozen(product, "worker"):
+        until(lambda: "No worker answers" in banner(browser, first), 20)
+        until(lambda: "has been silent for" in banner(browser, first), 30)
+    with frozen(product, "temporal"):
+        until(lambda: "Temporal cannot be reached" in banner(browser, first), 20)
+        page = browser.get("/jobs/new/")
+        answer = browser.post(
+            "/jobs/new/",
+            data={"csrfmiddlewaretoken": token(page)},
+            files={"file": ("later.mkv", film.read_bytes())},
+        )
+        later = re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
+        assert "by itself" in banner(browser, later) and look(browser, later)["status"] == "queued"
+    until(lambda: look(browser, later)["status"] == "running", 30)
+    for job in (first, second, later):
+        product.command("cancel", job)
+        assert settled(browser, job, 30)["status"] == "cancelled"

@@ -1,0 +1,130 @@
+"""9. A deploy drains nothing: running histories replay through today's workflow, workers hand over."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import time
+
+import pytest
+from asgiref.sync import sync_to_async
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Replayer
+
+from jobs import messages
+from jobs.activities import Watcher
+from jobs.messages import TaskRequest, TaskWatch
+from jobs.pipelines import JobState, Source
+from jobs.workflows import MediaPipeline
+from mediapipe import files
+from mediapipe.engine import worker
+from mediapipe.engine.models import EngineTask
+from tests import histories
+from tests.dashboard import look, settled, stage, submit, timeline, working
+from tests.product import make_clip, until
+from tests.world import World, running
+
+pytestmark = pytest.mark.anyio
+SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
+
+
+@workflow.defn(name="MediaPipeline", sandboxed=False)
+class Other:
+    """A workflow that begins with something else."""
+
+    @workflow.run
+    async def run(self, given: dict) -> None:
+        await workflow.sleep(1)
+
+
+@pytest.mark.parametrize("path", SAVED, ids=[path.name.split(".")[0] for path in SAVED])
+async def test_a_saved_history_replays(path):
+    history = WorkflowHistory.from_json("media-x", gzip.decompress(path.read_bytes()).decode())
+    await Replayer(workflows=[MediaPipeline]).replay_workflow(history)
+
+
+def test_every_shape_of_a_job_is_saved():
+    shapes = {shape.__name__ for shape in histories.SKIPPING + histories.REAL}
+    assert shapes <= {path.name.split(".")[0] for path in SAVED}
+
+
+@pytest.mark.parametrize("path", SAVED, ids=[path.name.split(".")[0] for path in SAVED])
+async def test_a_workflow_that_decides_otherwise_does_not_replay(path):
+    history = WorkflowHistory.from_json("media-x", gzip.decompress(path.read_bytes()).decode())
+    with pytest.raises(Exception, match=r"[Nn]ondeterminism|TMPRL1100"):
+        await Replayer(workflows=[Other]).replay_workflow(history)
+
+
+@pytest.mark.parametrize("shape", histories.SKIPPING + histories.REAL, ids=lambda shape: shape.__name__)
+async def test_histories_can_be_saved_anew(shape, request, skipping_env, dev_env):
+    if not request.config.getoption("--save-histories"):
+        pytest.skip("only with --save-histories")
+    env = dev_env if shape in histories.REAL else skipping_env
+    histories.save(shape.__name__, await shape(env))
+
+
+async def test_a_worker_that_hands_over_burns_no_attempt(skipping_env):
+    shutdown = ApplicationError("restarting", type=messages.HANDED_OVER)
+    world = World({"transcode": [shutdown] * 5})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+    assert status.state == JobState.SUCCEEDED
+    assert world.keys("transcode") == ["transcode/1"]
+
+
+async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
+    api.life = ["processing"]
+    asked = TaskRequest("job", "ingest", "video", {}, Source(url="https://example.com/a"), "media-deploy/1")
+    task_id = await ActivityEnvironment().run(doing.create_task, asked)
+    env = ActivityEnvironment()
+    task = asyncio.create_task(env.run(Watcher(doing.client, TaskWatch(task_id)).result))
+    await asyncio.sleep(0.3)
+    env.worker_shutdown()
+    with pytest.raises(ApplicationError) as error:
+        await asyncio.wait_for(task, 1)
+    assert error.value.type == messages.HANDED_OVER
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("handed_over, outcome", [(12, "succeeded"), (0, "failed")])
+async def test_the_engine_gives_up_a_file_that_kills_workers_but_not_one_of_many_deploys(
+    handed_over, outcome
+):
+    clip = files.path("sources/t/source.mp4")
+    clip.parent.mkdir(parents=True)
+    make_clip(clip, 1, "320x180")
+    task = await EngineTask.objects.acreate(kind="audio", input=files.signed_url("sources/t/source.mp4"))
+    env, beats = ActivityEnvironment(), []
+    env.on_heartbeat = lambda *details: beats.append(details)
+    env.info = env.default_info()
+    env.info = type(env.info)(**{**vars(env.info), "attempt": 13, "heartbeat_details": [handed_over]})
+    await env.run(worker.run_task, task.pk)
+    await sync_to_async(task.refresh_from_db)()
+    assert task.status == outcome, task.error
+    if outcome == "succeeded":
+        assert set(beats) == {(12,)}
+    else:
+        assert "was lost 10 times on this file" in task.error["message"]
+
+
+@pytest.mark.whole
+def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, film):
+    browser = product.editor("grace", staff=True)
+    job = submit(product, film)
+    working(browser, job, "ingest")
+    before = product.children()["worker"]
+    began = time.monotonic()
+    os.kill(before, signal.SIGTERM)
+    until(lambda: product.children().get("worker", before) != before, 15)
+    until(lambda: (stage(look(browser, job), "ingest")["progress"] or 0) > 0, 20)
+    assert time.monotonic() - began < 25, "it waited for a heartbeat timeout"
+    done = settled(browser, job)
+    assert done["status"] == "succeeded", json.dumps(done)
+    assert "handed over" in timeline(browser, job)
+    assert stage(done, "ingest")["max_attempts"] - stage(done, "ingest")["attempt"] == 2
