@@ -34,6 +34,7 @@ from jobs.pipelines import JobState, Source
 from mediapipe import files
 
 LIFE = timedelta(days=2)
+CHOICE = timedelta(hours=1)  # for which the same bytes as before are kept, should they be wanted twice
 RESERVE = 512 * 1024 * 1024  # bytes that uploads leave free on the disk
 KNOWN = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
 log = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
         .first()
     )
     if older and not again:
+        Upload.objects.filter(pk=upload.pk).update(expires_at=timezone.now() + CHOICE)
         return older, True
     job = Job.submit(
         upload.owner,

@@ -135,6 +135,6 @@ def tus(view: View) -> View:
             said = {"Mediapipe_Says": refused.text} if request.method == "HEAD" else {}
             return answer(refused.status, refused.text, **refused.headers, **said)
         except Disconnected:
-            return answer(400, "The connection was lost; the upload goes on where it stopped.")
+            return answer(408, "The connection was lost; the upload goes on where it stopped.")
 
     return wrapped

@@ -84,7 +84,7 @@ def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_u
         ({"url": "http://u:p@example.org/"}, "user name or password"),
         ({"url": "http://exa mple.org/"}, "spaces"),
         ({"file": ("empty.mp4", b"")}, "empty"),
-        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This is not a video, audio or image file"),
+        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This is not a video or audio file"),
         ({"file": ("a.mp4", b"x"), "url": "http://example.org/a.mp4"}, "not both"),
         ({"url": "http://example.org/a.mp4", "pipeline": "nope"}, "not one of the available choices"),
     ],

@@ -63,7 +63,7 @@ def test_an_upload_goes_on_after_a_restart_of_the_server(signed_in):
 # --- what is no media -----------------------------------------------------------------------------
 
 NO_MEDIA = {
-    "text": (b"this is no film\n" * 99, "This is not a video, audio or image file"),
+    "text": (b"this is no film\n" * 99, "This is not a video or audio file"),
     "page": (b"<!doctype html><title>x</title>" * 9, "This is not a video"),
     "archive": (b"PK\3\4" + bytes(5000), "This is not a video"),
     "noise": (hashlib.shake_128(b"noise").digest(20_000), "This is not a video"),
@@ -84,7 +84,7 @@ def test_what_is_no_media_is_refused_in_a_sentence_and_forgotten(signed_in, kind
     url = reply["Location"]
     last = patch(signed_in, url, data, 0)
     assert last.status_code == 422 and last.content.decode().startswith(sentence)
-    assert last.content.endswith(b"Choose another file.") and b"\n" not in last.content
+    assert b"Choose another" in last.content and b"\n" not in last.content
     assert head(signed_in, url).status_code == 404
     assert Job.objects.count() == Upload.objects.count() == 0 and leftovers() == []
 
@@ -93,7 +93,7 @@ def test_the_plain_form_refuses_it_too_and_keeps_what_was_typed(signed_in):
     data = {"title": "My holiday", "pipeline": "previews"}
     answer = signed_in.post("/jobs/new/", {**data, "file": SimpleUploadedFile("a.mp4", NO_MEDIA["text"][0])})
     page = answer.content.decode()
-    assert answer.status_code == 400 and "This is not a video, audio or image file" in page
+    assert answer.status_code == 400 and "This is not a video or audio file" in page
     assert 'value="My holiday"' in page and re.search(r'value="previews"\s+selected', page)
     assert Job.objects.count() == 0 and leftovers() == []
     assert (
@@ -116,7 +116,7 @@ def test_a_large_file_of_the_plain_form_is_checked_on_the_disk_and_moved(signed_
     [
         ("sample_fragmented_widevine.mp4", "copy-protected"),
         ("sample_with_invalid_nalu.mp4", "job"),
-        ("chunk_out_of_range.mp4", "can be read here"),
+        ("chunk_out_of_range.mp4", "not a video or audio file"),
         ("sample_missing_stsd.mp4", "job"),
         ("newtonscradle.gif", "job"),
     ],

@@ -24,8 +24,15 @@ async def refusal(path: Path) -> str:
     except (TimeoutError, OSError):
         return ""
     except Unusable as error:
-        return f"{error} Choose another file." if is_certain(error) else ""
-    return "This is a picture, not a video or audio file. Choose another file." if is_still(media) else ""
+        return sentence(error) if is_certain(error) else ""
+    return "This is a picture, not a video or audio file. Choose another one." if is_still(media) else ""
+
+
+def sentence(error: Unusable) -> str:
+    """What is wrong, and what to do."""
+    if error.kind == "invalid_input" and error.details:
+        return "This is not a video or audio file. Choose another one."
+    return f"{error} Choose another file."
 
 
 def is_certain(error: Unusable) -> bool:
