@@ -35,7 +35,6 @@ from mediapipe import files
 
 LIFE = timedelta(days=2)
 CHOICE = timedelta(hours=1)  # for which the same bytes as before are kept, should they be wanted twice
-RESERVE = 512 * 1024 * 1024  # bytes that uploads leave free on the disk
 KNOWN = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
 log = logging.getLogger(__name__)
 
@@ -100,13 +99,6 @@ def put(fd: int, parts: list[bytes], offset: int, digests: list[Any]) -> int:
     return offset
 
 
-def has_room(length: int = 0) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
-    root = Path(settings.MEDIA_ROOT)
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE > length
-
-
 def check_length(length: int) -> None:
     """Raises Refused for a file that is empty, too large, or has no room."""
     if length == 0:
@@ -114,7 +106,7 @@ def check_length(length: int) -> None:
     if length > settings.MAX_UPLOAD_BYTES:
         limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
         raise Refused(413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first.")
-    if not has_room(length):
+    if not files.has_room(length):
         raise Refused(507, "There is not enough free space for this file. Ask an admin to make room.")
 
 

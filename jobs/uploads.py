@@ -26,7 +26,6 @@ from jobs.incoming import (
     Refused,
     check_length,
     finish,
-    has_room,
     offset_of,
     plain_name,
     put,
@@ -36,6 +35,7 @@ from jobs.incoming import (
 )
 from jobs.models import Upload
 from jobs.tus import answer, check_body, checksum, has_bytes, metadata, number, tus
+from mediapipe import files
 from mediapipe.rawbody import Disconnected, chunks, see_through
 
 UNFINISHED = 200  # uploads a person may have under way
@@ -71,7 +71,7 @@ async def receive(request: HttpRequest, upload: Upload, fd: int, digest: Any) ->
         async for parts in chunks(request):
             if offset + sum(map(len, parts)) > upload.length:
                 raise Refused(413, "More bytes came than Upload-Length promised.")
-            if not has_room():
+            if not files.has_room():
                 raise OSError(errno.ENOSPC, "the reserve is reached")
             offset = await see_through(put, fd, parts, offset, digests)
     except (Refused, Disconnected, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -187,7 +188,8 @@ async def test_an_api_without_cancel_says_so_and_one_with_it_is_told(doing, api)
     assert api.deleted == ["task_1"]
 
 
-async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api):
+async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, settings):
+    settings.ITTYBIT_API_URL = api.url
     output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
     kept = await ActivityEnvironment().run(
         doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output)
@@ -195,6 +197,15 @@ async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api):
     assert kept.name == "outputs/job/ingest-1.mp4"
     assert files.path(kept.name).read_bytes() == b"bytes of the output"
     assert kept.url == output.url
+
+
+async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own_link_has_to_do(doing, api):
+    output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
+    env = ActivityEnvironment()
+    env.info = replace(env.info, attempt=3)
+    kept = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
+    assert kept.url == output.url and not kept.name
+    assert "could not be copied" in kept.warnings[0] and not api.requests
 
 
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):

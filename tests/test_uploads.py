@@ -320,7 +320,7 @@ def small_disk(tmp_path, monkeypatch):
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets nobody mount a file system")
-    monkeypatch.setattr(incoming, "RESERVE", -(1 << 30))
+    monkeypatch.setattr(files, "RESERVE", -(1 << 30))
     yield small
     subprocess.run(["umount", str(small)], check=True)
 
@@ -342,6 +342,6 @@ def test_uploads_under_way_leave_the_reserve_that_everything_else_lives_on(
 ):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    monkeypatch.setattr(incoming, "RESERVE", 1 << 20)
+    monkeypatch.setattr(files, "RESERVE", 1 << 20)
     answer = patch(signed_in, url, DATA[1000:], 1000)
     assert answer.status_code == 507 and offset(signed_in, url) == 1000
