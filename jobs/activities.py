@@ -24,7 +24,7 @@ from django.db import close_old_connections
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from jobs import ittybit, media, messages
+from jobs import adopt, ittybit, messages
 from jobs.ittybit import IttybitError, Task, TaskState
 from jobs.messages import Beat, Cancellation, Failure, KeepRequest, RecordRequest, TaskRequest, TaskWatch
 from jobs.models import Job
@@ -268,9 +268,9 @@ class Activities:
         suffix = suffix if suffix.isalnum() and suffix.isascii() and len(suffix) <= 5 else "bin"
         name = f"outputs/{request.job_id}/{request.key}.{suffix.lower()}"
         try:
-            async with httpx.AsyncClient(timeout=httpx.Timeout(60, connect=10)) as http:
-                size = await media.adopt(http, output.url, name, output.filesize, activity.heartbeat)
-        except (httpx.HTTPError, media.AdoptError) as error:
+            async with httpx.AsyncClient(timeout=httpx.Timeout(60, connect=10), trust_env=False) as http:
+                size = await adopt.adopt(http, output.url, name, output.filesize, activity.heartbeat)
+        except (httpx.HTTPError, httpx.InvalidURL, adopt.AdoptError, OSError) as error:
             if activity.info().attempt < 3 and not getattr(error, "permanent", False):
                 raise ApplicationError(f"{type(error).__name__}: {error}") from None
             warning = (

@@ -5,22 +5,28 @@ It knows files and rows, and nothing of HTTP but the status that a refusal is an
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from jobs import pipelines
 from jobs.models import Job, Upload
@@ -28,7 +34,9 @@ from jobs.pipelines import JobState, Source
 from mediapipe import files
 
 LIFE = timedelta(days=2)
-RESERVE = 512 * 1024 * 1024  # bytes that uploads leave free on the disk
+CHOICE = timedelta(hours=1)  # for which the same bytes as before are kept, should they be wanted twice
+KNOWN = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
+log = logging.getLogger(__name__)
 
 # sha256 of the bytes seen so far, while this process has seen every one of them.
 digests: dict[uuid.UUID, tuple[int, Any]] = {}
@@ -50,7 +58,7 @@ def plain_name(text: str) -> str:
 
 def part_path(upload: Upload) -> Path:
     """Where the bytes arrive: on the media's own disk, so that a rename finishes them."""
-    return Path(settings.MEDIA_ROOT) / "incoming" / upload.pk.hex
+    return Path(settings.MEDIA_ROOT) / "incoming" / f"{upload.pk.hex}{suffix(upload.filename)}"
 
 
 def offset_of(upload: Upload) -> int:
@@ -63,11 +71,12 @@ def offset_of(upload: Upload) -> int:
 
 
 @contextmanager
-def writing(upload: Upload) -> Iterator[int]:
-    """The part file's descriptor, for one writer at a time. Raises Refused (423)."""
+def writing(upload: Upload, *, create: bool = True) -> Iterator[int]:
+    """The part file's descriptor, for one writer at a time. Raises Refused (423), FileNotFoundError."""
     path = part_path(upload)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    made = os.O_CREAT if create else 0
+    fd = os.open(path, os.O_RDWR | made | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,13 +99,6 @@ def put(fd: int, parts: list[bytes], offset: int, digests: list[Any]) -> int:
     return offset
 
 
-def room_for(length: int) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
-    root = Path(settings.MEDIA_ROOT)
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE > length
-
-
 def check_length(length: int) -> None:
     """Raises Refused for a file that is empty, too large, or has no room."""
     if length == 0:
@@ -104,15 +106,29 @@ def check_length(length: int) -> None:
     if length > settings.MAX_UPLOAD_BYTES:
         limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
         raise Refused(413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first.")
-    if not room_for(length):
+    if not files.has_room(length):
         raise Refused(507, "There is not enough free space for this file. Ask an admin to make room.")
 
 
+def suffix(filename: str) -> str:
+    """The extension, where it is one we know; readers of media go by it where the bytes leave a doubt."""
+    found = Path(filename).suffix.lower()
+    return found if found.removeprefix(".") in KNOWN else ".bin"
+
+
 def source_name(key: object, filename: str) -> str:
-    """Our neutral name for a source; the extension only where it is one we know."""
-    suffix = Path(filename).suffix.lower().removeprefix(".")
-    known = suffix in ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
-    return f"sources/{key}/source.{suffix if known else 'bin'}"
+    """Our neutral name for a source."""
+    return f"sources/{key}/source{suffix(filename)}"
+
+
+async def what_is_wrong(part: Path) -> str:
+    """Why a file that has arrived is certainly no media; "" where it may be, or where nobody can tell."""
+    check: Callable[[Path], Awaitable[str]] = import_string(settings.SOURCE_CHECK)
+    try:
+        return await check(part)
+    except Exception:  # it says nothing about the file, and must not cost anybody an upload
+        log.exception("a file could not be checked and was taken")
+        return ""
 
 
 def digest_of(path: Path) -> str:
@@ -147,6 +163,7 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
         .first()
     )
     if older and not again:
+        Upload.objects.filter(pk=upload.pk).update(expires_at=timezone.now() + CHOICE)
         return older, True
     job = Job.submit(
         upload.owner,
@@ -163,19 +180,60 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
 def keep(file: UploadedFile[Any]) -> Source:
     """The plain form's file as a source. Raises Refused for one that cannot be taken."""
     check_length(file.size or 0)
-    filename = plain_name(file.name or "")
-    name = source_name(uuid.uuid4(), filename)
+    folder = Path(settings.MEDIA_ROOT) / "incoming"
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{uuid.uuid4().hex}{suffix(file.name or '')}"
     temporary: Callable[[], str] | None = getattr(file, "temporary_file_path", None)
-    part = Path(temporary()) if temporary else Path(settings.MEDIA_ROOT) / "incoming" / uuid.uuid4().hex
-    if not temporary:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as out:
-            shutil.copyfileobj(file, out)
     try:
-        files.publish(part, name)
+        if temporary:
+            shutil.move(temporary(), part)
+        else:
+            with open(part, "wb") as out:
+                shutil.copyfileobj(file, out)
+        return take(part, file.name or "")
     except OSError:
         raise Refused(507, "The file could not be stored. Ask an admin to check the storage.") from None
-    return Source(name=name, filename=filename, size=file.size)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def take(part: Path, filename: str) -> Source:
+    """Publishes a whole file as a source. Raises Refused where it is no media, OSError."""
+    if sentence := async_to_sync(what_is_wrong)(part):
+        raise Refused(422, sentence)
+    name, size = source_name(uuid.uuid4(), filename), part.stat().st_size
+    files.publish(part, name)
+    return Source(name=name, filename=plain_name(filename), size=size)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """An upload that waits for the rest of its bytes; *modified* is the file's time, by the browser."""
+
+    url: str
+    name: str
+    size: int
+    modified: str
+    percent: int
+
+
+def stopped(owner_id: int | None) -> list[Stopped]:
+    """What a person began to upload and has not finished: any browser may go on with it."""
+    found = []
+    for upload in Upload.objects.filter(
+        owner_id=owner_id, job=None, sha256="", expires_at__gt=timezone.now()
+    ).order_by("created_at"):
+        modified = next((p[9:] for p in upload.metadata.split(",") if p.startswith("modified ")), "")
+        found.append(
+            Stopped(
+                url=reverse("jobs:upload", args=[upload.pk]),
+                name=upload.filename,
+                size=upload.length,
+                modified=base64.b64decode(modified).decode(errors="replace"),
+                percent=offset_of(upload) * 100 // upload.length,
+            )
+        )
+    return found
 
 
 def sweep() -> int:
@@ -189,16 +247,20 @@ def sweep() -> int:
     old = time.time() - LIFE.total_seconds()
     for path in incoming.iterdir() if incoming.is_dir() else ():
         with suppress(FileNotFoundError):  # it has just become a source
-            if path.name not in known and path.lstat().st_mtime < old:
+            if path.stem not in known and path.lstat().st_mtime < old:
                 path.unlink()
                 removed += 1
     return removed
 
 
+@transaction.atomic
 def remove(upload: Upload) -> None:
     """Forgets an upload, and its bytes where no job has them."""
     part_path(upload).unlink(missing_ok=True)
-    if upload.job_id is None:
-        files.remove(source_name(upload.pk, upload.filename))
     digests.pop(upload.pk, None)
-    upload.delete()
+    now = Upload.objects.select_for_update().filter(pk=upload.pk).first()
+    if now is None:
+        return
+    if now.job_id is None:
+        files.remove(source_name(now.pk, now.filename))
+    now.delete()

@@ -1,4 +1,4 @@
-"""Media on the way out and in: single byte ranges of our files, and copies of the API's outputs.
+"""Media on the way out: single byte ranges of our files.
 
 A file is served to whoever holds its signed URL (mediapipe.files); this module knows no jobs.
 """
@@ -6,16 +6,12 @@ A file is served to whoever holds its signed URL (mediapipe.files); this module 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import os
 import re
-import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -26,7 +22,7 @@ from mediapipe import files
 from mediapipe.rawbody import see_through
 
 BLOCK = 256 * 1024
-SPEC = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+SPEC = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
 LINKS = re.compile(r'^((?:#.*URI=")?)([\w-]+\.(?:m4s|mp4|webp|jpeg|png))((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
 
@@ -36,8 +32,11 @@ class Unsatisfiable(Exception):
 
 
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:
-    """(start, stop) asked for by a Range header (RFC 9110 14.2); None where the whole file is the answer."""
-    match = SPEC.fullmatch(header.replace(" ", "")) if header else None
+    """(start, stop) asked for by a Range header (RFC 9110 14.2); None where the whole file is the answer.
+
+    Several ranges at once get the whole file, which a server may do; no player asks for them.
+    """
+    match = SPEC.fullmatch(header) if header else None
     if match is None:
         return None
     first, last, suffix = match.groups()
@@ -123,8 +122,8 @@ def signed_links(name: str, text: str) -> str:
     return LINKS.sub(sign, text)
 
 
-def _sentence(status: int, text: str) -> HttpResponse:
-    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _about(request: HttpRequest, name: str) -> dict[str, str]:
@@ -144,86 +143,27 @@ def _ranged(
     request: HttpRequest, path: Path, stat: os.stat_result, headers: dict[str, str]
 ) -> HttpResponseBase:
     etag, modified = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"', int(stat.st_mtime)
+    validators = {"ETag": etag, "Last-Modified": http_date(modified)}
     early = get_conditional_response(request, etag, modified)
     if early is not None:
+        told = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
+        for name, value in told.items():
+            early[name] = value
         return early
     header, condition = request.headers.get("Range"), request.headers.get("If-Range")
-    if condition and condition not in (etag, http_date(modified)):
-        header = None
+    if request.method != "GET" or (condition and condition not in (etag, http_date(modified))):
+        header = None  # ranges are defined for GET alone (RFC 9110 14.2)
     try:
         span = wanted(header, stat.st_size)
     except Unsatisfiable:
-        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{stat.st_size}"})
+        return _sentence(
+            416, "This part is behind the end of the file.", {"Content-Range": f"bytes */{stat.st_size}"}
+        )
     start, stop = span or (0, stat.st_size)
-    headers |= {
-        "Accept-Ranges": "bytes",
-        "ETag": etag,
-        "Last-Modified": http_date(modified),
-        "Content-Length": str(stop - start),
-    }
+    headers |= {**validators, "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
     if span:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stat.st_size}"
     status = 206 if span else 200
     if request.method == "HEAD":
         return HttpResponse(status=status, headers=headers)
     return StreamingHttpResponse(Blocks(path, start, stop), status=status, headers=headers)
-
-
-class AdoptError(Exception):
-    """An output of the API that cannot be copied. *permanent*: trying again would not help."""
-
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
-        super().__init__(message)
-        self.permanent = permanent
-
-
-async def adopt(
-    http: httpx.AsyncClient,
-    url: str,
-    name: str,
-    expected: int | None,
-    heartbeat: Callable[[int], None],
-) -> int:
-    """Copies *url* to our file *name*; the bytes written. A broken connection resumes by Range.
-
-    Nothing is visible under *name* before it is whole. Raises httpx.HTTPError, AdoptError.
-    """
-    folder = files.path("incoming")
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = f"adopt-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}-"
-    for left in folder.glob(f"{mark}*"):  # of a worker that was killed
-        left.unlink(missing_ok=True)
-    fd, part = tempfile.mkstemp(prefix=mark, dir=folder)
-    try:
-        for tries_left in (4, 3, 2, 1, 0):
-            try:
-                await _append(http, url, fd, heartbeat)
-                break
-            except httpx.TransportError:
-                if not tries_left:
-                    raise
-        size = os.fstat(fd).st_size
-        if expected is not None and size != expected:
-            raise AdoptError(f"{size} bytes came where {expected} were promised")
-        await asyncio.to_thread(files.publish, Path(part), name)
-        return size
-    finally:
-        os.close(fd)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-
-
-async def _append(http: httpx.AsyncClient, url: str, fd: int, heartbeat: Callable[[int], None]) -> None:
-    have = os.fstat(fd).st_size
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    async with http.stream("GET", url, headers=headers, follow_redirects=True) as response:
-        if response.status_code not in (200, 206):
-            gone = response.status_code in (401, 403, 404, 410)
-            raise AdoptError(f"the output's URL answered {response.status_code}", permanent=gone)
-        if have and response.status_code == 200:
-            os.ftruncate(fd, 0)
-            have = 0
-        async for data in response.aiter_raw():
-            await see_through(os.pwrite, fd, data, have)
-            have += len(data)
-            heartbeat(have)

@@ -99,8 +99,13 @@ def _listing(request: HttpRequest) -> dict[str, Any]:
         "narrowed": bool(set(kept) & {"pipeline", "owner", "from", "to"}),
         "saved": SavedView.objects.filter(owner_id=request.user.pk),
         "pipelines": PIPELINES.values(),
-        "needs_url": not (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET),
+        "needs_url": needs_url(),
     }
+
+
+def needs_url() -> bool:
+    """Whether the engine is elsewhere and has no way to fetch a file that is uploaded here."""
+    return not (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET)
 
 
 def _with(kept: dict[str, str], **changed: object) -> str:
@@ -119,7 +124,8 @@ def unchanged(request: HttpRequest, text: str) -> HttpResponse:
 @require_GET
 def job_list(request: HttpRequest) -> HttpResponse:
     """The list, and where uploads begin."""
-    return render(request, "jobs/job_list.html", _listing(request))
+    listing = _listing(request) | {"stopped": incoming.stopped(request.user.pk)}
+    return render(request, "jobs/job_list.html", listing)
 
 
 @require_GET
@@ -142,7 +148,7 @@ def new(request: HttpRequest) -> HttpResponse:
         else:
             return _started(request, job)
     status = 400 if posted else 200
-    return render(request, "jobs/job_form.html", {"form": form}, status=status)
+    return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
 
 
 def _started(request: HttpRequest, job: Job) -> HttpResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -70,3 +71,25 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
             "or ask an admin to set MEDIAPIPE_ALLOW_PRIVATE_SOURCES=1."
         )
     return addresses
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A URL with a checked address in place of its host, the Host header, and httpx's name for TLS."""
+
+    url: str
+    host: str
+    extensions: dict[str, str]
+
+
+def pin(url: str, *, trusted: bool = False) -> Pinned:
+    """*url* for a connection to the very address that check_url() allowed. Raises Refused; it blocks."""
+    found = check_url(url, trusted=trusted)[0]
+    parts = urlsplit(url)
+    address = f"[{found}]" if ":" in found else found
+    netloc = f"{address}:{parts.port}" if parts.port else address
+    return Pinned(
+        url=parts._replace(netloc=netloc, fragment="").geturl(),
+        host=parts.netloc,
+        extensions={"sni_hostname": parts.hostname or ""},
+    )

@@ -127,6 +127,12 @@ def _own_media(settings, tmp_path):
     settings.WORK_ROOT = tmp_path / "work"
 
 
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    """Hashing that is made to be slow would be half the time of the quick tests."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 def pytest_unconfigure(config):
     """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
     gc.collect()

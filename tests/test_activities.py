@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from temporalio.testing import ActivityEnvironment
 
@@ -27,7 +29,8 @@ async def doing(api, anyio_backend):
         yield Activities(ittybit.Client(http))
 
 
-async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api):
+async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, settings):
+    settings.ITTYBIT_API_URL = api.url
     output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
     kept = await ActivityEnvironment().run(
         doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output)
@@ -35,6 +38,15 @@ async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api):
     assert kept.name == "outputs/job/ingest-1.mp4"
     assert files.path(kept.name).read_bytes() == b"bytes of the output"
     assert kept.url == output.url
+
+
+async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own_link_has_to_do(doing, api):
+    output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
+    env = ActivityEnvironment()
+    env.info = replace(env.info, attempt=3)
+    kept = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
+    assert kept.url == output.url and not kept.name
+    assert "could not be copied" in kept.warnings[0] and not api.requests
 
 
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):

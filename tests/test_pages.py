@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from jobs.models import Job, Stage
 from jobs.pipelines import JobState, Source, StageState
+from tests.tusclient import sound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,6 +84,7 @@ def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_u
         ({"url": "http://u:p@example.org/"}, "user name or password"),
         ({"url": "http://exa mple.org/"}, "spaces"),
         ({"file": ("empty.mp4", b"")}, "empty"),
+        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This is not a video or audio file"),
         ({"file": ("a.mp4", b"x"), "url": "http://example.org/a.mp4"}, "not both"),
         ({"url": "http://example.org/a.mp4", "pipeline": "nope"}, "not one of the available choices"),
     ],
@@ -103,8 +105,17 @@ def test_a_file_over_the_cap_is_refused_with_a_sentence(ada, settings):
     assert answer.status_code == 400 and "too large" in text(answer) and Job.objects.count() == 0
 
 
+def test_the_forms_say_when_the_cloud_engine_cannot_fetch_an_upload(ada, settings):
+    told = "The cloud engine cannot reach this machine"
+    assert not any(told in text(ada.get(path)) for path in ("/", "/jobs/new/"))
+    settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = False, ""
+    assert all(told in text(ada.get(path)) for path in ("/", "/jobs/new/"))
+    settings.PUBLIC_URL = "https://media.example.org"
+    assert not any(told in text(ada.get(path)) for path in ("/", "/jobs/new/"))
+
+
 def test_without_temporal_a_job_is_queued_and_says_why(ada):
-    answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.mp4", b"x" * 99)}, follow=True)
+    answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", sound())}, follow=True)
     made = Job.objects.get()
     assert made.state == JobState.QUEUED and answer.redirect_chain[-1][0] == made.get_absolute_url()
     assert "Temporal" in text(answer) and "by itself" in text(answer)

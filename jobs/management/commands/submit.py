@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -19,10 +18,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import pipelines, report, temporal
+from jobs import incoming, pipelines, report, temporal
 from jobs.models import Job
 from jobs.pipelines import JobState, PipelineStatus, Source, StageState
-from mediapipe import addresses, files
+from mediapipe import addresses
 
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
 
@@ -107,15 +106,17 @@ class Command(BaseCommand):
         path = Path(text).expanduser()
         if not path.is_file():
             self._stop(f"There is no file {text!r}. Check the path, or give an http or https URL.")
-        if not (size := path.stat().st_size):
-            self._stop(f"{text!r} is empty (0 bytes). Choose a file with something in it.")
-        suffix = path.suffix.lower() if path.suffix[1:].isalnum() and path.suffix.isascii() else ".bin"
-        name = f"sources/{uuid.uuid4()}/source{suffix}"
+        size = path.stat().st_size
         with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
-            copy = Path(folder) / "copy"
-            shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
-            files.publish(copy, name)
-        return Source(name=name, filename=path.name, size=size)
+            copy = Path(folder) / f"copy{incoming.suffix(path.name)}"
+            try:
+                incoming.check_length(size)
+                shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
+                return incoming.take(copy, path.name)
+            except incoming.Refused as refused:
+                self._stop(f"{path.name}: {refused.text}")
+            except OSError as error:
+                self._stop(f"{path.name} could not be stored: {error.strerror or error}.")
 
     async def _wait(self, job: Job) -> PipelineStatus:
         """Until the job settles, telling what changes on stderr."""

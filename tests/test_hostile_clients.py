@@ -1,0 +1,192 @@
+"""Clients that lie, dawdle or vanish, over real sockets against the running product."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.product import token, until
+from tests.tusclient import encoded, sound
+
+pytestmark = pytest.mark.whole
+STREAM = {"Content-Type": "application/offset+octet-stream"}
+
+
+class Editor:
+    """A signed-in tus client, and the very bytes it would send."""
+
+    def __init__(self, product) -> None:
+        self.product, self.http = product, product.editor("ada")
+        self.headers = {"Tus-Resumable": "1.0.0", "X-CSRFToken": token(self.http.get("/"))}
+
+    def create(self, length: int) -> str:
+        about = {"Upload-Length": str(length), "Upload-Metadata": encoded(filename="a.wav")}
+        return self.http.post("/uploads/", headers={**self.headers, **about}).headers["Location"]
+
+    def head(self, url: str) -> httpx.Response:
+        return self.http.head(url, headers=self.headers)
+
+    def offset(self, url: str) -> int:
+        return int(self.head(url).headers["Upload-Offset"])
+
+    def patch(self, url: str, content, offset: int, **headers) -> httpx.Response:
+        about = {**self.headers, **STREAM, "Upload-Offset": str(offset), **headers}
+        return self.http.patch(url, content=content, headers=about)
+
+    def raw(self, url: str, length: int | str, offset: int = 0) -> socket.socket:
+        """A connection on which the head of a PATCH has been sent."""
+        about = {**self.headers, **STREAM, "Upload-Offset": offset, "Content-Length": length}
+        about |= {"Cookie": "; ".join(f"{k}={v}" for k, v in self.http.cookies.items())}
+        lines = [f"PATCH {url} HTTP/1.1", f"Host: 127.0.0.1:{self.product.port}"]
+        lines += [f"{name}: {value}" for name, value in about.items()]
+        line = socket.create_connection(("127.0.0.1", self.product.port), timeout=30)
+        line.sendall("\r\n".join([*lines, "", ""]).encode())
+        return line
+
+    def part(self, url: str) -> Path:
+        pk = url.strip("/").split("/")[1].replace("-", "")
+        return self.product.home / "media" / "incoming" / f"{pk}.wav"
+
+
+@pytest.fixture(scope="module")
+def editor(product):
+    return Editor(product)
+
+
+def status_of(line: socket.socket) -> int:
+    return int(line.recv(4096).split(b" ")[1])
+
+
+def test_more_bytes_than_promised_are_dropped_where_no_length_announced_them(editor):
+    data = os.urandom(2 << 20)
+    url = editor.create(1 << 20)
+    assert editor.patch(url, data[:1000], 0).status_code == 204
+    answer = editor.patch(url, (data[at : at + 65536] for at in range(1000, len(data), 65536)), 1000)
+    assert answer.status_code == 413 and "More bytes came" in answer.text
+    assert editor.offset(url) == 1000 and editor.part(url).read_bytes() == data[:1000]
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "9" * 30])
+def test_a_content_length_that_is_none_gets_no_further_than_the_door(editor, length):
+    url = editor.create(1000)
+    with editor.raw(url, length) as line:
+        line.settimeout(10)
+        assert not (answer := line.recv(4096)) or answer.split(b" ")[1] in (b"400", b"413")
+    assert editor.offset(url) == 0
+
+
+def test_a_client_that_vanishes_leaves_what_it_sent_and_the_next_one_goes_on(editor):
+    data = sound(500_000)
+    url = editor.create(len(data))
+    with editor.raw(url, len(data)) as line:
+        line.sendall(data[:400_000])
+    until(lambda: editor.offset(url) == 400_000, 10)
+    assert "Mediapipe-Job" in editor.patch(url, data[400_000:], 400_000).headers
+
+
+def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(editor):
+    data = sound(500_000)
+    url = editor.create(len(data))
+    with editor.raw(url, len(data)) as line:
+        line.sendall(data[:10])
+        until(lambda: editor.part(url).exists(), 10)
+        answer = editor.patch(url, data, 0)
+        assert answer.status_code == 423 and "try again in a moment" in answer.text
+        assert editor.http.delete(url, headers=editor.headers).status_code == 423
+        line.sendall(data[10:])
+        assert status_of(line) == 204
+    assert "Mediapipe-Job" in editor.head(url).headers
+
+
+def test_a_server_killed_in_the_middle_has_every_byte_that_it_wrote(product, editor):
+    data = sound(4_000_000)
+    url = editor.create(len(data))
+    with editor.raw(url, len(data)) as line:
+        line.sendall(data[: 5 << 20])
+        until(lambda: editor.part(url).stat().st_size >= 4 << 20, 20)
+        product.kill("web")
+
+    def asked() -> int | None:
+        try:
+            return editor.offset(url)
+        except httpx.HTTPError:
+            return None
+
+    kept = until(lambda: asked(), 30)
+    assert kept == editor.part(url).stat().st_size >= 4 << 20
+    job = editor.patch(url, data[kept:], kept).headers["Mediapipe-Job"]
+    source = product.command(
+        *("shell", "-v", "0", "-c"),
+        f"from jobs.models import Job; print(Job.objects.get(pk={job.split('/')[2]!r}).source_sha256)",
+    )
+    assert source.stdout.strip() == hashlib.sha256(data).hexdigest()
+
+
+def test_hundreds_of_dawdlers_keep_nobody_waiting(editor):
+    """Heads that never end, bodies that drip: 300 connections that a slow-loris holds."""
+    url = editor.create(1 << 20)
+    lines = [editor.raw(url, 1 << 20)]
+    for number in range(299):
+        line = socket.create_connection(("127.0.0.1", editor.product.port), timeout=10)
+        form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 90000\r\n\r\na="
+        line.sendall(b"POST /login/ HTTP/1.1\r\nHost: 127.0.0.1\r\n" + (form if number % 2 else b"X-A: b"))
+        lines.append(line)
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.5):
+            for line in lines:
+                line.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        waits = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert editor.http.get("/jobs/new/").status_code == 200
+            waits.append(time.monotonic() - began)
+        data = sound(200_000)
+        other = editor.create(len(data))
+        assert "Mediapipe-Job" in editor.patch(other, data, 0).headers
+    finally:
+        stop.set()
+        thread.join()
+        for line in lines:
+            line.close()
+    assert sorted(waits)[10] < 1, waits
+    until(lambda: editor.head(url).status_code == 200, 10)  # its writer is gone, and its lock
+
+
+def test_three_hundred_broken_downloads_leave_no_open_file(product, editor):
+    path = product.home / "media" / "outputs" / "big.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.truncate(64 << 20)
+    code = "from mediapipe import files; print(files.signed_path('outputs/big.mp4'))"
+    url = product.command("shell", "-v", "0", "-c", code).stdout.strip()
+    for number in range(300):
+        with socket.create_connection(("127.0.0.1", product.port), timeout=30) as line:
+            line.sendall(f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{product.port}\r\n\r\n".encode())
+            if number % 3:
+                assert re.match(rb"HTTP/1.1 200", line.recv(65536))
+    folder = Path(f"/proc/{product.children()['web']}/fd")
+
+    def still_open() -> int:
+        found = 0
+        for each in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed while we look
+                found += "big.mp4" in os.readlink(each)
+        return found
+
+    until(lambda: still_open() == 0, 10)
+    path.unlink()
