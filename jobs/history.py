@@ -12,18 +12,17 @@ from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, prefetch_related_objects
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from jobs.listing import Listing, in_tab, search
 from jobs.models import Job, Stage
-from jobs.pages import STATE_WORDS, Row
+from jobs.pages import Row
 from jobs.pipelines import JobState, StageState
-from jobs.views import search
 from jobs.words import span
 
 R = TypeVar("R", bound=HttpResponseBase)
@@ -56,37 +55,26 @@ def staff_only(view: Callable[[HttpRequest], R]) -> Callable[[HttpRequest], R]:
     return wrapped
 
 
-def asked(request: HttpRequest) -> QuerySet[Job]:
-    """The jobs that the filters leave."""
-    jobs: QuerySet[Job] = search(request.user, request.GET)
-    if (state := request.GET.get("state", "")) in {each.value for each in JobState}:
-        jobs = jobs.filter(state=state)
-    return jobs.select_related("owner").order_by("-created_at")
-
-
 @require_GET
 @staff_only
 def index(request: HttpRequest) -> HttpResponse:
     """Filters, figures, and the jobs."""
-    jobs = asked(request)
-    page = Paginator(jobs.prefetch_related("stages"), PER_PAGE).get_page(request.GET.get("page"))
-    query = request.GET.copy()
-    query.pop("page", None)
+    listing = Listing(request.user, request.GET, PER_PAGE)
+    prefetch_related_objects([job for job in listing.jobs if job.pk not in listing.live], "stages")
+    jobs = in_tab(listing.found, listing.tab)
+    busiest, days = per_day(jobs)
     context = {
-        "rows": [Row(job, None) for job in page],
-        "page": page,
-        "query": query.urlencode(),
-        "states": STATE_WORDS.items(),
-        "asked": request.GET,
-        "days": list(per_day(jobs)),
-        **figures(jobs),
+        **listing.context(),
+        **figures(jobs, listing.counts),
+        "rows": [Row(job, listing.live.get(job.pk)) for job in listing.jobs],
+        "days": days,
+        "busiest": busiest,
     }
     return render(request, "jobs/history.html", context)
 
 
-def figures(jobs: QuerySet[Job]) -> dict[str, Any]:
+def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> dict[str, Any]:
     """How many, how many of them well, and how long each stage takes in the middle."""
-    counts = dict(jobs.order_by().values_list("state").annotate(Count("pk")))
     over = sum(counts.get(state, 0) for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.ATTENTION))
     recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs.values("pk")).exclude(
         started_at=None, finished_at=None
@@ -98,14 +86,13 @@ def figures(jobs: QuerySet[Job]) -> dict[str, Any]:
     medians = {label: median(all_) for label, all_ in seconds.items()}
     longest = max([*medians.values(), 0.001])
     return {
-        "total": sum(counts.values()),
         "rate": f"{counts.get(JobState.SUCCEEDED, 0) / over * 100:.0f} %" if over else "–",
         "medians": [(label, span(each), each / longest * 100) for label, each in medians.items()],
     }
 
 
-def per_day(jobs: QuerySet[Job]) -> Iterator[dict[str, Any]]:
-    """The last thirty days as bars of a chart, 300 units wide and 60 high."""
+def per_day(jobs: QuerySet[Job]) -> tuple[int, list[dict[str, Any]]]:
+    """How many on the busiest day, and the last thirty as bars of a chart, 300 units wide and 60 high."""
     first = timezone.localdate() - timedelta(days=DAYS - 1)
     found: dict[date, dict[str, int]] = {}
     rows = jobs.order_by().filter(created_at__date__gte=first)
@@ -114,24 +101,22 @@ def per_day(jobs: QuerySet[Job]) -> Iterator[dict[str, Any]]:
     ):
         found.setdefault(day, {})[state] = count
     highest = max((sum(each.values()) for each in found.values()), default=1)
-    for at in range(DAYS):
-        day = first + timedelta(days=at)
-        states = found.get(day, {})
-        done = states.get(JobState.SUCCEEDED, 0)
-        bad = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
-        total = sum(states.values())
-        top = 60.0
-        bars = []
-        for kind, count in (("done", done), ("bad", bad), ("other", total - done - bad)):
-            height = count / highest * 60
-            top -= height
-            if count:
-                bars.append((kind, round(top, 1), round(height, 1)))
-        yield {
-            "x": at * 10 + 1,
-            "bars": bars,
-            "title": f"{day:%d %b}: {total} jobs, {done} done, {bad} failed",
-        }
+    days = [first + timedelta(days=at) for at in range(DAYS)]
+    return highest, [_bar(at, day, found.get(day, {}), highest) for at, day in enumerate(days)]
+
+
+def _bar(at: int, day: date, states: dict[str, int], highest: int) -> dict[str, Any]:
+    """One day's column: what is done below, what failed on it, the rest on top."""
+    done = states.get(JobState.SUCCEEDED, 0)
+    bad = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
+    total, top, bars = sum(states.values()), 60.0, []
+    for kind, count in (("done", done), ("bad", bad), ("other", total - done - bad)):
+        height = count / highest * 60
+        top -= height
+        if count:
+            bars.append((kind, round(top, 1), round(height, 1)))
+    title = f"{day:%d %b}: {total} jobs, {done} done, {bad} failed"
+    return {"day": day, "x": at * 10 + 1, "bars": bars, "title": title}
 
 
 class Lines:
@@ -152,7 +137,8 @@ def cell(text: object) -> str:
 @staff_only
 def csv(request: HttpRequest) -> StreamingHttpResponse:
     """The filtered jobs as a table, streamed."""
-    jobs = asked(request)
+    found = search(request.user, request.GET)
+    jobs = in_tab(found, request.GET.get("tab", "")).select_related("owner").order_by("-created_at")
     writer = tables.writer(Lines())
 
     def lines() -> Iterator[str]:

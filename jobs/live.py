@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import (
     Client,
@@ -44,20 +44,36 @@ WORKER_AWAY = (
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Why a stage doesn't move, in plain words; *until*: unix seconds of what happens next."""
+
+    text: str
+    until: int | None = None
+    reason: str = ""
+
+    @property
+    def left(self) -> str:
+        """How long until then."""
+        return f"{max(0, round((self.until or 0) - time.time()))} s"
+
+    def __str__(self) -> str:
+        when = f" in {self.left}" if self.until else ""
+        return self.text + when + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
 class Live:
     """A job for the page: its status with progress, and why it waits where it does.
 
-    The dicts are by stage name: *speeds* as multiples of real time, *time_left* in seconds,
-    *position* in the engine's queue (1 is next).
+    The dicts are by stage name: *speeds* as multiples of real time, *time_left* in seconds.
     """
 
     status: PipelineStatus
     fresh: bool = True
     banner: str = ""
-    waits: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, Wait] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     time_left: dict[str, float] = field(default_factory=dict)
-    position: dict[str, int] = field(default_factory=dict)
     temporal_url: str = ""
 
 
@@ -72,25 +88,43 @@ def forget(job: Job) -> None:
     _kept.pop(job.pk, None)
 
 
+def known(job: Job) -> Live | None:
+    """The job without asking Temporal: it cannot move, or was just asked; None where it must be asked."""
+    if not job.active or job.workflow_started_at is None:
+        return Live(job.status(), banner=job.note, temporal_url=_temporal_url(job))
+    kept = _kept.get(job.pk)
+    return kept[1] if kept and time.monotonic() - kept[0] < KEPT else None
+
+
+def look(job: Job) -> Live:
+    """live(), for a view that runs in a thread."""
+    return known(job) or async_to_sync(_shared)(job)
+
+
+def look_many(jobs: Iterable[Job]) -> dict[UUID, Live]:
+    """look() at each job; those that must be asked are asked at the same time."""
+    several = list(jobs)
+    found = {job.pk: seen for job in several if (seen := known(job))}
+    missing = [job for job in several if job.pk not in found]
+    return found | (async_to_sync(_shared_by_all)(missing) if missing else {})
+
+
 async def live(job: Job) -> Live:
     """The job as it is now, at most about a second old. Never raises."""
-    if not job.active or job.workflow_started_at is None:
-        status = await sync_to_async(job.status)()
-        return Live(status, banner=job.note, temporal_url=_temporal_url(job))
-    kept = _kept.get(job.pk)
-    if kept and time.monotonic() - kept[0] < KEPT:
-        return kept[1]
+    return await sync_to_async(known)(job) or await _shared(job)
+
+
+async def _shared_by_all(jobs: list[Job]) -> dict[UUID, Live]:
+    return dict(zip((job.pk for job in jobs), await asyncio.gather(*map(_shared, jobs)), strict=True))
+
+
+async def _shared(job: Job) -> Live:
+    """The answer to one question, however many ask it at once."""
     key = (id(asyncio.get_running_loop()), job.pk)
     if (task := _asking.get(key)) is None:
         task = _asking[key] = asyncio.ensure_future(_ask(job))
         task.add_done_callback(lambda _: _asking.pop(key, None))
     return await asyncio.shield(task)
-
-
-async def live_many(jobs: Iterable[Job]) -> dict[UUID, Live]:
-    """live() for each job, asked at the same time."""
-    several = list(jobs)
-    return dict(zip((job.pk for job in several), await asyncio.gather(*map(live, several)), strict=True))
 
 
 async def _ask(job: Job) -> Live:
@@ -100,6 +134,9 @@ async def _ask(job: Job) -> Live:
         found = Live(status, fresh=False, banner=TEMPORAL_AWAY, temporal_url=_temporal_url(job))
     if len(_kept) > 2000:
         _kept.clear()
+    before = _kept.get(job.pk)
+    if before and before[1] == found:
+        found = before[1]  # the very same: who was told of it need not be told again
     _kept[job.pk] = (time.monotonic(), found)
     return found
 
@@ -190,44 +227,37 @@ def _tell(found: Live, stage: StageStatus, beat: Beat) -> None:
         found.speeds[stage.name] = beat.speed
     if beat.time_left is not None:
         found.time_left[stage.name] = beat.time_left
-    if beat.queue_position is not None:
-        found.position[stage.name] = beat.queue_position
 
 
-def _seconds(count: float) -> str:
-    return f"{max(0, round(count))} s"
-
-
-def _until_next(stage: StageStatus) -> str:
-    left = (stage.retry_at or 0) - time.time()
+def _until_next(stage: StageStatus) -> Wait:
+    again = f"attempt {stage.attempt + 1} of {stage.max_attempts}"
     if stage.error_kind in ("unreachable", "busy"):
-        return f"asks the engine again in {_seconds(left)}: {stage.error}"
-    return f"attempt {stage.attempt + 1} of {stage.max_attempts} in {_seconds(left)}: {stage.error}"
+        again = "asks the engine again"
+    return Wait(again, round(stage.retry_at or 0), stage.error or "")
 
 
-def _wait(pending: Any, beat: Beat, *, answered: bool) -> str:
+def _wait(pending: Any, beat: Beat, *, answered: bool) -> Wait | None:
     """Why a running activity doesn't progress, in plain words; nothing where it does."""
     if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
-        return "waiting for a free worker" if answered else "no worker is listening"
+        return Wait("waiting for a free worker" if answered else "no worker is listening")
     heard = (
         pending.last_heartbeat_time if pending.HasField("last_heartbeat_time") else pending.last_started_time
     )
     silent = (datetime.now(UTC) - heard.ToDatetime(UTC)).total_seconds()
     if silent > SILENT:
-        return f"the worker has been silent for {_seconds(silent)}; another takes over after 30 s"
+        return Wait(f"the worker has been silent for {silent:.0f} s; another takes over after 30 s")
     if beat.trouble:
-        again = f" Asks again in {_seconds((beat.next_at or 0) - time.time())}." if beat.next_at else ""
-        return beat.trouble + again
+        return Wait("asks the engine again", round(beat.next_at) if beat.next_at else None, beat.trouble)
     if beat.waiting_for == "space":
-        return "waiting for free disk space"
+        return Wait("waiting for free disk space")
     if beat.waiting_for == "nobody":
-        return "no worker listens to the engine's queue; `python3 manage.py worker` starts one"
+        return Wait("no worker listens to the engine's queue; `python3 manage.py worker` starts one")
     if beat.waiting_for == "worker":
-        return "the engine's worker is silent; another takes over after 10 s"
+        return Wait("the engine's worker is silent; another takes over after 10 s")
     if beat.state == "queued":
         place = beat.queue_position
-        return f"place {place} in the engine's queue" if place else "waiting in the engine's queue"
-    return ""
+        return Wait(f"place {place} in the engine's queue" if place else "waiting in the engine's queue")
+    return None
 
 
 def _temporal_url(job: Job, run_id: str = "") -> str:

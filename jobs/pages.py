@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from functools import cached_property
+from typing import Any
 
 from jobs import pipelines
 from jobs.axis import Axis, Segment
@@ -44,6 +45,7 @@ NEXT_STEPS = {
     "no_space": "Ask an admin to make room, then retry.",
     "refused": "Ask an admin to check the settings, then retry.",
 }
+STEP = 5  # seconds in which an unfinished time axis grows: it must not change with each poll
 STORYBOARD_INTERVAL = float(pipelines.STORYBOARD.options["interval"])  # seconds
 
 
@@ -53,8 +55,9 @@ class StageView:
     def __init__(self, status: StageStatus, live: Live | None) -> None:
         self.status = status
         self.name, self.label, self.state = status.name, status.label, str(status.state)
-        self.icon = ICONS[status.state]
-        self.wait = live.waits.get(status.name, "") if live else ""
+        self.wait = live.waits.get(status.name) if live else None
+        self.retrying = bool(self.wait and self.wait.until)
+        self.icon = "rotate-ccw" if self.retrying else ICONS[status.state]
         self.speed = live.speeds.get(status.name) if live else None
         self.left = live.time_left.get(status.name) if live else None
 
@@ -62,6 +65,11 @@ class StageView:
     def running(self) -> bool:
         """Whether it is at work."""
         return self.status.state == StageState.RUNNING
+
+    @property
+    def turning(self) -> bool:
+        """Whether its sign turns: it is at work and not between two attempts."""
+        return self.running and not self.retrying
 
     @property
     def failed(self) -> bool:
@@ -80,7 +88,8 @@ class StageView:
         status = self.status
         if self.running:
             if self.wait:
-                return self.wait[0].upper() + self.wait[1:]
+                text = f"{self.wait.text}: {self.wait.reason}" if self.wait.reason else self.wait.text
+                return text[0].upper() + text[1:]
             parts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
             parts += [f"{self.speed:.1f}× speed"] if self.speed else []
             parts += [f"{reach(self.left)} left"] if self.left and self.left > 1 else []
@@ -171,6 +180,11 @@ class Row:
         )
 
     @property
+    def waiting(self) -> StageView | None:
+        """The stage that doesn't move, where one tells why."""
+        return next((stage for stage in self.stages if stage.running and stage.wait), None)
+
+    @property
     def error(self) -> str:
         """Why it isn't done, in a sentence."""
         failed = [stage for stage in self.stages if stage.failed]
@@ -198,7 +212,7 @@ class JobPage(Row):
         return list(self.job.events.order_by("-at", "-id")[:200])
 
     @cached_property
-    def outputs(self) -> list[dict[str, str]]:
+    def outputs(self) -> list[dict[str, Any]]:
         """Everything that was made, to look at and to save."""
         stem = self.job.title.rsplit(".", 1)[0][:80] or "output"
         found = []
@@ -213,6 +227,8 @@ class JobPage(Row):
                         "label": stage.label,
                         "url": path,
                         "about": about(made),
+                        "id": "thumbnail" if stage.name == "thumbnails" else f"picture-{stage.name}",
+                        "picture": made.kind == "image" and stage.name != "storyboard",
                         "save": files.link(made.name, save_as=name) if made.name else path,
                         "warnings": " ".join(made.warnings),
                     }
@@ -220,19 +236,35 @@ class JobPage(Row):
         return found
 
     @property
-    def player(self) -> dict[str, str] | None:
+    def pictures(self) -> list[dict[str, Any]]:
+        """The outputs to look at."""
+        return [each for each in self.outputs if each["picture"]]
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The source and every output, with its facts."""
+        job = self.job
+        name = job.source_filename or job.source_url
+        source = {"label": "Source", "about": " · ".join(filter(None, (name, size(job.source_size))))}
+        if job.source_name:
+            save = files.link(job.source_name, save_as=job.source_filename or job.title)
+            source |= {"url": files.link(job.source_name), "save": save}
+        return [source, *self.outputs]
+
+    @property
+    def player(self) -> dict[str, Any] | None:
         """The best thing to play: the transcode, else the ingested original."""
         by_name = {each["name"]: each for each in self.outputs}
         return by_name.get("transcode") or by_name.get("ingest")
 
     @property
-    def original(self) -> dict[str, str] | None:
+    def original(self) -> dict[str, Any] | None:
         """The ingested original, where the transcode is what plays first."""
         by_name = {each["name"]: each for each in self.outputs}
         return by_name.get("ingest") if "transcode" in by_name else None
 
     @property
-    def sound(self) -> dict[str, str] | None:
+    def sound(self) -> dict[str, Any] | None:
         """The extracted audio."""
         return next((each for each in self.outputs if each["name"] == "audio"), None)
 
@@ -266,8 +298,7 @@ class JobPage(Row):
     def axis(self) -> tuple[list[Segment], list[tuple[StageView, list[Segment]]]]:
         """The folds of the time axis, and each stage with its segments on it."""
         attempts = [attempt for stage in self.stages for attempt in stage.status.attempts]
-        # five-second steps: an unfinished axis must not change with each poll
-        axis = Axis(attempts, round(time.time() / 5 + 1) * 5)
+        axis = Axis(attempts, (time.time() // STEP + 1) * STEP)
         return axis.marks(), [(each, list(axis.segments(each.status.attempts))) for each in self.stages]
 
     @property

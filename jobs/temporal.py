@@ -26,7 +26,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from jobs import activities, ittybit
-from jobs.live import Live, forget, live, live_many
+from jobs.live import Live, forget, live
 from jobs.messages import RetryRequest
 from jobs.models import Job
 from jobs.pipelines import JobState, PipelineStatus
@@ -40,7 +40,6 @@ __all__ = [
     "cancel",
     "hint",
     "live",
-    "live_many",
     "retry",
     "start",
 ]

@@ -5,102 +5,30 @@ A running job is asked of its workflow (jobs.temporal.live), a finished one of t
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable
-from typing import Any, TypeVar
-from urllib.parse import urlencode
+import time
+from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.core.paginator import Page, Paginator
-from django.db.models import Count, Q
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_datetime
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import bulk as bulk_actions
-from jobs import incoming, pages, report, temporal
+from jobs import incoming, pages, report, temporal, told
 from jobs import sample as sample_clip
 from jobs.forms import NewJob
-from jobs.live import Live
+from jobs.listing import Listing, in_tab, search, understood
+from jobs.live import look
 from jobs.models import Job, JobQuerySet, SavedView
-from jobs.pipelines import DEFAULT, PIPELINES, JobState
-
-T = TypeVar("T")
-ROWS = 25
-FILTERS = ("q", "tab", "sort", "pipeline", "owner", "from", "to")
-# What was last told of a running job: of which look at it, of which row, and the answer's tag.
-_told: dict[tuple[UUID, bool], tuple[Live, tuple[object, ...], str]] = {}
-TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
-TABS = {
-    "": ("All", tuple(JobState)),
-    "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
-    "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
-    "done": ("Done", (JobState.SUCCEEDED,)),
-    "cancelled": ("Cancelled", (JobState.CANCELLED,)),
-}
-ORDERS = {"": "-created_at", "oldest": "created_at", "title": "title"}
-
-
-def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
-    """The jobs that *user* may see and *query* asks for, but for the tab."""
-    jobs = Job.objects.visible_to(user)
-    if text := query.get("q", "").strip()[:200].replace("\0", ""):
-        jobs = jobs.filter(
-            Q(title__icontains=text) | Q(source_filename__icontains=text) | Q(owner__username__icontains=text)
-        )
-    if (pipeline := query.get("pipeline", "")) in PIPELINES:
-        jobs = jobs.filter(pipeline=pipeline)
-    if owner := query.get("owner", "").replace("\0", ""):
-        jobs = jobs.filter(owner__username=owner)
-    for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
-        if day := _understood(parse_date, query.get(name, "")):
-            jobs = jobs.filter(**{lookup: day})
-    return jobs
-
-
-def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
-    """The jobs of one tab; an unknown tab is All."""
-    return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
-
-
-def _listing(request: HttpRequest) -> dict[str, Any]:
-    """What the list shows: tabs with counts, one page of rows, each with its live state."""
-    tab = request.GET.get("tab", "")
-    found = search(request.user, request.GET)
-    counts = dict(found.order_by().values_list("state").annotate(Count("pk")))
-    order = ORDERS.get(request.GET.get("sort", ""), "-created_at")
-    jobs = in_tab(found, tab).select_related("owner").prefetch_related("stages").order_by(order)
-    page: Page[Job] = Paginator(jobs, ROWS).get_page(request.GET.get("page"))
-    live = async_to_sync(temporal.live_many)([job for job in page if job.active])
-    kept = {key: request.GET[key] for key in FILTERS if request.GET.get(key)}
-    return {
-        "tab": tab if tab in TABS else "",
-        "tabs": [
-            (key, label, sum(counts.get(state, 0) for state in states), _with(kept, tab=key))
-            for key, (label, states) in TABS.items()
-        ],
-        "page": page,
-        "rows": [pages.Row(job, live.get(job.pk)) for job in page],
-        "active": any(job.active for job in page),
-        "banner": next((each.banner for each in live.values() if each.banner), ""),
-        "query": urlencode(kept | ({"page": page.number} if page.number > 1 else {})),
-        "pages": {"previous": _with(kept, page=page.number - 1), "next": _with(kept, page=page.number + 1)},
-        "filtered": bool(kept),
-        "asked": request.GET,
-        "narrowed": bool(set(kept) & {"pipeline", "owner", "from", "to"}),
-        "saved": SavedView.objects.filter(owner_id=request.user.pk),
-        "pipelines": PIPELINES.values(),
-        "needs_url": needs_url(),
-    }
+from jobs.pipelines import DEFAULT, JobState
 
 
 def needs_url() -> bool:
@@ -108,30 +36,25 @@ def needs_url() -> bool:
     return not (settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET)
 
 
-def _with(kept: dict[str, str], **changed: object) -> str:
-    wanted = {**kept, **changed}
-    return "?" + urlencode({key: value for key, value in wanted.items() if value})
-
-
-def unchanged(request: HttpRequest, text: str) -> HttpResponse:
-    """The fragment, or 304 where the browser has just this one. Each rendering masks its token anew."""
-    tag = hashlib.blake2b(TOKEN.sub("", text).encode(), digest_size=12).hexdigest()
-    if request.headers.get("HX-PTag") == tag:
-        return HttpResponseNotModified()
-    return HttpResponse(text, headers={"HX-PTag": tag, "Cache-Control": "no-store"})
-
-
 @require_GET
 def job_list(request: HttpRequest) -> HttpResponse:
     """The list, and where uploads begin."""
-    listing = _listing(request) | {"stopped": incoming.stopped(request.user.pk)}
-    return render(request, "jobs/job_list.html", listing)
+    listing = Listing(request.user, request.GET)
+    intake = {"needs_url": needs_url(), "stopped": incoming.stopped(request.user.pk)}
+    context = {**listing.context(), "rows": listing.rows(), **intake}
+    return render(request, "jobs/job_list.html", context)
 
 
 @require_GET
 def rows(request: HttpRequest) -> HttpResponse:
     """The list's rows and tabs, polled while something is active."""
-    return unchanged(request, render_to_string("jobs/_job_rows.html", _listing(request), request))
+    listing = Listing(request.user, request.GET)
+
+    def rendered() -> str:
+        return render_to_string("jobs/_job_rows.html", {**listing.context(), "rows": listing.rows()}, request)
+
+    key = ("list", request.user.pk, request.user.is_staff, request.GET.urlencode())
+    return told.answer(request, key, listing.made_of, rendered)
 
 
 @require_http_methods(["GET", "POST"])
@@ -175,34 +98,30 @@ def _job(request: HttpRequest, pk: UUID) -> Job:
 def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = _job(request, pk)
-    live = async_to_sync(temporal.live)(job)
+    live = look(job)
     return render(request, "jobs/job_detail.html", {"job": job, "page": pages.JobPage(job, live)})
 
 
 @require_GET
 def status(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """A job's stages, polled while it is active. Who watches with others mostly needs no rendering."""
+    """A job's stages, polled while it is active."""
     job = _job(request, pk)
-    live = async_to_sync(temporal.live)(job)
-    key, row = (pk, request.user.is_staff), (job.seq, job.cancelling, job.note)
-    tag, told = request.headers.get("HX-PTag"), _told.get(key)
-    if tag and told and told[0] is live and told[1:] == (row, tag):
-        return HttpResponseNotModified()
-    page = pages.JobPage(job, live)
-    answer = unchanged(
-        request, render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request)
-    )
-    if len(_told) > 2000:
-        _told.clear()
-    _told[key] = live, row, answer.get("HX-PTag", tag or "")
-    return answer
+    live = look(job)
+
+    def rendered() -> str:
+        page = pages.JobPage(job, live)
+        return render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request)
+
+    step = int(time.time() // pages.STEP) if job.active else 0  # the axis grows while nothing else changes
+    made_of = (live, job.title, job.state, job.seq, job.run, job.cancelling, job.note, step)
+    return told.answer(request, ("job", pk, request.user.is_staff), made_of, rendered)
 
 
 @require_GET
 def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
     job = _job(request, pk)
-    live = async_to_sync(temporal.live)(job)
+    live = look(job)
     return JsonResponse(report.full(job, live.status), json_dumps_params={"indent": 2})
 
 
@@ -234,27 +153,38 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _act(request, _job(request, pk), temporal.cancel)
 
 
+def _chosen(request: HttpRequest) -> JobQuerySet:
+    """The ticked jobs, or all that the list's search matches."""
+    if request.POST.get("matching"):
+        query = QueryDict(request.POST["matching"])
+        return in_tab(search(request.user, query), query.get("tab", ""))
+    ids = [pk for text in request.POST.getlist("job") if (pk := understood(UUID, text))]
+    return Job.objects.visible_to(request.user).filter(pk__in=ids)
+
+
 @require_POST
 def bulk(request: HttpRequest) -> HttpResponse:
     """Retries, cancels or deletes many jobs at once, and says what was done and what was not."""
     action = request.POST.get("action", "")
+    back = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
+    back += f"?{request.POST.get('query', '')}"
     if action not in bulk_actions.ACTIONS:
         messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
-        return redirect("jobs:list")
-    if request.POST.get("matching"):
-        query = QueryDict(request.POST["matching"])
-        jobs = in_tab(search(request.user, query), query.get("tab", ""))
-    else:
-        ids = [pk for text in request.POST.getlist("job") if (pk := _understood(UUID, text))]
-        jobs = Job.objects.visible_to(request.user).filter(pk__in=ids)
-    chosen = list(jobs[: bulk_actions.MOST])
-    if action != "retry" and not request.POST.get("confirmed"):
-        return render(
-            request, "jobs/confirm.html", {"action": action, "jobs": chosen, "posted": request.POST}
-        )
-    text, done = bulk_actions.act(action, chosen, request.user.get_username())
-    messages.success(request, text) if done else messages.info(request, text)
-    return redirect(f"/?{request.POST.get('matching') or request.POST.get('query', '')}")
+        return redirect(back)
+    chosen = _chosen(request)
+    jobs, matching = bulk_actions.first(action, chosen), chosen.count()
+    if not jobs:
+        messages.error(request, "Tick the jobs first; none is ticked that is there and yours.")
+        return redirect(back)
+    if not request.POST.get("confirmed"):
+        asked = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
+        return render(request, "jobs/confirm.html", asked)
+    outcome = bulk_actions.act(action, jobs, request.user.get_username())
+    level = messages.WARNING if outcome.unanswered else messages.SUCCESS if outcome.done else messages.INFO
+    left = matching - len(jobs)
+    more = f" {left} more match: do it again for the next ones." if left else ""
+    messages.add_message(request, level, f"{outcome}{more}")
+    return redirect(back)
 
 
 @require_POST
@@ -278,7 +208,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
 def news(request: HttpRequest) -> HttpResponse:
     """What has finished of a person's jobs since the last look, polled on pages that don't show it."""
     own = Job.objects.filter(owner_id=request.user.pk)
-    since = _understood(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
+    since = understood(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
     if since is None or timezone.is_naive(since):
         since = timezone.now()
     told = {
@@ -288,11 +218,3 @@ def news(request: HttpRequest) -> HttpResponse:
         "now": timezone.now().isoformat(),
     }
     return render(request, "jobs/_news.html", told)
-
-
-def _understood(parse: Callable[[str], T], text: str) -> T | None:
-    """What *parse* makes of a text from outside; None where it is nonsense."""
-    try:
-        return parse(text)
-    except ValueError:
-        return None

@@ -132,7 +132,11 @@ SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728;"
     " PRAGMA cache_size=-20000; PRAGMA temp_store=MEMORY",
 }
-DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}")}
+DATABASES = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}", conn_max_age=600, conn_health_checks=True
+    )
+}
 if "sqlite3" in DATABASES["default"]["ENGINE"]:
     DATABASES["default"]["OPTIONS"] = SQLITE
     DATABASES["default"]["TEST"] = {"NAME": HOME / "test.sqlite3"}

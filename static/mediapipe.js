@@ -11,8 +11,14 @@
     if (busy && event.target.id === "job-rows") event.preventDefault(); // don't morph what is being typed in
   });
 
+  const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) document.body.dispatchEvent(new CustomEvent("refresh"));
+    if (!document.hidden) refresh();
+  });
+  // Back brings an old page; it asks at once what is new.
+  window.addEventListener("pageshow", (event) => {
+    const came = performance.getEntriesByType("navigation")[0]?.type;
+    if (event.persisted || came === "back_forward") refresh();
   });
 
   const tell = (text) => {
@@ -22,7 +28,7 @@
   // The tab says how the job stands: its title, its icon, and a notification to whoever asked for one.
   let stood;
   const retitle = () => {
-    const page = document.getElementById("job-status");
+    const page = document.getElementById("job-status") ?? document.getElementById("job-rows");
     if (!page) return;
     const { state, title } = page.dataset;
     document.title = `${title} · mediapipe`;
@@ -54,6 +60,19 @@
   document.addEventListener("htmx:after:swap", localise);
   localise();
 
+  // A countdown runs on between two polls, by this machine's clock from when it was told.
+  const ends = new WeakMap();
+  const count = () => {
+    for (const time of document.querySelectorAll("time[data-until]")) {
+      const { until } = time.dataset;
+      if (ends.get(time)?.until !== until) ends.set(time, { until, at: Date.now() + parseInt(time.textContent) * 1000 });
+      const text = `${Math.max(0, Math.round((ends.get(time).at - Date.now()) / 1000))} s`;
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+  setInterval(count, 500);
+  document.addEventListener("htmx:after:swap", count);
+
   const copied = (button) => {
     const before = button.title;
     button.title = "Copied";
@@ -74,6 +93,18 @@
     const { copy, link } = button.dataset;
     await navigator.clipboard.writeText(link ? new URL(link, location.href).href : await (await fetch(copy)).text());
     copied(button);
+  });
+
+  // What stops work is asked about first; without scripts the button just does it.
+  const sure = document.getElementById("sure");
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-confirm]");
+    if (!button) return;
+    event.preventDefault();
+    document.getElementById("sure-text").textContent = button.dataset.confirm;
+    sure.returnValue = "no";
+    sure.addEventListener("close", () => sure.returnValue === "yes" && button.form.requestSubmit(button), { once: true });
+    sure.showModal();
   });
 
   // One click is enough: a form that is on its way is not sent twice.
@@ -154,7 +185,7 @@
     const next = all[all.indexOf(document.activeElement) + by];
     (next || all[by > 0 ? 0 : all.length - 1])?.focus();
   };
-  const press = (what) => document.activeElement.closest(".job")?.querySelector(`form[action$="/${what}/"] button`)?.click();
+  const press = (what) => document.activeElement.closest(".job")?.querySelector(`button[formaction$="/${what}/"]`)?.click();
   const keys = {
     "/": () => document.getElementById("q")?.focus(),
     u: () => document.getElementById("upload-file")?.click(),

@@ -120,6 +120,26 @@ def editor(django_user_model):
     return django_user_model.objects.create_user("ada", password="correct horse battery")
 
 
+@pytest.fixture
+def ada(editor):
+    """Her browser."""
+    from django.test import Client
+
+    client = Client()
+    client.force_login(editor)
+    return client
+
+
+@pytest.fixture
+def chief(django_user_model):
+    """The browser of somebody who may do everything."""
+    from django.test import Client
+
+    client = Client()
+    client.force_login(django_user_model.objects.create_superuser("chief", "", "x"))
+    return client
+
+
 @pytest.fixture(autouse=True)
 def _own_media(settings, tmp_path):
     """Each test has its own media and work folders."""
@@ -140,3 +160,52 @@ def pytest_unconfigure(config):
     home = os.environ["MEDIAPIPE_HOME"]
     if "mediapipe-test-" in home:
         shutil.rmtree(home, ignore_errors=True)
+
+
+BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    if not BROWSER or (BROWSER != "playwright" and not Path(BROWSER).exists()):
+        if os.environ.get("CI"):
+            pytest.fail("There is no browser, and CI must have one.")
+        pytest.skip("no browser")
+    own = {} if BROWSER == "playwright" else {"executable_path": BROWSER}
+    quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+    return {**browser_type_launch_args, **own, "args": quiet}
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A short film with sound."""
+    from tests.product import make_clip
+
+    real = SHARED / "media" / "dev" / "sample_iPod.m4v"
+    return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory):
+    """A film that is at work for a while."""
+    from tests.product import make_clip
+
+    return make_clip(tmp_path_factory.mktemp("clip") / "council meeting.mp4", 60, "1920x1080")
+
+
+@pytest.fixture(scope="session")
+def cookies(product):
+    """An editor's, for a browser's context."""
+    from tests.browsing import cookies_of
+
+    return cookies_of(product, "maria")
+
+
+@pytest.fixture
+def page(context, cookies):
+    """A signed-in editor's page; what the console or the policy complains about fails the test."""
+    from tests.browsing import watched
+
+    context.add_cookies(cookies)
+    with watched(context.new_page()) as page:
+        yield page

@@ -71,40 +71,63 @@ def photograph(product: Product, folder: Path) -> None:
     staff = product.editor("maria", staff=True)
     cookies = [{"name": n, "value": v, "url": product.url} for n, v in staff.cookies.items()]
 
-    def submit(path: Path, *extra: str) -> str:
+    def submit(path: Path | str, *extra: str) -> str:
         done = product.command("submit", str(path), "--owner", "maria", "--json", *extra)
         return json.loads(done.stdout)["id"]
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
 
-        def shoot(name: str, path: str, full: bool = True) -> None:
+        def shoot(name: str, path: str, full: bool = True, signed_in: bool = True) -> None:
             for scheme in ("light", "dark"):
                 for size, view in SIZES.items():
                     context = browser.new_context(color_scheme=scheme, viewport=view, device_scale_factor=1)
-                    context.add_cookies(cookies)
+                    if signed_in:
+                        context.add_cookies(cookies)
                     page = context.new_page()
                     page.goto(product.url + path)
-                    page.wait_for_timeout(1200)
+                    page.wait_for_timeout(800)
                     page.screenshot(path=folder / f"{name}-{scheme}-{size}.png", full_page=full)
                     context.close()
 
+        def confirm(name: str) -> None:
+            page = browser.new_context(viewport=SIZES["wide"]).new_page()
+            page.context.add_cookies(cookies)
+            page.goto(product.url)
+            page.check(".job >> nth=0 >> input")
+            page.check(".job >> nth=2 >> input")
+            page.screenshot(path=folder / f"{name}-ticked.png")
+            page.click("button[value=delete]")
+            page.screenshot(path=folder / f"{name}.png")
+            page.context.close()
+
+        shoot("login", "/login/", signed_in=False)
         shoot("list-empty", "/")
+        shoot("nothing-failed", "/?tab=attention")
         done = submit(film, "--title", "Big Buck Bunny, trailer", "--pipeline", "previews", "--wait")
+        stream = submit(film, "--title", "Trailer for the web player", "--pipeline", "streaming", "--wait")
         failed = submit(work / "notes.mp4", "--title", "Interview, raw cut", "--wait")
+        retrying = submit("http://127.0.0.1:9/archive/reel-7.mp4", "--title", "Archive reel 7")
+        until(lambda: product.status(retrying)["stages"][0]["retry_at"], 90)
+        shoot("job-retrying", f"/jobs/{retrying}/")
         cancelled = submit(long, "--title", "Council meeting")
         product.command("cancel", cancelled)
         running = submit(long, "--title", "Drone over the harbour, take 3")
-        until(lambda: (product.status(running)["stages"][3]["progress"] or 0) > 8, 90)
+        until(lambda: (product.status(running)["stages"][3]["progress"] or 0) > 8, 200)
         shoot("job-running", f"/jobs/{running}/")
         shoot("list", "/")
         shoot("job-done", f"/jobs/{done}/")
+        shoot("job-stream", f"/jobs/{stream}/")
         shoot("job-attention", f"/jobs/{failed}/")
         shoot("job-cancelled", f"/jobs/{cancelled}/")
         shoot("new", "/jobs/new/")
+        confirm("confirm")
         product.command("shell", "-v", "0", "-c", MANY)
-        shoot("list-full", "/")
+        shoot("list-full", "/", full=False)
+        shoot("list-filtered", "/?q=b-roll&sort=title&tab=done", full=False)
+        shoot("no-match", "/?q=nothing-like-this")
         shoot("history", "/history/", full=False)
+        shoot("admin", "/admin/jobs/job/", full=False)
         shoot("missing", "/nothing-here")
         product.command("cancel", running)
         browser.close()

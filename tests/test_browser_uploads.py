@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.product import make_clip, token, until
-from tests.test_browser import browser_type_launch_args, cookies  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 MB = 1_000_000
@@ -86,7 +85,7 @@ def link(product):
 
 
 @pytest.fixture
-def page(product, context, cookies):  # noqa: F811 - the fixture
+def page(product, context, cookies):
     """A signed-in editor's list; what the browser's console says of a lost connection is no failure here."""
     context.add_cookies(cookies)
     page = context.new_page()

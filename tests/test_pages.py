@@ -10,67 +10,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from jobs.models import Job, Stage
-from jobs.pipelines import JobState, Source, StageState
+from jobs.models import Job
+from jobs.pipelines import JobState, Source
+from tests.recorded import job, text
 from tests.tusclient import sound
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def ada(editor):
-    client = Client()
-    client.force_login(editor)
-    return client
-
-
-@pytest.fixture
-def chief(django_user_model):
-    client = Client()
-    client.force_login(django_user_model.objects.create_superuser("chief", "", "x"))
-    return client
-
-
-def job(owner, title="film.mp4", state=JobState.SUCCEEDED, **fields) -> Job:
-    made = Job.submit(
-        owner, title=title, pipeline="standard", source=Source(name="sources/x.mp4", size=2_400_000)
-    )
-    now = timezone.now()
-    Job.objects.filter(pk=made.pk).update(state=state, started_at=now, finished_at=now, **fields)
-    Stage.objects.filter(job=made).update(
-        state=StageState.SUCCEEDED if state == JobState.SUCCEEDED else StageState.PENDING,
-        started_at=now - timedelta(seconds=4),
-        finished_at=now,
-    )
-    made.refresh_from_db()
-    return made
-
-
-def text(answer) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
-
-
-def test_every_page_asks_to_sign_in_and_says_so_to_no_one_else(client):
-    for path in ("/", "/jobs/new/", "/history/", "/jobs/7a2d2b9e-7a0f-4b41-9d6c-0d6f0f8f0000/"):
-        answer = client.get(path)
-        assert answer.status_code == 302 and answer["Location"].startswith("/login/")
-    assert client.get("/healthz").status_code == 200
-    assert client.get("/metrics").status_code == 403
-
-
-def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_user_model):
-    own = job(editor, "mine.mp4")
-    other = job(django_user_model.objects.create_user("eve"), "hers.mp4")
-    assert "mine.mp4" in text(ada.get("/")) and "hers.mp4" not in text(ada.get("/"))
-    page = text(chief.get("/"))
-    assert "mine.mp4" in page and "hers.mp4" in page
-    assert ada.get(own.get_absolute_url()).status_code == 200
-    for path in ("", "status/", "json/"):
-        assert ada.get(f"/jobs/{other.pk}/{path}").status_code == 404
-    for path in ("cancel/", "retry/", "stages/ingest/retry/"):
-        assert ada.post(f"/jobs/{other.pk}/{path}").status_code == 404
-    answer = ada.get("/history/")
-    assert answer.status_code == 403 and "Not allowed" in text(answer)
 
 
 @pytest.mark.parametrize(
@@ -149,93 +94,14 @@ def test_a_fragment_that_has_not_changed_is_304_and_polling_ends_with_the_job(ad
     assert ada.get(f"/jobs/{done.pk}/status/", headers={"HX-PTag": first["HX-PTag"]}).status_code == 200
 
 
-def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
-    for number in range(30):
-        job(editor, f"clip {number:02}", JobState.CANCELLED if number % 3 == 0 else JobState.SUCCEEDED)
-    page = ada.get("/")
-    assert re.search(r"All <b>30</b>", page.content.decode()) and "Page 1 of 2" in text(page)
-    assert page.content.decode().count('class="job"') == 25
-    assert ada.get("/?page=2").content.decode().count('class="job"') == 5
-    assert ada.get("/?page=99999&sort=zzz&tab=zzz").status_code == 200
-    assert ada.get("/?tab=cancelled").content.decode().count('class="job"') == 10
-    found = ada.get("/?q=clip+07")
-    assert found.content.decode().count('class="job"') == 1
-    assert "No job matches" in text(ada.get("/?q=nothing-like-it"))
-    titles = re.findall(r"<h2><a [^>]*>([^<]+)", ada.get("/?sort=title").content.decode())
-    assert titles == sorted(titles)
-
-
 def test_a_hostile_title_is_only_text(ada, editor):
     job(editor, "<script>alert(1)</script>{{ 7|add:7 }}")
     page = ada.get("/").content.decode()
     assert (
         "<script>alert" not in page
         and "&lt;script&gt;" in page
-        and "14" not in re.findall(r"<h2>.*?</h2>", page, re.S)[0]
+        and "14" not in re.findall(r"<h2 .*?</h2>", page, re.S)[0]
     )
-
-
-def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, django_user_model):
-    waiting = [
-        Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://example.org/x"))
-        for n in range(3)
-    ]
-    done = job(editor)
-    other = Job.submit(
-        django_user_model.objects.create_user("eve"),
-        title="e",
-        pipeline="standard",
-        source=Source(url="http://x/"),
-    )
-    ids = [str(each.pk) for each in [*waiting, done, other]]
-    asked = ada.post("/jobs/bulk/", {"action": "cancel", "job": [*ids, "nonsense"]})
-    assert "Cancel 4 jobs?" in text(asked)
-    answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": ids, "confirmed": "1"}, follow=True)
-    assert "3 cancelled, 1 skipped: they had already ended" in text(answer)
-    other.refresh_from_db()
-    assert other.state == JobState.QUEUED
-    assert "Choose what to do" in text(ada.post("/jobs/bulk/", {"action": "explode"}, follow=True))
-
-
-def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped(ada, editor):
-    from mediapipe import files
-
-    gone = [job(editor, f"old {n}") for n in range(30)]
-    kept = job(editor, "another")
-    Job.submit(editor, title="old but active", pipeline="standard", source=Source(url="http://example.org/x"))
-    for name in ("sources/x.mp4", "outputs/old.mp4"):
-        files.path(name).parent.mkdir(parents=True, exist_ok=True)
-        files.path(name).write_bytes(b"x")
-    Stage.objects.filter(job=gone[0], name="ingest").update(output={"name": "outputs/old.mp4"})
-    form = {"action": "delete", "matching": "q=old"}
-    assert "Delete 31 jobs?" in text(ada.post("/jobs/bulk/", form)) and Job.objects.count() == 32
-    answer = ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
-    assert "30 deleted, 1 skipped: they are still active" in text(answer)
-    assert set(Job.objects.values_list("title", flat=True)) == {kept.title, "old but active"}
-    assert not files.path("outputs/old.mp4").exists()
-    assert files.path("sources/x.mp4").exists(), "another job still works on it"
-
-
-def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, editor):
-    job(editor)
-    ada.post("/jobs/views/", {"name": "My films", "query": "q=film&sort=title"})
-    page = ada.get("/").content.decode()
-    assert "My films" in page and 'href="/?q=film&amp;sort=title"' in page
-    assert "My films" not in text(chief.get("/"))
-    chief.post("/jobs/views/", {"forget": "My films"})
-    assert "My films" in text(ada.get("/"))
-    ada.post("/jobs/views/", {"forget": "My films"})
-    assert "My films" not in text(ada.get("/"))
-    assert "Give the view a name" in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
-
-
-def test_filters_narrow_the_list(chief, editor, django_user_model):
-    job(editor, "ours")
-    job(django_user_model.objects.create_user("eve"), "hers")
-    assert "hers" not in text(chief.get("/?owner=ada")) and "ours" in text(chief.get("/?owner=ada"))
-    assert "ours" not in text(chief.get("/?from=2099-01-01"))
-    assert "ours" in text(chief.get("/?from=2020-01-01&pipeline=standard"))
-    assert "ours" not in text(chief.get("/?pipeline=streaming"))
 
 
 def test_news_tell_once_what_has_finished(ada, editor):
@@ -247,26 +113,6 @@ def test_news_tell_once_what_has_finished(ada, editor):
     Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
     for nonsense in ("nonsense", "2026-99-99T00:00:00", "2026-01-01T00:00:00"):
         assert "hx-trigger" in ada.get("/jobs/news/", {"since": nonsense}).content.decode()
-
-
-def test_who_joins_the_admins_is_staff_and_manages_people(client, editor):
-    from django.contrib.auth.models import Group
-
-    assert set(Group.objects.values_list("name", flat=True)) >= {"Editors", "Admins"}
-    editor.groups.add(Group.objects.get(name="Admins"))
-    client.force_login(editor)
-    assert client.get("/history/").status_code == 200
-    assert client.get("/admin/auth/user/").status_code == 200
-    assert client.get("/admin/jobs/job/").status_code == 200
-    editor.groups.clear()
-    assert client.get("/history/").status_code == 403
-
-
-def test_back_leads_only_to_our_own_pages(ada, editor):
-    done = job(editor)
-    for evil in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"):
-        answer = ada.post(f"/jobs/{done.pk}/retry/", {"next": evil})
-        assert answer["Location"] == done.get_absolute_url(), evil
 
 
 def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
@@ -288,28 +134,6 @@ def _all(answer):
         return [part async for part in answer.streaming_content]
 
     return asyncio.run(parts())
-
-
-def test_the_back_office_shows_and_does_not_edit(chief, editor):
-    made = job(editor)
-    for path in ("job", "stage", "event", "upload"):
-        assert chief.get(f"/admin/jobs/{path}/?q=film").status_code == 200
-    assert chief.get(f"/admin/jobs/job/{made.pk}/change/").status_code == 200
-    assert chief.post(f"/admin/jobs/job/{made.pk}/change/", {"title": "x"}).status_code == 403
-    assert chief.get("/admin/jobs/job/add/").status_code == 403
-    form = {"action": "cancel", "_selected_action": [str(made.pk)]}
-    assert "1 skipped: they had already ended" in text(chief.post("/admin/jobs/job/", form, follow=True))
-
-
-def test_a_sign_in_link_works_once(client, editor):
-    from jobs import welcome
-
-    path = welcome.link("ada")
-    assert client.get(path)["Location"] == "/"
-    assert client.get("/").status_code == 200
-    other = Client()
-    assert "used or is too old" in text(other.get(path, follow=True))
-    assert "used or is too old" in text(other.get("/welcome/forged/", follow=True))
 
 
 def test_failed_sign_ins_are_limited(client, editor, settings):

@@ -52,7 +52,7 @@ class Command(BaseCommand):
             self.stdout.write(live.banner)
         for stage in live.status.stages:
             percent = "" if stage.progress is None else f"{stage.progress:.0f} %"
-            why = live.waits.get(stage.name) or stage.error or ""
+            why = str(live.waits.get(stage.name) or stage.error or "")
             attempts = f"{stage.attempt}/{stage.max_attempts}"
             self.stdout.write(f"  {stage.name:12} {stage.state:10} {attempts:6} {percent:6} {why}".rstrip())
         leave()

@@ -1,0 +1,30 @@
+"""Jobs as they are in the database after their workflow, and the words of a page."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from django.utils import timezone
+
+from jobs.models import Job, Stage
+from jobs.pipelines import JobState, Source, StageState
+
+
+def job(owner, title="film.mp4", state=JobState.SUCCEEDED, **fields) -> Job:
+    made = Job.submit(
+        owner, title=title, pipeline="standard", source=Source(name="sources/x.mp4", size=2_400_000)
+    )
+    now = timezone.now()
+    Job.objects.filter(pk=made.pk).update(state=state, started_at=now, finished_at=now, **fields)
+    Stage.objects.filter(job=made).update(
+        state=StageState.SUCCEEDED if state == JobState.SUCCEEDED else StageState.PENDING,
+        started_at=now - timedelta(seconds=4),
+        finished_at=now,
+    )
+    made.refresh_from_db()
+    return made
+
+
+def text(answer) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))

@@ -1,0 +1,149 @@
+"""Who sees and does what: roles, owners, signing in, and the back office."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from jobs.models import Job
+from jobs.pipelines import JobState, Source
+from tests.recorded import job, text
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_every_page_asks_to_sign_in_and_says_so_to_no_one_else(client):
+    for path in ("/", "/jobs/new/", "/history/", "/jobs/7a2d2b9e-7a0f-4b41-9d6c-0d6f0f8f0000/"):
+        answer = client.get(path)
+        assert answer.status_code == 302 and answer["Location"].startswith("/login/")
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/metrics").status_code == 403
+
+
+def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_user_model):
+    own = job(editor, "mine.mp4")
+    other = job(django_user_model.objects.create_user("eve"), "hers.mp4")
+    assert "mine.mp4" in text(ada.get("/")) and "hers.mp4" not in text(ada.get("/"))
+    page = text(chief.get("/"))
+    assert "mine.mp4" in page and "hers.mp4" in page
+    assert ada.get(own.get_absolute_url()).status_code == 200
+    for path in ("", "status/", "json/"):
+        assert ada.get(f"/jobs/{other.pk}/{path}").status_code == 404
+    for path in ("cancel/", "retry/", "stages/ingest/retry/"):
+        assert ada.post(f"/jobs/{other.pk}/{path}").status_code == 404
+    answer = ada.get("/history/")
+    assert answer.status_code == 403 and "Not allowed" in text(answer)
+
+
+def test_who_joins_the_admins_is_staff_and_manages_people(client, editor):
+    from django.contrib.auth.models import Group
+
+    assert set(Group.objects.values_list("name", flat=True)) >= {"Editors", "Admins"}
+    editor.groups.add(Group.objects.get(name="Admins"))
+    client.force_login(editor)
+    assert client.get("/history/").status_code == 200
+    assert client.get("/admin/auth/user/").status_code == 200
+    assert client.get("/admin/jobs/job/").status_code == 200
+    editor.groups.clear()
+    assert client.get("/history/").status_code == 403
+
+
+def test_back_leads_only_to_our_own_pages(ada, editor):
+    done = job(editor)
+    for evil in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"):
+        answer = ada.post(f"/jobs/{done.pk}/retry/", {"next": evil})
+        assert answer["Location"] == done.get_absolute_url(), evil
+
+
+def test_the_back_office_shows_and_does_not_edit(chief, editor):
+    made = job(editor)
+    for path in ("job", "stage", "event", "upload"):
+        assert chief.get(f"/admin/jobs/{path}/?q=film").status_code == 200
+    assert chief.get(f"/admin/jobs/job/{made.pk}/change/").status_code == 200
+    assert chief.post(f"/admin/jobs/job/{made.pk}/change/", {"title": "x"}).status_code == 403
+    assert chief.get("/admin/jobs/job/add/").status_code == 403
+    form = {"action": "cancel", "_selected_action": [str(made.pk)]}
+    assert "1 skipped: they had already ended" in text(chief.post("/admin/jobs/job/", form, follow=True))
+
+
+def test_a_sign_in_link_works_once(client, editor):
+    from jobs import welcome
+
+    path = welcome.link("ada")
+    assert client.get(path)["Location"] == "/"
+    assert client.get("/").status_code == 200
+    other = Client()
+    assert "used or is too old" in text(other.get(path, follow=True))
+    assert "used or is too old" in text(other.get("/welcome/forged/", follow=True))
+
+
+# What a stranger may ask for without having signed in, and why: the rest of the URLs leads to the login.
+OPEN = {
+    "login", "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
+    "jobs:hook", "jobs:media", "jobs:welcome",  # their URLs are signed
+}  # fmt: skip
+
+
+def every_url(made: Job):
+    """Each URL of the dashboard with its name; what it is about is *made*."""
+    given = {"pk": made.pk, "name": "ingest", "token": "forged"}
+    for pattern in get_resolver().url_patterns:
+        for name, space in ((pattern, ""),) if isinstance(pattern, URLPattern) else each_of(pattern):
+            kinds = name.pattern.converters
+            yield space + str(name.name), reverse(space + str(name.name), kwargs={k: given[k] for k in kinds})
+
+
+def each_of(resolver):
+    if resolver.namespace != "jobs":
+        return []  # the back office and the engine have their own doors, below and in the engine's tests
+    return [(pattern, "jobs:") for pattern in resolver.url_patterns]
+
+
+def test_every_url_leads_a_stranger_to_the_login_and_a_foreign_editor_nowhere(client, ada, django_user_model):
+    hers = job(django_user_model.objects.create_user("eve"), "hers")
+    seen = set()
+    for name, path in every_url(hers):
+        seen.add(name)
+        for method in ("get", "post"):
+            answer = getattr(client, method)(path)
+            if name not in OPEN:
+                assert answer.status_code in (302, 401, 405) or name.startswith("jobs:upload"), (name, method)
+                if answer.status_code == 302:
+                    assert answer["Location"].startswith("/login/"), (name, method)
+            if f"{hers.pk}" in path and name not in OPEN:
+                theirs = getattr(ada, method)(path, headers={"Tus-Resumable": "1.0.0"})
+                assert theirs.status_code in (404, 405), (name, method, theirs.status_code)
+                assert "hers" not in theirs.content.decode()
+    assert len(seen) > 20
+    hers.refresh_from_db()
+    assert hers.state == JobState.SUCCEEDED and client.get("/admin/").status_code == 302
+    assert ada.get("/admin/jobs/job/").status_code == 302, "the back office is for staff"
+
+
+def test_who_is_signed_out_or_is_staff_no_more_is_so_at_the_next_poll(client, editor, django_user_model):
+    job(django_user_model.objects.create_user("eve"), "hers")
+    editor.is_staff = True
+    editor.save()
+    client.force_login(editor)
+    first = client.get("/jobs/rows/")
+    assert "hers" in text(first)
+    tag = {"HX-PTag": first["HX-PTag"]}
+    django_user_model.objects.filter(pk=editor.pk).update(is_staff=False)
+    again = client.get("/jobs/rows/", headers=tag)
+    assert again.status_code == 200 and "hers" not in text(again)
+    django_user_model.objects.filter(pk=editor.pk).update(is_active=False)
+    assert client.get("/jobs/rows/", headers=tag).status_code == 302
+
+
+def test_an_admin_retries_and_cancels_in_the_back_office_as_in_the_list(chief, editor):
+    waiting = Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
+    failed = job(editor, "f", JobState.FAILED)
+    page = chief.get("/admin/jobs/job/").content.decode()
+    assert "Retry what failed" in page and '<option value="cancel">' in page
+    form = {"action": "cancel", "_selected_action": [str(waiting.pk), str(failed.pk)]}
+    assert "1 cancelled, 1 skipped" in text(chief.post("/admin/jobs/job/", form, follow=True))
+    form = {"action": "retry", "_selected_action": [str(failed.pk)]}
+    assert "1 retried." in text(chief.post("/admin/jobs/job/", form, follow=True))
+    failed.refresh_from_db()
+    assert failed.state == JobState.QUEUED and failed.run == 2

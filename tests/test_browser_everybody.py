@@ -1,0 +1,144 @@
+"""The pages for everybody: narrow, enlarged, from right to left, without motion, without scripts, by ear."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browsing import cookies_of, shelf, watched
+from tests.product import until
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole]
+VIEWS = {
+    "a telephone": {"viewport": {"width": 390, "height": 844}},
+    "200 % zoom": {"viewport": {"width": 640, "height": 430}, "device_scale_factor": 2},
+    "a wide screen": {"viewport": {"width": 1280, "height": 860}},
+}
+WIDER = """() => [...document.querySelectorAll('body *')]
+    .filter((each) => each.getBoundingClientRect().right > innerWidth + 1
+        || each.getBoundingClientRect().left < -1)
+    .filter((each) => !each.closest('.scroll, .filmstrip, pre, .vh, .skip, svg, dialog, details:not([open])'))
+    .map((each) => each.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def staff(product):
+    """Somebody who sees everything, and the pages that there are."""
+    cookies = cookies_of(product, "chief", staff=True)
+    jobs = shelf(product, "chief", 40)
+    lists = ("/", "/?page=2", "/?tab=attention", "/?q=nothing-like-it", "/history/", "/history/?q=nothing")
+    forms = ("/jobs/new/", "/password/", "/no-such-page", "/?state=failed&from=2026-01-01")
+    return cookies, [*lists, *forms, *(f"/jobs/{job}/" for job in jobs.values())], jobs
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_is_wider_than_the_window_and_nothing_complains(product, browser, staff, view, direction):
+    cookies, paths, _ = staff
+    context = browser.new_context(**VIEWS[view])
+    context.add_cookies(cookies)
+    with watched(context.new_page()) as page:
+        for path in paths:
+            if path == "/no-such-page":
+                continue  # the console tells of each 404, rightly
+            page.goto(product.url + path)
+            page.evaluate(f"() => document.documentElement.dir = '{direction}'")
+            scrolls = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert scrolls <= 0, f"{path} scrolls {scrolls} px: {page.evaluate(WIDER)}"
+            assert page.evaluate(WIDER) == [], path
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    cookies, paths, _ = staff
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+    context.add_cookies(cookies)
+    page = context.new_page()
+    for path in paths:
+        page.goto(product.url + path)
+        for fold in page.query_selector_all("main details"):
+            fold.evaluate("each => each.open = true")
+        found = Axe().run(page)
+        assert found.violations_count == 0, path + "\n" + found.generate_report()
+    page.goto(product.url)
+    page.check(".job >> nth=0 >> input")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.click(".bulk button[value=delete]")
+    assert Axe().run(page).violations_count == 0
+    context.clear_cookies()
+    page.goto(f"{product.url}/login/")
+    assert Axe().run(page).violations_count == 0
+    context.close()
+
+
+def test_who_wants_no_motion_gets_none(product, browser, staff):
+    context = browser.new_context(reduced_motion="reduce")
+    context.add_cookies(staff[0])
+    page = context.new_page()
+    page.goto(product.url)
+    page.evaluate("() => document.querySelector('.chips .i').classList.add('spin')")
+    moving = """() => [...document.querySelectorAll('*')].filter((each) => {
+        const style = getComputedStyle(each);
+        return style.animationName !== 'none' || parseFloat(style.transitionDuration) > 0;
+    }).length"""
+    assert page.evaluate(moving) == 0
+    context.close()
+
+
+@pytest.fixture
+def plain(browser, cookies):
+    """An editor's page without scripts."""
+    context = browser.new_context(java_script_enabled=False)
+    context.add_cookies(cookies)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
+def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, long_clip):
+    plain.goto(f"{product.url}/jobs/new/")
+    plain.set_input_files("input[name=file]", str(long_clip))
+    plain.fill("input[name=title]", "Without scripts")
+    plain.click("text=Start")
+    assert "Without scripts" in plain.inner_text("h1")
+
+    def stands(*states: str) -> bool:
+        plain.reload()
+        return plain.get_attribute("#job-status", "data-state") in states
+
+    plain.click("#cancel summary")
+    plain.click("text=Cancel the job")
+    until(lambda: stands("cancelled"), 60, 0.5)
+    plain.click("text=Start again")
+    assert "started again" in plain.inner_text(".notice")
+    until(lambda: stands("queued", "running"), 30, 0.5)
+    plain.goto(product.url)
+    plain.click(".job:has-text('Without scripts') >> text=Cancel")
+    until(
+        lambda: plain.reload() and plain.is_visible(".job:has-text('Without scripts') >> text=Retry"), 60, 0.5
+    )
+
+
+def test_the_list_is_searched_paged_and_acted_on_in_bulk_without_scripts(product, browser, staff):
+    cookies, *_ = staff
+    context = browser.new_context(java_script_enabled=False)
+    context.add_cookies(cookies)
+    page = context.new_page()
+    page.goto(product.url)
+    page.fill("#q", "take 02")
+    page.press("#q", "Enter")
+    assert page.locator(".job").count() >= 4
+    page.check(".job >> nth=0 >> input")
+    page.click(".bulk button[value=cancel]")
+    page.click("form button.danger")
+    assert "0 cancelled, 1 skipped: they had already ended." in page.inner_text(".notice")
+    page.goto(f"{product.url}/history/?owner=chief&tab=done")
+    page.check("td input >> nth=0")
+    page.click(".bulk button[value=delete]")
+    page.click("form button.danger")
+    assert "1 deleted." in page.inner_text(".notice") and "/history/" in page.url
+    context.close()

@@ -1,0 +1,218 @@
+"""The list in a real browser: found again on the way back, worked by keys, acted on in bulk."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
+from tests.product import until
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole]
+JOBS = 64
+
+
+@pytest.fixture(scope="module")
+def shelved(product):
+    """Somebody with many ended jobs: her cookies, and an id for each state."""
+    cookies = cookies_of(product, "nora")
+    return cookies, shelf(product, "nora", JOBS)
+
+
+@pytest.fixture
+def shelf_page(context, shelved):
+    context.add_cookies(shelved[0])
+    with watched(context.new_page()) as page:
+        yield page
+
+
+def retitle(product, job: str, title: str) -> None:
+    code = f"from jobs.models import Job; Job.objects.filter(pk={job!r}).update(title={title!r})"
+    assert product.command("shell", "-v", "0", "-c", code).returncode == 0
+
+
+def focused(page) -> str:
+    return page.evaluate("() => document.activeElement.closest('.job')?.id ?? ''")
+
+
+def test_back_leads_to_the_same_place_of_the_same_list_and_it_is_live_again(product, shelf_page):
+    page = shelf_page
+    page.goto(f"{product.url}/?tab=done&q=take&sort=oldest")
+    last = page.locator(".job h2 a").last
+    last.scroll_into_view_if_needed()
+    title, job = last.inner_text(), last.get_attribute("href").split("/")[2]
+    before = page.evaluate("() => scrollY")
+    assert before > 300
+    last.click()
+    page.wait_for_selector("#job-status")
+    retitle(product, job, f"{title} was renamed meanwhile")
+    page.go_back()
+    page.wait_for_selector("#job-rows")
+    assert "tab=done" in page.url and "q=take" in page.url and "sort=oldest" in page.url
+    page.wait_for_selector(f".job:has-text('{title} was renamed meanwhile')")
+    assert abs(page.evaluate("() => scrollY") - before) < 120
+    assert page.get_attribute(".tabs a:has-text('Done')", "aria-current") == "true"
+    retitle(product, job, title)
+
+
+def test_a_new_job_appears_in_an_idle_list_without_a_reload(product, shelf_page):
+    page = shelf_page
+    page.goto(product.url)
+    page.evaluate("() => window.kept = document.querySelector('.job')")
+    code = (
+        "from django.contrib.auth.models import User; from jobs.models import Job; "
+        "from jobs.pipelines import Source; Job.submit(User.objects.get(username='nora'), title='Just in', "
+        "pipeline='standard', source=Source(url='http://127.0.0.1:9/x.mp4')).cancel_unstarted('nora')"
+    )
+    assert product.command("shell", "-v", "0", "-c", code).returncode == 0
+    page.wait_for_selector(".job:has-text('Just in')")
+    assert page.evaluate("() => window.kept.isConnected"), "the rows that were there were made anew"
+
+
+def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
+    page = shelf_page
+    page.goto(product.url)
+    page.fill("#q", "take")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=take**")
+    page.click("#filters summary")
+    page.select_option("[name=state]", "failed")
+    page.select_option("[name=sort]", "title")
+    page.click("#filters >> text=Show")
+    page.wait_for_url("**state=failed**")
+    assert "q=take" in page.url and "sort=title" in page.url
+    assert page.locator(".job").count() == len(page.query_selector_all(".job .pill[data-state=failed]")) > 5
+    page.goto(f"{product.url}/?tab=done")
+    page.click("text=Next")
+    page.wait_for_url("**page=2**")
+    assert "tab=done" in page.url and page.locator(".job").count() > 0
+
+
+def test_a_search_is_saved_found_again_and_forgotten(product, shelf_page):
+    page = shelf_page
+    page.goto(f"{product.url}/?q=take&sort=title")
+    page.click("#save-view summary")
+    page.fill("#save-view [name=name]", "My takes")
+    page.click("#save-view >> text=Save")
+    page.goto(product.url)
+    page.click(".saved >> text=My takes")
+    page.wait_for_url("**q=take**")
+    assert "sort=title" in page.url
+    page.click(".saved button[name=forget]")
+    page.wait_for_selector(".saved >> text=My takes", state="detached")
+
+
+def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
+    page = shelf_page
+    page.goto(f"{product.url}/?sort=oldest")
+    ids = [f"job-{href.split('/')[2]}" for href in hrefs(page)]
+    for key, at in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+        page.keyboard.press(key)
+        assert focused(page) == ids[at]
+        outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", "the focus cannot be seen"
+    page.keyboard.press("/")
+    assert page.evaluate("() => document.activeElement.id") == "q"
+    page.keyboard.type("jk/?rcu")
+    assert page.input_value("#q") == "jk/?rcu" and not page.is_visible("#help")
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help", state="visible")
+    page.keyboard.press("Escape")
+    with page.expect_file_chooser():
+        page.keyboard.press("u")
+    page.keyboard.press("j")
+    here = page.evaluate("() => document.activeElement.getAttribute('href')")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{here}")
+
+
+def hrefs(page) -> list[str]:
+    return page.eval_on_selector_all(".job h2 a", "all => all.map((each) => each.getAttribute('href'))")
+
+
+def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, long_clip):
+    title = upload(page, product, long_clip)
+    row = f".job:has-text('{title}')"
+    page.wait_for_selector(f"{row} >> text=Cancel")
+    page.focus(f"{row} h2 a")
+    page.keyboard.press("c")
+    assert title in page.inner_text("#sure")
+    page.click("#sure button[value=no]")
+    assert page.get_attribute(row, "data-state") in ("queued", "running")
+    page.focus(f"{row} h2 a")
+    page.keyboard.press("c")
+    say_yes(page)
+    page.wait_for_selector(f"{row}[data-state=cancelled]")
+    page.focus(f"{row} h2 a")
+    page.keyboard.press("r")
+    page.wait_for_selector(".notice:has-text('started again')")
+    page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running]) >> text=Cancel")
+    page.click(f"{row} >> text=Cancel")
+    say_yes(page)
+    page.wait_for_selector(f"{row}[data-state=cancelled]")
+
+
+def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, long_clip):
+    titles = [upload(page, product, long_clip) for _ in range(2)]
+    for title in titles:
+        page.check(f".job:has-text('{title}') input[type=checkbox]")
+    heard = polls(page, "/rows/")
+    until(lambda: len(heard) >= 3 or page.wait_for_timeout(100), 60)
+    assert page.locator(".job input:checked").count() == 2
+    page.click(".bulk button[value=cancel]")
+    assert "Cancel 2 jobs?" in page.inner_text("h1")
+    page.click("form button.danger")
+    page.wait_for_selector(".notice:has-text('2 cancelled.')")
+    for title in titles:
+        page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
+
+
+def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(product, shelf_page):
+    page = shelf_page
+    page.goto(f"{product.url}/?q=reel-3")  # by file name: reel-3 and reel-30 to reel-39
+    found = int(re.search(r"All (\d+)", page.inner_text(".tabs a >> nth=0"))[1])
+    assert found == 11
+    page.check(".job >> nth=0 >> input")
+    page.check(".bulk [name=matching]")
+    page.click(".bulk button[value=cancel]")
+    assert f"Cancel {found} jobs?" in page.inner_text("h1")
+    page.click("form button.danger")
+    page.wait_for_selector(f"text=0 cancelled, {found} skipped: they had already ended.")
+    assert "q=reel-3" in page.url
+    page.check(".job >> nth=0 >> input")
+    page.check(".bulk [name=matching]")
+    page.click(".bulk button[value=delete]")
+    page.click("form button.danger")
+    page.wait_for_selector(f"text={found} deleted.")
+    page.wait_for_selector("text=No job matches.")
+
+
+def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):
+    title = upload(page, product, long_clip)
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
+    until(lambda: asked or page.wait_for_timeout(100), 20)
+    page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(3500)
+    assert asked == []
+    page.evaluate(
+        """() => {
+            Object.defineProperty(document, 'hidden', {value: false, configurable: true});
+            document.dispatchEvent(new Event('visibilitychange'));
+        }"""
+    )
+    until(lambda: asked or page.wait_for_timeout(20), 1)
+    assert "running" in page.title(), "the tab doesn't tell that something runs"
+    page.click(f".job:has-text('{title}') >> text=Cancel")
+    say_yes(page)
+    page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
+
+
+def test_a_job_that_finishes_elsewhere_is_told_in_a_toast(product, page, clip):
+    title = upload(page, product, clip)
+    page.goto(f"{product.url}/jobs/new/")
+    page.wait_for_selector(f".toast:has-text('{title}')", timeout=2 * PATIENCE)

@@ -1,0 +1,249 @@
+"""The list of jobs: what a query string asks for, what is done to many at once, and how fast."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from jobs import bulk
+from jobs.models import Job, Stage
+from jobs.pipelines import JobState, Source
+from tests.recorded import job, text
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
+    for number in range(30):
+        job(editor, f"clip {number:02}", JobState.CANCELLED if number % 3 == 0 else JobState.SUCCEEDED)
+    page = ada.get("/")
+    assert re.search(r"All <b>30</b>", page.content.decode()) and "Page 1 of 2" in text(page)
+    assert page.content.decode().count('class="job"') == 25
+    assert ada.get("/?page=2").content.decode().count('class="job"') == 5
+    assert ada.get("/?page=99999&sort=zzz&tab=zzz").status_code == 200
+    assert ada.get("/?tab=cancelled").content.decode().count('class="job"') == 10
+    found = ada.get("/?q=clip+07")
+    assert found.content.decode().count('class="job"') == 1
+    assert "No job matches" in text(ada.get("/?q=nothing-like-it"))
+    titles = re.findall(r"<h2 [^>]*><a [^>]*>([^<]+)", ada.get("/?sort=title").content.decode())
+    assert titles == sorted(titles)
+
+
+def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, django_user_model):
+    waiting = [
+        Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://example.org/x"))
+        for n in range(3)
+    ]
+    done = job(editor)
+    other = Job.submit(
+        django_user_model.objects.create_user("eve"),
+        title="e",
+        pipeline="standard",
+        source=Source(url="http://x/"),
+    )
+    ids = [str(each.pk) for each in [*waiting, done, other]]
+    asked = ada.post("/jobs/bulk/", {"action": "cancel", "job": [*ids, "nonsense"]})
+    assert "Cancel 4 jobs?" in text(asked)
+    answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": ids, "confirmed": "1"}, follow=True)
+    assert "3 cancelled, 1 skipped: they had already ended" in text(answer)
+    other.refresh_from_db()
+    assert other.state == JobState.QUEUED
+    assert "Choose what to do" in text(ada.post("/jobs/bulk/", {"action": "explode"}, follow=True))
+
+
+def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped(ada, editor):
+    from mediapipe import files
+
+    gone = [job(editor, f"old {n}") for n in range(30)]
+    kept = job(editor, "another")
+    Job.submit(editor, title="old but active", pipeline="standard", source=Source(url="http://example.org/x"))
+    for name in ("sources/x.mp4", "outputs/old.mp4"):
+        files.path(name).parent.mkdir(parents=True, exist_ok=True)
+        files.path(name).write_bytes(b"x")
+    Stage.objects.filter(job=gone[0], name="ingest").update(output={"name": "outputs/old.mp4"})
+    form = {"action": "delete", "matching": "q=old"}
+    assert "Delete 31 jobs?" in text(ada.post("/jobs/bulk/", form)) and Job.objects.count() == 32
+    answer = ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
+    assert "30 deleted, 1 skipped: they are still active" in text(answer)
+    assert set(Job.objects.values_list("title", flat=True)) == {kept.title, "old but active"}
+    assert not files.path("outputs/old.mp4").exists()
+    assert files.path("sources/x.mp4").exists(), "another job still works on it"
+
+
+def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, editor):
+    job(editor)
+    ada.post("/jobs/views/", {"name": "My films", "query": "q=film&sort=title"})
+    page = ada.get("/").content.decode()
+    assert "My films" in page and 'href="/?q=film&amp;sort=title"' in page
+    assert "My films" not in text(chief.get("/"))
+    chief.post("/jobs/views/", {"forget": "My films"})
+    assert "My films" in text(ada.get("/"))
+    ada.post("/jobs/views/", {"forget": "My films"})
+    assert "My films" not in text(ada.get("/"))
+    assert "Give the view a name" in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
+
+
+def test_filters_narrow_the_list(chief, editor, django_user_model):
+    job(editor, "ours")
+    job(django_user_model.objects.create_user("eve"), "hers")
+    assert "hers" not in text(chief.get("/?owner=ada")) and "ours" in text(chief.get("/?owner=ada"))
+    assert "ours" not in text(chief.get("/?from=2099-01-01"))
+    assert "ours" in text(chief.get("/?from=2020-01-01&pipeline=standard"))
+    assert "ours" not in text(chief.get("/?pipeline=streaming"))
+
+
+def test_bulk_tells_jobs_that_could_not_be_reached_from_jobs_that_had_ended(ada, editor):
+    running = [
+        Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")) for n in "ab"
+    ]
+    for each in running:
+        each.mark_started()  # and Temporal is away
+    ids = [str(each.pk) for each in [*running, job(editor)]]
+    form = {"action": "cancel", "job": ids, "confirmed": "1"}
+    answer = text(ada.post("/jobs/bulk/", form, follow=True))
+    assert (
+        "0 cancelled, 1 skipped: they had already ended. 2 got no answer: Temporal cannot be reached"
+        in answer
+    )
+    assert "Try again in a moment." in answer
+
+
+def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, editor, monkeypatch):
+    monkeypatch.setattr(bulk, "GIVE_UP", 2)
+    monkeypatch.setattr(bulk, "AT_ONCE", 1)
+    for n in range(5):
+        Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")).mark_started()
+    answer = ada.post("/jobs/bulk/", {"action": "cancel", "matching": "tab=", "confirmed": "1"}, follow=True)
+    assert "2 got no answer" in text(answer) and "3 were not tried after that." in text(answer)
+
+
+def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after(ada, editor, monkeypatch):
+    monkeypatch.setattr(bulk, "MOST", 4)
+    for n in range(5):
+        job(editor, f"done {n}")
+    active = Job.submit(editor, title="newer", pipeline="standard", source=Source(url="http://x/"))
+    form = {"action": "delete", "matching": "tab="}
+    asked = text(ada.post("/jobs/bulk/", form))
+    assert "Delete 4 jobs?" in asked and "6 jobs match. 4 are done at a time" in asked
+    answer = text(ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
+    assert "4 deleted. 2 more match: do it again for the next ones." in answer
+    assert "1 deleted, 1 skipped" in text(ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
+    assert list(Job.objects.all()) == [active], "what can be deleted comes first"
+
+
+def test_nothing_ticked_is_said(ada):
+    assert "Tick the jobs first" in text(ada.post("/jobs/bulk/", {"action": "retry"}, follow=True))
+
+
+HOSTILE = (
+    *("page=999999999999", "page=-1", "page=0", "page=%00", "page=1e3", "page=" + "9" * 5000, "page=٣"),
+    *("q=%00", "q=" + "x" * 6000, "q=%25%27%22%3B--", "q=a&q=b", "q=%F0%9F%8E%AC", "q=%E2%80%AE"),
+    *("from=2026-99-99", "from=0000-00-00", "to=nonsense", "from=9999-12-31&to=0001-01-01", "from=%00"),
+    *("tab=zzz", "tab=%00", "sort=-pk;drop", "state=zzz", "pipeline=zzz", "owner=%00", "owner=" + "x" * 999),
+    *("tab=done&tab=running", "page=2&page=3", "x=" + "&x=" * 500),
+)
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/rows/", "/history/", "/history/jobs.csv"])
+def test_a_hostile_query_is_only_a_query(chief, editor, path):
+    job(editor)
+    for query in HOSTILE:
+        assert chief.get(f"{path}?{query}").status_code == 200, query
+        answer = chief.post("/jobs/bulk/", {"action": "retry", "matching": query, "query": query})
+        assert answer.status_code in (200, 302), query
+
+
+TITLES = (
+    "x" * 300,
+    "Donaudampfschiff" * 18,
+    "مقابلة مع رئيس البلدية",
+    "\u202egpj.exe",
+    "🎬" * 50,
+    "<img src=x onerror=alert(1)>",
+    '"><script>alert(1)</script>',
+    "{% csrf_token %}{{ request }}",
+)
+
+
+def test_any_title_is_only_text_on_every_page(chief, editor):
+    for title in TITLES:
+        made = job(editor, title, JobState.FAILED)
+        news = "/jobs/news/?since=2020-01-01T00:00:00Z"
+        for path in ("/", "/history/", made.get_absolute_url(), "/admin/jobs/job/", news):
+            page = chief.get(path).content.decode()
+            assert "<script>alert" not in page and "<img src=x" not in page, (path, title)
+        form = {"action": "delete", "job": [str(made.pk)]}
+        assert "<script>alert" not in chief.post("/jobs/bulk/", form).content.decode()
+        assert chief.get(f"{made.get_absolute_url()}json/").json()["title"] == title
+
+
+@pytest.fixture
+def many(editor):
+    """Five thousand ended jobs, each with its stages."""
+    now = timezone.now()
+    jobs = [
+        Job(owner=editor, title=f"clip {n:04}", state=("succeeded", "failed")[n % 9 == 0], run=1,
+            created_at=now - timedelta(minutes=n), started_at=now, finished_at=now, source_size=n)
+        for n in range(5000)
+    ]  # fmt: skip
+    Job.objects.bulk_create(jobs, batch_size=500)
+    stages = [
+        Stage(job=each, position=at, name=name, label=name.title(), state="succeeded", max_attempts=3)
+        for each in jobs
+        for at, name in enumerate(("ingest", "thumbnails", "audio", "transcode"))
+    ]
+    Stage.objects.bulk_create(stages, batch_size=2000)
+
+
+def test_five_thousand_jobs_are_paged_by_an_index_and_in_no_time(
+    ada, chief, many, django_assert_max_num_queries
+):
+    for path in ("/", "/?page=200", "/?tab=attention", "/?tab=done&page=150"):
+        with django_assert_max_num_queries(7):
+            assert ada.get(path).status_code == 200
+        began = time.process_time()
+        ada.get(path)
+        assert time.process_time() - began < 0.1, f"{path} took too long to make"
+    began = time.process_time()
+    assert chief.get("/history/").status_code == 200
+    assert time.process_time() - began < 0.5
+    for user, found in (("editor", Job.objects.filter(owner__username="ada")), ("staff", Job.objects.all())):
+        for jobs in (found, found.filter(state__in=("failed", "attention"))):
+            plan = jobs.order_by("-created_at", "pk")[:25].explain()
+            assert "SCAN jobs_job\n" not in plan + "\n", f"{user}: {plan}"
+
+
+def test_a_poll_of_an_unchanged_list_asks_five_questions_and_draws_nothing(
+    ada, many, django_assert_num_queries
+):
+    tag = ada.get("/jobs/rows/")["HX-PTag"]
+    with django_assert_num_queries(5):  # session, person, counts, rows, views
+        assert ada.get("/jobs/rows/", headers={"HX-PTag": tag}).status_code == 304
+
+
+def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
+    made = job(editor, "before", JobState.CANCELLED)
+
+    def poll() -> str:
+        nonlocal tag
+        answer = ada.get("/jobs/rows/", headers={"HX-PTag": tag})
+        tag = answer.headers.get("HX-PTag", tag)
+        return text(answer) if answer.status_code == 200 else "unchanged"
+
+    tag = ""
+    assert "before" in poll() and poll() == "unchanged"
+    Job.objects.filter(pk=made.pk).update(title="after")
+    assert "after" in poll() and poll() == "unchanged"
+    assert made.start_again("ada") and "Queued" in poll()
+    Job.objects.filter(pk=made.pk).update(note="Waiting for Temporal.")
+    assert "Waiting for Temporal." in poll() and poll() == "unchanged"
+    made.refresh_from_db()
+    assert made.cancel_unstarted("ada") and "Cancelled" in poll()
+    ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
+    assert "Mine" in poll() and poll() == "unchanged"
+    made.refresh_from_db()
+    assert made.remove() and "No jobs yet" in poll()
