@@ -104,11 +104,19 @@ class Memory(threading.Thread):
         super().__init__(daemon=True)
         self.largest, self.over = 0.0, threading.Event()
 
+    @staticmethod
+    def is_ours(pid: int) -> bool:
+        """Whether this program has started it, at whatever remove."""
+        while pid > 1 and pid != os.getpid():
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        return pid == os.getpid()
+
     def run(self) -> None:
         while not self.over.wait(0.3):
             for each in Path("/proc").glob("[0-9]*"):
                 try:
-                    if os.readlink(each / "exe") == os.path.realpath(FFMPEG):
+                    encoder = os.readlink(each / "exe") == os.path.realpath(FFMPEG)
+                    if encoder and self.is_ours(int(each.name)):
                         self.largest = max(self.largest, peak(int(each.name)))
                 except (OSError, StopIteration):
                     continue
