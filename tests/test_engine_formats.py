@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import pytest
 
 from mediapipe import files
@@ -101,3 +104,56 @@ async def test_every_audio_format_plays_for_its_whole_length(made, form):
     source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
     output = (await ask(source, "audio", {"format": form})).output
     assert facts(output)["audio"] and abs(output["duration"] - 4) < 0.2
+
+
+async def test_sound_whose_codec_changes_midway_is_encoded_anew_and_flagged(made, tmp_path):
+    """As where a broadcast switches: AAC, then AC-3, then AAC in one transport stream."""
+    one, other = (
+        made(f"{codec}.ts", *PICTURE, *TONE, *X264, "-g", "30", "-c:a", codec).read_bytes()
+        for codec in ("aac", "ac3")
+    )
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(one + other + one)
+    answer = await ask(joined, *STAGES["ingest"])
+    assert answer.output["duration"] == pytest.approx(12, abs=0.5)
+    assert answer.output["codecs"] == {"video": "h264", "audio": "aac"} and "damaged" in answer.warnings[0]
+
+
+async def test_sound_with_a_hole_stays_in_step(made):
+    """Where sound is missing there is silence, so that what follows is heard where it belongs."""
+    hole = "aselect='not(between(t,1,3))'"
+    source = made("hole.mkv", *PICTURE, *TONE, "-af", hole, *X264, "-g", "30", "-c:a", "pcm_s16le")
+    audio = (await ask(source, *STAGES["audio"])).output
+    assert audio["duration"] == pytest.approx(4, abs=0.15)
+    wave = (await ask(source, "audio", {"waveform": "json", "waveform_points": 40})).output
+    peaks = json.loads(files.path(wave["name"]).read_text())["peaks"]
+    assert max(peaks[12:28]) == 0 < min(peaks[2:8]) and min(peaks[32:38]) > 0.05
+
+
+@pytest.mark.parametrize("megabytes", [0.2, 4])
+async def test_sound_behind_garbage_is_found(made, tmp_path, megabytes):
+    tone = made("tone.mp3", *TONE)
+    source = tmp_path / "garbage.mp3"
+    source.write_bytes(random.Random(7).randbytes(int(megabytes * 1e6)) + tone.read_bytes())
+    answer = await ask(source, *STAGES["audio"])
+    assert answer.output["duration"] == pytest.approx(4, abs=0.3)
+
+
+async def test_a_length_that_nobody_wrote_down_is_not_taken_for_damage(made):
+    """FFmpeg guesses the length of such files by their first bit rates."""
+    noise = ["-f", "lavfi", "-i", "anullsrc=d=4", "-f", "lavfi", "-i", "anoisesrc=d=4", "-filter_complex"]
+    source = made("vbr.mp3", *noise, "[1][0]concat=n=2:v=0:a=1", "-q:a", "2", "-write_xing", "0")
+    assert (await ask(source, "audio", {})).warnings == []
+
+
+@pytest.mark.parametrize("name", ["sun.au", "pack.wv", "true.tta", "wide.w64", "apple.caf"])
+async def test_old_and_rare_sound_files_are_read(made, name):
+    source = made(name, *TONE)
+    assert (await ask(source, "audio", {}, task=name)).output["duration"] == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("layout", ["mono", "7.1", "7.1(wide)", "hexadecagonal"])
+async def test_any_number_of_channels_becomes_two_at_most(made, layout):
+    source = made(f"{layout}.wav", "-f", "lavfi", "-i", f"sine=440:d=1,aformat=channel_layouts={layout}")
+    audio = (await ask(source, "audio", {"format": "flac"}, task=layout)).output
+    assert facts(audio)["channels"] == (1 if layout == "mono" else 2)

@@ -126,10 +126,13 @@ async def test_transparency_survives_in_a_thumbnail(made):
     )
 
 
-async def test_a_start_past_the_end_gives_the_nearest_frame_and_says_so(made):
-    source = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
-    answer = await ask(source, "image", {"start": 60})
-    assert answer.output["width"] == 320 and "only 1.0 s long" in answer.warnings[0]
+async def test_a_start_past_the_end_gives_the_last_frame_and_says_so(made):
+    arguments = ["-f", "lavfi", "-i", "color=black:s=160x90:r=10:d=1,geq=lum='20+20*N':cb=128:cr=128"]
+    source = made("steps.mp4", *arguments, *X264)
+    answer = await ask(source, "image", {"start": 60, "format": "png"})
+    assert "only 1.0 s long; this is its last frame" in answer.warnings[0]
+    mean, _ = light(files.path(answer.output["name"]))
+    assert mean > 210  # of ten steps the brightest
 
 
 async def test_without_start_a_thumbnail_is_not_the_black_before_the_title(made):
@@ -149,3 +152,69 @@ async def test_without_start_a_thumbnail_is_not_the_black_before_the_title(made)
     )
     mean, spread = light(files.path((await ask(source, "image", {"width": 320})).output["name"]))
     assert mean > 40 and spread > 20
+
+
+COLOURS = ["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"]
+RED = [
+    "-f",
+    "lavfi",
+    "-i",
+    "color=red:s=1280x720:d=1:r=10,format=rgb24",
+    "-vf",
+    "scale=out_color_matrix=bt709",
+]
+UNSAID = ["-bsf:v", "h264_metadata=matrix_coefficients=2:colour_primaries=2:transfer_characteristics=2"]
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["tagged", "untagged"])
+@pytest.mark.parametrize("form", ["jpeg", "webp", "png", "avif"])
+async def test_red_in_a_film_is_red_in_its_pictures(made, form, said):
+    """Films in HD are BT.709, and so is what says nothing; JPEG and WebP are read as BT.601."""
+    source = made(f"red{said}.mp4", *RED, *X264, *(COLOURS if said else UNSAID))
+    output = (await ask(source, "image", {"format": form, "width": 320})).output
+    with probe(output) as container:
+        frame = next(container.decode(video=0))
+        if form == "png":
+            assert bytes(frame.planes[0])[:3][0] > 245 and max(bytes(frame.planes[0])[1:3]) < 10
+            return
+        red = (76, 85, 255) if form == "jpeg" else (81, 90, 240)
+        found = [bytes(plane)[0] for plane in frame.planes]
+    assert all(abs(a - b) <= 3 for a, b in zip(found, red, strict=True)), found
+
+
+async def test_a_film_in_hd_that_says_no_colours_keeps_them_when_it_gets_small(made):
+    source = made("redFalse.mp4", *RED, *X264, *UNSAID)
+    with probe((await ask(source, "video", {"width": 320})).output) as container:
+        frame = next(container.decode(video=0))
+    assert [bytes(plane)[0] for plane in frame.planes] == [63, 102, 240] and int(frame.colorspace) == 1
+
+
+async def test_what_is_transparent_shows_the_background_where_a_format_has_no_transparency(made):
+    graph = "color=white:s=320x180:r=10:d=1,format=rgba,geq=r=255:g=255:b=255:a='255*gt(X,W/2)'"
+    source = made("half.mov", "-f", "lavfi", "-i", graph, "-c:v", "qtrle")
+    asked = {"format": "jpeg", "background": "#00f", "start": 0}
+    with probe((await ask(source, "image", asked)).output) as container:
+        picture = next(container.decode(video=0)).reformat(format="rgb24")
+    row = bytes(picture.planes[0])[picture.planes[0].line_size * 90 :]
+    assert max(row[30:32]) < 12 and row[32] > 240 and min(row[3 * 300 : 3 * 300 + 3]) > 240
+    with probe((await ask(source, "video", {})).output) as container:
+        luma = bytes(next(container.decode(video=0)).planes[0])
+    assert luma[10] < 20 and luma[300] > 230
+
+
+async def test_hdr_that_names_no_primaries_is_processed_too(made):
+    source = made(
+        "hdr-bare.mp4",
+        *["-f", "lavfi", "-i", "testsrc2=s=320x180:r=10:d=0.5", "-c:v", "libx265", "-preset", "ultrafast"],
+        *["-x265-params", "log-level=none:transfer=smpte2084", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1"],
+    )
+    assert facts((await ask(source, "video", {})).output)["pixels"] == "yuv420p"
+
+
+async def test_raw_dv_keeps_its_frame_rate(made):
+    source = made(
+        "tape.dv",
+        *["-f", "lavfi", "-i", "testsrc2=s=720x576:r=25:d=1", "-pix_fmt", "yuv420p", "-vf", "setsar=16/15"],
+    )
+    output = (await ask(source, "video", {"width": 320})).output
+    assert output["fps"] == 25 and (output["width"], output["height"]) == (320, 240)

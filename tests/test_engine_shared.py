@@ -91,6 +91,7 @@ PROCESSED = GOOD | {
 }
 
 
+@pytest.mark.timeout(600)  # its generator alone takes a minute on a busy machine
 @pytest.mark.media
 @pytest.mark.skipif(not HOSTILE.exists(), reason="the generator of hostile inputs is not here")
 async def test_hostile_inputs_are_refused_with_a_sentence_and_leave_nothing(tmp_path, listener):

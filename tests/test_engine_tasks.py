@@ -19,7 +19,7 @@ from jobs.models import Job, Stage
 from jobs.pipelines import Source
 from mediapipe import files
 from mediapipe.engine import room, work, worker
-from mediapipe.engine.models import EngineTask
+from mediapipe.engine.models import EngineTask, new_id
 from tests.product import make_clip
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
@@ -68,12 +68,46 @@ async def test_a_task_that_was_cancelled_meanwhile_is_not_begun(task):
     assert task.status == "cancelled" and task.started_at is None
 
 
-async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not():
-    for name in ("task_dead", "task_alive"):
+async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not(task):
+    """A task that waits for room in the middle of its work is queued, and keeps what it has downloaded."""
+    waiting = await EngineTask.objects.acreate(kind="audio", input="x", waiting_for="space")
+    over = await EngineTask.objects.acreate(kind="audio", input="x", status="failed")
+    await sync_to_async(task.begin)()
+    for name in ("task_gone", over.pk, task.pk, waiting.pk):
         work.folder(name).mkdir(parents=True)
         (work.folder(name) / "part").write_bytes(b"x" * 1000)
-    assert work.sweep({"task_alive"}) == 1
-    assert work.folder("task_alive").exists() and not work.folder("task_dead").exists()
+    assert await sync_to_async(work.sweep)(worker.at_work) == 2
+    assert {path.name for path in work.folder("x").parent.iterdir()} == {task.pk, waiting.pk}
+
+
+async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
+    """As the current API does; a plain task has none of them."""
+    job = await EngineTask.objects.acreate(id=new_id("job"), kind="audio", input=task.input)
+    before = job.as_json()
+    assert [part["status"] for part in before["tasks"]] == ["waiting"] * 4 and before["output"] is None
+    for each in (job, task):
+        await ActivityEnvironment().run(worker.run_task, each.pk)
+        await each.arefresh_from_db()
+    assert "tasks" not in task.as_json() and task.as_json()["output"]["format"] == "mp3"
+    told = job.as_json()
+    probe, fetched, encode, export = told["tasks"]
+    assert [part["step"] for part in told["tasks"]] == ["probe", "import", "encode", "export"]
+    assert {part["status"] for part in told["tasks"]} == {"succeeded"} and encode["kind"] == "audio"
+    assert told["output"] == export["output"]["url"] and export["output"]["duration"] == pytest.approx(
+        2, abs=0.1
+    )
+    assert (probe["output"]["width"], probe["output"]["codecs"]["audio"]) == (320, "aac")
+    assert told["started_at"] <= fetched["started_at"] <= probe["started_at"] <= encode["started_at"]
+    assert encode["finished_at"] == export["started_at"] and export["finished_at"] == told["finished_at"]
+
+
+async def test_a_failed_jobs_failed_task_says_why_and_the_others_are_cancelled(task):
+    job = await EngineTask.objects.acreate(id=new_id("job"), kind="image", input=task.input + "0")
+    await ActivityEnvironment().run(worker.run_task, job.pk)
+    await job.arefresh_from_db()
+    told = {part["step"]: (part["status"], part["error"]) for part in job.as_json()["tasks"]}
+    assert job.status == "failed" and told["import"] == ("failed", job.error)
+    assert {told[step][0] for step in ("probe", "encode", "export")} == {"cancelled"}
 
 
 async def test_the_time_left_is_learnt_from_past_runs(task):

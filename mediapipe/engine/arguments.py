@@ -136,6 +136,8 @@ def filters(
     elif rate and video.fps > 60.5:
         chain.append("fps=60")
     chain += [tail] if tail else []
+    # a photo's EXIF (PNG would keep it, places and all), and what was said of HDR
+    chain += ["sidedata=mode=delete"] if still or video.hdr else []
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
 
 

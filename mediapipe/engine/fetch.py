@@ -140,7 +140,7 @@ async def _body(response: httpx.Response, part: Part, tell: Tell, wait_for_room:
         raise too_large
     await wait_for_room(max(0, whole - have))
     checked, looked, began = have, have, time.monotonic()
-    async for data in response.aiter_raw(1 << 18):
+    async for data in response.aiter_raw():  # as it comes: a chunk size would wait for a whole chunk
         await asyncio.to_thread(os.pwrite, part.fd, data, have)
         have += len(data)
         if have > limit:

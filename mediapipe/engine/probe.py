@@ -28,6 +28,7 @@ NAMED = {
 }
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
+MOST_PIXELS = 40_000_000  # media.MAX_PIXELS
 MOST_READ = 64 << 20  # bytes, in search of keyframes
 T = TypeVar("T")
 
@@ -241,6 +242,8 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], wanted: list
         return
     facts = max(shown, key=lambda f: (f["width"] * f["height"], f["frames"]))
     stream = container.streams[facts["index"]]
+    if facts["width"] * facts["height"] > MOST_PIXELS:  # refused anyway: not to be decoded
+        return
     value(lambda: first_frame(container, stream, facts), None)
     if facts["tiled"]:
         facts |= value(lambda: canvas(path), dict[str, int]())

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,28 +189,10 @@ async def ffmpeg(
     process = await _start(command, output.parent)
     progress = Progress(seconds, frames, tell)
     result = Result(-1, False)
-    lines: deque[str] = deque(maxlen=LAST_LINES)
-
-    async def read_progress() -> None:
-        assert process.stdout is not None
-        async for raw in process.stdout:
-            progress.line(raw.decode(errors="replace").strip())
-
-    async def read_errors() -> None:
-        assert process.stderr is not None
-        while True:
-            try:
-                raw = await process.stderr.readline()
-            except ValueError:  # a line of more than a megabyte
-                continue
-            if not raw:
-                return
-            text = raw.decode(errors="replace").strip()
-            result.corrupt += "corrupt decoded frame" in text
-            result.undecodable += "Error submitting packet to decoder" in text
-            lines.append(text.replace(str(output.parent), "").replace(str(source), "source")[:500])
-
-    readers = [asyncio.create_task(read_progress()), asyncio.create_task(read_errors())]
+    readers = [
+        asyncio.create_task(_read_progress(process, progress)),
+        asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
+    ]
     try:
         await _watch(process, progress, wall)
         await asyncio.gather(*readers)
@@ -220,9 +201,33 @@ async def ffmpeg(
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
-    result.ended, result.frames, result.lines = progress.ended, progress.done_frames, list(lines)
+    result.ended, result.frames = progress.ended, progress.done_frames
     result.seconds = progress.done_seconds
     return result
+
+
+async def _read_progress(process: asyncio.subprocess.Process, progress: Progress) -> None:
+    assert process.stdout is not None
+    async for raw in process.stdout:
+        progress.line(raw.decode(errors="replace").strip())
+
+
+async def _read_errors(process: asyncio.subprocess.Process, result: Result, hidden: dict[str, str]) -> None:
+    """Counts what was damaged, and keeps the last lines without paths."""
+    assert process.stderr is not None
+    while True:
+        try:
+            raw = await process.stderr.readline()
+        except ValueError:  # a line of more than a megabyte
+            continue
+        if not raw:
+            return
+        text = raw.decode(errors="replace").strip()
+        result.corrupt += "corrupt decoded frame" in text
+        result.undecodable += "Error submitting packet to decoder" in text
+        for path, name in hidden.items():
+            text = text.replace(path, name)
+        result.lines = [*result.lines[1 - LAST_LINES :], text[:500]]
 
 
 async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float) -> None:

@@ -1,0 +1,184 @@
+"""Downloads: every hop checked, nothing endless, and a connection that breaks is taken up again."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from mediapipe.engine import fetch
+from mediapipe.engine.media import Unusable
+
+pytestmark = pytest.mark.anyio
+DATA = bytes(range(256)) * 4000
+
+
+class Server(BaseHTTPRequestHandler):
+    """One path per kind of trouble."""
+
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    def log_message(self, *arguments) -> None:
+        pass
+
+    def begin(self, status: int, **headers: object) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Range"), self.headers.get("If-Range")))
+        self.close_connection = True
+        getattr(self, self.path.strip("/").split("/")[0])()
+
+    def breaks(self) -> None:
+        """Sends half, then hangs up; later the rest."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(found[1]) if found else 0
+        status, told = (206, {"Content_Range": f"bytes {start}-/{len(DATA)}"}) if found else (200, {})
+        self.begin(status, Content_Length=len(DATA) - start, ETag='"one"', **told)
+        self.wfile.write(DATA[start:] if found else DATA[: len(DATA) // 2])
+
+    def forgets(self) -> None:
+        """Sends half, then hangs up; it cannot resume."""
+        first = sum(path == self.path for path, *_ in self.asked) == 1
+        self.begin(200, Content_Length=len(DATA))
+        self.wfile.write(DATA[: len(DATA) // 2] if first else DATA)
+
+    def local(self) -> None:
+        self.begin(302, Location="file:///etc/passwd")
+
+    def named(self) -> None:
+        self.begin(302, Location="http://user:secret@127.0.0.1/")
+
+    def around(self) -> None:
+        self.begin(302, Location=self.path + "/again")
+
+    def huge(self) -> None:
+        self.begin(200, Content_Length=10**15)
+
+    def endless(self) -> None:
+        self.begin(200)
+        while True:
+            try:
+                self.wfile.write(DATA)
+            except OSError:
+                return
+
+    def drips(self) -> None:
+        self.begin(200, Content_Length=10**6)
+        for _ in range(100):
+            try:
+                self.wfile.write(b"x")
+                self.wfile.flush()
+            except OSError:
+                return
+            time.sleep(0.1)
+
+    def bomb(self) -> None:
+        packed = gzip.compress(bytes(50_000_000))
+        self.begin(200, Content_Length=len(packed), Content_Encoding="gzip")
+        self.wfile.write(packed)
+
+    def page(self) -> None:
+        self.begin(200, Content_Length=15)
+        self.wfile.write(b"\n <!doctype html")
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    running.daemon_threads = True
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_address[1]}"
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture
+async def get(server, settings, tmp_path):
+    """Downloads a path of the server to a file."""
+    settings.ALLOW_PRIVATE_SOURCES = True
+    settings.MAX_UPLOAD_BYTES = 100 << 20
+    Server.asked.clear()
+
+    async def room(wanted: int) -> None:
+        return None
+
+    async def download(path: str) -> bytes:
+        await fetch.fetch(f"{server}/{path}", tmp_path / "input", lambda percent: None, room)
+        return (tmp_path / "input").read_bytes()
+
+    return download
+
+
+async def test_a_broken_download_goes_on_where_it_stopped(get):
+    assert await get("breaks") == DATA
+    _, continued, mark = Server.asked[1]
+    assert (int(continued[6:-1]), mark) == (len(DATA) // 2, '"one"')
+
+
+async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
+    assert await get("forgets") == DATA
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "says"),
+    [
+        ("local", "source_refused", "file:// URLs are not accepted"),
+        ("named", "source_refused", "user name or password"),
+        ("around", "source_refused", "redirects more than"),
+        ("huge", "too_large", "larger than"),
+        ("endless", "too_large", "larger than"),
+        ("page", "invalid_input", "a page or a playlist"),
+    ],
+)
+async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kind, says):
+    with pytest.raises(Unusable, match=says) as caught:
+        await get(path)
+    assert caught.value.kind == kind
+
+
+async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
+    monkeypatch.setattr(fetch, "WINDOW", 0.3)
+    monkeypatch.setattr(fetch, "TRIES", 2)
+    with pytest.raises(Unusable, match="sends almost nothing") as caught:
+        await get("drips")
+    assert caught.value.kind == "source_unreachable"
+
+
+async def test_what_is_packed_is_never_unpacked(get):
+    assert len(await get("bomb")) < 100_000
+
+
+async def test_a_download_waits_for_room_and_goes_on(server, settings, tmp_path):
+    settings.ALLOW_PRIVATE_SOURCES = True
+    asked = []
+
+    async def room(wanted: int) -> None:
+        asked.append(wanted)
+
+    await fetch.fetch(f"{server}/forgets/once", tmp_path / "input", lambda percent: None, room)
+    assert asked[0] == len(DATA)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "0x7f000001", "0177.0.0.1", "127.1", "0", "169.254.169.254", "[::1]", "[::]"),
+        *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fe80::1]", "[fc00::1]"),
+        *("224.0.0.1", "[ff02::1]", "localhost", "192.0.2.1", "0.0.0.0", "100.64.0.1", "255.255.255.255"),
+    ],
+)  # fmt: skip
+async def test_no_way_to_write_a_private_address_gets_through(host, settings, tmp_path):
+    settings.ALLOW_PRIVATE_SOURCES = False
+    with pytest.raises(Unusable) as caught:
+        await fetch.pinned(f"http://{host}/a.mp4")
+    assert caught.value.kind == "source_refused"

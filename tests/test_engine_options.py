@@ -1,0 +1,129 @@
+"""What may be asked for, row by row of the Ittybit reference: types, ranges, defaults, what suits what."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mediapipe.engine.arguments import size
+from mediapipe.engine.media import Video
+from mediapipe.engine.options import FORMATS, Refused, check_options, check_request
+
+WRONG = "request_invalid"
+URL = "https://example.org/a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        *[("video", {"format": each}) for each in ("mp4", "webm", "mov")],
+        *[("video", {"format": "mp4", "codec": each}) for each in ("h264", "h265", "av1")],
+        *[("video", {"format": "webm", "codec": each}) for each in ("vp9", "av1")],
+        *[("audio", {"format": each}) for each in FORMATS["audio"]],
+        *[("image", {"format": each}) for each in ("jpeg", "jpg", "png", "webp", "avif")],
+        *[("video", {"quality": each}) for each in ("very_low", "low", "medium", "high", "very_high")],
+        ("video", {"fps": 1}),
+        ("video", {"fps": 59.94}),
+        ("video", {"bitrate": 300_000}),
+        ("audio", {"bitrate": 320_000}),
+        ("video", {"width": "50%", "height": "100%"}),
+        ("video", {"width": 640.0, "fit": "cover", "position": "top_left", "background": "#FFF"}),
+        ("video", {"start": 0, "end": 0.04}),
+        ("animation", {"end": 3, "format": "webp"}),
+        ("adaptive_video", {"format": "hls", "quality": "low", "start": 1, "end": 2}),
+        ("video", {"width": None}),
+    ],
+)
+def test_what_the_reference_allows_is_allowed(kind, given):
+    assert check_options(kind, given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "error"),
+    [
+        ("video", {"format": "avi"}, "format_unsupported"),
+        ("video", {"format": "hls"}, "format_unsupported"),
+        ("video", {"codec": "vp9"}, "format_unsupported"),
+        ("video", {"format": "mov", "codec": "av1"}, "format_unsupported"),
+        ("video", {"format": "webm", "codec": "h264"}, "format_unsupported"),
+        ("image", {"format": "gif"}, "format_unsupported"),
+        ("adaptive_video", {"format": "dash"}, "format_unsupported"),
+        *[("video", {"width": each}, WRONG) for each in (0, 1, 7681, 1.5, "640", "0%", "101%", "5")],
+        *[("video", {"width": each}, WRONG) for each in (True, math.nan, math.inf, 10**400, [], {})],
+        *[("video", {"fps": each}, WRONG) for each in (0, 0.5, 61, "30", True, math.nan)],
+        *[("video", {"bitrate": each}, WRONG) for each in (299_999, 60_000_001, 1e6 + 0.5, "1000000")],
+        *[("audio", {"bitrate": each}, WRONG) for each in (31_999, 320_001)],
+        *[("video", {"start": each}, WRONG) for each in (-1, math.nan, math.inf, "1", True, 1e9)],
+        ("video", {"start": 2, "end": 2}, WRONG),
+        ("video", {"start": 3, "end": 2}, WRONG),
+        ("animation", {}, WRONG),
+        ("video", {"quality": 80}, WRONG),
+        ("video", {"quality": "best"}, WRONG),
+        ("video", {"fit": "inside"}, WRONG),
+        ("video", {"position": "centre"}, WRONG),
+        *[("video", {"background": each}, WRONG) for each in ("red", "#12345", "#1234567", 0, "ａｂｃ")],
+        ("audio", {"width": 10}, WRONG),
+        ("video", {"ｗidth": 10}, WRONG),
+        ("video", [], WRONG),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_is_refused_with_a_sentence(kind, given, error):
+    with pytest.raises(Refused) as caught:
+        check_options(kind, given)
+    assert caught.value.kind == error and str(caught.value).endswith((".", '"50%".'))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *[{"input": each} for each in (None, "", 7, "ftp://x/a", "s3://b/k", "file:///etc/x", "//x/a", "a")],
+        *[{"input": f"http://x/{each}"} for each in ("a\0b", "a b", "a\nb", "\x7f", "\ud800", "x" * 9000)],
+        *[{"input": each} for each in ("http://x:99999/", "http://x:0/", "http://[::1/", "http://")],
+        {"metadata": []},
+        {"metadata": {"a": math.inf}},
+        {"metadata": {"a": "\ud800"}},
+        {"metadata": {"a": "\0"}},
+        {"metadata": {"a": "x" * 70_000}},
+        {"output": "s3://bucket/key"},
+        {"webhook_url": "javascript:alert(1)"},
+        {"kind": "speech"},
+        {"kind": ["video"]},
+    ],
+)  # fmt: skip
+def test_a_body_that_no_server_should_keep_is_refused(part):
+    with pytest.raises(Refused):
+        check_request({"kind": "video", "input": URL, **part})
+
+
+def test_metadata_comes_back_as_it_was_sent():
+    told = {"job": "7", "deep": {"list": [1, 2.5, None, True]}, "text": "日本 🎬"}
+    assert check_request({"kind": "video", "input": URL, "metadata": told}).metadata == told
+
+
+WIDE = Video(0, "h264", 1920, 1080)
+
+
+@pytest.mark.parametrize(
+    ("asked", "comes"),
+    [
+        ({}, (1920, 1080, "")),
+        ({"width": 1280}, (1280, 720, "")),
+        ({"height": 100}, (178, 100, "")),
+        ({"width": 4000}, (1920, 1080, "")),  # never enlarged
+        ({"width": "50%"}, (960, 540, "")),
+        ({"width": 641}, (640, 360, "")),
+        ({"width": 300, "height": 300, "fit": "fill"}, (300, 300, "")),
+        ({"width": 300, "height": 300}, (300, 168, "pad=300:300:(ow-iw)/2:(oh-ih)/2:color=0x000000")),
+        (
+            {"width": 300, "height": 300, "position": "bottom_right", "background": "#ff0000"},
+            (300, 168, "pad=300:300:(ow-iw):(oh-ih):color=0xff0000"),
+        ),
+        (
+            {"width": 300, "height": 300, "fit": "cover", "position": "left"},
+            (534, 300, "crop=300:300:0:(ih-oh)/2"),
+        ),
+    ],
+)
+def test_sizes_keep_the_ratio_and_fit_as_asked(asked, comes):
+    assert size(WIDE, check_options("video", asked)) == comes
