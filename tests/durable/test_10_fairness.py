@@ -92,7 +92,7 @@ def test_a_hundred_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_bl
     assert settled(greedy, first)["status"] == "succeeded"
     page = greedy.get("/jobs/new/")
     form = {"csrfmiddlewaretoken": token(page), "action": "cancel", "confirmed": "1"}
-    greedy.post("/jobs/bulk/", data={**form, "matching": "tab=running"})
+    greedy.post("/jobs/bulk/", data={**form, "matching": "tab=running"}, timeout=120)
     until(lambda: running_now(greedy) == 0, 60)
 
 
