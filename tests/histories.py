@@ -77,8 +77,35 @@ async def cancelled(env):
         return await handle.fetch_history()
 
 
+async def cancelled_between(env):
+    """While the three that follow ingest are being asked for."""
+    world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
+    async with running(env, world) as handle:
+        await until(env, handle, lambda _: len(world.created) == 4)
+        await handle.cancel()
+        await until(env, handle, lambda s: s.cancelling)
+        world.gate.set()
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await handle.fetch_history()
+
+
+async def cancelled_too_late(env):
+    """When all is done but not yet recorded."""
+    world = World()
+    async with running(env, world) as handle:
+        await until(env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
+        world.script["record"] = ["hang"] * 9
+        await until(env, handle, lambda s: s.state == JobState.SUCCEEDED)
+        await handle.cancel()
+        await until(env, handle, lambda _: True)
+        world.gate.set()
+        await handle.result()
+        return await handle.fetch_history()
+
+
 SKIPPING = (straight, retried, held, given_up, skipped, carried)
-REAL = (cancelled,)
+REAL = (cancelled, cancelled_between, cancelled_too_late)
 
 
 def save(name: str, history) -> None:

@@ -134,7 +134,7 @@ async def test_a_stage_may_be_retried_hundreds_of_times_before_its_history_is_fu
     size -= before.raw_description.workflow_execution_info.history_size_bytes
     assert size / 15 * 400 < 50e6
     memo = after.raw_description.workflow_execution_info.memo
-    assert memo.ByteSize() < 20_000, "each change writes the memo once more"
+    assert memo.ByteSize() < 5_000, "each change writes the memo once more"
 
 
 # --- what a person does, with the dashboard's own rows ---------------------------------------------

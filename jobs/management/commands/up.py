@@ -31,7 +31,10 @@ RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev serv
 FAST = (
     *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
     *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
+    # People take turns within a partition of a queue; of four, the one with the turn is rarely asked.
     *("--dynamic-config-value", "matching.enableFairness=true"),
+    *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
+    *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
 )
 
 
