@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client
 
 from tests.faulty_api import FaultyApi
-from tests.product import Product, make_clip, token, until
+from tests.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 
@@ -163,10 +163,7 @@ def test_a_hundred_jobs_of_one_editor_do_not_starve_another_and_a_bad_file_block
         answer = browser.post("/jobs/new/", data=form, files={"file": ("clip.mkv", data)})
         return re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
 
-    head = clip[
-        : clip.index(bytes.fromhex("1f43b675"))
-    ]  # tracks, and no cluster: it opens, and holds nothing
-    bad = post(greedy, head + b"this is no film\n" * 99)
+    bad = post(greedy, make_broken(tmp_path / "broken.mp4").read_bytes())
     many = [post(greedy, clip) for _ in range(12)]
 
     def finished() -> int:
