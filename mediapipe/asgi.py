@@ -6,6 +6,7 @@ import os
 from typing import cast
 
 import django
+from asgiref.sync import sync_to_async
 
 from mediapipe.rawbody import App, raw_body
 
@@ -13,14 +14,31 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402 - settings are read when the application is made
+from django.contrib.auth import SESSION_KEY  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.db import close_old_connections  # noqa: E402
+from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
+from mediapipe import files  # noqa: E402
 from mediapipe.short import Handler  # noqa: E402
+
+
+def form_cap(cookie: str) -> int:
+    """What the plain form may bring: a file as Django keeps it twice on its way, from who has signed in."""
+    close_old_connections()
+    try:
+        key = parse_cookie(cookie).get(settings.SESSION_COOKIE_NAME)
+        known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
+    finally:
+        close_old_connections()
+    return min(settings.MAX_UPLOAD_BYTES, files.room() // 2) if known else 0
+
 
 application = raw_body(
     cast(App, Handler()),
     cap=settings.MAX_BODY_BYTES,
     form_path="/jobs/new/",
-    form_cap=settings.MAX_UPLOAD_BYTES,
+    form_cap=sync_to_async(form_cap),
     too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
 )

@@ -129,11 +129,16 @@ def publish(source: Path, name: str) -> None:
     os.replace(source, target)
 
 
-def has_room(length: int = 0) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
+def room() -> int:
+    """How many bytes may still come in."""
     root = Path(settings.MEDIA_ROOT)
     root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE > length
+    return shutil.disk_usage(root).free - RESERVE
+
+
+def has_room(length: int = 0) -> bool:
+    """Whether the disk takes *length* more bytes and keeps its reserve."""
+    return room() > length
 
 
 def exists(name: str) -> bool:

@@ -22,6 +22,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Cap = Callable[[str], Awaitable[int]]
 T = TypeVar("T")
 
 
@@ -29,10 +30,10 @@ class Disconnected(Exception):
     """The client went away in the middle of its body."""
 
 
-def raw_body(app: App, *, cap: int, form_path: str, form_cap: int, too_large: Callable[[int], str]) -> App:
+def raw_body(app: App, *, cap: int, form_path: str, form_cap: Cap, too_large: Callable[[int], str]) -> App:
     """*app* with streamed tus bodies; others are at most *cap* bytes.
 
-    The plain form at *form_path* may carry *form_cap* bytes, from a browser with a session. *too_large*
+    The plain form at *form_path* may carry as many as *form_cap* grants the Cookie header. *too_large*
     makes the page that a client over its limit gets.
     """
 
@@ -42,9 +43,10 @@ def raw_body(app: App, *, cap: int, form_path: str, form_cap: int, too_large: Ca
         headers = dict(scope["headers"])
         if headers.get(b"content-type") == OFFSET_STREAM.encode():
             return await app({**scope, KEY: receive}, _nothing(), send)
-        is_form = scope["path"] == form_path and b"sessionid=" in headers.get(b"cookie", b"")
-        limit = form_cap if is_form else cap
-        length = headers.get(b"content-length", b"0")
+        length, limit = headers.get(b"content-length", b"0"), cap
+        large = b"transfer-encoding" in headers or (length.isdigit() and int(length) > cap)
+        if large and scope["path"] == form_path:
+            limit = max(cap, await form_cap(headers.get(b"cookie", b"").decode("latin-1")))
         if length.isdigit() and int(length) > limit:
             return await _refuse(send, too_large(limit))
         return await app(scope, _capped(receive, limit), send)

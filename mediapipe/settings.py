@@ -171,6 +171,9 @@ STORAGES = {
 # Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.files).
 MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
+# The plain form's files arrive on the media's own disk, so that a rename finishes them.
+FILE_UPLOAD_TEMP_DIR = MEDIA_ROOT / "incoming"
+FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 # Or in an S3-compatible bucket; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
 S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None

@@ -36,6 +36,14 @@ def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: st
     return path
 
 
+def make_broken(path: Path) -> Path:
+    """A film that opens, so that it is taken, and in which nothing can be decoded."""
+    data = make_clip(path, 1, "320x240").read_bytes()
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    path.write_bytes(data[:start] + b"x" * (end - start) + data[end:])
+    return path
+
+
 class Product:
     """`up` with its own home and ports."""
 

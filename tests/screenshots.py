@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.conftest import SHARED
-from tests.product import ROOT, Product, make_clip, until
+from tests.product import ROOT, Product, make_broken, make_clip, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
 MANY = """
@@ -67,7 +67,7 @@ def photograph(product: Product, folder: Path) -> None:
     real = SHARED / "media" / "dev"
     film = real / "trailer_bbb.mp4" if real.exists() else make_clip(work / "trailer.mp4", 20)
     long = make_clip(work / "council meeting.mp4", 150, "1920x1080")
-    (work / "notes.mp4").write_text("these are notes\n" * 99)
+    make_broken(work / "raw.mp4")
     staff = product.editor("maria", staff=True)
     cookies = [{"name": n, "value": v, "url": product.url} for n, v in staff.cookies.items()]
 
@@ -106,7 +106,7 @@ def photograph(product: Product, folder: Path) -> None:
         shoot("nothing-failed", "/?tab=attention")
         done = submit(film, "--title", "Big Buck Bunny, trailer", "--pipeline", "previews", "--wait")
         stream = submit(film, "--title", "Trailer for the web player", "--pipeline", "streaming", "--wait")
-        failed = submit(work / "notes.mp4", "--title", "Interview, raw cut", "--wait")
+        failed = submit(work / "raw.mp4", "--title", "Interview, raw cut", "--wait")
         retrying = submit("http://127.0.0.1:9/archive/reel-7.mp4", "--title", "Archive reel 7")
         until(lambda: product.status(retrying)["stages"][0]["retry_at"], 90)
         shoot("job-retrying", f"/jobs/{retrying}/")

@@ -31,6 +31,7 @@ LAYERS = (
         "workers",
         "reconcile",
         "incoming",
+        "tus",
         "uploads",
         "commands",
     ),

@@ -131,6 +131,25 @@ def test_a_server_killed_in_the_middle_has_every_byte_that_it_wrote(product, edi
     assert source.stdout.strip() == hashlib.sha256(data).hexdigest()
 
 
+def test_nobody_fills_the_disk_by_the_plain_form_with_a_session_that_is_none(product):
+    lines = [
+        "POST /jobs/new/ HTTP/1.1",
+        f"Host: 127.0.0.1:{product.port}",
+        "Cookie: sessionid=abcdefghijklmnopqrstuvwxyz012345",
+        "Content-Type: multipart/form-data; boundary=x",
+        f"Content-Length: {1 << 30}",
+    ]
+    with socket.create_connection(("127.0.0.1", product.port), timeout=30) as line:
+        line.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert status_of(line) == 413
+
+
+def test_the_plain_form_takes_a_large_file_from_who_is_signed_in(editor):
+    form = {"csrfmiddlewaretoken": editor.headers["X-CSRFToken"]}
+    answer = editor.http.post("/jobs/new/", data=form, files={"file": ("large.wav", sound(6_000_000))})
+    assert answer.status_code == 200 and "large.wav" in answer.text, answer.url
+
+
 def test_hundreds_of_dawdlers_keep_nobody_waiting(editor):
     """Heads that never end, bodies that drip: 300 connections that a slow-loris holds."""
     url = editor.create(1 << 20)

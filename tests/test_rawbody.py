@@ -28,10 +28,13 @@ async def ask(app, path="/", headers=(), messages=()):
     return sent
 
 
+async def form_cap(cookie):
+    return 1000 if cookie == "sessionid=x" else 0
+
+
 def layered(app):
-    return rawbody.raw_body(
-        app, cap=100, form_path="/form/", form_cap=1000, too_large=lambda limit: f"at most {limit}"
-    )
+    limits = {"cap": 100, "form_path": "/form/", "form_cap": form_cap}
+    return rawbody.raw_body(app, **limits, too_large=lambda limit: f"at most {limit}")
 
 
 async def whole(scope, receive, send):
@@ -52,6 +55,8 @@ async def whole(scope, receive, send):
         ("/", "", 101, True),
         ("/form/", "sessionid=x", 1000, False),
         ("/form/", "", 1000, True),
+        ("/form/", "sessionid=forged", 1000, True),
+        ("/form/", "sessionid=forged", 100, False),
         ("/form/", "sessionid=x", 1001, True),
     ],
 )
@@ -66,7 +71,16 @@ async def test_a_body_over_its_limit_is_refused_before_it_is_read(path, cookie, 
 
 async def test_a_body_that_names_no_length_is_cut_off_at_its_limit():
     part = {"type": "http.request", "body": b"x" * 60, "more_body": True}
-    assert (await ask(layered(whole), "/", [], [part, part, part]))[0]["how"] == "http.disconnect"
+    chunked = [("transfer-encoding", "chunked")]
+    for path, headers in (("/", chunked), ("/form/", chunked), ("/form/", [*chunked, ("cookie", "a=b")])):
+        assert (await ask(layered(whole), path, headers, [part, part, part]))[0]["how"] == "http.disconnect"
+    parts = [part, part, {**part, "more_body": False}]
+    known = [*chunked, ("cookie", "sessionid=x")]
+    assert (await ask(layered(whole), "/form/", known, parts))[0] == {
+        "type": "told",
+        "size": 180,
+        "how": "http.request",
+    }
 
 
 async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one():

@@ -16,7 +16,7 @@ import av
 import httpx
 import pytest
 
-from tests.product import Product, make_clip, token, until
+from tests.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 
@@ -145,12 +145,25 @@ def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_no_media_fails_with_a_sentence(product, tmp_path):
-    (tmp_path / "notes.mp4").write_text("these are notes, not a film\n" * 100)
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"these are notes, not a film\n" * 100, "notes.mp4: This is not a video or audio file."),
+        (b"", "notes.mp4: This file is empty (0 bytes)."),
+    ],
+)
+def test_a_file_that_is_no_media_is_refused_with_a_sentence(product, tmp_path, data, says):
+    (tmp_path / "notes.mp4").write_bytes(data)
     done = product.command("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
+
+
+def test_a_film_that_opens_and_cannot_be_decoded_becomes_a_job_that_fails_with_a_sentence(product, tmp_path):
+    done = product.command("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["status"] == "attention"
-    assert "not a video, audio or image file" in answer["error"]
+    assert re.search("damaged|decoded|held nothing", answer["error"]), answer
 
 
 def test_static_files_are_gathered_again_only_after_a_change(settings, tmp_path):
