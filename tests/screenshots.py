@@ -73,7 +73,7 @@ def photograph(product: Product, folder: Path) -> None:
             "error",
             "-y",
             "-ss",
-            "12",
+            "26",
             "-i",
             str(real / "trailer_bbb.mp4"),
             "-t",
