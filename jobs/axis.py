@@ -11,6 +11,7 @@ from jobs.pipelines import Attempt
 WIDTH = 1000.0  # units of the axis
 FOLD = 30.0  # units that a folded gap keeps
 LONG = 0.25  # of the time at work: a longer gap is folded
+WORTH = 20.0  # seconds that a gap lasts at least: a wait between two attempts is to be seen
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Axis:
                 busy.append([start, max(end, start + 0.001)])
         worked = sum(end - start for start, end in busy)
         gaps = [(a[1], b[0]) for a, b in pairwise(busy)]
-        self.folds = [(start, end) for start, end in gaps if end - start > LONG * worked]
+        self.folds = [(start, end) for start, end in gaps if end - start > max(LONG * worked, WORTH)]
         shown = worked + sum(end - start for start, end in gaps if (start, end) not in self.folds)
         self.first = busy[0][0] if busy else now
         self.scale = (WIDTH - FOLD * len(self.folds)) / max(shown, 0.001)

@@ -136,7 +136,7 @@ class Listing:
         stages = [stage for live in self.live.values() for stage in live.status.stages]
         if any(stage.progress is not None and stage.state == StageState.RUNNING for stage in stages):
             return "1500ms"
-        return "3s" if self.live else "15s"
+        return "3s" if self.live else "10s"
 
     def context(self) -> dict[str, Any]:
         """What the templates show around the rows."""

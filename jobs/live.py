@@ -31,6 +31,7 @@ from jobs.workflows import MediaPipeline
 from mediapipe import cluster
 
 KEPT = 1.0  # seconds
+STALE = 4.0  # seconds that an answer serves while a new one is asked for
 SILENT = 10.0  # seconds without a heartbeat that are worth a word
 QUIET = 3.0  # seconds for which no query is tried after one that nobody answered
 
@@ -93,7 +94,11 @@ def known(job: Job) -> Live | None:
     if not job.active or job.workflow_started_at is None:
         return Live(job.status(), banner=job.note, temporal_url=_temporal_url(job))
     kept = _kept.get(job.pk)
-    return kept[1] if kept and time.monotonic() - kept[0] < KEPT else None
+    if kept is None:
+        return None
+    # while one asks, the others need not wait for the answer with it
+    asked = any(pk == job.pk for _, pk in list(_asking))
+    return kept[1] if time.monotonic() - kept[0] < (STALE if asked else KEPT) else None
 
 
 def look(job: Job) -> Live:

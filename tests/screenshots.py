@@ -6,6 +6,7 @@ Not a test: it starts the product, makes jobs of every state, and photographs th
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.conftest import SHARED
-from tests.product import ROOT, Product, make_broken, make_clip, until
+from tests.product import FFMPEG, ROOT, Product, make_broken, make_clip, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
 MANY = """
@@ -65,7 +66,22 @@ def main(folder: Path) -> None:
 def photograph(product: Product, folder: Path) -> None:
     work = product.home.parent
     real = SHARED / "media" / "dev"
-    film = real / "trailer_bbb.mp4" if real.exists() else make_clip(work / "trailer.mp4", 20)
+    film = make_clip(work / "trailer.mp4", 16)
+    if real.exists():
+        cut = [
+            "-v",
+            "error",
+            "-y",
+            "-ss",
+            "26",
+            "-i",
+            str(real / "trailer_bbb.mp4"),
+            "-t",
+            "16",
+            "-c",
+            "copy",
+        ]
+        subprocess.run([FFMPEG, *cut, str(film)], check=True)
     long = make_clip(work / "council meeting.mp4", 150, "1920x1080")
     make_broken(work / "raw.mp4")
     staff = product.editor("maria", staff=True)

@@ -26,6 +26,13 @@ def test_a_night_without_work_is_folded():
     assert axis.at(20_030) == pytest.approx(WIDTH / 2)
 
 
+def test_a_wait_between_two_quick_attempts_is_shown_and_not_folded():
+    attempts = [Attempt(1, 0, 1, "failed"), Attempt(2, 6, 7, "failed")]
+    axis = Axis(attempts, 99)
+    assert axis.marks() == []
+    assert [round(s.width) for s in axis.segments(attempts)] == [143, 714, 143]
+
+
 def test_what_is_unfinished_ends_now_and_nothing_at_all_is_no_error():
     running = Attempt(1, 100)
     (segment,) = Axis([running], 150).segments([running])

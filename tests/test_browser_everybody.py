@@ -45,6 +45,11 @@ def test_nothing_is_wider_than_the_window_and_nothing_complains(product, browser
             scrolls = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
             assert scrolls <= 0, f"{path} scrolls {scrolls} px: {page.evaluate(WIDER)}"
             assert page.evaluate(WIDER) == [], path
+            for menu in page.query_selector_all("details.menu > summary"):
+                menu.click()
+                sheet = menu.evaluate("each => each.nextElementSibling.getBoundingClientRect().toJSON()")
+                assert sheet["left"] >= 0 and sheet["right"] <= VIEWS[view]["viewport"]["width"], path
+                menu.click()
     context.close()
 
 

@@ -79,12 +79,28 @@ def test_a_retry_is_told_with_a_countdown_that_ticks_and_a_cause(product, page):
         })"""
     )
     assert len(seen) >= 2, seen
-    wait_for_state(page, "attention")
-    page.wait_for_selector(".problem >> text=Retry ingest")
-    assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
     page.click("#cancel summary")
     page.click("text=Cancel the job")
-    wait_for_state(page, "cancelled", patience=60)
+    wait_for_state(page, "cancelled")
+
+
+def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
+    (tmp_path / "notes.mp4").write_text("these are notes")
+    command = ("submit", str(tmp_path / "notes.mp4"), "--title", "Notes", "--owner", "maria", "--json")
+    job = json.loads(product.command(*command).stdout)["id"]
+    page.goto(f"{product.url}/jobs/{job}/")
+    wait_for_state(page, "attention")
+    problem = page.inner_text(".problem")
+    for part in ("Ingest failed", "not a video", "Check that the source is", "Retry ingest"):
+        assert part in problem
+    assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
+    page.click("text=Retry ingest")
+    page.wait_for_selector(".notice:has-text('trying again')")
+    wait_for_state(page, "attention")
+    assert "by maria" in page.inner_text(".timeline")
+    page.click("#cancel summary")
+    page.click("text=Cancel the job")
+    wait_for_state(page, "cancelled")
 
 
 def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context, clip):

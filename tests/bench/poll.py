@@ -56,7 +56,8 @@ def measure(product: Product, watchers: int) -> None:
     for title, path, kept in (
         ("the page of a running job, unchanged", f"/jobs/{jobs[2]}/status/", True),
         ("the page of a running job, changed", f"/jobs/{jobs[2]}/status/", False),
-        ("the list of 25", "/jobs/rows/", True),
+        ("the list of 25, unchanged", "/jobs/rows/", True),
+        ("the list of 25, a tag of something else", "/jobs/rows/", False),
     ):
         tag = browser.get(path).headers.get("HX-PTag", "")
         before, rounds = cpu(web), 200
