@@ -34,6 +34,7 @@ from jobs.incoming import (
     writing,
 )
 from jobs.models import Upload
+from jobs.pipelines import PIPELINES
 from jobs.tus import answer, check_body, checksum, has_bytes, metadata, number, tus
 from mediapipe import files
 from mediapipe.rawbody import Disconnected, chunks, see_through
@@ -138,7 +139,7 @@ async def collection(request: HttpRequest) -> HttpResponse:
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
-        pipeline=about.get("pipeline", "")[:40],
+        pipeline=about["pipeline"] if about.get("pipeline") in PIPELINES else "",
         filename=plain_name(about.get("filename", about.get("name", ""))),
         expires_at=timezone.now() + LIFE,
     )

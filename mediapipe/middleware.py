@@ -1,4 +1,4 @@
-"""The installation's own middleware: one strict Content-Security-Policy, and async static files."""
+"""The installation's own middleware: one strict policy, plain text only, async static files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import patch_vary_headers
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.text import compress_string
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -78,6 +80,34 @@ class ContentSecurityPolicy:
             compress(request, response)
         response.headers.setdefault("Content-Security-Policy", policy())
         return response
+
+
+def check_text(request: HttpRequest) -> None:
+    """Raises BadRequest for a NUL in a query or a form: no text has one, and Postgres keeps none."""
+    for fields in (request.GET, request.POST):
+        for name, values in fields.lists():
+            if any("\0" in text for text in (name, *map(str, values))):
+                raise BadRequest("a field holds a NUL character")
+
+
+@sync_and_async_middleware
+def plain_text(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Answers 400 to what is no text, before anything reads it."""
+    if iscoroutinefunction(get_response):
+
+        async def later(request: HttpRequest) -> HttpResponseBase:
+            check_text(request)
+            response: HttpResponseBase = await get_response(request)
+            return response
+
+        return later
+
+    def at_once(request: HttpRequest) -> HttpResponseBase:
+        check_text(request)
+        response: HttpResponseBase = get_response(request)
+        return response
+
+    return at_once
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise has no types

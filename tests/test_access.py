@@ -147,3 +147,17 @@ def test_an_admin_retries_and_cancels_in_the_back_office_as_in_the_list(chief, e
     assert "1 retried." in text(chief.post("/admin/jobs/job/", form, follow=True))
     failed.refresh_from_db()
     assert failed.state == JobState.QUEUED and failed.run == 2
+
+
+@pytest.mark.parametrize("path", ["/?q=a%00b", "/?from=%00", "/login/?next=%00", "/history/?owner=%00"])
+def test_a_query_with_a_nul_is_no_text_and_is_refused(chief, path):
+    answer = chief.get(path)
+    assert answer.status_code == 400 and "cannot be read" in text(answer)
+
+
+def test_a_form_with_a_nul_is_no_text_and_is_refused_before_anything_reads_it(ada, editor):
+    made = job(editor)
+    for fields in ({"reason": "a\0b"}, {"\0": "x"}, {"next": "/\0"}):
+        assert ada.post(f"/jobs/{made.pk}/cancel/", fields).status_code == 400
+    assert ada.post("/jobs/views/", {"name": "\0", "query": ""}).status_code == 400
+    assert ada.post("/ittybit/tasks?x=%00", "{}", content_type="application/json").status_code == 400

@@ -222,7 +222,7 @@ async def _read_errors(process: asyncio.subprocess.Process, result: Result, hidd
             continue
         if not raw:
             return
-        text = raw.decode(errors="replace").strip()
+        text = raw.decode(errors="replace").replace("\0", "").strip()  # no database keeps a NUL
         result.corrupt += "corrupt decoded frame" in text
         result.undecodable += "Error submitting packet to decoder" in text
         for path, name in hidden.items():

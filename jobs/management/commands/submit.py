@@ -100,7 +100,8 @@ class Command(BaseCommand):
                 addresses.check_url(text)
             except addresses.Refused as error:
                 self._stop(str(error))
-            return Source(url=text, filename=unquote(Path(urlsplit(text).path).name))
+            name = unquote(Path(urlsplit(text).path).name)
+            return Source(url=text, filename=incoming.plain_name(name) if name else "")
         if "://" in text:
             self._stop(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
