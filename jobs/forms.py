@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError
 
 from jobs import incoming, pipelines
 from jobs.models import Job
@@ -16,8 +18,9 @@ from mediapipe import addresses
 
 
 class NewJob(forms.Form):
-    """What to work on, and how."""
+    """What to work on, and how. *once* makes a form that is sent twice (a double click) one job."""
 
+    once = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     file = forms.FileField(required=False, label="File")
     url = forms.CharField(required=False, max_length=4000, label="URL")
     title = forms.CharField(required=False, max_length=300, label="Title")
@@ -58,9 +61,14 @@ class NewJob(forms.Form):
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:
-        """The new job. Raises incoming.Refused."""
-        data = self.cleaned_data
-        if file := data["file"]:
+        """The new job, or the one that this very form has made already. Raises incoming.Refused."""
+        data, file = self.cleaned_data, self.cleaned_data["file"]
+        pipeline = data["pipeline"] or pipelines.DEFAULT
+        what = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
+        pk = uuid.uuid5(data["once"] or uuid.uuid4(), repr(what))
+        if known := Job.objects.filter(pk=pk).first():
+            return known
+        if file:
             source = incoming.keep(file)
         else:
             path = urlsplit(data["url"]).path
@@ -68,5 +76,7 @@ class NewJob(forms.Form):
         title = data["title"] or source.filename
         if title == "upload":
             title = urlsplit(data["url"]).hostname or title
-        pipeline = data["pipeline"] or pipelines.DEFAULT
-        return Job.submit(owner, title=title, pipeline=pipeline, source=source)
+        try:
+            return Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
+        except IntegrityError:  # the other click was faster
+            return Job.objects.get(pk=pk)

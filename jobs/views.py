@@ -40,7 +40,7 @@ def needs_url() -> bool:
 def job_list(request: HttpRequest) -> HttpResponse:
     """The list, and where uploads begin."""
     listing = Listing(request.user, request.GET)
-    intake = {"needs_url": needs_url(), "stopped": incoming.stopped(request.user.pk)}
+    intake = {"form": NewJob(), "needs_url": needs_url(), "stopped": incoming.stopped(request.user.pk)}
     context = {**listing.context(), "rows": listing.rows(), **intake}
     return render(request, "jobs/job_list.html", context)
 
@@ -75,7 +75,7 @@ def new(request: HttpRequest) -> HttpResponse:
 
 
 def _started(request: HttpRequest, job: Job) -> HttpResponse:
-    if not async_to_sync(temporal.start)(job):
+    if job.workflow_started_at is None and not async_to_sync(temporal.start)(job):
         messages.warning(request, temporal.AWAY)
     return redirect(job)
 

@@ -155,7 +155,7 @@ def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
 def test_a_file_that_is_no_media_is_refused_with_a_sentence(product, tmp_path, data, says):
     (tmp_path / "notes.mp4").write_bytes(data)
     done = product.command("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2 and json.loads(done.stdout) == {"error": done.stderr.strip()}
     assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
 
 

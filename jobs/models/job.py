@@ -93,10 +93,22 @@ class Job(models.Model):
 
     @classmethod
     @transaction.atomic
-    def submit(cls, owner: AbstractBaseUser, *, title: str, pipeline: str, source: pipelines.Source) -> Job:
-        """A new job and its stages, `queued`. The caller starts its workflow after commit."""
+    def submit(
+        cls,
+        owner: AbstractBaseUser,
+        *,
+        title: str,
+        pipeline: str,
+        source: pipelines.Source,
+        pk: uuid.UUID | None = None,
+    ) -> Job:
+        """A new job and its stages, `queued`; the caller starts its workflow after commit.
+
+        Raises IntegrityError where there is a job *pk* already.
+        """
         stages = pipelines.PIPELINES[pipeline].stages
         job = cls.objects.create(
+            pk=pk or uuid.uuid4(),
             owner_id=owner.pk,
             title=title[:300],
             pipeline=pipeline,

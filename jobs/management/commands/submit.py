@@ -26,6 +26,10 @@ from mediapipe import addresses
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
 
 
+class NotStartable(Exception):
+    """No job comes of it; the sentence says why."""
+
+
 class Command(BaseCommand):
     """`manage.py submit SOURCE [--title T] [--pipeline NAME] [--owner USER] [--wait] [--json]`."""
 
@@ -45,13 +49,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Submits, and exits with what came of it."""
-        if options["pipeline"] not in pipelines.PIPELINES:
-            known = ", ".join(pipelines.PIPELINES)
-            self._stop(f"There is no pipeline {options['pipeline']!r}. Choose one of: {known}.")
-        owner = self._owner(options["owner"])
-        source = self._source(options["source"])
-        title = options["title"] or source.filename or options["source"]
-        job = Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
+        try:
+            job = self._job(options)
+        except NotStartable as error:
+            self.stderr.write(str(error))
+            if options["json"]:
+                self.stdout.write(json.dumps({"error": str(error)}))
+            self._exit(2)
         if not asyncio.run(temporal.start(job)) and not options["wait"]:
             self.stderr.write(temporal.AWAY)
         job.refresh_from_db()
@@ -79,15 +83,20 @@ class Command(BaseCommand):
         sys.stderr.flush()
         os._exit(code)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
 
-    def _stop(self, sentence: str) -> NoReturn:
-        self.stderr.write(sentence)
-        self._exit(2)
+    def _job(self, options: dict[str, Any]) -> Job:
+        """The new job. Raises NotStartable."""
+        if options["pipeline"] not in pipelines.PIPELINES:
+            known = ", ".join(pipelines.PIPELINES)
+            raise NotStartable(f"There is no pipeline {options['pipeline']!r}. Choose one of: {known}.")
+        owner, source = self._owner(options["owner"]), self._source(options["source"])
+        title = options["title"] or source.filename or options["source"]
+        return Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
 
     def _owner(self, name: str) -> AbstractUser:
         users = get_user_model().objects.all()
         owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).first()
         if owner is None:
-            self._stop(
+            raise NotStartable(
                 f"There is no user {name!r}."
                 if name
                 else "There is no user yet: `python3 manage.py up` makes one."
@@ -99,14 +108,14 @@ class Command(BaseCommand):
             try:
                 addresses.check_url(text)
             except addresses.Refused as error:
-                self._stop(str(error))
+                raise NotStartable(str(error)) from None
             name = unquote(Path(urlsplit(text).path).name)
             return Source(url=text, filename=incoming.plain_name(name) if name else "")
         if "://" in text:
-            self._stop(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
+            raise NotStartable(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
         if not path.is_file():
-            self._stop(f"There is no file {text!r}. Check the path, or give an http or https URL.")
+            raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
         size = path.stat().st_size
         with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
             copy = Path(folder) / f"copy{incoming.suffix(path.name)}"
@@ -115,9 +124,10 @@ class Command(BaseCommand):
                 shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
                 return incoming.take(copy, path.name)
             except incoming.Refused as refused:
-                self._stop(f"{path.name}: {refused.text}")
+                raise NotStartable(f"{path.name}: {refused.text}") from None
             except OSError as error:
-                self._stop(f"{path.name} could not be stored: {error.strerror or error}.")
+                why = error.strerror or error
+                raise NotStartable(f"{path.name} could not be stored: {why}.") from None
 
     async def _wait(self, job: Job) -> PipelineStatus:
         """Until the job settles, telling what changes on stderr."""
