@@ -11,7 +11,7 @@ import pytest
 
 from mediapipe import files
 from mediapipe.engine import options, plan
-from mediapipe.engine.media import Audio, Media
+from mediapipe.engine.media import Audio, Media, Video
 from tests.engine import PICTURE, TONE, X264, ask, probe
 from tests.product import FFMPEG
 
@@ -32,6 +32,18 @@ async def test_each_part_of_a_storyboard_shows_the_second_that_its_cue_says(made
     data, line = bytes(picture.planes[0]), picture.planes[0].line_size
     shown = [data[(int(y) + 45) * line + int(x) + 80] for _, _, x, y in cues]
     assert [round((value - 20) / 20) for value in shown] == list(range(10))
+
+
+async def test_a_short_film_that_begins_a_little_late_has_a_storyboard(made):
+    source = made("late.flv", *PICTURE, *TONE, *X264, "-ar", "44100", "-c:a", "libmp3lame")
+    sprite = (await ask(source, "image", {"width": 160, "interval": 5})).output
+    assert vtt(sprite).count("-->") == 1
+
+
+def test_a_short_gif_of_a_long_film_reads_no_more_than_it_shows():
+    film = Media("mp4", 3600, video=Video(0, "h264", 640, 360, duration=3600))
+    arguments = plan.make("animation", options.check_options("animation", {"end": 2}), film, "/x").tries[0]
+    assert arguments.index("-t") < arguments.index("-i")
 
 
 def vtt(sprite: dict) -> str:

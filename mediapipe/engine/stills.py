@@ -82,7 +82,7 @@ def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     muxer, pixels, encode = picture(options, False)
     interval, rows = storyboard(options, media)
     shape = {"width": 160, **options}
-    every_so_often = "" if media.is_still else f"fps=1/{interval:g}:round=up,"
+    every_so_often = "" if media.is_still else f"fps=1/{interval:g}:round=up:start_time=0,"
     chain = every_so_often + filters(video, shape, pixels, still=True, rate=False) + f",tile=10x{rows}"
     every = [*HEAD, *source(path, media), *pictures(video)]
     head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
@@ -113,7 +113,8 @@ def animation_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     else:
         chain += ",split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
         encode = []
-    head = [*HEAD, *source(path, media, seek), *pictures(video), *limit]
+    # the limit is the input's: a palette is made at the end, which would be the end of the film
+    head = [*HEAD, *limit, *source(path, media, seek), *pictures(video)]
     arguments = [*head, *drawn(video, chain), *CLEAN, *encode, "-loop", "0"]
     form = str(options["format"])
     return Plan([arguments], form, form, seconds, wants_video=True)
