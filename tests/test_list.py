@@ -152,7 +152,8 @@ HOSTILE = (
 def test_a_hostile_query_is_only_a_query(chief, editor, path):
     job(editor)
     for query in HOSTILE:
-        assert chief.get(f"{path}?{query}").status_code == 200, query
+        refused = "%00" in query  # no text holds a NUL
+        assert chief.get(f"{path}?{query}").status_code == (400 if refused else 200), query
         answer = chief.post("/jobs/bulk/", {"action": "retry", "matching": query, "query": query})
         assert answer.status_code in (200, 302), query
 
