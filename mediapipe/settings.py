@@ -41,6 +41,7 @@ def words(name: str, default: str) -> list[str]:
 
 
 HOME = Path(os.environ.get("MEDIAPIPE_HOME") or BASE_DIR / "var").resolve()
+HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def kept_secret(name: str) -> str:
@@ -48,7 +49,6 @@ def kept_secret(name: str) -> str:
     if value := os.environ.get(name):
         return value
     path = HOME / name.removeprefix("MEDIAPIPE_").lower()
-    HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 from django.conf import settings
@@ -97,21 +97,14 @@ async def _download(http: httpx.AsyncClient, url: str, part: Part, tell: Tell, w
 async def pinned(url: str, have: int = 0, mark: str = "") -> dict[str, Any]:
     """The request for *url*, to the very address that was checked. Raises Unusable."""
     try:
-        found = await asyncio.to_thread(addresses.check_url, url, trusted=files.is_in_bucket(url))
+        pin = await asyncio.to_thread(addresses.pin, url, trusted=files.is_in_bucket(url))
     except addresses.Refused as refused:
         raise Unusable("source_refused", str(refused)) from None
-    parts = urlsplit(url)
-    ip = f"[{found[0]}]" if ":" in found[0] else found[0]
-    netloc = f"{ip}:{parts.port}" if parts.port else ip
-    headers = {"Host": parts.netloc, "Accept-Encoding": "identity", "User-Agent": "mediapipe"}
+    headers = {"Host": pin.host, "Accept-Encoding": "identity", "User-Agent": "mediapipe"}
     if have:
         headers["Range"] = f"bytes={have}-"
         headers |= {"If-Range": mark} if mark else {}
-    return {
-        "url": parts._replace(netloc=netloc, fragment="").geturl(),
-        "headers": headers,
-        "extensions": {"sni_hostname": parts.hostname},
-    }
+    return {"url": pin.url, "headers": headers, "extensions": pin.extensions}
 
 
 def _begin(response: httpx.Response, part: Part) -> int:

@@ -63,7 +63,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prepares, then runs until a signal."""
-        settings.HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(settings.HOME / "up.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
