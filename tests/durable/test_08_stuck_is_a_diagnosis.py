@@ -63,14 +63,13 @@ WAITS = [
 
 @pytest.mark.parametrize("activity, beat, answered, words", WAITS, ids=[row[3] or "at work" for row in WAITS])
 def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
-    assert _wait(pending(*activity), beat, answered=answered) == words
+    assert str(_wait(pending(*activity), beat, answered=answered) or "") == words
 
 
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     beat = Beat("processing", trouble="The engine answered 429: Slow down", next_at=time.time() + 12)
-    assert _wait(pending("STARTED"), beat, answered=True) == (
-        "The engine answered 429: Slow down Asks again in 12 s."
-    )
+    told = _wait(pending("STARTED"), beat, answered=True)
+    assert re.fullmatch(r"asks the engine again in 1[12] s: The engine answered 429: Slow down", str(told))
 
 
 def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
