@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
-from tests.product import until
+from tests.product import make_broken, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 NOBODY = "http://127.0.0.1:9/reel.mp4"  # a source that cannot be reached, so that its stage is tried again
@@ -85,8 +85,8 @@ def test_a_retry_is_told_with_a_countdown_that_ticks_and_a_cause(product, page):
 
 
 def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
-    (tmp_path / "notes.mp4").write_text("these are notes")
-    command = ("submit", str(tmp_path / "notes.mp4"), "--title", "Notes", "--owner", "maria", "--json")
+    broken = make_broken(tmp_path / "raw.mp4")
+    command = ("submit", str(broken), "--title", "Raw cut", "--owner", "maria", "--json")
     job = json.loads(product.command(*command).stdout)["id"]
     page.goto(f"{product.url}/jobs/{job}/")
     wait_for_state(page, "attention")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_links_are_stable_expire_and_need_their_signature(stored, bucket):
 
 def test_a_playlist_names_signed_segments(stored):
     browser = stored.editor("ada")
-    job = browser.get("/").text.split('<h2><a href="')[1].split('"')[0]
+    job = re.search(r'href="(/jobs/[0-9a-f-]{36}/)"', browser.get("/").text)[1]
     stages = {stage["name"]: stage for stage in browser.get(f"{job}json/").json()["stages"]}
     playlist = httpx.get(stages["hls"]["output"]["url"], trust_env=False)
     assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"

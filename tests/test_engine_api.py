@@ -116,6 +116,8 @@ def test_the_same_key_is_the_same_task(api, source):
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
     assert api.post("/tasks", json=body).json()["id"] != first.json()["id"]
+    job = api.post("/jobs", json=body, headers=headers)
+    assert job.status_code == 201 and job.json()["object"] == "job", "a task answered who asked for a job"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class EngineTask(models.Model):
     options = models.JSONField(default=dict)  # as they were asked for
     metadata = models.JSONField(default=dict)
     webhook_url = models.TextField(blank=True)
-    key = models.CharField(max_length=300, null=True, blank=True, unique=True)
+    key = models.CharField(max_length=310, null=True, blank=True, unique=True)  # "tasks/…" or "jobs/…"
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     progress = models.FloatField(null=True)
     speed = models.FloatField(null=True)

@@ -110,6 +110,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
         raise Refused("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
+    key = f"{resource}/{key}" if key else None  # of this resource: a job is no answer to who asks for a task
     given = body.get("options") or {}
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
     if known is None and await asyncio.to_thread(room.is_full):

@@ -158,7 +158,7 @@ async def _run(
                 await wait_for_room(max(2 * written, _estimate(plan, media)))
                 continue
             tries.pop(0)
-            if not tries or error.kind in ("no_space", "stalled"):
+            if not tries or error.kind in ("no_space", "stalled", "killed"):  # no other way would help
                 raise
 
 

@@ -279,7 +279,7 @@ async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(ski
 @pytest.mark.parametrize(
     ("faults", "says", "attempt"),
     [
-        (["503", "500"], r"attempt 2 of 3 in \d+ s: The engine answered 503", 3),
+        (["503", "500"], r"attempt 2 of 3 in \d+ s ?: The engine answered 503", 3),
         (["429 2"] * 4, r"asks the engine again in \d+ s", 1),  # patience is nobody's attempt
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from jobs import temporal, workers
 from mediapipe import cluster
 from tests.dashboard import look, settled
-from tests.product import make_clip, token, until
+from tests.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
 MORE = 100
@@ -74,8 +74,8 @@ def test_a_hundred_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_bl
         answer = browser.post("/jobs/new/", data=form, files={"file": ("clip.mkv", data)})
         return re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
 
-    tracks_alone = clip[: clip.index(bytes.fromhex("1f43b675"))]  # no cluster: it opens, and holds nothing
-    bad, first = post(greedy, tracks_alone + b"this is no film\n" * 99), post(greedy, clip)
+    broken = make_broken(tmp_path / "broken.mp4").read_bytes()
+    bad, first = post(greedy, broken), post(greedy, clip)
     code = (
         f"from jobs.models import Job; one = Job.objects.get(pk={first!r}); "
         "more = {'title': 'more', 'pipeline': 'standard', 'source': one.source}; "

@@ -15,4 +15,9 @@ class Migration(migrations.Migration):
             name='steps',
             field=models.JSONField(default=dict),
         ),
+        migrations.AlterField(
+            model_name="enginetask",
+            name="key",
+            field=models.CharField(blank=True, max_length=310, null=True, unique=True),
+        ),
     ]
