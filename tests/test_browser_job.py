@@ -91,7 +91,13 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     page.goto(f"{product.url}/jobs/{job}/")
     wait_for_state(page, "attention")
     problem = page.inner_text(".problem")
-    for part in ("Ingest failed", "not a video", "Check that the source is", "Retry ingest"):
+    for part in (
+        "Ingest failed",
+        "held nothing",
+        "upload the file again",
+        "Retry ingest",
+        "What the engine said",
+    ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
     page.click("text=Retry ingest")

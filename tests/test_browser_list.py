@@ -106,7 +106,9 @@ def test_a_search_is_saved_found_again_and_forgotten(product, shelf_page):
 
 def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     page, choosers = shelf_page, []
-    page.on("filechooser", lambda each: choosers.append(each))  # from the start: listening takes the browser a moment
+    page.on(
+        "filechooser", lambda each: choosers.append(each)
+    )  # from the start: listening takes the browser a moment
     page.goto(f"{product.url}/?sort=oldest")
     ids = [f"job-{href.split('/')[2]}" for href in hrefs(page)]
     for key, at in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
