@@ -39,6 +39,7 @@ NEXT_STEPS = {
     "invalid_input": "Check that the source is a video or audio file.",
     "protected": "Use a copy without copy protection.",
     "source_not_found": "Check the URL, or upload the file instead.",
+    "source_unreachable": "Check that the source's server is up, then retry; or upload the file instead.",
     "source_refused": "Use another link, or upload the file instead.",
     "too_large": "Use a smaller file, or ask an admin about the limits.",
     "unsupported": "Convert the file to H.264 first.",

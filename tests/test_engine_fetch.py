@@ -50,6 +50,13 @@ class Server(BaseHTTPRequestHandler):
         self.begin(200, Content_Length=len(DATA))
         self.wfile.write(DATA[: len(DATA) // 2] if first else DATA)
 
+    def moved(self) -> None:
+        """Leads to where nobody listens."""
+        self.begin(302, Location="http://127.0.0.1:1/a.mp4")
+
+    def hangs_up(self) -> None:
+        """Says nothing at all."""
+
     def local(self) -> None:
         self.begin(302, Location="file:///etc/passwd")
 
@@ -151,6 +158,17 @@ async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
     monkeypatch.setattr(fetch, "TRIES", 2)
     with pytest.raises(Unusable, match="sends almost nothing") as caught:
         await get("drips")
+    assert caught.value.kind == "source_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("moved", "nobody answers at its address"), ("hangs_up", "the connection broke")],
+)
+async def test_a_server_that_is_away_is_told_in_words(get, monkeypatch, path, says):
+    monkeypatch.setattr(fetch, "TRIES", 1)
+    with pytest.raises(Unusable, match=f"cannot be downloaded: {says}") as caught:
+        await get(path)
     assert caught.value.kind == "source_unreachable"
 
 

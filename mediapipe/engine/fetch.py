@@ -90,8 +90,16 @@ async def _download(http: httpx.AsyncClient, url: str, part: Part, tell: Tell, w
                     return await _body(response, part, tell, wait_for_room)
                 url = urljoin(url, response.headers.get("location", ""))
         except httpx.HTTPError as error:
-            raise Lost(type(error).__name__) from None
+            raise Lost(_in_words(error)) from None
     raise Unusable("source_refused", f"The source redirects more than {HOPS} times.")
+
+
+def _in_words(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "its server does not answer in time"
+    return (
+        "nobody answers at its address" if isinstance(error, httpx.ConnectError) else "the connection broke"
+    )
 
 
 async def pinned(url: str, have: int = 0, mark: str = "") -> dict[str, Any]:
