@@ -82,7 +82,7 @@ async def adopt(
                 if isinstance(error, Changed):
                     copy.validator = ""
                 if pause is None:
-                    raise AdoptError(f"the connection broke too often ({type(error).__name__})") from None
+                    raise AdoptError("the connection broke too often") from None
                 await asyncio.sleep(pause)
         size = os.fstat(fd).st_size
         if expected is not None and size != expected:
