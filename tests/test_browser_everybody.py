@@ -116,13 +116,15 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
         return plain.get_attribute("#job-status", "data-state") in states
 
     plain.click("#cancel summary")
-    plain.click("text=Cancel the job")
+    with plain.expect_navigation():
+        plain.click("text=Cancel the job")
     until(lambda: stands("cancelled"), 60, 0.5)
     plain.click("text=Start again")
     assert "started again" in plain.inner_text(".notice")
     until(lambda: stands("queued", "running"), 30, 0.5)
     plain.goto(product.url)
-    plain.click(".job:has-text('Without scripts') >> text=Cancel")
+    with plain.expect_navigation():
+        plain.click(".job:has-text('Without scripts') >> text=Cancel")
     until(
         lambda: plain.reload() and plain.is_visible(".job:has-text('Without scripts') >> text=Retry"), 60, 0.5
     )
