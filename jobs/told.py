@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Hashable
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.middleware.csrf import get_token
 
-MOST = 500  # answers that are remembered
+MOST = 200  # answers that are remembered
 # Differs each time and says nothing new: a token is masked anew, a countdown is counted by the page.
 RESTLESS = re.compile(r'(name="csrfmiddlewaretoken" value=")\w+|(<time data-until="\d+">)[^<]*')
+TOKEN = re.compile(r'(?<=name="csrfmiddlewaretoken" value=")\w+')
 
-_told: dict[Hashable, tuple[tuple[object, ...], str]] = {}
+_told: dict[Hashable, tuple[tuple[object, ...], str, str]] = {}  # made of, tag, text
 
 
 def answer(
@@ -21,16 +23,20 @@ def answer(
     """The fragment, or 304 where the browser has just this one.
 
     *key*: what is looked at, and by whom as far as that changes it. *made_of*: all that it is rendered
-    from: while that is equal, nobody who has the last answer needs another.
+    from: while that is equal, nobody who has the last answer needs another, and who has not gets the same
+    text with a token of their own.
     """
-    tag = request.headers.get("HX-PTag")
-    if tag and _told.get(key) == (made_of, tag):
-        return HttpResponseNotModified()
-    text = render()
-    now = hashlib.blake2b(RESTLESS.sub(r"\1\2", text).encode(), digest_size=12).hexdigest()
-    if len(_told) >= MOST:
-        _told.clear()
-    _told[key] = made_of, now
+    tag, known = request.headers.get("HX-PTag"), _told.get(key)
+    if known and known[0] == made_of:
+        _, now, text = known
+    else:
+        text = render()
+        now = hashlib.blake2b(RESTLESS.sub(r"\1\2", text).encode(), digest_size=12).hexdigest()
+        if len(_told) >= MOST:
+            _told.clear()
+        _told[key] = made_of, now, text
     if tag == now:
         return HttpResponseNotModified()
+    if known:
+        text = TOKEN.sub(get_token(request), text)
     return HttpResponse(text, headers={"HX-PTag": now, "Cache-Control": "no-store"})

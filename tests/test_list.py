@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from jobs import bulk
@@ -248,3 +249,15 @@ def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
     assert "Mine" in poll() and poll() == "unchanged"
     made.refresh_from_db()
     assert made.remove() and "No jobs yet" in poll()
+
+
+def test_who_watches_with_others_gets_their_rendering_with_a_token_of_their_own(editor, django_user_model):
+    made = job(editor, state=JobState.FAILED)
+    for name in ("chief", "vera"):
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(django_user_model.objects.create_user(name, is_staff=True))
+        page = client.get(f"/jobs/{made.pk}/status/").content.decode()
+        tokens = set(re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page))
+        assert len(tokens) == 1
+        form = {"csrfmiddlewaretoken": tokens.pop(), "action": "retry", "job": str(made.pk)}
+        assert client.post("/jobs/bulk/", form).status_code == 200, f"{name}'s token is not accepted"
