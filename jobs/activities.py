@@ -24,11 +24,11 @@ from django.db import close_old_connections
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from jobs import adopt, ittybit, messages
-from jobs.ittybit import IttybitError, Task, TaskState
+from jobs import adopt, ittybit, messages, replies
 from jobs.messages import Beat, Cancellation, Failure, KeepRequest, RecordRequest, TaskRequest, TaskWatch
 from jobs.models import Job
 from jobs.pipelines import ACTIVITIES, Output, Source
+from jobs.replies import IttybitError, Task, TaskState
 from mediapipe import files
 
 # Seconds that an attempt goes on asking an engine that refuses, is away, or doesn't know a new task yet.
@@ -68,7 +68,7 @@ def fail_by(error: IttybitError, *, task_over: bool = False) -> NoReturn:
         Failure(
             kind=error.kind,
             permanent=error.permanent,
-            outage=isinstance(error, ittybit.Unreachable | ittybit.Busy),
+            outage=isinstance(error, replies.Unreachable | replies.Busy),
             retry_after=error.retry_after,
             task_over=task_over,
         ),
@@ -183,7 +183,7 @@ class Watcher:
         now = time.monotonic()
         self.trouble_since = self.trouble_since or now
         passed = now - self.trouble_since
-        missing = isinstance(error, ittybit.Missing)
+        missing = isinstance(error, replies.Missing)
         if error.permanent or passed > self.patience:
             fail_by(error, task_over=missing)
         wait = error.retry_after or min(max(0.5, passed / 2), 5.0)

@@ -1,283 +1,24 @@
 """The Ittybit tasks API: create a task, read it, cancel it.
 
-Pure: httpx in, small frozen dataclasses out; it knows neither Django nor Temporal. The vendor has
-shipped five shapes of this API, so every reply is read tolerantly and sorted into ours here, once.
-Whether trying again can help is decided here too (`permanent`), where the error is known.
-
-    IttybitError
-    ├── Refused       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
-    ├── Busy          too many requests: come back after `retry_after`
-    ├── Unreachable   nobody answered at that address, or the connection broke
-    ├── Broken        an answer that helps nobody: 5xx, a web page, no status
-    └── Missing       no such task; right after its creation that may pass
+Pure: httpx in, small frozen dataclasses out; it knows neither Django nor Temporal. What the replies
+mean is told by jobs.replies.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import Any
 
 import httpx
 
 from jobs import values
 from jobs.messages import Cancellation
-from jobs.pipelines import Option, Output
+from jobs.pipelines import Option
+from jobs.replies import Broken, Refused, Task, Unreachable, check, parse_task, problem
 
 TIMEOUT = httpx.Timeout(20, connect=5)
 DEADLINE = 25.0  # seconds for a whole answer, even of a server that sends a byte now and then
-LONGEST_URL = 4000
-
-
-class TaskState(StrEnum):
-    """Where a task stands, in the words of the current API."""
-
-    QUEUED = "queued"
-    PROCESSING = "processing"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-# Every status ever documented; any other means "still working".
-STATES = {
-    "pending": TaskState.QUEUED,
-    "waiting": TaskState.QUEUED,
-    "validating": TaskState.QUEUED,
-    "queued": TaskState.QUEUED,
-    "ready": TaskState.SUCCEEDED,
-    "completed": TaskState.SUCCEEDED,
-    "succeeded": TaskState.SUCCEEDED,
-    "failed": TaskState.FAILED,
-    "error": TaskState.FAILED,
-    "cancelled": TaskState.CANCELLED,
-    "canceled": TaskState.CANCELLED,
-}
-TERMINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
-
-# A failed task of one of these kinds fails again whatever we do; of any other it may not.
-PERMANENT_KINDS = frozenset(
-    (
-        *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
-        *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large"),
-        *("source_not_found", "source_refused", "cancelled"),
-    )
-)
-
-
-class IttybitError(Exception):
-    """Anything that went wrong with the API, as one sentence."""
-
-    permanent = False
-    kind = "api_error"
-
-    def __init__(self, message: str, *, kind: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind or self.kind
-        self.retry_after = retry_after  # seconds, where the API said so
-
-
-class Refused(IttybitError):
-    """The API won't do this, now or later."""
-
-    permanent = True
-    kind = "refused"
-
-
-class Busy(IttybitError):
-    """429: the API asks us to slow down."""
-
-    kind = "busy"
-
-
-class Unreachable(IttybitError):
-    """No connection, or one that broke before the answer was whole."""
-
-    kind = "unreachable"
-
-
-class Broken(IttybitError):
-    """An answer that cannot be used: a server error, a web page, no id, no status."""
-
-    kind = "broken_answer"
-
-
-class Missing(IttybitError):
-    """The API knows no task of this id."""
-
-    kind = "task_not_found"
-
-
-@dataclass(frozen=True)
-class Task:
-    """Ittybit's object, normalised. *progress* is 0 to 100; *time_left* is in seconds."""
-
-    id: str
-    state: TaskState
-    progress: float | None = None
-    output: Output | None = None
-    error_kind: str = ""
-    error: str = ""
-    details: str = ""
-    speed: float | None = None
-    time_left: float | None = None
-    queue_position: int | None = None
-    waiting_for: str = ""
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def terminal(self) -> bool:
-        """Whether it will change no more."""
-        return self.state in TERMINAL
-
-    @property
-    def permanent(self) -> bool:
-        """Whether its failure would only repeat itself."""
-        return self.error_kind in PERMANENT_KINDS
-
-
-def parse_output(body: Mapping[str, Any]) -> Output | None:
-    """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
-    found = values.first(body.get("output")) or values.first(body.get("outputs")) or body.get("output_url")
-    if isinstance(found, str):  # a job's: one of its tasks may tell more of the same file
-        tasks = map(values.mapping, values.items(body.get("tasks")))
-        parts = (values.mapping(task.get("output")) for task in tasks)
-        found = next((part for part in parts if part.get("url") == found), {"url": found})
-    about = values.mapping(found)
-    url = values.text(about.get("url"), LONGEST_URL) or values.text(body.get("output_url"), LONGEST_URL)
-    if not url:
-        return None
-    codecs = about.get("codecs")
-    more = [(key, value) for key, value in about.items() if key.endswith("_url")][:10]
-    extras = {key.removesuffix("_url"): value for key, value in more}
-    return Output(
-        url=url,
-        kind=values.text(about.get("kind"), 60),
-        format=values.text(about.get("format"), 60),
-        width=values.integer(about.get("width")),
-        height=values.integer(about.get("height")),
-        duration=values.number(about.get("duration")),
-        filesize=values.integer(about.get("filesize")),
-        video_codec=values.text(values.mapping(codecs).get("video"), 60) or None,
-        audio_codec=values.text(values.mapping(codecs).get("audio"), 60) or None,
-        codecs_known=isinstance(codecs, dict),
-        warnings=[
-            values.text(text, 300)
-            for text in values.items(body.get("warnings"))[:10]
-            if isinstance(text, str)
-        ],
-        extras={
-            key[:60]: values.text(value, LONGEST_URL)
-            for key, value in extras.items()
-            if isinstance(value, str)
-        },
-    )
-
-
-def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Kind, message and details of a failed task: its own, else its first failed sub-task's."""
-    parts = [
-        part for key in ("tasks", "steps") for part in values.items(body.get(key)) if isinstance(part, dict)
-    ]
-    failed = [
-        part for part in parts if STATES.get(values.text(part.get("status")).lower()) == TaskState.FAILED
-    ]
-    for candidate in (body, *failed):
-        error = candidate.get("error")
-        if isinstance(error, str) and error:
-            return "", values.text(error), ""
-        about = values.mapping(error)
-        kind = values.text(about.get("kind"), 60) or values.text(about.get("code"), 60)
-        message = values.text(about.get("message"))
-        if kind or message:
-            return kind, message or kind.replace("_", " "), values.text(about.get("details"), 4000)
-    return "", values.text(body.get("message")), ""
-
-
-def parse_task(answer: object) -> Task:
-    """The task in a reply of any documented shape. Raises Broken for one without id or status."""
-    body = values.mapping(answer)
-    if "id" not in body and isinstance(body.get("data"), dict):
-        body = values.mapping(body["data"])
-    task_id = body.get("id")
-    if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200:
-        raise Broken("The engine's answer holds no task id.")
-    status = values.text(body.get("status")).lower()
-    if not status:
-        raise Broken("The engine's answer holds no status.")
-    state = STATES.get(status, TaskState.PROCESSING)
-    kind, message, details = (
-        _failure(body) if state in (TaskState.FAILED, TaskState.CANCELLED) else ("", "", "")
-    )
-    if state == TaskState.CANCELLED and not message:
-        message = "The engine cancelled the task."
-    progress = values.number(body.get("progress"))
-    return Task(
-        id=str(task_id),
-        state=state,
-        progress=None if progress is None else min(100.0, max(0.0, progress)),
-        output=parse_output(body),
-        error_kind=kind,
-        error=message or ("The engine gave no reason." if state == TaskState.FAILED else ""),
-        details=details,
-        speed=values.number(body.get("speed")),
-        time_left=values.number(body.get("time_left")),
-        queue_position=values.integer(body.get("queue_position")),
-        waiting_for=values.text(body.get("waiting_for"), 60),
-    )
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
-    if not value:
-        return None
-    if value.strip().isascii() and value.strip().isdecimal():
-        return min(float(value), 3600.0)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
-
-
-def _problem(response: httpx.Response) -> tuple[str, str]:
-    """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
-    try:
-        body = values.mapping(response.json())
-    except ValueError:
-        body = {}
-    error = body.get("error")
-    kind = values.text(body.get("kind"), 60) or values.text(values.mapping(error).get("kind"), 60)
-    said = (
-        values.text(body.get("message"))
-        or values.text(values.mapping(error).get("message"))
-        or values.text(error)
-    )
-    return kind, f"The engine answered {response.status_code}" + (
-        f": {said[:500]}" if said else f" ({response.reason_phrase or 'no reason given'})."
-    )
-
-
-def check(response: httpx.Response) -> None:
-    """Raises the fitting IttybitError unless the reply is a success."""
-    if response.is_success:
-        return
-    kind, sentence = _problem(response)
-    after = retry_after(response.headers.get("Retry-After"))
-    if response.status_code == 404:
-        raise Missing(sentence, kind=kind)
-    if response.status_code == 429:
-        raise Busy(sentence, retry_after=after)
-    if response.status_code in (408, 425) or response.status_code >= 500:
-        raise Broken(sentence, kind=kind, retry_after=after)
-    if response.status_code in (401, 403):
-        sentence += " Check ITTYBIT_API_KEY."
-    raise Refused(sentence, kind=kind)
 
 
 class Client:
@@ -326,7 +67,7 @@ class Client:
             body["webhook_url"] = webhook_url
         response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
         if response.status_code == 404:
-            raise Refused(_problem(response)[1] + " Check ITTYBIT_API_URL and ITTYBIT_RESOURCE.")
+            raise Refused(problem(response)[1] + " Check ITTYBIT_API_URL and ITTYBIT_RESOURCE.")
         return self._task(response)
 
     async def read(self, task_id: str) -> Task:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -245,8 +246,10 @@ class JobPage(Row):
     def files(self) -> list[dict[str, Any]]:
         """The source and every output, with its facts."""
         job = self.job
-        name = job.source_filename or job.source_url
-        source = {"label": "Source", "about": " · ".join(filter(None, (name, size(job.source_size))))}
+        name, film = job.source_filename or job.source_url, self.output("ingest")
+        probed = film.source if film else None
+        known = about(replace(probed, filesize=job.source_size)) if probed else size(job.source_size)
+        source = {"label": "Source", "about": " · ".join(filter(None, (name, known)))}
         if job.source_name:
             save = files.link(job.source_name, save_as=job.source_filename or job.title)
             source |= {"url": files.link(job.source_name), "save": save}

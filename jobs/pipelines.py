@@ -210,6 +210,7 @@ class Output:
     codecs_known: bool = False
     warnings: list[str] = field(default_factory=list)
     extras: dict[str, str] = field(default_factory=dict)  # a storyboard's "vtt": url or name
+    source: Output | None = None  # what it was made of, where the API tells
 
     @property
     def names(self) -> set[str]:

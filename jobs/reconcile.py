@@ -16,7 +16,7 @@ from django.db import close_old_connections
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import incoming, ittybit, temporal
+from jobs import incoming, ittybit, replies, temporal
 from jobs.models import Job
 from jobs.pipelines import FINISHED, JobState, PipelineStatus, StageState
 from mediapipe import cluster
@@ -108,7 +108,7 @@ async def _close(job: Job, why: str, engine: ittybit.Client | None) -> bool:
     if not await sync_to_async(job.close)(JobState.FAILED, why):
         return False
     for task_id in tasks if engine else ():
-        with contextlib.suppress(ittybit.IttybitError):
+        with contextlib.suppress(replies.IttybitError):
             await engine.cancel(task_id)  # type: ignore[union-attr]
     return True
 

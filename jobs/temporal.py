@@ -25,7 +25,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import activities, ittybit
+from jobs import activities, ittybit, replies
 from jobs.live import Live, forget, live
 from jobs.messages import RetryRequest
 from jobs.models import Job
@@ -203,7 +203,7 @@ async def hint(token: str) -> bool:
     client = await cluster.client()
     workflow_id = f"media-{job_id}"
     with contextlib.suppress(
-        RPCError, RuntimeError, TimeoutError, KeyError, WorkflowQueryFailedError, ittybit.IttybitError
+        RPCError, RuntimeError, TimeoutError, KeyError, WorkflowQueryFailedError, replies.IttybitError
     ):
         async with asyncio.timeout(10):
             run = client.get_workflow_handle_for(MediaPipeline.run, workflow_id)
@@ -212,7 +212,7 @@ async def hint(token: str) -> bool:
                 return True
             async with ittybit.connection(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
                 task = await ittybit.Client(http, settings.ITTYBIT_RESOURCE).read(task_id)
-            if not task.terminal or (task.state == ittybit.TaskState.SUCCEEDED and not task.output):
+            if not task.terminal or (task.state == replies.TaskState.SUCCEEDED and not task.output):
                 return True  # the poller looks again for an output that is named a moment later
             waiting = client.get_async_activity_handle(
                 workflow_id=workflow_id, run_id=None, activity_id=activity_id

@@ -18,7 +18,7 @@ SOURCES = [
 ]
 # A module imports from its own layer's left only; what is not named is free.
 LAYERS = (
-    ("pipelines", "values", "ittybit", "messages"),
+    ("pipelines", "values", "replies", "ittybit", "messages"),
     ("models",),
     ("activities", "workflows", "stages", "attempts"),
     ("temporal", "live"),
@@ -41,6 +41,7 @@ PURE = (
     "jobs.axis",
     "jobs.pipelines",
     "jobs.messages",
+    "jobs.replies",
     "jobs.ittybit",
     "jobs.values",
     "mediapipe.engine.plan",

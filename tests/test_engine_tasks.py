@@ -89,6 +89,8 @@ async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
         await ActivityEnvironment().run(worker.run_task, each.pk)
         await each.arefresh_from_db()
     assert "tasks" not in task.as_json() and task.as_json()["output"]["format"] == "mp3"
+    about = task.as_json()["source"]
+    assert (about["format"], about["width"], about["codecs"]["video"]) == ("mp4", 320, "h264")
     told = job.as_json()
     probe, fetched, encode, export = told["tasks"]
     assert [part["step"] for part in told["tasks"]] == ["probe", "import", "encode", "export"]

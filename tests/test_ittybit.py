@@ -9,9 +9,11 @@ import httpx
 import pytest
 import respx
 
-from jobs import ittybit
-from jobs.ittybit import Broken, Busy, Client, Missing, Refused, TaskState, Unreachable
+from jobs import ittybit, replies
+from jobs.ittybit import Client
+from jobs.messages import Cancellation
 from jobs.pipelines import Output
+from jobs.replies import Broken, Busy, Missing, Refused, TaskState, Unreachable
 
 pytestmark = pytest.mark.anyio
 API = "https://api.example.com"
@@ -78,7 +80,7 @@ async def test_the_jobs_resource_gets_the_same_body(api):
     ],
 )
 def test_every_status_ever_documented_is_understood_and_any_other_means_still_working(status, state):
-    assert ittybit.parse_task({"id": "t", "status": status}).state == state
+    assert replies.parse_task({"id": "t", "status": status}).state == state
 
 
 @pytest.mark.parametrize(
@@ -96,14 +98,14 @@ def test_every_status_ever_documented_is_understood_and_any_other_means_still_wo
 @pytest.mark.parametrize("envelope", [False, True])
 def test_an_output_is_found_in_every_shape(fields, envelope):
     body = {"id": "t", "status": "succeeded", **fields}
-    task = ittybit.parse_task({"data": body, "meta": {}} if envelope else body)
+    task = replies.parse_task({"data": body, "meta": {}} if envelope else body)
     assert task.output
     assert task.output.url == "https://cdn/x.mp4"
 
 
 @pytest.mark.parametrize("output", [None, "", {}, [], {"url": None}, {"url": 7}])
 def test_success_without_a_url_has_no_output(output):
-    assert ittybit.parse_task({"id": "t", "status": "succeeded", "output": output}).output is None
+    assert replies.parse_task({"id": "t", "status": "succeeded", "output": output}).output is None
 
 
 def test_the_facts_of_an_output_are_kept():
@@ -118,7 +120,7 @@ def test_the_facts_of_an_output_are_kept():
         "codecs": {"video": "h264", "audio": None},
         "vtt_url": "https://cdn/x.vtt",
     }
-    task = ittybit.parse_task({"id": "t", "status": "succeeded", "output": about, "warnings": ["cut off"]})
+    task = replies.parse_task({"id": "t", "status": "succeeded", "output": about, "warnings": ["cut off"]})
     assert task.output == Output(
         url="https://cdn/x.mp4",
         kind="video",
@@ -133,6 +135,21 @@ def test_the_facts_of_an_output_are_kept():
         extras={"vtt": "https://cdn/x.vtt"},
     )
     assert task.output.has("audio") is False
+
+
+@pytest.mark.parametrize("place", ["source", "tasks"])
+def test_what_an_output_was_made_of_is_told_by_a_tasks_source_and_by_a_jobs_probe(place):
+    film = {"url": "https://x/y.mov", "format": "mov", "width": 1920, "codecs": {"video": "prores"}}
+    told = {"source": film} if place == "source" else {"tasks": [{"kind": "probe", "output": film}]}
+    output = replies.parse_task({"id": "t", "status": "succeeded", "output": "https://cdn/x", **told}).output
+    assert output and output.source
+    assert output.source == Output(format="mov", width=1920, video_codec="prores", codecs_known=True)
+
+
+@pytest.mark.parametrize("source", [None, "https://x/y", [], {}, {"codecs": None}, {"url": "https://x/y"}])
+def test_a_source_of_which_nothing_is_told_has_no_facts(source):
+    output = replies.parse_task({"id": "t", "status": "ready", "output": "u", "source": source}).output
+    assert output and output.source is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +175,7 @@ def test_the_facts_of_an_output_are_kept():
     ],
 )
 def test_a_failure_says_what_the_api_says_and_whether_it_would_repeat_itself(body, kind, message, permanent):
-    task = ittybit.parse_task({"id": "t", "status": "failed", **body})
+    task = replies.parse_task({"id": "t", "status": "failed", **body})
     assert (task.error_kind, task.error, task.permanent) == (kind, message, permanent)
 
 
@@ -166,7 +183,7 @@ def test_a_failure_says_what_the_api_says_and_whether_it_would_repeat_itself(bod
     "value, progress", [(None, None), (40, 40.0), (140, 100.0), (-3, 0.0), ("x", None), (True, None)]
 )
 def test_progress_is_a_percentage_or_nothing(value, progress):
-    assert ittybit.parse_task({"id": "t", "status": "processing", "progress": value}).progress == progress
+    assert replies.parse_task({"id": "t", "status": "processing", "progress": value}).progress == progress
 
 
 @pytest.mark.parametrize(
@@ -174,7 +191,7 @@ def test_progress_is_a_percentage_or_nothing(value, progress):
 )
 def test_a_reply_without_id_or_status_is_broken(body):
     with pytest.raises(Broken):
-        ittybit.parse_task(body)
+        replies.parse_task(body)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +247,7 @@ async def test_old_shapes_of_an_error_are_read_too(client, api, body):
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value, seconds):
-    assert ittybit.retry_after(value, datetime(2026, 11, 23, 10, tzinfo=UTC)) == seconds
+    assert replies.retry_after(value, datetime(2026, 11, 23, 10, tzinfo=UTC)) == seconds
 
 
 async def test_a_rate_limit_says_when_to_come_back(client, api):
@@ -260,7 +277,7 @@ async def test_a_cancel_tells_what_it_came_to(client, api):
     api.delete("/tasks/t").respond(
         json={"id": "t", "status": "cancelled", "cancelled": {"encoder_stopped": True, "freed_bytes": 41}}
     )
-    assert await client.cancel("t") == ittybit.Cancellation(encoder_stopped=True, freed_bytes=41)
+    assert await client.cancel("t") == Cancellation(encoder_stopped=True, freed_bytes=41)
 
 
 @pytest.mark.parametrize("code", [404, 405, 501])

@@ -74,7 +74,10 @@ class Stage(models.Model):
 
     def made(self) -> Output | None:
         """The stage's output."""
-        return Output(**self.output) if self.output else None
+        if not self.output:
+            return None
+        source = self.output.get("source")
+        return Output(**{**self.output, "source": Output(**source) if source else None})
 
     def status(self) -> StageStatus:
         """The stage as the status query would tell it."""

@@ -204,6 +204,8 @@ class EngineTask(models.Model):
         }
         if self.resource == "job":
             body["tasks"] = [self._part(at, step, output) for at, step in enumerate(STEPS)]
+        elif file := self.steps.get("file"):
+            body["source"] = {"object": "file", "url": self.input, **file}
         if self.active:
             body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
             waiting_for = "worker" if self.silent else self.waiting_for

@@ -86,6 +86,7 @@ TASK: dict[str, Any] = {
         "status": {"enum": ["queued", "processing", "succeeded", "failed", "cancelled"]},
         "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100},
         "output": {"type": ["object", "null"]},
+        "source": {"type": "object"},
         "error": {"oneOf": [{"type": "null"}, PROBLEM]},
         "created_at": STAMP,
         "started_at": STAMP,

@@ -81,7 +81,7 @@ class Inside:
             job = await Job.objects.select_related("owner").aget(pk=job.pk)
             if await sync_to_async(condition)(job):
                 return job
-            assert time.monotonic() < deadline, await sync_to_async(job.status)()
+            assert time.monotonic() < deadline, str(await sync_to_async(job.status)())
             await asyncio.sleep(0.05)
 
     async def ended(self, job: Job, state: str) -> Job:
