@@ -5,8 +5,11 @@ It knows addresses and deadlines, and nothing of workflows.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig
+from temporalio.worker import Worker
 
 # With the server away a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
 IMPATIENT = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
+ENDING = 12.0  # seconds that workers have for their end: `up` kills after 15
 
 _clients: dict[int, Client] = {}
 
@@ -71,6 +76,26 @@ async def worker_client() -> Client:
     quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)), error_if_already_set=False)
     return await Client.connect(**_config())
+
+
+@contextlib.asynccontextmanager
+async def working(
+    workers: Sequence[Worker], ending: float = ENDING
+) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Runs *workers*, whose runs it yields, and has all of them hand over at the end.
+
+    One that does not come to its end is left: a worker that shuts down may wait for ever for an
+    activity's last word (temporalio/sdk-rust#1537), and Temporal gives its work to the next one anyway.
+    """
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        yield running
+    finally:
+        ends = [*(asyncio.create_task(worker.shutdown()) for worker in workers), *running]
+        await asyncio.wait(ends, timeout=ending)
+        for each in ends:
+            each.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
 
 
 def turns(owner: str) -> Priority:

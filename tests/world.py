@@ -15,6 +15,7 @@ from jobs import messages
 from jobs.messages import Cancellation, Failure, RecordRequest, TaskRequest, TaskWatch
 from jobs.pipelines import ACTIVITIES, PIPELINES, JobState, Output, PipelineInput, Source
 from jobs.workflows import MediaPipeline
+from mediapipe import cluster
 
 BOTH = Output(name="outputs/x.mp4", video_codec="h264", audio_codec="aac", codecs_known=True, duration=10)
 BROKEN = Failure("damaged", permanent=True, task_over=True)
@@ -101,7 +102,7 @@ async def running(env, world, given=None):
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
     )
     desk = Worker(env.client, task_queue=queue + messages.DESK, activities=world.desk())
-    async with stages, desk:
+    async with cluster.working([stages, desk]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given or plan(), id=f"media-{queue}", task_queue=queue
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import AsyncExitStack
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -117,9 +116,7 @@ async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, edito
 @pytest.fixture
 async def inside(dashboard):
     """Inside, with its workers."""
-    async with AsyncExitStack() as stack:
-        for worker in workers.build(dashboard.client, dashboard.engine):
-            await stack.enter_async_context(worker)
+    async with cluster.working(workers.build(dashboard.client, dashboard.engine)):
         yield dashboard
         for job in dashboard.jobs:  # nobody hands over to nobody
             try:

@@ -6,7 +6,6 @@ import asyncio
 import re
 import subprocess
 import time
-from contextlib import AsyncExitStack
 
 import pytest
 from temporalio.client import WorkflowFailureError
@@ -16,6 +15,7 @@ from jobs import temporal, workers
 from jobs.messages import Failure, TaskRequest
 from jobs.models import Stage
 from jobs.pipelines import JobState, Source, StageState
+from mediapipe import cluster
 from tests.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
 from tests.product import make_clip, token, until
 from tests.world import BROKEN, FLAKY, World, attention, running, states
@@ -133,9 +133,7 @@ async def test_a_cancel_without_a_worker_is_kept_and_shown_and_done_when_one_com
     said = await temporal.cancel(job, "grace", "wrong film")
     job = await dashboard.until(job, lambda j: j.cancelling)
     assert said.startswith("Cancelling") and job.state == "running"
-    async with AsyncExitStack() as stack:
-        for worker in workers.build(dashboard.client, dashboard.engine):
-            await stack.enter_async_context(worker)
+    async with cluster.working(workers.build(dashboard.client, dashboard.engine)):
         job = await dashboard.ended(job, "cancelled")
     assert not job.cancelling and job.receipt.startswith("Cancelled after")
 

@@ -8,21 +8,23 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, Worker
 
 from jobs import messages
 from jobs.activities import Watcher
 from jobs.messages import TaskRequest, TaskWatch
 from jobs.pipelines import JobState, Source
 from jobs.workflows import MediaPipeline
-from mediapipe import files
+from mediapipe import cluster, files
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
 from tests import histories
@@ -128,3 +130,24 @@ def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, film
     assert done["status"] == "succeeded", json.dumps(done)
     assert "handed over" in timeline(browser, job)
     assert stage(done, "ingest")["max_attempts"] - stage(done, "ingest")["attempt"] == 2
+
+
+async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env):
+    free, begun = asyncio.Event(), asyncio.Event()
+
+    @activity.defn
+    async def stubborn() -> None:
+        begun.set()
+        while not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+
+    stuck = Worker(dev_env.client, task_queue="stuck", activities=[stubborn])
+    at = time.monotonic()
+    async with cluster.working([stuck], ending=0.5):
+        await dev_env.client.start_activity(
+            stubborn, id="stubborn", task_queue="stuck", start_to_close_timeout=timedelta(seconds=60)
+        )
+        await begun.wait()
+    assert time.monotonic() - at < 10, "the deploy waited for it"
+    free.set()

@@ -55,14 +55,12 @@ class Command(BaseCommand):
             for queue in queues:
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
-            running = [asyncio.ensure_future(worker.run()) for worker in workers]
-            self.stdout.write(f"worker: ready ({', '.join(queues)})")
-            self.stdout.flush()
-            stopped = asyncio.ensure_future(stop.wait())
-            done, _ = await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            await asyncio.gather(*(worker.shutdown() for worker in workers))
-            await asyncio.gather(*running, return_exceptions=True)
+            async with cluster.working(workers) as running:
+                self.stdout.write(f"worker: ready ({', '.join(queues)})")
+                self.stdout.flush()
+                stopped = asyncio.ensure_future(stop.wait())
+                done, _ = await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
             for task in done - {stopped}:
                 if error := task.exception():
                     raise CommandError(f"A worker stopped: {error}") from error
