@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+from datetime import timedelta
 
 import pytest
 
@@ -41,7 +42,7 @@ async def test_stages_that_wait_for_hours_keep_nobody_from_starting_cancelling_o
         one = await dashboard.ended(one, "cancelled")
         assert one.receipt.startswith("Cancelled after")
         for job in many:
-            await dashboard.workflow(job).terminate()
+            await dashboard.workflow(job).terminate(rpc_timeout=timedelta(seconds=10))
 
 
 def waited_for(product, job: str) -> dict[str, int]:
