@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mediapipe import files
+from mediapipe.engine import prober
 from mediapipe.engine.media import Unusable
 from tests.engine import STAGES, X264, ask
 
@@ -69,6 +75,48 @@ async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, liste
         "write PermissionError",
     ], done.stdout + done.stderr
     assert seen == []
+
+
+async def test_the_reader_of_a_file_is_caged_knows_no_secret_and_ends_with_who_asked(tmp_path, monkeypatch):
+    """A pipe that nobody writes to keeps it in the middle of its work."""
+    monkeypatch.setenv("SECRET_KEY", "hush")
+    prober._prober.close()
+    os.mkfifo(tmp_path / "endless.mp4")
+    asking = asyncio.create_task(prober.ask(str(tmp_path / "endless.mp4")))
+    forking = await appeared(lambda: prober._prober.process)
+    child = Path("/proc", await appeared(lambda: children(forking.pid)))
+    await appeared(lambda: "NoNewPrivs:\t1" in (child / "status").read_text())
+    assert re.search(rf"Max cpu time +{prober.CPU} ", (child / "limits").read_text())
+    for process in (child, Path(f"/proc/{forking.pid}")):
+        assert b"hush" not in (process / "environ").read_bytes()
+    asking.cancel()
+    await appeared(lambda: not children(forking.pid))
+
+
+async def test_a_file_is_read_though_the_process_that_forks_has_just_died(made):
+    plain = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
+    prober.warm()
+    prober._prober.process.kill()
+    forking = set()
+    for _ in range(3):
+        assert json.loads(await prober.ask(str(plain)))["duration"] == pytest.approx(1, abs=0.1)
+        await asyncio.sleep(0.1)
+        forking.add(prober._prober.process.pid)
+    assert len(forking) == 1 and not children(forking.pop()), "one forks for all, and buries its children"
+
+
+def children(pid: int) -> str:
+    """A process's children, by their numbers."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+
+
+async def appeared(get):
+    """What *get* returns, once that is something."""
+    for _ in range(200):
+        if found := get():
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never came")
 
 
 async def test_odd_names_are_only_names(made, tmp_path):

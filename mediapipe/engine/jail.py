@@ -13,6 +13,7 @@ import resource
 import signal
 import struct
 import sys
+from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
@@ -87,15 +88,20 @@ def landlock(read: list[str], write: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
 
 
-def main() -> None:
-    """Cages this process, and becomes the program."""
-    config, program = json.loads(sys.argv[1]), sys.argv[3:]
+def cage(config: dict[str, Any]) -> None:
+    """Cages this process; it ends with its parent."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != config["parent"]:
         sys.exit(125)  # the parent died before it could be told
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit(config)
     landlock(config.get("read", []), config.get("write", []))
+
+
+def main() -> None:
+    """Cages this process, and becomes the program."""
+    config, program = json.loads(sys.argv[1]), sys.argv[3:]
+    cage(config)
     environment = {"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"}
     os.execve(program[0], program, environment)  # noqa: S606 - to become it is the point
 

@@ -1,14 +1,13 @@
-"""Reads what a media file holds, and checks what was made: a script for a jailed child process.
+"""Reads what a media file holds, and checks what was made: for a jailed child process (prober.py).
 
-`python -I probe.py PATH` prints one JSON object. It runs alone because a hostile file may crash
-the decoder: it imports PyAV and the standard library, and nothing of ours.
+It prints one JSON object, and runs alone because a hostile file may crash the decoder: it imports PyAV
+and the standard library, and nothing of ours.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar
 
@@ -283,10 +282,12 @@ def probe(path: str, wanted: list[str]) -> dict[str, Any]:
     return found
 
 
-if __name__ == "__main__":
+def tell(path: str, wanted: list[str]) -> None:
+    """Prints what is in the file, or why that cannot be told."""
     try:
-        print(json.dumps(probe(sys.argv[1], sys.argv[2:])))
+        found = probe(path, wanted)
     except Exception as problem:
-        said = f"{type(problem).__name__}: {problem}".replace(sys.argv[1], "source")[:300]
-        found = {"error": said, "protected": value(lambda: is_protected(sys.argv[1]), False)}
-        print(json.dumps({**found, "is_iso": value(lambda: is_iso(sys.argv[1]), False)}))
+        said = f"{type(problem).__name__}: {problem}".replace(path, "source")[:300]
+        found = {"error": said, "protected": value(lambda: is_protected(path), False)}
+        found["is_iso"] = value(lambda: is_iso(path), False)
+    print(json.dumps(found), flush=True)

@@ -1,4 +1,4 @@
-"""Runs FFmpeg and the prober in their cage: progress, stalls, limits, and an end that leaves nothing.
+"""Runs FFmpeg in its cage: progress, stalls, limits, and an end that leaves nothing.
 
 It knows argument lists and processes, and nothing of tasks.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from mediapipe.engine import prober
 from mediapipe.engine.media import Media, Unusable, failure, understood
 
 HERE = Path(__file__).resolve().parent
@@ -100,23 +101,17 @@ async def probe(path: Path, *wanted: str) -> Media:
 
 
 async def _probe(path: Path, *wanted: str) -> Media:
-    program = [sys.executable, "-I", str(HERE / "probe.py"), str(path), *wanted]
-    own = [sys.prefix, sys.base_prefix, str(HERE), str(path)]
-    process = await _start(caged(program, read=own, write=[], cpu=60))
     try:
         async with asyncio.timeout(90):
-            out, _ = await process.communicate()
+            out = await prober.ask(str(path), *wanted)
     except TimeoutError:
         raise Unusable(
             "damaged", "The file could not be read within 90 seconds; it may be damaged."
         ) from None
-    finally:
-        await _end(process)
     try:
         return understood(json.loads(out))
     except ValueError:
-        why = "The file made the reader crash; it is damaged or hostile."
-        raise Unusable("damaged", why, f"exit status {process.returncode}") from None
+        raise Unusable("damaged", "The file made the reader crash; it is damaged or hostile.") from None
 
 
 class Progress:

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from mediapipe.engine import options, room, work
+from mediapipe.engine import options, prober, room, work
 from mediapipe.engine.fetch import pinned
 from mediapipe.engine.media import Unusable
 from mediapipe.engine.models import EngineTask
@@ -191,6 +191,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         "graceful_shutdown_timeout": timedelta(seconds=0),
         "max_concurrent_activities": slots,
     }
+    prober.warm()
     broom = asyncio.create_task(sweeping())
     yield [
         Worker(

@@ -75,9 +75,20 @@ def run_plain(clip: Path) -> dict[str, float]:
 
 
 def cpu(product: Product) -> float:
-    """CPU seconds of the worker and all that it ran: its prober, its encoders."""
-    fields = Path(f"/proc/{product.children()['worker']}/stat").read_text().rsplit(")", 1)[1].split()
+    """CPU seconds of the worker and all that it ran: its probers, its encoders."""
+    return sum(used(pid) for pid in family(product.children()["worker"]))
+
+
+def used(pid: int) -> float:
+    """CPU seconds of a process, and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started, as far as they live."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in family(int(child)))]
 
 
 def run_job(product: Product, clip: Path) -> dict[str, float]:

@@ -1,0 +1,159 @@
+"""Asks what a media file holds, in a child of its own: a process that has PyAV loaded forks for each file.
+
+Loading PyAV takes longer than reading most files. The forking process itself never opens one; each child
+goes into its cage (jail.py), reads one file (probe.py) and ends, whatever the file did to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 1 << 16  # bytes of a request: a path and its options
+CPU = 60  # seconds that one file may take
+MEMORY = 4 << 30
+
+
+class Prober:
+    """The forking process of this one; it is started when it is first needed, and ends with us."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.asking: socket.socket | None = None
+        self.lock = threading.RLock()
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Starts it where it isn't there (any more)."""
+        with self.lock:
+            if self.process is not None and self.process.poll() is None:
+                return
+            self.close()
+            self.asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine import prober; "
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", f"{code}prober.serve({theirs.fileno()})"],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={"PATH": "/usr/bin", "LC_ALL": "C.UTF-8"},  # none of our secrets
+                    start_new_session=True,  # it ends when nobody can ask it any more, not by our signals
+                )
+
+    def close(self) -> None:
+        """Ends it."""
+        if self.asking is not None and self.process is not None:
+            self.asking.close()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.asking = self.process = None
+
+    def send(self, request: bytes, answer: int) -> None:
+        """Has it answer *request* into the file descriptor *answer*."""
+        with self.lock:
+            self.start()
+            try:
+                self._send(request, answer)
+            except OSError:  # it has just died
+                self.close()
+                self.start()
+                self._send(request, answer)
+
+    def _send(self, request: bytes, answer: int) -> None:
+        assert self.asking is not None
+        socket.send_fds(self.asking, [request], [answer])
+
+
+_prober = Prober()
+warm = _prober.start
+
+
+async def ask(path: str, *wanted: str) -> bytes:
+    """The JSON object that a child prints about the file (probe.py); cut short where the child died.
+
+    A child whose asker goes away is killed.
+    """
+    request, out = json.dumps([path, *wanted]).encode(), b""
+    for _ in range(2):  # once more where the forking process died instead of the child
+        reading, writing = os.pipe()
+        try:
+            _prober.send(request, writing)
+        finally:
+            os.close(writing)
+        begun, out = await _answer(reading)
+        if begun:
+            break
+    return out
+
+
+async def _answer(reading: int) -> tuple[bool, bytes]:
+    """Whether a child has begun, and what it said."""
+    reader = asyncio.StreamReader(limit=1 << 20)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+    )
+    child = -1
+    try:
+        pid = await reader.readline()
+        with contextlib.suppress(ProcessLookupError, ValueError):  # ended already, or never begun
+            child = os.pidfd_open(int(pid))
+        return bool(pid), await reader.read()
+    finally:
+        transport.close()
+        if child >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+            os.close(child)
+
+
+def serve(asked: int) -> None:
+    """The forking process: a child for each request, until nobody can ask any more."""
+    import av  # noqa: F401 - loaded once here, so that no child has to
+
+    def reap(number: int, frame: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+
+    signal.signal(signal.SIGCHLD, reap)
+    own = os.getpid()
+    with socket.socket(fileno=asked) as asking:
+        while True:
+            request, answers, _, _ = socket.recv_fds(asking, LONGEST, 1)
+            if not request:
+                return
+            if os.fork() == 0:
+                asking.close()
+                try:
+                    _child(request, answers[0], own)
+                finally:
+                    os._exit(0)
+            os.close(answers[0])
+
+
+def _child(request: bytes, answer: int, parent: int) -> None:
+    """Tells its process id, and then what it was asked, from within its cage."""
+    from mediapipe.engine import jail, probe
+
+    os.setsid()
+    os.dup2(answer, 1)
+    os.close(answer)
+    os.dup2(0, 2)  # nobody reads what a decoder has to say
+    path, *wanted = json.loads(request)
+    os.write(1, b"%d\n" % os.getpid())
+    read = [sys.prefix, sys.base_prefix, str(Path(__file__).parent), path]
+    jail.cage({"parent": parent, "read": read, "write": [], "cpu": CPU, "memory": MEMORY})
+    probe.tell(path, wanted)
