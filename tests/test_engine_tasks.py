@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
@@ -33,32 +35,68 @@ def task():
     return EngineTask.objects.create(kind="audio", input=files.signed_url("sources/t/source.mp4"))
 
 
-async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, settings):
-    """A real full disk: a small file system, where this machine lets us mount one."""
+@pytest.fixture
+def small_disk(settings):
+    """A real one for the engine's work, with 200 MB above its reserve, where this machine lets us mount."""
     folder = Path(settings.WORK_ROOT)
     folder.mkdir(parents=True)
     size = (room.RESERVE >> 20) + 200
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a file system")
-    try:
-        ballast = folder / "ballast"
-        with open(ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 190 << 20)
-        assert not room.is_full()
-        running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
-        for _ in range(100):
-            await asyncio.sleep(0.05)
-            await task.arefresh_from_db()
-            if task.waiting_for:
-                break
-        assert (task.status, task.waiting_for) == ("queued", "space")
-        ballast.unlink()
-        await asyncio.wait_for(running, 20)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Takes all of a disk's room but *leave* bytes, while others write to it too."""
+    ballast = disk / "ballast"
+    with open(ballast, "wb", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - (leave or 8 << 20))
+        file.seek(0, 2)
+        with suppress(OSError):
+            while not leave:
+                file.write(b"x" * 4096)
+    return ballast
+
+
+async def until(task: EngineTask, condition) -> None:
+    for _ in range(400):
         await task.arefresh_from_db()
-        assert (task.status, task.waiting_for) == ("succeeded", ""), task.error
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it stayed {task.status}, waiting for {task.waiting_for!r}")
+
+
+async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
+    ballast = fill(small_disk, leave=room.RESERVE + (10 << 20))
+    assert not room.is_full()
+    running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
+    await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
+    ballast.unlink()
+    await asyncio.wait_for(running, 20)
+    await task.arefresh_from_db()
+    assert (task.status, task.waiting_for) == ("succeeded", ""), task.error
+
+
+async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_begin_again(task, small_disk):
+    """Another program takes the last byte; what was half written makes room, and is never seen."""
+    clip = files.path("sources/t/source.mp4")
+    make_clip(clip, 12, "1280x720")
+    task.kind, task.options = "video", {"quality": "very_high", "fps": 25}
+    await task.asave()
+    running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
+    await until(task, lambda: (task.progress or 0) > 10)
+    ballast = fill(small_disk)
+    await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
+    assert not list(work.folder(task.pk).glob("out/*")) and task.file() is None
+    ballast.unlink()
+    await until(task, lambda: task.status == "processing" and task.progress is not None)
+    assert task.progress > 10, "what was told never goes back"
+    await asyncio.wait_for(running, 60)
+    await task.arefresh_from_db()
+    assert task.status == "succeeded" and task.output["duration"] == pytest.approx(12, abs=0.1), task.error
 
 
 async def test_a_task_that_was_cancelled_meanwhile_is_not_begun(task):
