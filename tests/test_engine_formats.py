@@ -157,3 +157,24 @@ async def test_any_number_of_channels_becomes_two_at_most(made, layout):
     source = made(f"{layout}.wav", "-f", "lavfi", "-i", f"sine=440:d=1,aformat=channel_layouts={layout}")
     audio = (await ask(source, "audio", {"format": "flac"}, task=layout)).output
     assert facts(audio)["channels"] == (1 if layout == "mono" else 2)
+
+
+async def test_a_film_of_an_hour_goes_through_all_stages_in_full(made):
+    """Two small pictures a second keep it quick; its length is what counts."""
+    picture = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=s=160x90:r=2:d=3600",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=300:r=8000:d=3600",
+    ]
+    source = made("hour.mkv", *picture, *X264, "-g", "10", "-c:a", "aac", "-b:a", "16k")
+    for stage in ("ingest", "thumbnails", "audio", "transcode"):
+        output = (await ask(source, *STAGES[stage])).output
+        if stage != "thumbnails":
+            assert output["duration"] == pytest.approx(3600, abs=0.6), stage
+    streamed = (await ask(source, "adaptive_video", {"format": "hls"})).output
+    assert streamed["duration"] == pytest.approx(3600, abs=0.6)
