@@ -206,8 +206,13 @@ def save_view(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def news(request: HttpRequest) -> HttpResponse:
-    """What has finished of a person's jobs since the last look, polled on pages that don't show it."""
+    """What has finished of a person's jobs since the last look, polled on pages that don't show it.
+
+    A job's page leaves out that job, so that it asks for news only while another one is at work.
+    """
+    shown = understood(UUID, request.GET.get("but", ""))
     own = Job.objects.filter(owner_id=request.user.pk)
+    own = own.exclude(pk=shown) if shown else own
     since = understood(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
     if since is None or timezone.is_naive(since):
         since = timezone.now()
@@ -216,5 +221,6 @@ def news(request: HttpRequest) -> HttpResponse:
         "waiting": own.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
         "active": own.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exists(),
         "now": timezone.now().isoformat(),
+        "but": shown,
     }
     return render(request, "jobs/_news.html", told)

@@ -126,6 +126,17 @@ def test_news_tell_once_what_has_finished(ada, editor):
         assert "hx-trigger" in ada.get("/jobs/news/", {"since": nonsense}).content.decode()
 
 
+def test_a_jobs_page_asks_for_news_of_other_jobs_only(ada, editor):
+    since = {"since": (timezone.now() - timedelta(seconds=5)).isoformat()}
+    done = job(editor, "just done")
+    shown = Job.submit(editor, title="shown", pipeline="standard", source=Source(url="http://example.org/x"))
+    assert f"/jobs/news/?but={shown.pk}" in ada.get(shown.get_absolute_url()).content.decode()
+    told = ada.get("/jobs/news/", {"but": str(shown.pk), **since}).content.decode()
+    assert "just done" in told and "hx-trigger" not in told, "nothing else is at work: no second poll"
+    told = ada.get("/jobs/news/", {"but": str(done.pk), **since}).content.decode()
+    assert "just done" not in told and f"&amp;but={done.pk}" in told, "its own page shows it"
+
+
 def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     job(editor, "=cmd|' /C calc'!A0")
     job(editor, "failed one", JobState.FAILED)
