@@ -73,8 +73,11 @@ class Inside:
             assert await temporal.start(job)
         return job
 
-    async def until(self, job: Job, condition, patience: float = 30) -> Job:
-        """The row as soon as *condition* holds for it."""
+    async def until(self, job: Job, condition, patience: float = 75) -> Job:
+        """The row as soon as *condition* holds for it.
+
+        Patient: an earlier test's worker may have taken a task along, which is given out anew after 30 s.
+        """
         deadline = time.monotonic() + patience
         while True:
             job = await Job.objects.select_related("owner").aget(pk=job.pk)
