@@ -40,7 +40,7 @@ TEMPORAL_AWAY = (
 )
 WORKER_AWAY = (
     "No worker answers, so nothing moves. Jobs go on by themselves once one is back; "
-    "an admin starts one with python3 manage.py up, or python3 manage.py worker."
+    "an admin starts one with “python3 manage.py up” or “python3 manage.py worker”."
 )
 
 
