@@ -154,6 +154,7 @@ class Listing:
             "newer": self._with(page=self.number - 1) if self.number > 1 else "",
             "older": self._with(page=self.number + 1) if self.number < self.last else "",
             "filtered": bool(self.kept),
+            "savable": bool(set(self.kept) - {"tab"}),  # a tab alone is one click anyway
             "asked": self.asked,
             "narrowed": bool(set(self.kept) & {"state", "pipeline", "owner", "from", "to"}),
             "saved": self.saved,

@@ -39,8 +39,8 @@ TEMPORAL_AWAY = (
     "Temporal cannot be reached. This is what was last recorded; the job goes on by itself when it is back."
 )
 WORKER_AWAY = (
-    "No worker answers, so nothing moves. It goes on by itself when one is back; "
-    "`python3 manage.py up` or `python3 manage.py worker` starts one."
+    "No worker answers, so nothing moves. Jobs go on by themselves once one is back; "
+    "an admin starts one with “python3 manage.py up” or “python3 manage.py worker”."
 )
 
 

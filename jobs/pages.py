@@ -16,7 +16,7 @@ from jobs.axis import Axis, Segment
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
-from jobs.words import about, ago, clock, reach, size, span
+from jobs.words import about, ago, clock, glued, line, reach, size, span
 from mediapipe import files
 
 STATE_WORDS = {
@@ -165,8 +165,7 @@ class Row:
     def facts(self) -> str:
         """Size and length in one line."""
         made = self.output("ingest")
-        parts = (size(self.job.source_size), clock(made.duration) if made else "")
-        return " · ".join(part for part in parts if part)
+        return line(size(self.job.source_size), clock(made.duration) if made else "")
 
     @property
     def can_cancel(self) -> bool:
@@ -248,8 +247,8 @@ class JobPage(Row):
         job = self.job
         name, film = job.source_filename or job.source_url, self.output("ingest")
         probed = film.source if film else None
-        known = about(replace(probed, filesize=job.source_size)) if probed else size(job.source_size)
-        source = {"label": "Source", "about": " · ".join(filter(None, (name, known)))}
+        known = about(replace(probed, filesize=job.source_size)) if probed else glued(size(job.source_size))
+        source = {"label": "Source", "about": "\u00a0· ".join(filter(None, (name, known)))}
         if job.source_name:
             save = files.link(job.source_name, save_as=job.source_filename or job.title)
             source |= {"url": files.link(job.source_name), "save": save}
@@ -296,7 +295,7 @@ class JobPage(Row):
         made, before = self.output("transcode"), self.job.source_size
         if not made or not made.filesize or not before or made.filesize >= before:
             return ""
-        return f"{(1 - made.filesize / before) * 100:.0f} % smaller than the source"
+        return f"{(1 - made.filesize / before) * 100:.0f}\u00a0% smaller than the source"
 
     @cached_property
     def axis(self) -> tuple[list[Segment], list[tuple[StageView, list[Segment]]]]:
@@ -316,6 +315,6 @@ class JobPage(Row):
         if not self.now.started_at:
             return ""
         if self.now.finished_at:
-            return f"took {span(self.now.finished_at - self.now.started_at)}"
+            return glued(f"took {span(self.now.finished_at - self.now.started_at)}")
         minutes = int((time.time() - self.now.started_at) / 60)  # a word that changes each second jumps
-        return f"at it for {minutes} min" if minutes else ""
+        return glued(f"at it for {minutes} min") if minutes else ""

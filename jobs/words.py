@@ -46,12 +46,21 @@ def reach(seconds: float) -> str:
     return f"{low.split()[0] if same_unit else low} to {high}"
 
 
+def glued(text: str) -> str:
+    """The text as one piece that no line breaks."""
+    return text.replace(" ", "\u00a0")
+
+
+def line(*facts: str) -> str:
+    """Facts in one line, which breaks only between two of them."""
+    return "\u00a0· ".join(glued(fact) for fact in facts if fact)
+
+
 def about(output: Output) -> str:
     """An output's facts in one line."""
     sides = f"{output.width} × {output.height}" if output.width and output.height else ""
     codecs = " / ".join(codec for codec in (output.video_codec, output.audio_codec) if codec)
-    parts = (output.format.upper(), codecs, sides, clock(output.duration), size(output.filesize))
-    return " · ".join(part for part in parts if part)
+    return line(output.format.upper(), codecs, sides, clock(output.duration), size(output.filesize))
 
 
 def ago(moment: datetime) -> str:

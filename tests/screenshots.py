@@ -6,15 +6,17 @@ Not a test: it starts the product, makes jobs of every state, and photographs th
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import SHARED
-from tests.product import FFMPEG, ROOT, Product, make_broken, make_clip, until
+from tests.product import FFMPEG, ROOT, Product, make_broken, make_clip, token, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
 MANY = """
@@ -41,7 +43,7 @@ for n in range(5000):
         source_size=random.randint(10**6, 6 * 10**9)))
 Job.objects.bulk_create(jobs, batch_size=500)
 rows = []
-for job in jobs[:600]:
+for job in sorted(jobs, key=lambda job: job.created_at)[-600:]:
     for at, stage in enumerate(PIPELINES["standard"].stages):
         bad = job.state in ("failed", "attention") and stage.name == "transcode"
         rows.append(Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=3,
@@ -50,103 +52,190 @@ for job in jobs[:600]:
             finished_at=job.started_at + timedelta(seconds=random.randint(1, 90))))
 Stage.objects.bulk_create(rows, batch_size=500)
 """
+# Maria looks after the installation: the group opens the back office.
+ADMIN = """
+from django.contrib.auth.models import Group, User
+User.objects.get(username="maria").groups.add(Group.objects.get(name="Admins"))
+"""
+# A mistake of ours, and a database that is away.
+UNREADABLE = "from jobs.models import Stage; Stage.objects.filter(job_id={!r}).update(attempts=[{{}}])"
+AWAY = """
+from django.db import connection
+connection.cursor().execute("ALTER TABLE django_session RENAME TO away")
+"""
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
+
+
+class Camera:
+    """A browser that shoots a page in both schemes and both sizes."""
+
+    def __init__(self, browser: Browser, product: Product, folder: Path) -> None:
+        self.browser, self.product, self.folder = browser, product, folder
+        self.people: dict[str, list] = {"": []}
+
+    def meet(self, name: str, staff: bool = False) -> None:
+        """Somebody who may look at pages from now on."""
+        cookies = self.product.editor(name, staff=staff).cookies.items()
+        self.people[name] = [{"name": n, "value": v, "url": self.product.url} for n, v in cookies]
+
+    def shoot(self, name: str, path: str, full: bool = True, who: str = "maria", then=None) -> None:
+        """Four pictures of *path*; *then* is what its visitor does there first."""
+        for scheme in ("light", "dark"):
+            for size, view in SIZES.items():
+                context = self.browser.new_context(color_scheme=scheme, viewport=view, device_scale_factor=1)
+                context.add_cookies(self.people[who])
+                page = context.new_page()
+                page.goto(self.product.url + path)
+                page.wait_for_timeout(800)
+                if then:
+                    then(page)
+                    page.wait_for_timeout(300)
+                page.screenshot(path=self.folder / f"{name}-{scheme}-{size}.png", full_page=full)
+                context.close()
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         product = Product(Path(home) / "home").start()
         try:
-            photograph(product, folder)
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            camera = Camera(browser, product, folder)
+            camera.meet("maria", staff=True)
+            camera.meet("ada")
+            product.command("shell", "-v", "0", "-c", ADMIN)
+            empty(camera)
+            job = some(camera)
+            many(camera)
+            errors(camera, job)
+            browser.close()
         finally:
             product.stop()
 
 
-def photograph(product: Product, folder: Path) -> None:
+def trailer(work: Path) -> Path:
+    """A short film in a format of cameras: a real one where it is at hand."""
+    real = SHARED / "media" / "dev" / "trailer_bbb.mp4"
+    film = work / "trailer.mov"
+    if not real.exists():
+        return make_clip(film, 16)
+    codecs = ["-c:v", "prores_ks", "-profile:v", "0", "-c:a", "pcm_s16le"]
+    cut = ["-v", "error", "-y", "-ss", "25", "-i", str(real), "-t", "16", *codecs, str(film)]
+    subprocess.run([FFMPEG, *cut], check=True)
+    return film
+
+
+def submit(product: Product, path: Path | str, title: str, *extra: str) -> str:
+    """The id of a new job."""
+    done = product.command("submit", str(path), "--title", title, "--owner", "maria", "--json", *extra)
+    return json.loads(done.stdout)["id"]
+
+
+def empty(camera: Camera) -> None:
+    """What a new installation shows."""
+    camera.shoot("login", "/login/", who="")
+    camera.shoot("list-empty", "/")
+    camera.shoot("nothing-failed", "/?tab=attention")
+    camera.shoot("new", "/jobs/new/")
+    camera.shoot("password", "/password/")
+
+
+def some(camera: Camera) -> str:
+    """A job in each state, made by the product itself; answers with one that has ended."""
+    product, shoot = camera.product, camera.shoot
     work = product.home.parent
-    real = SHARED / "media" / "dev"
-    film = make_clip(work / "trailer.mp4", 16)
-    if real.exists():
-        cut = [
-            "-v",
-            "error",
-            "-y",
-            "-ss",
-            "26",
-            "-i",
-            str(real / "trailer_bbb.mp4"),
-            "-t",
-            "16",
-            "-c",
-            "copy",
-        ]
-        subprocess.run([FFMPEG, *cut, str(film)], check=True)
+    film = trailer(work)
     long = make_clip(work / "council meeting.mp4", 150, "1920x1080")
-    make_broken(work / "raw.mp4")
-    staff = product.editor("maria", staff=True)
-    cookies = [{"name": n, "value": v, "url": product.url} for n, v in staff.cookies.items()]
+    done = submit(product, film, "Big Buck Bunny, trailer", "--pipeline", "previews", "--wait")
+    stream = submit(product, film, "Trailer for the web player", "--pipeline", "streaming", "--wait")
+    failed = submit(product, make_broken(work / "raw.mp4"), "Interview, raw cut", "--wait")
+    retrying = submit(product, "http://127.0.0.1:9/archive/reel-7.mp4", "Archive reel 7")
+    until(lambda: product.status(retrying)["stages"][0]["retry_at"], 90)
+    shoot("job-retrying", f"/jobs/{retrying}/")
+    cancelled = submit(product, long, "Council meeting")
+    product.command("cancel", cancelled)
+    running = submit(product, long, "Drone over the harbour, take 3")
+    until(lambda: (product.status(running)["stages"][3]["progress"] or 0) > 8, 200)
+    shoot("job-running", f"/jobs/{running}/")
+    shoot("list", "/")
+    shoot("list-filters", "/", full=False, then=lambda page: page.click("#filters summary"))
+    shoot("list-ticked", "/", full=False, then=tick)
+    shoot("confirm", "/", then=lambda page: (tick(page), page.click("button[value=delete]")))
+    cancelling(camera, running)
+    shoot("job-done", f"/jobs/{done}/")
+    shoot("job-stream", f"/jobs/{stream}/")
+    shoot("job-attention", f"/jobs/{failed}/")
+    shoot("job-cancelled", f"/jobs/{cancelled}/")
+    return cancelled
 
-    def submit(path: Path | str, *extra: str) -> str:
-        done = product.command("submit", str(path), "--owner", "maria", "--json", *extra)
-        return json.loads(done.stdout)["id"]
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+def tick(page) -> None:
+    for number in (1, 4):
+        page.check(f".job >> nth={number} >> input")
 
-        def shoot(name: str, path: str, full: bool = True, signed_in: bool = True) -> None:
-            for scheme in ("light", "dark"):
-                for size, view in SIZES.items():
-                    context = browser.new_context(color_scheme=scheme, viewport=view, device_scale_factor=1)
-                    if signed_in:
-                        context.add_cookies(cookies)
-                    page = context.new_page()
-                    page.goto(product.url + path)
-                    page.wait_for_timeout(800)
-                    page.screenshot(path=folder / f"{name}-{scheme}-{size}.png", full_page=full)
-                    context.close()
 
-        def confirm(name: str) -> None:
-            page = browser.new_context(viewport=SIZES["wide"]).new_page()
-            page.context.add_cookies(cookies)
-            page.goto(product.url)
-            page.check(".job >> nth=0 >> input")
-            page.check(".job >> nth=2 >> input")
-            page.screenshot(path=folder / f"{name}-ticked.png")
-            page.click("button[value=delete]")
-            page.screenshot(path=folder / f"{name}.png")
-            page.context.close()
+def cancelling(camera: Camera, job: str) -> None:
+    """A cancel takes a second or two; with a worker that is held, as long as we look."""
+    worker = camera.product.children()["worker"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        camera.product.command("cancel", job, "--reason", "wrong film")
+        camera.shoot("job-cancelling", f"/jobs/{job}/")
+        camera.shoot("list-cancelling", "/")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    until(lambda: camera.product.status(job)["status"] == "cancelled", 60)
 
-        shoot("login", "/login/", signed_in=False)
-        shoot("list-empty", "/")
-        shoot("nothing-failed", "/?tab=attention")
-        done = submit(film, "--title", "Big Buck Bunny, trailer", "--pipeline", "previews", "--wait")
-        stream = submit(film, "--title", "Trailer for the web player", "--pipeline", "streaming", "--wait")
-        failed = submit(work / "raw.mp4", "--title", "Interview, raw cut", "--wait")
-        retrying = submit("http://127.0.0.1:9/archive/reel-7.mp4", "--title", "Archive reel 7")
-        until(lambda: product.status(retrying)["stages"][0]["retry_at"], 90)
-        shoot("job-retrying", f"/jobs/{retrying}/")
-        cancelled = submit(long, "--title", "Council meeting")
-        product.command("cancel", cancelled)
-        running = submit(long, "--title", "Drone over the harbour, take 3")
-        until(lambda: (product.status(running)["stages"][3]["progress"] or 0) > 8, 200)
-        shoot("job-running", f"/jobs/{running}/")
-        shoot("list", "/")
-        shoot("job-done", f"/jobs/{done}/")
-        shoot("job-stream", f"/jobs/{stream}/")
-        shoot("job-attention", f"/jobs/{failed}/")
-        shoot("job-cancelled", f"/jobs/{cancelled}/")
-        shoot("new", "/jobs/new/")
-        confirm("confirm")
-        product.command("shell", "-v", "0", "-c", MANY)
-        shoot("list-full", "/", full=False)
-        shoot("list-filtered", "/?q=b-roll&sort=title&tab=done", full=False)
-        shoot("no-match", "/?q=nothing-like-this")
-        shoot("history", "/history/", full=False)
-        shoot("admin", "/admin/jobs/job/", full=False)
-        shoot("missing", "/nothing-here")
-        product.command("cancel", running)
-        browser.close()
+
+def many(camera: Camera) -> None:
+    """Five thousand jobs, and what looks for one among them."""
+    camera.product.command("shell", "-v", "0", "-c", MANY)
+    shoot = camera.shoot
+    shoot("list-full", "/", full=False)
+    shoot("list-second", "/?page=2")
+    shoot("list-filtered", "/?q=b-roll&sort=title&tab=done", full=False)
+    shoot("no-match", "/?q=nothing-like-this")
+    shoot("history", "/history/", full=False)
+    shoot("history-ticked", "/history/", full=False, then=lambda page: page.check("[name=job] >> nth=1"))
+    shoot("keys", "/", full=False, then=lambda page: page.keyboard.press("?"))
+    shoot("admin", "/admin/jobs/job/", full=False)
+
+
+def errors(camera: Camera, job: str) -> None:
+    """Every page that says no, as it is served; *job* and the database are of no use afterwards."""
+    product, shoot = camera.product, camera.shoot
+    wrong = {"username": "grace", "password": "wrong"}
+
+    def sign_in(page) -> None:
+        for field, text in wrong.items():
+            page.fill(f"[name={field}]", text)
+        page.click("button.primary")
+
+    def forget(page) -> None:
+        page.context.clear_cookies()
+        sign_in(page)
+
+    def send_much(page) -> None:
+        page.fill("[name=password]", "wrong")
+        page.evaluate("document.forms[0].username.value = 'x'.repeat(11 << 20)")
+        page.click("button.primary")
+
+    shoot("error-400", "/?q=%00")
+    shoot("error-403", "/history/", who="ada")
+    shoot("error-403-csrf", "/login/", who="", then=forget)
+    shoot("error-404", "/nothing-here")
+    shoot("error-413", "/login/", who="", then=send_much)
+    shoot("login-wrong", "/login/", who="", then=sign_in)
+    stranger = product.editor("grace")
+    stranger.cookies.clear()
+    for _ in range(10):
+        form = token(stranger.get("/login/"))
+        stranger.post("/login/", data=wrong | {"csrfmiddlewaretoken": form})
+    shoot("locked", "/login/", who="", then=sign_in)
+    product.command("shell", "-v", "0", "-c", UNREADABLE.format(job))
+    shoot("error-500", f"/jobs/{job}/")
+    product.command("shell", "-v", "0", "-c", AWAY)
+    shoot("error-503", "/")
 
 
 if __name__ == "__main__":

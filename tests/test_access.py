@@ -36,6 +36,11 @@ def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_u
     assert answer.status_code == 403 and "Not allowed" in text(answer)
 
 
+def test_a_form_without_its_token_says_that_nothing_was_changed(db):
+    answer = Client(enforce_csrf_checks=True).post("/login/", {"username": "ada", "password": "x"})
+    assert answer.status_code == 403 and "open for too long Nothing was changed" in text(answer)
+
+
 def test_who_joins_the_admins_is_staff_and_manages_people(client, editor):
     from django.contrib.auth.models import Group
 

@@ -125,9 +125,8 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
     plain.goto(product.url)
     with plain.expect_navigation():
         plain.click(".job:has-text('Without scripts') >> text=Cancel")
-    until(
-        lambda: plain.reload() and plain.is_visible(".job:has-text('Without scripts') >> text=Retry"), 60, 0.5
-    )
+    again = ".job:has-text('Without scripts') >> text=Start again"
+    until(lambda: plain.reload() and plain.is_visible(again), 60, 0.5)
 
 
 def test_the_list_is_searched_paged_and_acted_on_in_bulk_without_scripts(product, browser, staff):

@@ -118,7 +118,7 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         facts = page.inner_text(".files")
         for fact in ("Source", clip.stem, "Ingest", "h264", "×", "MB", "mp3"):
             assert fact in facts
-        source = page.inner_text(".files li >> nth=0")
+        source = page.inner_text(".files li >> nth=0").replace("\u00a0", " ")
         assert all(fact in source for fact in (clip.stem, " / aac", "×", "MB")), source
         page.click(".files [data-link] >> nth=1")
         copied = page.evaluate("() => navigator.clipboard.readText()")

@@ -24,14 +24,25 @@ CLOCK = ["-f", "lavfi", "-i", "color=black:s=160x90:r=10:d=10,format=gray,geq=lu
 async def test_each_part_of_a_storyboard_shows_the_second_that_its_cue_says(made, keyframes_every):
     source = made(f"clock{keyframes_every}.mp4", *CLOCK, *X264, "-g", keyframes_every)
     sprite = (await ask(source, "image", {"width": 160, "format": "png", "interval": 1})).output
+    assert parts(sprite) == [(second, second) for second in range(10)]
+
+
+async def test_the_last_part_of_a_storyboard_has_a_picture_though_no_keyframe_lies_in_it(made):
+    source = made("clock20.mp4", *CLOCK, *X264, "-g", 20)
+    sprite = (await ask(source, "image", {"width": 160, "format": "png", "interval": 3})).output
+    assert [second for second, _ in parts(sprite)] == [0, 3, 6, 9]
+    assert parts(sprite)[-1] == (9, 8)
+
+
+def parts(sprite: dict) -> list[tuple[int, int]]:
+    """The second that each cue says, and the one that its part of the sprite shows."""
     cues = re.findall(r"00:00:(\d\d).000 --> .*\n(.*)#xywh=(\d+),(\d+),160,90", vtt(sprite))
-    assert [int(second) for second, *_ in cues] == list(range(10))
     assert {name for _, name, *_ in cues} == {files.path(sprite["name"]).name}
     with probe(sprite) as container:
         picture = next(container.decode(video=0)).reformat(format="gray")
     data, line = bytes(picture.planes[0]), picture.planes[0].line_size
     shown = [data[(int(y) + 45) * line + int(x) + 80] for _, _, x, y in cues]
-    assert [round((value - 20) / 20) for value in shown] == list(range(10))
+    return [(int(second), round((value - 20) / 20)) for (second, *_), value in zip(cues, shown, strict=True)]
 
 
 async def test_a_short_film_that_begins_a_little_late_has_a_storyboard(made):

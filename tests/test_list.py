@@ -87,6 +87,12 @@ def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, edit
     assert "Give the view a name" in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
 
 
+def test_a_tab_alone_is_no_view_to_save(ada, editor):
+    job(editor)
+    assert "Save this view" not in text(ada.get("/?tab=done"))
+    assert "Save this view" in text(ada.get("/?tab=done&sort=title"))
+
+
 def test_filters_narrow_the_list(chief, editor, django_user_model):
     job(editor, "ours")
     job(django_user_model.objects.create_user("eve"), "hers")

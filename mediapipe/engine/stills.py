@@ -82,7 +82,9 @@ def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     muxer, pixels, encode = picture(options, False)
     interval, rows = storyboard(options, media)
     shape = {"width": 160, **options}
-    every_so_often = "" if media.is_still else f"fps=1/{interval:g}:round=up:start_time=0,"
+    # The last keyframe may lie before the last part, which would stay black: it is held until the end.
+    held = f"tpad=stop_mode=clone:stop_duration={interval:g}"
+    every_so_often = "" if media.is_still else f"{held},fps=1/{interval:g}:round=up:start_time=0,"
     chain = every_so_often + filters(video, shape, pixels, still=True, rate=False) + f",tile=10x{rows}"
     every = [*HEAD, *source(path, media), *pictures(video)]
     head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
