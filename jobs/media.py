@@ -24,7 +24,8 @@ from mediapipe.rawbody import see_through
 BLOCK = 256 * 1024
 SPEC = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
-LINKS = re.compile(r'^((?:#.*URI=")?)([\w-]+\.(?:m4s|mp4|webp|jpeg|png))((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
+NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
+LINKS = re.compile(rf'^((?:#.*URI=")?)({NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
 
 
 class Unsatisfiable(Exception):

@@ -267,6 +267,11 @@ class JobPage(Row):
         return by_name.get("ingest") if "transcode" in by_name else None
 
     @property
+    def stream(self) -> dict[str, Any] | None:
+        """The HLS stream, whose renditions suit fast and slow lines."""
+        return next((each for each in self.outputs if each["name"] == "hls"), None)
+
+    @property
     def sound(self) -> dict[str, Any] | None:
         """The extracted audio."""
         return next((each for each in self.outputs if each["name"] == "audio"), None)

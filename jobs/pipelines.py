@@ -171,7 +171,7 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline(
             "streaming",
             "Streaming (HLS)",
-            "Standard, plus an HLS playlist of the transcode for streaming players.",
+            "Standard, plus an HLS stream of the transcode that suits fast and slow lines.",
             (*STANDARD, HLS),
         ),
     )

@@ -126,6 +126,10 @@
     });
   }
 
+  // Not every browser plays HLS by itself; there the stream is a file to copy the link of.
+  const plays = document.createElement("video").canPlayType("application/vnd.apple.mpegurl");
+  document.documentElement.classList.toggle("no-hls", !plays);
+
   const go = (player, seconds) => {
     if (!player) return;
     player.currentTime = seconds;

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -107,7 +108,11 @@ def test_a_playlist_names_signed_segments(stored):
     stages = {stage["name"]: stage for stage in browser.get(f"{job}json/").json()["stages"]}
     playlist = httpx.get(stages["hls"]["output"]["url"], trust_env=False)
     assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
-    segments = [line for line in playlist.text.splitlines() if line and not line.startswith("#")]
+    named = [
+        urljoin(str(playlist.url), line) for line in playlist.text.splitlines() if line and line[0] != "#"
+    ]
+    inner = [httpx.get(each, trust_env=False).text for each in named]
+    segments = [line for text in inner for line in text.splitlines() if line and line[0] != "#"]
     assert segments and all(httpx.get(each, trust_env=False).status_code == 200 for each in segments)
 
 

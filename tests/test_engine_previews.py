@@ -1,4 +1,4 @@
-"""Previews beyond the four: storyboard, waveform, moving picture and HLS, each right to the second."""
+"""Previews beyond the four: storyboard, waveform and moving picture, each right to the second."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 
-import av
 import pytest
 
 from mediapipe import files
@@ -103,18 +102,3 @@ async def test_a_moving_preview_plays_for_its_length_and_keeps_transparency(made
     raw = subprocess.run([*arguments, "-f", "rawvideo", "-pix_fmt", "rgba", "-"], capture_output=True).stdout
     row = raw[160 * 4 * 45 :][: 160 * 4]
     assert row[4 * 150 + 3] == 255 and (row[4 * 10 + 3] == 0) == alpha
-
-
-async def test_hls_is_copied_where_it_fits_and_plays_whole(made):
-    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
-    output = (await ask(source, "adaptive_video", {"format": "hls"})).output
-    assert (output["format"], output["width"], output["codecs"]["video"]) == ("hls", 640, "h264")
-    with probe(output) as container, av.open(str(source)) as whole:
-        assert abs(container.duration / 1e6 - 4) < 0.3
-        ours = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-        theirs = [packet.size for packet in whole.demux(video=0) if packet.size]
-    assert [len(each) for each in ours] == theirs
-    small = (await ask(source, "adaptive_video", {"width": 320, "start": 1, "end": 3})).output
-    with probe(small) as container:
-        frames = sum(1 for _ in container.decode(video=0))
-    assert (small["width"], frames) == (320, 60) and small["duration"] == pytest.approx(2, abs=0.1)

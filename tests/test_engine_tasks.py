@@ -184,6 +184,7 @@ async def test_what_no_job_refers_to_is_listed_and_removed(editor):
             *(
                 "sources/a/source.mp4",
                 "outputs/kept/index.m3u8",
+                "outputs/kept/rendition0.m3u8",
                 "outputs/kept/segment0.m4s",
                 "outputs/kept.vtt",
             ),
@@ -200,8 +201,21 @@ async def test_what_no_job_refers_to_is_listed_and_removed(editor):
         assert files.path("outputs/old.mp4").exists()
         run("--remove")
         left = {path.name for path in files.path("outputs").parent.rglob("*") if path.is_file()}
-        assert left == {"source.mp4", "index.m3u8", "segment0.m4s", "kept.vtt", "new.mp4"}
+        assert left == {"source.mp4", "index.m3u8", "rendition0.m3u8", "segment0.m4s", "kept.vtt", "new.mp4"}
         assert not files.path("outputs/gone").exists() and not files.path("sources/b").exists()
         assert "Every file" in run()
 
     await sync_to_async(make)()
+
+
+def test_a_deleted_job_takes_every_file_of_its_stream_along(editor):
+    job = Job.submit(editor, title="t", pipeline="streaming", source=Source(name="sources/a/source.mp4"))
+    Stage.objects.filter(job=job, name="hls").update(output={"name": "outputs/s/index.m3u8"})
+    for name in ("index.m3u8", "rendition0.m3u8", "rendition1.m3u8", "init_1.mp4", "segment1_0000.m4s"):
+        path = files.path(f"outputs/s/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert not job.remove() and files.exists("outputs/s/rendition1.m3u8")
+    Job.objects.filter(pk=job.pk).update(state="succeeded")
+    assert Job.objects.get(pk=job.pk).remove()
+    assert not files.path("outputs/s").exists()

@@ -53,6 +53,11 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
+def makes_several(arguments: list[str]) -> bool:
+    """Whether they make several renditions of a stream, each with its playlist, which a master names."""
+    return "-var_stream_map" in arguments
+
+
 def even(value: float) -> int:
     """The nearest even number, at least 2."""
     return max(2, round(value / 2) * 2)
@@ -96,6 +101,20 @@ def _fitted(
     colour = "0x" + str(options.get("background", "#000000"))[1:]
     place = f"{x.format('(ow-iw)', '')}:{y.format('', '(oh-ih)')}"
     return inner_w, inner_h, f"pad={width}:{height}:{place}:color={colour}"
+
+
+def smaller(video: Video, options: dict[str, Value], short: int) -> dict[str, Value] | None:
+    """The options of the same picture with so short a side; None where it is not a third smaller at least."""
+    shown_w, shown_h = video.shown
+    width, height, _ = size(video, options)
+    fit: Value = "fill"  # the ratio is that of the large one: what rounding leaves is no reason for bars
+    if "width" in options and "height" in options:
+        width, height = even(_pixels(options["width"], shown_w)), even(_pixels(options["height"], shown_h))
+        fit = options.get("fit", "contain")
+    scale = short / min(width, height)
+    if scale > 2 / 3:
+        return None
+    return {**options, "width": even(width * scale), "height": even(height * scale), "fit": fit}
 
 
 # What still formats hold is always read as BT.601, JPEG's in full range, whatever the film was in.

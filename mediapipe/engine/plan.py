@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from mediapipe.engine.arguments import CLEAN, HEAD, LONGEST_SIDE, Plan, drawn, filters, source, span
+from dataclasses import replace
+from itertools import chain
+
+from mediapipe.engine.arguments import (
+    CLEAN,
+    HEAD,
+    LONGEST_SIDE,
+    Plan,
+    drawn,
+    filters,
+    smaller,
+    source,
+    span,
+)
 from mediapipe.engine.media import Media, Unusable, Video
 from mediapipe.engine.options import Value
 from mediapipe.engine.stills import animation_plan, image_plan, sprite_plan
 
+EVEN_KEYS, SOURCE_KEYS = "expr:gte(t,n_forced*2)", "source"  # every two seconds; where the source has them
 GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
 CRF = {
     "h264": dict(zip(("very_low", "low", "medium", "high", "very_high"), (33, 28, 23, 18, 15), strict=True)),
@@ -23,6 +37,8 @@ ENCODERS = {
     "vp9": ("libvpx-vp9", "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
     "av1": ("libsvtav1", "-preset", "10"),
 }
+SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
+SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
 def make(kind: str, options: dict[str, Value], media: Media, path: str) -> Plan:
@@ -132,8 +148,8 @@ def _with_sound(
     return [[*head, *way, *tail] for way in (ways if ways[0] != ways[1] else ways[:1])]
 
 
-def encoder(options: dict[str, Value], video: Video, container: str) -> list[str]:
-    """The arguments that encode a picture."""
+def encoder(options: dict[str, Value], video: Video, container: str, keys: str = EVEN_KEYS) -> list[str]:
+    """The arguments that encode a picture, as pairs; *keys*: where its keyframes are."""
     codec = str(options.get("codec") or ("vp9" if container == "webm" else "h264"))
     name, *settings = ENCODERS[codec]
     if "bitrate" in options:
@@ -142,15 +158,16 @@ def encoder(options: dict[str, Value], video: Video, container: str) -> list[str
         quality = ["-b:v", str(rate), "-maxrate", str(rate * 2), "-bufsize", str(rate * 2)]
     else:
         quality = ["-crf", str(CRF[codec][str(options.get("quality", "medium"))])]
-    keys = ["-force_key_frames", "expr:gte(t,n_forced*2)"]
-    keys += ["-sc_threshold", "0"] if codec == "h264" else []
+    placed = ["-force_key_frames", keys, *(["-sc_threshold", "0"] if codec == "h264" else [])]
+    # none of its own, however far these are apart; and time as fine as the source's, or they would be moved
+    placed += ["-g", "100000", "-enc_time_base", "demux"] if keys == SOURCE_KEYS else []
     return [
         *drawn(video, filters(video, options)),
         "-c:v",
         name,
         *settings,
         *quality,
-        *keys,
+        *placed,
         "-fps_mode",
         "vfr",
     ]
@@ -218,14 +235,52 @@ def waveform_plan(options: dict[str, Value], head: list[str], media: Media, seco
 
 
 def hls_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
-    """An HLS playlist of one rendition, of 4-second segments; copied where the source already fits."""
+    """An HLS stream of 4-second segments, copied where the source fits; a large picture comes small too."""
     asked = {**options, "format": "mp4"}
     video = video_plan(asked, media, path)
-    segments = ["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]
-    tries = [[*without_faststart(each), *segments] for each in video.tries]
-    return Plan(
-        tries, "hls", "m3u8", video.seconds, video.frames, video.wants_video, video.wants_audio, video.copied
+    large = media.video if video.wants_video and not media.is_still else None
+    small = smaller(large, asked, SMALL) if large else None
+    if large is None or small is None:
+        tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
+        return replace(video, tries=tries, muxer="hls", extension="m3u8")
+    # a copy stays turned by its header: a player that changes to the small one would turn its picture
+    copied = video.copied and not large.rotation
+    tries = _ladder(large, small, asked, media, path, copied=copied)
+    # the large one alone where two do not fit together: FFmpeg names none of less than half a second
+    tries.append([*without_faststart(video.tries[-1]), *SEGMENTS])
+    return replace(video, tries=tries, muxer="hls", extension="m3u8", copied=copied)
+
+
+def _ladder(
+    large: Video,
+    small: dict[str, Value],
+    options: dict[str, Value],
+    media: Media,
+    path: str,
+    *,
+    copied: bool,
+) -> list[list[str]]:
+    """The tries for two renditions of one source. Each has the sound, so that both are cut alike."""
+    seek, limit, _ = span(media.duration, options)
+    heard = ["-map", f"0:{media.audio.index}"] if media.audio else []
+    tracks = ["-map", f"0:{large.index}", *heard] * 2
+    head = [*HEAD, *source(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
+    parts = "v:0,a:0 v:1,a:1" if heard else "v:0 v:1"
+    tail = [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
+    first, second = encoder(options, large, "mp4"), encoder(small, large, "mp4")
+    tries = _with_sound(
+        [*head, *of_rendition(0, first), *of_rendition(1, second)], options, media, "mp4", tail
     )
+    if copied:
+        second = of_rendition(1, encoder(small, large, "mp4", SOURCE_KEYS))
+        tries.insert(0, [*head, "-c:v:0", "copy", *second, *sound(options, media, "mp4"), *tail])
+    return tries
+
+
+def of_rendition(number: int, arguments: list[str]) -> list[str]:
+    """The same arguments, of pairs, for the picture of one rendition alone."""
+    names = [name.replace("-vf", "-filter").removesuffix(":v") for name in arguments[::2]]
+    return [*chain.from_iterable(zip((f"{name}:v:{number}" for name in names), arguments[1::2], strict=True))]
 
 
 def without_faststart(arguments: list[str]) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from mediapipe.engine import run
 from mediapipe.engine.arguments import HEAD, Plan
 from mediapipe.engine.media import Media, Unusable
+
+APART = 0.05  # seconds between the same cut of two renditions, where time is counted in other units
 
 
 async def checked(
@@ -77,15 +80,40 @@ async def _animated(target: Path) -> Media:
 
 
 async def _streamed(playlist: Path) -> Media:
-    """An HLS rendition: its first segment as the prober sees it, and the length that its playlist tells."""
+    """A stream's first rendition. Raises Unusable unless all of them play and are cut at the same places."""
+    several = sorted(playlist.parent.glob("rendition*.m3u8"))
+    if several and [each.name for each in several] != _names(playlist):
+        raise Unusable("internal_error", "The master playlist does not name every rendition.")
+    made = [await _rendition(each) for each in several or [playlist]]
+    first, cuts = made[0]
+    for other, others in made[1:]:
+        whole = (first.video is None, first.audio is None) == (other.video is None, other.audio is None)
+        plays = other.video is not None and other.video.decodes
+        alike = len(cuts) == len(others) and all(
+            abs(one - two) < APART for one, two in zip(cuts, others, strict=True)
+        )
+        if not (whole and plays and alike):
+            raise Unusable("internal_error", "The renditions do not fit together.")
+    return replace(first, duration=cuts[-1])
+
+
+async def _rendition(playlist: Path) -> tuple[Media, list[float]]:
+    """A playlist's first segment as the prober sees it, and the seconds at which its segments end."""
     lines = playlist.read_text().splitlines()
-    segments = [line for line in lines if line and not line.startswith("#")]
-    whole = playlist.with_name("first.mp4")
-    parts = [playlist.with_name(name).read_bytes() for name in ("init.mp4", *segments[:1])]
-    whole.write_bytes(b"".join(parts))
+    start = [line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP:")][:1]
+    parts = [*start, *_names(playlist)[:1]]
+    if len(parts) < 2:
+        raise Unusable("damaged", "The source holds nothing of this kind that can be read.")
+    whole = playlist.with_suffix(".mp4")
+    whole.write_bytes(b"".join(playlist.with_name(name).read_bytes() for name in parts))
     try:
         made = await run.probe(whole)
     finally:
         whole.unlink()
-    seconds = sum(float(line[8:].split(",")[0]) for line in lines if line.startswith("#EXTINF:"))
-    return replace(made, duration=seconds)
+    lengths = [float(line[8:].split(",")[0]) for line in lines if line.startswith("#EXTINF:")]
+    return made, list(accumulate(lengths))
+
+
+def _names(playlist: Path) -> list[str]:
+    """What a playlist names: segments, or other playlists."""
+    return [line for line in playlist.read_text().splitlines() if line and not line.startswith("#")]

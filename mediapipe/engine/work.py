@@ -18,7 +18,7 @@ from django.conf import settings
 from mediapipe import files
 from mediapipe.engine import plan as planning
 from mediapipe.engine import previews, run, verify
-from mediapipe.engine.arguments import Plan
+from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.media import Media, Unusable
 from mediapipe.engine.options import Value
@@ -129,10 +129,11 @@ async def _source(url: str, target: Path, tell: Tell, wait_for_room: Room) -> Pa
 
 
 def _estimate(plan: Plan, media: Media) -> int:
-    """Bytes that the output may need: a copy as many as the source, an encode rarely more."""
+    """Bytes that the output may need: a copy as many as the source, an encode rarely more; each rendition."""
     if plan.muxer in ("wav", "flac"):
         return int(plan.seconds * 48000 * 2 * 2) + (1 << 20)
-    return int(media.size * 1.1) if plan.copied or plan.frames else 64 << 20
+    renditions = 1 + makes_several(plan.tries[0])
+    return int(media.size * 1.1) * renditions if plan.copied or plan.frames else 64 << 20
 
 
 async def _run(
@@ -175,13 +176,15 @@ async def _try(
     tell: Tell,
 ) -> Done:
     """One run of FFmpeg, and whether it yielded what was asked for. Raises Unusable."""
-    muxer = ["-f", plan.muxer]
+    muxer, output, several = ["-f", plan.muxer], target, makes_several(arguments)
     if plan.muxer == "hls":
-        muxer = ["-hls_segment_filename", f"{target.parent}/segment%04d.m4s"]
-    # a copy takes a moment and may be followed by an encode: its percentages would go back
-    telling: Tell = (lambda *_: tell(None, None, None)) if copying else tell
+        output = target.with_name("rendition%v.m3u8") if several else target
+        segments = "segment%v_%04d.m4s" if several else "segment%04d.m4s"
+        muxer = ["-hls_segment_filename", f"{target.parent}/{segments}"]
+    # a copy alone takes a moment and may be followed by an encode: its percentages would go back
+    telling: Tell = (lambda *_: tell(None, None, None)) if copying and not several else tell
     result = await run.ffmpeg(
-        arguments, target, muxer, source=source, seconds=plan.seconds, frames=plan.frames, tell=telling
+        arguments, output, muxer, source=source, seconds=plan.seconds, frames=plan.frames, tell=telling
     )
     run.check(result)
     made, warnings = await verify.checked(kind, plan, media, target, result, copying=copying)
@@ -196,8 +199,8 @@ async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str
     name = f"outputs/{task_id}/{target.name}" if several else f"outputs/{task_id}{target.suffix}"
     made_files = sorted(target.parent.iterdir()) if several else [target]
     size = sum(each.stat().st_size for each in made_files)
-    # the playlist last: whoever sees it finds all that it names
-    for each in sorted(made_files, key=lambda each: each == target):
+    # the playlists after their segments, and what names them last: whoever sees it finds all that it names
+    for each in sorted(made_files, key=lambda each: (each == target, each.suffix == ".m3u8")):
         own = f"outputs/{task_id}/{each.name}" if several else name
         await asyncio.to_thread(files.publish, each, own)
     video = made.video

@@ -1,0 +1,78 @@
+"""An HLS stream in a real browser: it plays from the job's page, and every part of it has a signed link."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+
+from tests.browsing import wait_for_state
+from tests.product import make_clip, until
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole]
+
+
+@pytest.fixture(scope="module")
+def streamed(product, tmp_path_factory):
+    """The job of a film that is large enough for two renditions and long enough for three segments."""
+    film = make_clip(tmp_path_factory.mktemp("film") / "match.mp4", 10)
+    command = ("submit", str(film), "--pipeline", "streaming", "--owner", "maria", "--json", "--wait")
+    done = product.command(*command)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["id"]
+
+
+def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, page, streamed):
+    heard: list[str] = []
+    page.on("response", lambda answer: heard.append(answer.url.split("?")[0].rsplit("/", 1)[-1]))
+    page.goto(f"{product.url}/jobs/{streamed}/")
+    wait_for_state(page, "succeeded")
+    if not page.is_visible("#stream"):
+        pytest.skip("this browser plays no HLS")
+    page.click("#stream summary")
+    page.evaluate(
+        """() => {
+            const player = document.getElementById('player-stream');
+            player.muted = true;
+            return player.play();
+        }"""
+    )
+    look = """() => {
+        const player = document.getElementById('player-stream');
+        return {at: player.currentTime, wide: player.videoWidth, high: player.videoHeight,
+            length: player.duration, heard: player.webkitAudioDecodedByteCount, error: player.error};
+    }"""
+    until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), 60)
+    seen = page.evaluate(look)
+    assert seen["error"] is None and seen["heard"] > 0
+    assert (seen["wide"], seen["high"]) in ((1280, 720), (640, 360))
+    assert len([each for each in heard if each.startswith("segment")]) >= 2
+    assert seen["length"] == pytest.approx(10, abs=0.2)
+
+
+def test_a_browser_that_plays_no_hls_is_offered_the_link_alone(product, page, streamed):
+    page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
+    page.goto(f"{product.url}/jobs/{streamed}/")
+    wait_for_state(page, "succeeded")
+    assert not page.is_visible("#stream") and page.is_visible(".files a:has-text('HLS')")
+
+
+def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(product, cookies, streamed):
+    jar = {each["name"]: each["value"] for each in cookies}
+    job = httpx.get(f"{product.url}/jobs/{streamed}/json/", cookies=jar, trust_env=False).json()
+    output = next(stage for stage in job["stages"] if stage["name"] == "hls")["output"]
+    assert (output["format"], output["width"], output["height"]) == ("hls", 1280, 720)
+
+    def named(address: str) -> list[str]:
+        text = httpx.get(address, trust_env=False).text
+        quoted = [line.split('"')[1] for line in text.splitlines() if line.startswith("#EXT-X-MAP:")]
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return [urljoin(address, each) for each in (*quoted, *lines)]
+
+    playlists = named(output["url"])
+    parts = [part for playlist in playlists for part in named(playlist)]
+    assert len(playlists) == 2 and len(parts) == 8
+    assert all(httpx.get(each, trust_env=False).status_code == 200 for each in (*playlists, *parts))
+    assert all(httpx.get(each.split("?")[0], trust_env=False).status_code == 403 for each in playlists)

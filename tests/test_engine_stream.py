@@ -1,0 +1,242 @@
+"""HLS: two renditions of a large film, cut at the same places, under a playlist that tells the truth."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import av
+import pytest
+
+from mediapipe import files
+from mediapipe.engine import arguments, options, plan, run, verify, work
+from mediapipe.engine.media import Audio, Media, Unusable, Video
+from tests.engine import PICTURE, TONE, X264, ask, probe
+
+pytestmark = pytest.mark.anyio
+LARGE = ["-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=9", "-f", "lavfi", "-i", "sine=440:d=9"]
+# Keyframes where the film was cut, and none in between: once more apart than an encoder has them by itself.
+KEYS = ["-g", "1000", "-sc_threshold", "0", "-c:a", "aac", "-force_key_frames"]
+CUT, FAR = [*KEYS, "0,1.3,4.7,8.1"], [*KEYS, "0,8.7"]
+VARIANT = re.compile(
+    r'#EXT-X-STREAM-INF:BANDWIDTH=(\d+),.*RESOLUTION=(\d+x\d+),CODECS="(.*)"\n(.*)', re.MULTILINE
+)
+
+
+def renditions(output: dict) -> list[dict]:
+    """What the master playlist names, and what is really there: keyframes, frames, segments."""
+    index = files.path(output["name"])
+    return [
+        {
+            "bandwidth": int(bandwidth),
+            "size": size,
+            "codecs": codecs.split(","),
+            **inside(index.with_name(name)),
+        }
+        for bandwidth, size, codecs, name in VARIANT.findall(index.read_text())
+    ]
+
+
+def is_copied(source: Path, output: dict) -> bool:
+    with av.open(str(source)) as whole, probe(output) as container:
+        theirs = [packet.size for packet in whole.demux(video=0) if packet.size]
+        return theirs == [packet.size for packet in container.demux(video=0) if packet.size]
+
+
+def inside(playlist: Path) -> dict:
+    text = playlist.read_text()
+    lengths = [float(each) for each in re.findall(r"#EXTINF:([\d.]+)", text)]
+    parts = [
+        playlist.with_name(each).stat().st_size for each in re.findall(r"^segment.*$", text, re.MULTILINE)
+    ]
+    with av.open(str(playlist)) as container:
+        keys = [float(each.pts * each.time_base) for each in container.demux(video=0) if each.is_keyframe]
+    with av.open(str(playlist)) as container:
+        frames = list(container.decode(video=0))
+    return {
+        "lengths": lengths,
+        "peak": max(8 * size / length for size, length in zip(parts, lengths, strict=True)),
+        "keys": keys,
+        "frames": len(frames),
+        "decoded": f"{frames[0].width}x{frames[0].height}",
+        "times": [frame.time for frame in frames],
+    }
+
+
+@pytest.mark.parametrize(("name", "cut", "segments", "keys"), [("cut", CUT, 3, 4), ("far", FAR, 2, 2)])
+async def test_a_large_film_is_copied_and_comes_small_too_cut_at_the_same_places(
+    made, name, cut, segments, keys
+):
+    source = made(f"{name}.mp4", *LARGE, *X264, *cut)
+    output = (await ask(source, "adaptive_video", {"format": "hls"})).output
+    large, small = renditions(output)
+    assert (output["format"], output["width"], output["height"]) == ("hls", 1280, 720)
+    assert output["duration"] == pytest.approx(9, abs=0.1)
+    assert (large["size"], small["size"]) == ("1280x720", "640x360")
+    assert large["lengths"] == small["lengths"] and len(large["lengths"]) == segments
+    assert large["keys"] == pytest.approx(small["keys"], abs=0.001) and len(large["keys"]) == keys
+    assert large["times"] == pytest.approx(small["times"], abs=0.001) and small["frames"] == 270
+    assert is_copied(source, output)
+    folder = files.path(output["name"]).parent
+    assert output["filesize"] == sum(each.stat().st_size for each in folder.iterdir())
+
+
+@pytest.mark.parametrize("asked", [{}, {"quality": "low"}, {"width": 1000, "start": 1.5, "end": 7}])
+async def test_a_player_is_told_the_size_the_codecs_and_the_peak_of_each_rendition(made, asked):
+    output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", asked)).output
+    large, small = renditions(output)
+    for each in (large, small):
+        assert each["size"] == each["decoded"] and each["lengths"] == large["lengths"]
+        assert each["peak"] * 0.99 <= each["bandwidth"] <= each["peak"] * 1.2
+        assert each["codecs"][0].startswith("avc1.") and each["codecs"][1:] == ["mp4a.40.2"]
+    assert large["keys"] == pytest.approx(small["keys"], abs=0.001)
+    assert (
+        large["bandwidth"] > small["bandwidth"] and large["size"] == f"{output['width']}x{output['height']}"
+    )
+
+
+async def test_frames_that_come_at_uneven_times_are_copied_and_cut_alike_too(made):
+    late = "settb=1/9000,setpts='(N/30+0.011*mod(N*N\\,3))/TB'"
+    uneven = ["-vf", late, "-fps_mode", "vfr", "-enc_time_base", "1/9000", "-video_track_timescale", "9000"]
+    source = made("uneven.mp4", *LARGE, *uneven, *X264, *CUT)
+    output = (await ask(source, "adaptive_video", {})).output
+    large, small = renditions(output)
+    assert is_copied(source, output)
+    assert large["times"] == pytest.approx(small["times"], abs=0.001)
+    assert large["lengths"] == pytest.approx(small["lengths"], abs=0.001)
+
+
+async def test_a_turned_film_is_upright_in_both_renditions(made):
+    flat = made("cut.mp4", *LARGE, *X264, *CUT)
+    source = made("turned.mp4", "-display_rotation", "90", "-i", flat, "-t", "3", "-c", "copy")
+    output = (await ask(source, "adaptive_video", {})).output
+    assert (output["width"], output["height"]) == (720, 1280)
+    assert [each["decoded"] for each in renditions(output)] == ["720x1280", "360x640"]
+
+
+@pytest.mark.parametrize(
+    ("sides", "asked", "small"),
+    [
+        ((1920, 1080), {}, (640, 360)),
+        ((1080, 1920), {}, (360, 640)),
+        ((2048, 858), {}, (860, 360)),
+        ((1919, 1079), {"width": "50%"}, (640, 360)),
+        ((1920, 1080), {"width": 1000, "height": 1000}, (360, 360)),
+        ((960, 540), {}, (640, 360)),
+        ((958, 538), {}, None),
+        ((640, 480), {}, None),
+        ((1920, 1080), {"height": 480}, None),
+    ],
+)
+def test_the_small_rendition_has_even_sides_and_is_a_third_smaller_or_there_is_none(sides, asked, small):
+    found = arguments.smaller(Video(0, "h264", *sides), asked, plan.SMALL)
+    assert (found and (found["width"], found["height"])) == small
+
+
+async def test_bars_are_as_wide_in_the_small_rendition(made):
+    source = made("cut.mp4", *LARGE, *X264, *CUT)
+    asked = {"width": 800, "height": 800, "background": "#ff0000", "end": 1}
+    output = (await ask(source, "adaptive_video", asked)).output
+    index = files.path(output["name"])
+    for number, side in enumerate((800, 360)):
+        with av.open(str(index.with_name(f"rendition{number}.m3u8"))) as container:
+            picture = next(container.decode(video=0)).reformat(format="rgb24")
+        data, line = bytes(picture.planes[0]), picture.planes[0].line_size
+        red = [data[row * line + 3 * (side // 2)] > 200 for row in (side // 12, side - side // 12)]
+        assert (picture.width, picture.height, red) == (side, side, [True, True])
+
+
+async def test_a_small_film_a_blink_and_sound_alone_are_one_rendition_that_plays_whole(made):
+    source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
+    output = (await ask(source, "adaptive_video", {"format": "hls"}, task="plain")).output
+    assert (output["format"], output["width"], output["codecs"]["video"]) == ("hls", 640, "h264")
+    assert is_copied(source, output) and output["duration"] == pytest.approx(4, abs=0.3)
+    small = (await ask(source, "adaptive_video", {"width": 320, "start": 1, "end": 3}, task="small")).output
+    assert (small["width"], inside(files.path(small["name"]))["frames"]) == (320, 60)
+    assert small["duration"] == pytest.approx(2, abs=0.1)
+    blink = made("blink.mp4", *LARGE, *X264, "-t", "0.2", "-c:a", "aac")
+    short = (await ask(blink, "adaptive_video", {}, task="blink")).output
+    assert (short["width"], inside(files.path(short["name"]))["frames"]) == (1280, 6)
+    sound = made("tone.m4a", *TONE, "-c:a", "aac")
+    heard = (await ask(sound, "adaptive_video", {}, task="tone")).output
+    assert heard["codecs"] == {"video": None, "audio": "aac"} and heard["duration"] == pytest.approx(
+        4, abs=0.1
+    )
+
+
+def spoil_the_picture(folder: Path) -> None:
+    part = folder / "segment1_0000.m4s"
+    head, data, body = part.read_bytes().partition(b"mdat")
+    part.write_bytes(head + data + b"x" * len(body))
+
+
+def lose_the_end(folder: Path) -> None:
+    playlist = folder / "rendition1.m3u8"
+    playlist.write_text(re.sub(r"#EXTINF:.*\n.*\n#EXT-X-ENDLIST", "#EXT-X-ENDLIST", playlist.read_text()))
+
+
+def cut_elsewhere(folder: Path) -> None:
+    playlist = folder / "rendition1.m3u8"
+    playlist.write_text(playlist.read_text().replace("#EXTINF:4.7", "#EXTINF:4.6"))
+
+
+def forget_the_small_one(folder: Path) -> None:
+    master = folder / "index.m3u8"
+    master.write_text(master.read_text().replace("rendition1.m3u8\n", ""))
+
+
+def lose_all(folder: Path) -> None:
+    (folder / "rendition1.m3u8").write_text("#EXTM3U\n#EXT-X-ENDLIST\n")
+
+
+HARMS = [spoil_the_picture, lose_the_end, lose_all, cut_elsewhere, forget_the_small_one]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike(made, tmp_path, harm):
+    output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", {})).output
+    folder = tmp_path / "again"
+    shutil.copytree(files.path(output["name"]).parent, folder)
+    asked = plan.Plan([[]], "hls", "m3u8", 9, 270, wants_video=True, wants_audio=True)
+    told = run.Result(0, True, frames=270)
+    index = folder / "index.m3u8"
+    await verify.checked("adaptive_video", asked, Media(), index, told, copying=True)
+    harm(folder)
+    with pytest.raises(Unusable):
+        await verify.checked("adaptive_video", asked, Media(), index, told, copying=True)
+
+
+async def test_a_copy_that_is_cut_otherwise_than_the_small_rendition_is_encoded(made, monkeypatch):
+    monkeypatch.setattr(plan, "SOURCE_KEYS", plan.EVEN_KEYS)  # as where the source's keyframes mislead
+    source = made("cut.mp4", *LARGE, *X264, *CUT)
+    large, small = renditions((await ask(source, "adaptive_video", {})).output)
+    assert large["lengths"] == small["lengths"] == [4, 4, pytest.approx(1, abs=0.1)]
+
+
+async def test_the_way_to_two_renditions_is_told_and_what_names_them_is_published_last(made, monkeypatch):
+    told, published, publish = [], [], files.publish
+    monkeypatch.setattr(files, "publish", lambda part, name: (published.append(name), publish(part, name)))
+    name = "sources/s/cut.mp4"
+    files.path(name).parent.mkdir(parents=True)
+    shutil.copy(made("cut.mp4", *LARGE, *X264, *CUT), files.path(name))
+
+    async def room(wanted: int) -> None:
+        return None
+
+    asked = options.check_options("adaptive_video", {})
+    tell = lambda percent, speed, left: told.append(percent)  # noqa: E731
+    await work.work("t", "adaptive_video", asked, files.signed_url(name), tell, room)
+    known = [percent for percent in told if percent is not None]
+    assert known == sorted(known) and known and known[-1] > 90
+    kinds = [each.rsplit("/", 1)[-1] for each in published]
+    assert kinds[-1] == "index.m3u8" and set(kinds[-3:-1]) == {"rendition0.m3u8", "rendition1.m3u8"}
+
+
+def test_sound_is_in_both_renditions_and_a_film_without_sound_asks_for_none():
+    film = Video(0, "hevc", 1920, 1080, fps=25, frames=100, duration=4)
+    mute = plan.make("adaptive_video", {"format": "hls"}, Media("mp4", 4, video=film), "/x").tries[0]
+    assert mute[mute.index("-var_stream_map") + 1] == "v:0 v:1" and "-an" in mute
+    sounding = Media("mp4", 4, video=film, audio=Audio(1, "aac", profile="LC"))
+    both = plan.make("adaptive_video", {"format": "hls"}, sounding, "/x").tries[0]
+    assert both.count("0:1") == 2 and both[both.index("-var_stream_map") + 1] == "v:0,a:0 v:1,a:1"
