@@ -179,9 +179,8 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
             405, "Only HEAD, PATCH and DELETE are known here.", Allow="HEAD, PATCH, DELETE, OPTIONS"
         )
     upload = await find(request, pk)
-    if request.method == "DELETE":
-        with writing(upload):
-            await sync_to_async(remove)(upload)
+    if request.method == "DELETE":  # whoever writes it: the rest goes into a file without a name
+        await sync_to_async(remove)(upload)
         return answer(204)
     offset = offset_of(upload)
     if request.method == "PATCH":

@@ -52,8 +52,11 @@
   // Signing in again, in whichever tab, changes the token: the cookie has the one that counts.
   const csrf = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? document.body.dataset.csrf;
   const onBeforeRequest = (request) => request.setHeader("X-CSRFToken", csrf());
-  const ask = (method, url) => fetch(url, { method, headers: { "X-CSRFToken": csrf(), "Tus-Resumable": "1.0.0" } });
-  const forget = (url) => tus.Upload.terminate(url, { retryDelays: [500, 1000, 3000, 5000], onBeforeRequest }).catch(() => {});
+  const ask = (method, url) => fetch(url, { method, keepalive: method === "DELETE", headers: { "X-CSRFToken": csrf(), "Tus-Resumable": "1.0.0" } });
+  const forget = async (url, delays = [500, 1000, 3000, 5000]) => {
+    const answer = await ask("DELETE", url).catch(() => null);
+    if (delays.length && (!answer || answer.status >= 500)) setTimeout(forget, delays[0], url, delays.slice(1));
+  };
   const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
   const said = (body, header) => (body && !body.startsWith("<") ? body : header);
 

@@ -101,10 +101,22 @@ def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(edit
         until(lambda: editor.part(url).exists(), 10)
         answer = editor.patch(url, data, 0)
         assert answer.status_code == 423 and "try again in a moment" in answer.text
-        assert editor.http.delete(url, headers=editor.headers).status_code == 423
         line.sendall(data[10:])
         assert status_of(line) == 204
     assert "Mediapipe-Job" in editor.head(url).headers
+
+
+def test_an_upload_that_is_removed_is_gone_though_somebody_still_writes_it(editor):
+    data = sound(500_000)
+    url = editor.create(len(data))
+    with editor.raw(url, len(data)) as line:
+        line.sendall(data[:10])
+        until(lambda: editor.part(url).exists(), 10)
+        assert editor.http.delete(url, headers=editor.headers).status_code == 204
+        assert not editor.part(url).exists() and editor.head(url).status_code == 404
+        line.sendall(data[10:])
+        assert status_of(line) == 404, "all its bytes came, and no job of them"
+    assert not editor.part(url).exists()
 
 
 def test_a_server_killed_in_the_middle_has_every_byte_that_it_wrote(product, editor):
