@@ -83,7 +83,8 @@ async def receive(request: HttpRequest, upload: Upload, fd: int, digest: Any) ->
             raise Refused(507, FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else UNSTORED) from None
         raise
     finally:
-        if seen == start and offset == os.fstat(fd).st_size and offset > start:
+        written = os.fstat(fd)  # without a name it was removed meanwhile: nobody goes on with it
+        if seen == start and offset == written.st_size and offset > start and written.st_nlink:
             incoming.digests[upload.pk] = (offset, running)
     return offset
 

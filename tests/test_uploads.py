@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import subprocess
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from jobs import incoming
+from jobs import incoming, uploads
 from jobs.models import Job, Upload
 from mediapipe import files
 from tests.conftest import SHARED
@@ -228,6 +230,20 @@ def test_one_writer_at_a_time(signed_in):
         answer = patch(signed_in, url, DATA[10:], 10)
         assert answer.status_code == 423 and b"try again in a moment" in answer.content
     assert patch(signed_in, url, DATA[10:], 10).status_code == 204
+
+
+def test_nothing_is_remembered_of_an_upload_that_was_removed_while_it_was_written(signed_in):
+    create(signed_in)
+    upload, parts = Upload.objects.get(), [DATA[:100], b""]
+
+    def read(size: int) -> bytes:
+        if len(parts) == 1:
+            incoming.part_path(upload).unlink()
+        return parts.pop(0)
+
+    with incoming.writing(upload) as fd:
+        assert asyncio.run(uploads.receive(SimpleNamespace(read=read), upload, fd, None)) == 100
+    assert upload.pk not in incoming.digests
 
 
 def test_bytes_whose_checksum_is_not_known_yet_are_no_whole_file(signed_in):
