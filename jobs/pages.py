@@ -16,7 +16,7 @@ from jobs.axis import Axis, Segment
 from jobs.live import Live
 from jobs.models import Event, Job, link
 from jobs.pipelines import ACTIVE, JobState, Output, StageState, StageStatus
-from jobs.words import about, ago, clock, glued, line, reach, size, span
+from jobs.words import BETWEEN, about, ago, clock, glued, line, reach, size, span
 from mediapipe import files
 
 STATE_WORDS = {
@@ -248,33 +248,35 @@ class JobPage(Row):
         name, film = job.source_filename or job.source_url, self.output("ingest")
         probed = film.source if film else None
         known = about(replace(probed, filesize=job.source_size)) if probed else glued(size(job.source_size))
-        source = {"label": "Source", "about": "\u00a0· ".join(filter(None, (name, known)))}
+        source = {"label": "Source", "about": BETWEEN.join(filter(None, (name, known)))}
         if job.source_name:
             save = files.link(job.source_name, save_as=job.source_filename or job.title)
             source |= {"url": files.link(job.source_name), "save": save}
         return [source, *self.outputs]
 
+    def _made_by(self, stage: str) -> dict[str, Any] | None:
+        """One of the outputs."""
+        return next((each for each in self.outputs if each["name"] == stage), None)
+
     @property
     def player(self) -> dict[str, Any] | None:
         """The best thing to play: the transcode, else the ingested original."""
-        by_name = {each["name"]: each for each in self.outputs}
-        return by_name.get("transcode") or by_name.get("ingest")
+        return self._made_by("transcode") or self._made_by("ingest")
 
     @property
     def original(self) -> dict[str, Any] | None:
         """The ingested original, where the transcode is what plays first."""
-        by_name = {each["name"]: each for each in self.outputs}
-        return by_name.get("ingest") if "transcode" in by_name else None
+        return self._made_by("ingest") if self._made_by("transcode") else None
 
     @property
     def stream(self) -> dict[str, Any] | None:
         """The HLS stream, whose renditions suit fast and slow lines."""
-        return next((each for each in self.outputs if each["name"] == "hls"), None)
+        return self._made_by("hls")
 
     @property
     def sound(self) -> dict[str, Any] | None:
         """The extracted audio."""
-        return next((each for each in self.outputs if each["name"] == "audio"), None)
+        return self._made_by("audio")
 
     @property
     def filmstrip(self) -> dict[str, str | int | float] | None:

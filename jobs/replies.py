@@ -15,7 +15,7 @@ again can help is decided here too (`permanent`), where the error is known.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -123,7 +123,6 @@ class Task:
     time_left: float | None = None
     queue_position: int | None = None
     waiting_for: str = ""
-    warnings: tuple[str, ...] = field(default=())
 
     @property
     def terminal(self) -> bool:

@@ -9,6 +9,8 @@ from django.utils.timezone import localtime
 
 from jobs.pipelines import Output
 
+BETWEEN = "\u00a0· "  # two facts in one line, which breaks after it
+
 
 def size(count: float | None) -> str:
     """Bytes for people, in decimal units."""
@@ -53,7 +55,7 @@ def glued(text: str) -> str:
 
 def line(*facts: str) -> str:
     """Facts in one line, which breaks only between two of them."""
-    return "\u00a0· ".join(glued(fact) for fact in facts if fact)
+    return BETWEEN.join(glued(fact) for fact in facts if fact)
 
 
 def about(output: Output) -> str:

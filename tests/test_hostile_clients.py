@@ -93,12 +93,19 @@ def test_a_client_that_vanishes_leaves_what_it_sent_and_the_next_one_goes_on(edi
     assert "Mediapipe-Job" in editor.patch(url, data[400_000:], 400_000).headers
 
 
-def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(editor):
+@contextlib.contextmanager
+def half_sent(editor):
+    """An upload of which the first ten bytes have arrived, on a line that stays open."""
     data = sound(500_000)
     url = editor.create(len(data))
     with editor.raw(url, len(data)) as line:
         line.sendall(data[:10])
         until(lambda: editor.part(url).exists(), 10)
+        yield url, data, line
+
+
+def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(editor):
+    with half_sent(editor) as (url, data, line):
         answer = editor.patch(url, data, 0)
         assert answer.status_code == 423 and "try again in a moment" in answer.text
         line.sendall(data[10:])
@@ -107,11 +114,7 @@ def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(edit
 
 
 def test_an_upload_that_is_removed_is_gone_though_somebody_still_writes_it(editor):
-    data = sound(500_000)
-    url = editor.create(len(data))
-    with editor.raw(url, len(data)) as line:
-        line.sendall(data[:10])
-        until(lambda: editor.part(url).exists(), 10)
+    with half_sent(editor) as (url, data, line):
         assert editor.http.delete(url, headers=editor.headers).status_code == 204
         assert not editor.part(url).exists() and editor.head(url).status_code == 404
         line.sendall(data[10:])

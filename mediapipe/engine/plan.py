@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 
 from mediapipe.engine.arguments import (
     CLEAN,
@@ -240,14 +239,12 @@ def hls_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     video = video_plan(asked, media, path)
     large = media.video if video.wants_video and not media.is_still else None
     small = smaller(large, asked, SMALL) if large else None
-    if large is None or small is None:
-        tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
-        return replace(video, tries=tries, muxer="hls", extension="m3u8")
-    # a copy stays turned by its header: a player that changes to the small one would turn its picture
-    copied = video.copied and not large.rotation
-    tries = _ladder(large, small, asked, media, path, copied=copied)
-    # the large one alone where two do not fit together: FFmpeg names none of less than half a second
-    tries.append([*without_faststart(video.tries[-1]), *SEGMENTS])
+    tries, copied = [[*without_faststart(each), *SEGMENTS] for each in video.tries], video.copied
+    if large and small:
+        # a copy stays turned by its header: a player that changes to the small one would turn its picture
+        copied = copied and not large.rotation
+        # the large one alone where two do not fit together: FFmpeg names none of less than half a second
+        tries = [*_ladder(large, small, asked, media, path, copied=copied), tries[-1]]
     return replace(video, tries=tries, muxer="hls", extension="m3u8", copied=copied)
 
 
@@ -280,7 +277,8 @@ def _ladder(
 def of_rendition(number: int, arguments: list[str]) -> list[str]:
     """The same arguments, of pairs, for the picture of one rendition alone."""
     names = [name.replace("-vf", "-filter").removesuffix(":v") for name in arguments[::2]]
-    return [*chain.from_iterable(zip((f"{name}:v:{number}" for name in names), arguments[1::2], strict=True))]
+    pairs = zip(names, arguments[1::2], strict=True)
+    return [part for name, value in pairs for part in (f"{name}:v:{number}", value)]
 
 
 def without_faststart(arguments: list[str]) -> list[str]:
