@@ -108,11 +108,10 @@ def test_a_fragment_that_has_not_changed_is_304_and_polling_ends_with_the_job(ad
 def test_a_hostile_title_is_only_text(ada, editor):
     job(editor, "<script>alert(1)</script>{{ 7|add:7 }}")
     page = ada.get("/").content.decode()
-    assert (
-        "<script>alert" not in page
-        and "&lt;script&gt;" in page
-        and "14" not in re.findall(r"<h2 .*?</h2>", page, re.S)[0]
-    )
+    assert "<script>alert" not in page and "&lt;script&gt;" in page
+    title = re.findall(r"<h2 .*?</h2>", page, re.S)[0]
+    assert "14" not in re.sub(r"<[^>]+>", "", title)  # an address may hold any number
+    assert "{{ 7|add:7 }}" in title
 
 
 def test_news_tell_once_what_has_finished(ada, editor):
