@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobs import bulk
+from jobs.dashboard import bulk
 from jobs.models import Event, Job, JobQuerySet, Stage, Upload
-from mediapipe import cluster
+from mediapipe import temporal
 
 
 class Recorded:
@@ -72,7 +72,7 @@ class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:
         """The workflow's page."""
-        url = cluster.workflow_url(job.workflow_id) if job.workflow_started_at else ""
+        url = temporal.workflow_url(job.workflow_id) if job.workflow_started_at else ""
         return format_html('<a href="{}">{}</a>', url, job.workflow_id) if url else ""
 
 

@@ -24,11 +24,10 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs.messages import Beat
 from jobs.models import Job
-from jobs.pipelines import JobState, PipelineStatus, StageState, StageStatus
-from jobs.workflows import MediaPipeline
-from mediapipe import cluster
+from jobs.state import HeartbeatDetails, JobState, PipelineStatus, StageState, StageStatus
+from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe import temporal
 
 KEPT = 1.0  # seconds
 STALE = 4.0  # seconds that an answer serves while a new one is asked for
@@ -148,7 +147,7 @@ async def _ask(job: Job) -> Live:
 
 async def _from_temporal(job: Job) -> Live | None:
     """None where Temporal is away."""
-    client = await cluster.client()
+    client = await temporal.client()
     try:
         async with asyncio.timeout(2.5):
             description, asked = await asyncio.gather(
@@ -215,9 +214,9 @@ async def _merged(
         stage_status = next((s for s in status.stages if s.name == name), None)
         if stage_status is None:
             continue
-        beat = Beat()
+        beat = HeartbeatDetails()
         if pending.HasField("heartbeat_details"):
-            beats = await client.data_converter.decode(pending.heartbeat_details.payloads, [Beat])
+            beats = await client.data_converter.decode(pending.heartbeat_details.payloads, [HeartbeatDetails])
             beat = beats[0] if beats else beat
         _tell(found, stage_status, beat)
         if words := _wait(pending, beat, answered=answered):
@@ -225,7 +224,7 @@ async def _merged(
     return found
 
 
-def _tell(found: Live, stage: StageStatus, beat: Beat) -> None:
+def _tell(found: Live, stage: StageStatus, beat: HeartbeatDetails) -> None:
     if beat.progress is not None:
         stage.progress = beat.progress
     if beat.speed is not None:
@@ -241,7 +240,7 @@ def _until_next(stage: StageStatus) -> Wait:
     return Wait(again, round(stage.retry_at or 0), stage.error or "")
 
 
-def _wait(pending: Any, beat: Beat, *, answered: bool) -> Wait | None:
+def _wait(pending: Any, beat: HeartbeatDetails, *, answered: bool) -> Wait | None:
     """Why a running activity doesn't progress, in plain words; nothing where it does."""
     if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return Wait("waiting for a free worker" if answered else "no worker is listening")
@@ -251,8 +250,8 @@ def _wait(pending: Any, beat: Beat, *, answered: bool) -> Wait | None:
     silent = (datetime.now(UTC) - heard.ToDatetime(UTC)).total_seconds()
     if silent > SILENT:
         return Wait(f"the worker has been silent for {silent:.0f} s; another takes over after 30 s")
-    if beat.trouble:
-        return Wait("asks the engine again", round(beat.next_at) if beat.next_at else None, beat.trouble)
+    if beat.last_error:
+        return Wait("asks the engine again", round(beat.next_at) if beat.next_at else None, beat.last_error)
     if beat.waiting_for == "space":
         return Wait("waiting for free disk space")
     if beat.waiting_for == "nobody":
@@ -266,4 +265,4 @@ def _wait(pending: Any, beat: Beat, *, answered: bool) -> Wait | None:
 
 
 def _temporal_url(job: Job, run_id: str = "") -> str:
-    return cluster.workflow_url(job.workflow_id, run_id) if job.workflow_started_at else ""
+    return temporal.workflow_url(job.workflow_id, run_id) if job.workflow_started_at else ""

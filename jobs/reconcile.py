@@ -16,10 +16,13 @@ from django.db import close_old_connections
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import incoming, ittybit, replies, temporal
+from jobs import control
+from jobs.ittybit import replies
+from jobs.ittybit.client import IttybitClient
 from jobs.models import Job
-from jobs.pipelines import FINISHED, JobState, PipelineStatus, StageState
-from mediapipe import cluster
+from jobs.state import FINISHED, JobState, PipelineStatus, StageState
+from jobs.uploads import intake
+from mediapipe import temporal
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ FORGOTTEN = (
 )
 
 
-async def once(engine: ittybit.Client | None = None) -> int:
+async def once(engine: IttybitClient | None = None) -> int:
     """One round; how many jobs were started or settled. Raises RPCError, RuntimeError: Temporal is away.
 
     *engine*: where the tasks of a job that was ended behind our back are stopped.
@@ -45,7 +48,7 @@ async def once(engine: ittybit.Client | None = None) -> int:
     changed = 0
     for job in await _jobs(Job.objects.unstarted(AGE).order_by("created_at")[:100]):
         try:
-            if not await temporal.start(job):
+            if not await control.start(job):
                 return changed  # Temporal is away: the others would wait just as long
             changed += 1
         except Exception:
@@ -66,7 +69,7 @@ def _jobs(query: object) -> list[Job]:
 
 async def _not_running(jobs: list[Job]) -> list[Job]:
     """Those that Temporal doesn't list as running: one question for all, however many there are."""
-    client = await cluster.client()
+    client = await temporal.client()
     running: set[str] = set()
     async with asyncio.timeout(30):
         async for found in client.list_workflows(RUNNING, rpc_timeout=timedelta(seconds=5)):
@@ -74,7 +77,7 @@ async def _not_running(jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if job.workflow_id not in running]
 
 
-async def _settle(job: Job, engine: ittybit.Client | None) -> bool:
+async def _settle(job: Job, engine: IttybitClient | None) -> bool:
     """Settles a job whose workflow is over although its row says otherwise."""
     try:
         return await _settled(job, engine)
@@ -83,10 +86,10 @@ async def _settle(job: Job, engine: ittybit.Client | None) -> bool:
         return False
 
 
-async def _settled(job: Job, engine: ittybit.Client | None) -> bool:
-    client = await cluster.client()
+async def _settled(job: Job, engine: IttybitClient | None) -> bool:
+    client = await temporal.client()
     try:
-        description = await temporal.handle(client, job).describe(rpc_timeout=timedelta(seconds=2))
+        description = await control.handle(client, job).describe(rpc_timeout=timedelta(seconds=2))
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             return False
@@ -101,7 +104,7 @@ async def _settled(job: Job, engine: ittybit.Client | None) -> bool:
     return await _close(job, TERMINATED.format(how=how), engine)
 
 
-async def _close(job: Job, why: str, engine: ittybit.Client | None) -> bool:
+async def _close(job: Job, why: str, engine: IttybitClient | None) -> bool:
     """Settles the row, and stops what nobody waits for any more."""
     stages = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
     tasks = [task_id async for task_id in stages.values_list("task_id", flat=True)]
@@ -113,12 +116,12 @@ async def _close(job: Job, why: str, engine: ittybit.Client | None) -> bool:
     return True
 
 
-async def forever(engine: ittybit.Client) -> None:
+async def forever(engine: IttybitClient) -> None:
     """Rounds until cancelled; a round that fails is logged and the next one tries again."""
     while True:
         try:
             await once(engine)
-            await sync_to_async(incoming.sweep)()
+            await sync_to_async(intake.sweep)()
         except (RuntimeError, RPCError, TimeoutError):
             pass  # Temporal is away: the pages say so
         except Exception:

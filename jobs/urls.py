@@ -5,7 +5,7 @@
 /jobs/new/                         the form          /jobs/sample/   a clip to try it with
 /jobs/ID/                          a job             /jobs/ID/status/  its stages, as a fragment
 /jobs/ID/stages/NAME/retry/        POST              /jobs/ID/retry/ /jobs/ID/cancel/  POST
-/uploads/                          tus               /media/NAME  signed files
+/uploads/                          tus
 /history/                          every job, for staff
 /hooks/ittybit/TOKEN               a task is over    /healthz /readyz /metrics
 """
@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from django.urls import path
 
-from jobs import history, machines, media, uploads, views, welcome
+from jobs import monitoring
+from jobs.dashboard import history, views
+from jobs.uploads import views as uploads
+from jobs.workflow import webhook
 
 app_name = "jobs"
 urlpatterns = [
@@ -36,10 +39,8 @@ urlpatterns = [
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),
     path("uploads/<uuid:pk>/run/", uploads.run_again, name="upload_again"),
-    path("media/<path:name>", media.serve, name="media"),
-    path("hooks/ittybit/<str:token>", machines.ittybit_hook, name="hook"),
-    path("welcome/<str:token>/", welcome.sign_in, name="welcome"),
-    path("healthz", machines.healthz, name="healthz"),
-    path("readyz", machines.readyz, name="readyz"),
-    path("metrics", machines.metrics, name="metrics"),
+    path("hooks/ittybit/<str:token>", webhook.receive, name="webhook"),
+    path("healthz", monitoring.healthz, name="healthz"),
+    path("readyz", monitoring.readyz, name="readyz"),
+    path("metrics", monitoring.metrics, name="metrics"),
 ]

@@ -8,7 +8,7 @@ from typing import cast
 import django
 from asgiref.sync import sync_to_async
 
-from mediapipe.rawbody import App, raw_body
+from mediapipe.web.request_body import App, raw_body
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django.setup(set_prefix=False)
@@ -20,8 +20,8 @@ from django.db import close_old_connections  # noqa: E402
 from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
-from mediapipe import files  # noqa: E402
-from mediapipe.short import Handler  # noqa: E402
+from mediapipe import storage  # noqa: E402
+from mediapipe.web.handler import Handler  # noqa: E402
 
 
 def form_cap(cookie: str) -> int:
@@ -32,7 +32,7 @@ def form_cap(cookie: str) -> int:
         known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
     finally:
         close_old_connections()
-    return min(settings.MAX_UPLOAD_BYTES, files.room() // 2) if known else 0
+    return min(settings.MAX_UPLOAD_BYTES, storage.room() // 2) if known else 0
 
 
 application = raw_body(

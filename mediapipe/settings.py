@@ -82,6 +82,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 INSTALLED_APPS = [
+    "mediapipe",
     "jobs",
     "mediapipe.engine",
     "django.contrib.admin",
@@ -94,12 +95,12 @@ INSTALLED_APPS = [
     "axes",
 ]
 MIDDLEWARE = [
-    "mediapipe.middleware.ContentSecurityPolicy",
+    "mediapipe.web.middleware.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
-    "mediapipe.middleware.StaticFiles",
+    "mediapipe.web.middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "mediapipe.middleware.plain_text",
+    "mediapipe.web.middleware.plain_text",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
@@ -169,7 +170,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.files).
+# Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.storage).
 MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
 # The plain form's files arrive on the media's own disk, so that a rename finishes them.
@@ -198,11 +199,11 @@ ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE", "tasks")
 if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
     raise ImproperlyConfigured(f"ITTYBIT_RESOURCE is {ITTYBIT_RESOURCE!r}: write tasks or jobs.")
 
-# Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.cluster).
+# Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
-    "media-pipeline": "jobs.workers.workers",
+    "media-pipeline": "jobs.worker.workers",
     "media-engine": "mediapipe.engine.worker.workers",
 }
 

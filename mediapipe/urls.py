@@ -11,6 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import include, path
 
+from mediapipe.accounts import magic_link
+from mediapipe.storage import views as media
+
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """What a person sees of a mistake of ours; a database that is away is told apart."""
@@ -22,6 +25,8 @@ handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),
     path("ittybit/", include("mediapipe.engine.urls")),
+    path("media/<path:name>", media.serve, name="media"),
+    path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", auth.PasswordChangeView.as_view(success_url="/"), name="password_change"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import options, work
 from tests.product import FFMPEG
 
@@ -30,11 +30,11 @@ async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> wo
     """What the engine makes of a file that was uploaded."""
     if isinstance(source, Path):
         name = f"sources/{task}/source{source.suffix if source.suffix.isascii() else '.bin'}"
-        target = files.path(name)
+        target = storage.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             target.write_bytes(source.read_bytes())
-        source = files.signed_url(name)
+        source = storage.signed_url(name)
 
     async def room(wanted: int) -> None:
         return None
@@ -46,7 +46,7 @@ async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> wo
 
 
 def probe(output: dict):
-    return av.open(str(files.path(output["name"])))
+    return av.open(str(storage.path(output["name"])))
 
 
 def facts(output: dict) -> dict:

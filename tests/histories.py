@@ -12,9 +12,8 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from jobs.messages import Failure, RetryRequest
-from jobs.pipelines import JobState, Output, StageState, StageStatus
-from jobs.workflows import MediaPipeline
+from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
+from jobs.workflow.media_pipeline import MediaPipeline
 from tests.world import BOTH, BROKEN, World, attention, plan, running, until
 
 FOLDER = Path(__file__).parent / "histories"

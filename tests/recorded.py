@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from jobs.models import Job, Stage
-from jobs.pipelines import JobState, Source, StageState
+from jobs.state import JobState, Source, StageState
 
 
 def job(owner, title="film.mp4", state=JobState.SUCCEEDED, **fields) -> Job:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from jobs import activities, ittybit
-from jobs.activities import Activities
-from jobs.messages import KeepRequest
-from jobs.pipelines import Output, Source
-from mediapipe import files
+from jobs.ittybit.client import IttybitClient, open_http
+from jobs.state import KeepRequest, Output, Source
+from jobs.workflow import activities
+from jobs.workflow.activities import Activities
+from mediapipe import storage
 from tests.faulty_api import FaultyApi
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ def api():
 
 @pytest.fixture
 async def doing(api, anyio_backend):
-    async with ittybit.connection(api.url, "secret") as http:
-        yield Activities(ittybit.Client(http))
+    async with open_http(api.url, "secret") as http:
+        yield Activities(IttybitClient(http))
 
 
 async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, settings):
@@ -36,7 +36,7 @@ async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, setting
         doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output)
     )
     assert kept.name == "outputs/job/ingest-1.mp4"
-    assert files.path(kept.name).read_bytes() == b"bytes of the output"
+    assert storage.path(kept.name).read_bytes() == b"bytes of the output"
     assert kept.url == output.url
 
 
@@ -52,7 +52,7 @@ async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):
     settings.EMBEDDED_ENGINE = True
     url = activities.source_url(Source(name="sources/1/source.mp4", url="https://elsewhere/x.mp4"))
-    assert files.name_of(url) == "sources/1/source.mp4"
+    assert storage.name_of(url) == "sources/1/source.mp4"
 
 
 def test_the_cloud_gets_the_apis_own_url_where_this_machine_cannot_be_reached(settings):

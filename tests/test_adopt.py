@@ -9,8 +9,7 @@ import os
 import httpx
 import pytest
 
-from jobs import adopt
-from mediapipe import files
+from mediapipe import download, storage
 
 pytestmark = pytest.mark.anyio
 DATA = os.urandom(300_000)
@@ -63,7 +62,7 @@ class Origin:
 @pytest.fixture
 async def origin(settings, monkeypatch, anyio_backend):
     """The API's own host, which is trusted wherever it is."""
-    monkeypatch.setattr(adopt, "PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(download, "PAUSES", (0.01,) * 4)
     async with Origin() as origin:
         settings.ITTYBIT_API_URL = f"{origin.url}/v1"
         yield origin
@@ -71,18 +70,18 @@ async def origin(settings, monkeypatch, anyio_backend):
 
 async def copy(origin, path="/x.mp4", expected=None):
     async with httpx.AsyncClient(trust_env=False) as http:
-        return await adopt.adopt(http, origin.url + path, TARGET, expected, lambda count: None)
+        return await download.download(http, origin.url + path, TARGET, expected, lambda count: None)
 
 
-async def refusal(origin, path="/x.mp4", expected=None) -> adopt.AdoptError:
-    with pytest.raises(adopt.AdoptError) as caught:
+async def refusal(origin, path="/x.mp4", expected=None) -> download.DownloadError:
+    with pytest.raises(download.DownloadError) as caught:
         await copy(origin, path, expected)
-    assert not files.path("outputs/j").exists() and not list(files.path("incoming").iterdir())
+    assert not storage.path("outputs/j").exists() and not list(storage.path("incoming").iterdir())
     return caught.value
 
 
 def is_right(data: bytes = DATA) -> bool:
-    return files.path(TARGET).read_bytes() == data and not list(files.path("incoming").iterdir())
+    return storage.path(TARGET).read_bytes() == data and not list(storage.path("incoming").iterdir())
 
 
 async def test_an_output_is_copied_whole_and_never_asked_for_compressed(origin):
@@ -166,7 +165,7 @@ async def test_an_output_may_not_be_larger_than_any_source_whatever_it_says_of_i
 
 
 async def test_an_output_without_room_is_not_begun(origin, monkeypatch):
-    monkeypatch.setattr(files, "RESERVE", 1 << 60)
+    monkeypatch.setattr(storage, "RESERVE", 1 << 60)
     error = await refusal(origin)
     assert "free space" in str(error) and not error.permanent
 
@@ -200,4 +199,4 @@ async def test_a_private_network_is_followed_where_the_installation_allows_it(or
 
 async def test_redirects_without_end_are_given_up(origin):
     origin.status, origin.headers = 302, {"Location": "/again"}
-    assert (await refusal(origin)).permanent and len(origin.asked) == adopt.HOPS + 1
+    assert (await refusal(origin)).permanent and len(origin.asked) == download.HOPS + 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.axis import FOLD, WIDTH, Axis
-from jobs.pipelines import Attempt
+from jobs.dashboard.time_axis import FOLD, WIDTH, Axis
+from jobs.state import Attempt
 
 
 def test_attempts_lie_beside_each_other_and_waits_between_are_shown():

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import options
 from mediapipe.engine.media import Unusable
 from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
@@ -26,7 +26,7 @@ async def test_sound_is_stereo_at_most_and_as_loud_as_before(made, name, streams
     source = made(name, *PICTURE, *TONE, *streams, *X264, *codec)
     audio = (await ask(source, *STAGES["audio"])).output
     assert facts(audio)["channels"] <= 2
-    assert abs(loudness(files.path(audio["name"])) - loudness(source)) < 2
+    assert abs(loudness(storage.path(audio["name"])) - loudness(source)) < 2
     assert abs(audio["duration"] - 4) < 0.1
 
 
@@ -37,7 +37,7 @@ async def test_places_and_names_are_removed_from_copies_too(made):
         *["-metadata", "title=secret title", "-metadata", "comment=home"],
     )
     ingest = (await ask(source, *STAGES["ingest"])).output
-    data = files.path(ingest["name"]).read_bytes()
+    data = storage.path(ingest["name"]).read_bytes()
     assert b"48.8566" not in data and b"secret title" not in data
 
 
@@ -126,7 +126,7 @@ async def test_sound_with_a_hole_stays_in_step(made):
     audio = (await ask(source, *STAGES["audio"])).output
     assert audio["duration"] == pytest.approx(4, abs=0.15)
     wave = (await ask(source, "audio", {"waveform": "json", "waveform_points": 40})).output
-    peaks = json.loads(files.path(wave["name"]).read_text())["peaks"]
+    peaks = json.loads(storage.path(wave["name"]).read_text())["peaks"]
     assert max(peaks[12:28]) == 0 < min(peaks[2:8]) and min(peaks[32:38]) > 0.05
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import prober
 from mediapipe.engine.media import Unusable
 from tests.engine import STAGES, X264, ask
@@ -132,10 +132,10 @@ async def test_odd_names_are_only_names(made, tmp_path):
         odd = tmp_path / name
         odd.write_bytes(plain.read_bytes())
         files_name = f"sources/odd/{name}"
-        target = files.path(files_name)
+        target = storage.path(files_name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(plain.read_bytes())
-        assert (await ask(files.signed_url(files_name), *STAGES["ingest"])).output["width"] == 320
+        assert (await ask(storage.signed_url(files_name), *STAGES["ingest"])).output["width"] == 320
 
 
 @pytest.mark.parametrize(

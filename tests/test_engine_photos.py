@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from tests.engine import ask, probe
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def test_a_phones_photo_stands_upright_and_tells_no_place(made, tmp_path, 
     photo.write_bytes(plain[:2] + exif(6) + plain[2:])
     output = (await ask(photo, "image", {"format": form})).output
     assert (output["width"], output["height"]) == (180, 320)
-    assert struct.pack("<4I", 48, 1, 51, 1) not in files.path(output["name"]).read_bytes()
+    assert struct.pack("<4I", 48, 1, 51, 1) not in storage.path(output["name"]).read_bytes()
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:

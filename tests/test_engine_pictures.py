@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, light, probe
 
 pytestmark = pytest.mark.anyio
@@ -19,9 +19,9 @@ async def test_a_web_safe_source_is_remuxed_and_keeps_its_very_pictures(made):
         with av.open(str(path)) as container:
             return [bytes(p) for p in container.demux(video=0) if p.size][:5]
 
-    assert packets(files.path(ingest["name"])) == packets(source)
+    assert packets(storage.path(ingest["name"])) == packets(source)
     assert ingest["codecs"] == {"video": "h264", "audio": "aac"}
-    head = files.path(ingest["name"]).read_bytes()
+    head = storage.path(ingest["name"]).read_bytes()
     assert head.index(b"moov") < head.index(b"mdat"), "not ready for streaming"
 
 
@@ -131,7 +131,7 @@ async def test_a_start_past_the_end_gives_the_last_frame_and_says_so(made):
     source = made("steps.mp4", *arguments, *X264)
     answer = await ask(source, "image", {"start": 60, "format": "png"})
     assert "only 1.0 s long; this is its last frame" in answer.warnings[0]
-    mean, _ = light(files.path(answer.output["name"]))
+    mean, _ = light(storage.path(answer.output["name"]))
     assert mean > 210  # of ten steps the brightest
 
 
@@ -150,7 +150,7 @@ async def test_without_start_a_thumbnail_is_not_the_black_before_the_title(made)
         ],
         *["-filter_complex", "[0][1]concat=n=2", *X264],
     )
-    mean, spread = light(files.path((await ask(source, "image", {"width": 320})).output["name"]))
+    mean, spread = light(storage.path((await ask(source, "image", {"width": 320})).output["name"]))
     assert mean > 40 and spread > 20
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import options, plan
 from mediapipe.engine.media import Audio, Media, Video
 from tests.engine import PICTURE, TONE, X264, ask, probe
@@ -36,7 +36,7 @@ async def test_the_last_part_of_a_storyboard_has_a_picture_though_no_keyframe_li
 def parts(sprite: dict) -> list[tuple[int, int]]:
     """The second that each cue says, and the one that its part of the sprite shows."""
     cues = re.findall(r"00:00:(\d\d).000 --> .*\n(.*)#xywh=(\d+),(\d+),160,90", vtt(sprite))
-    assert {name for _, name, *_ in cues} == {files.path(sprite["name"]).name}
+    assert {name for _, name, *_ in cues} == {storage.path(sprite["name"]).name}
     with probe(sprite) as container:
         picture = next(container.decode(video=0)).reformat(format="gray")
     data, line = bytes(picture.planes[0]), picture.planes[0].line_size
@@ -57,7 +57,7 @@ def test_a_short_gif_of_a_long_film_reads_no_more_than_it_shows():
 
 
 def vtt(sprite: dict) -> str:
-    text = files.path(sprite["vtt_name"]).read_text()
+    text = storage.path(sprite["vtt_name"]).read_text()
     assert text.startswith("WEBVTT\n\n")
     return text
 
@@ -69,7 +69,7 @@ async def test_a_waveform_is_as_high_as_the_sound_is_loud(made):
         "steps.flac", "-f", "lavfi", "-i", f"aevalsrc='{parts}|-({parts})':s=48000:d=3", "-c:a", "flac"
     )
     wave = (await ask(source, "audio", {"waveform": "json", "waveform_points": 30})).output
-    told = json.loads(files.path(wave["name"]).read_text())
+    told = json.loads(storage.path(wave["name"]).read_text())
     assert len(told["peaks"]) == 30 and abs(told["duration"] - 3) < 0.05
     quiet, soft, loud = (told["peaks"][at + 1 : at + 9] for at in (0, 10, 20))
     assert (
@@ -98,7 +98,7 @@ async def test_a_moving_preview_plays_for_its_length_and_keeps_transparency(made
     assert (moving["width"], moving["height"], moving["format"]) == (160, 90, form)
     assert moving["duration"] == pytest.approx(1 if alpha else 2, abs=0.15)
     demuxer = ["-f", "webp_anim"] if form == "webp" else []
-    arguments = [FFMPEG, "-v", "error", *demuxer, "-i", files.path(moving["name"]), "-frames:v", "1"]
+    arguments = [FFMPEG, "-v", "error", *demuxer, "-i", storage.path(moving["name"]), "-frames:v", "1"]
     raw = subprocess.run([*arguments, "-f", "rawvideo", "-pix_fmt", "rgba", "-"], capture_output=True).stdout
     row = raw[160 * 4 * 45 :][: 160 * 4]
     assert row[4 * 150 + 3] == 255 and (row[4 * 10 + 3] == 0) == alpha

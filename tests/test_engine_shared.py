@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine.media import Unusable
 from tests.conftest import SHARED
 from tests.engine import STAGES, ask, facts, light, loudness
@@ -34,7 +34,7 @@ async def test_a_real_file_goes_through_all_four_stages(entry):
         assert caught.value.kind == kind
         return
     ingest = await ask(source, *STAGES["ingest"], task="ingest")
-    url = files.signed_url(ingest.output["name"])
+    url = storage.signed_url(ingest.output["name"])
     length = (
         min(float(entry["duration"]), ingest.output["duration"])
         if entry["name"] in CUT
@@ -58,14 +58,14 @@ async def test_a_real_file_goes_through_all_four_stages(entry):
         thumbnail = (await ask(url, *STAGES["thumbnails"], task="thumb")).output
         assert thumbnail["format"] == "webp" and thumbnail["width"] == min(640, ingest.output["width"])
         chosen = (await ask(url, "image", {"width": 320}, task="chosen")).output
-        mean, spread = light(files.path(chosen["name"]))
-        assert mean > 25 or spread > 8 or mean >= light(files.path(thumbnail["name"]))[0] - 1, (
+        mean, spread = light(storage.path(chosen["name"]))
+        assert mean > 25 or spread > 8 or mean >= light(storage.path(thumbnail["name"]))[0] - 1, (
             "a black picture"
         )
     if ingest.output["codecs"]["audio"]:
         audio = (await ask(url, *STAGES["audio"], task="audio")).output
         assert facts(audio)["audio"] in ("mp3", "mp3float")
-        assert abs(loudness(files.path(audio["name"])) - loudness(source)) < 2
+        assert abs(loudness(storage.path(audio["name"])) - loudness(source)) < 2
     else:
         with pytest.raises(Unusable, match="no sound"):
             await ask(url, *STAGES["audio"], task="audio")

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import arguments, options, plan, run, verify, work
 from mediapipe.engine.media import Audio, Media, Unusable, Video
 from tests.engine import PICTURE, TONE, X264, ask, probe
@@ -26,7 +26,7 @@ VARIANT = re.compile(
 
 def renditions(output: dict) -> list[dict]:
     """What the master playlist names, and what is really there: keyframes, frames, segments."""
-    index = files.path(output["name"])
+    index = storage.path(output["name"])
     return [
         {
             "bandwidth": int(bandwidth),
@@ -78,7 +78,7 @@ async def test_a_large_film_is_copied_and_comes_small_too_cut_at_the_same_places
     assert large["keys"] == pytest.approx(small["keys"], abs=0.001) and len(large["keys"]) == keys
     assert large["times"] == pytest.approx(small["times"], abs=0.001) and small["frames"] == 270
     assert is_copied(source, output)
-    folder = files.path(output["name"]).parent
+    folder = storage.path(output["name"]).parent
     assert output["filesize"] == sum(each.stat().st_size for each in folder.iterdir())
 
 
@@ -138,7 +138,7 @@ async def test_bars_are_as_wide_in_the_small_rendition(made):
     source = made("cut.mp4", *LARGE, *X264, *CUT)
     asked = {"width": 800, "height": 800, "background": "#ff0000", "end": 1}
     output = (await ask(source, "adaptive_video", asked)).output
-    index = files.path(output["name"])
+    index = storage.path(output["name"])
     for number, side in enumerate((800, 360)):
         with av.open(str(index.with_name(f"rendition{number}.m3u8"))) as container:
             picture = next(container.decode(video=0)).reformat(format="rgb24")
@@ -153,11 +153,11 @@ async def test_a_small_film_a_blink_and_sound_alone_are_one_rendition_that_plays
     assert (output["format"], output["width"], output["codecs"]["video"]) == ("hls", 640, "h264")
     assert is_copied(source, output) and output["duration"] == pytest.approx(4, abs=0.3)
     small = (await ask(source, "adaptive_video", {"width": 320, "start": 1, "end": 3}, task="small")).output
-    assert (small["width"], inside(files.path(small["name"]))["frames"]) == (320, 60)
+    assert (small["width"], inside(storage.path(small["name"]))["frames"]) == (320, 60)
     assert small["duration"] == pytest.approx(2, abs=0.1)
     blink = made("blink.mp4", *LARGE, *X264, "-t", "0.2", "-c:a", "aac")
     short = (await ask(blink, "adaptive_video", {}, task="blink")).output
-    assert (short["width"], inside(files.path(short["name"]))["frames"]) == (1280, 6)
+    assert (short["width"], inside(storage.path(short["name"]))["frames"]) == (1280, 6)
     sound = made("tone.m4a", *TONE, "-c:a", "aac")
     heard = (await ask(sound, "adaptive_video", {}, task="tone")).output
     assert heard["codecs"] == {"video": None, "audio": "aac"} and heard["duration"] == pytest.approx(
@@ -197,7 +197,7 @@ HARMS = [spoil_the_picture, lose_the_end, lose_all, cut_elsewhere, forget_the_sm
 async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike(made, tmp_path, harm):
     output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", {})).output
     folder = tmp_path / "again"
-    shutil.copytree(files.path(output["name"]).parent, folder)
+    shutil.copytree(storage.path(output["name"]).parent, folder)
     asked = plan.Plan([[]], "hls", "m3u8", 9, 270, wants_video=True, wants_audio=True)
     told = run.Result(0, True, frames=270)
     index = folder / "index.m3u8"
@@ -215,18 +215,18 @@ async def test_a_copy_that_is_cut_otherwise_than_the_small_rendition_is_encoded(
 
 
 async def test_the_way_to_two_renditions_is_told_and_what_names_them_is_published_last(made, monkeypatch):
-    told, published, publish = [], [], files.publish
-    monkeypatch.setattr(files, "publish", lambda part, name: (published.append(name), publish(part, name)))
+    told, published, publish = [], [], storage.publish
+    monkeypatch.setattr(storage, "publish", lambda part, name: (published.append(name), publish(part, name)))
     name = "sources/s/cut.mp4"
-    files.path(name).parent.mkdir(parents=True)
-    shutil.copy(made("cut.mp4", *LARGE, *X264, *CUT), files.path(name))
+    storage.path(name).parent.mkdir(parents=True)
+    shutil.copy(made("cut.mp4", *LARGE, *X264, *CUT), storage.path(name))
 
     async def room(wanted: int) -> None:
         return None
 
     asked = options.check_options("adaptive_video", {})
     tell = lambda percent, speed, left: told.append(percent)  # noqa: E731
-    await work.work("t", "adaptive_video", asked, files.signed_url(name), tell, room)
+    await work.work("t", "adaptive_video", asked, storage.signed_url(name), tell, room)
     known = [percent for percent in told if percent is not None]
     assert known == sorted(known) and known and known[-1] > 90
     kinds = [each.rsplit("/", 1)[-1] for each in published]

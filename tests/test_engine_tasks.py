@@ -18,8 +18,8 @@ from django.utils import timezone
 from temporalio.testing import ActivityEnvironment
 
 from jobs.models import Job, Stage
-from jobs.pipelines import Source
-from mediapipe import files
+from jobs.state import Source
+from mediapipe import storage
 from mediapipe.engine import room, work, worker
 from mediapipe.engine.models import EngineTask, new_id
 from tests.product import make_clip
@@ -29,10 +29,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def task():
-    clip = files.path("sources/t/source.mp4")
+    clip = storage.path("sources/t/source.mp4")
     clip.parent.mkdir(parents=True)
     make_clip(clip, 2, "320x180")
-    return EngineTask.objects.create(kind="audio", input=files.signed_url("sources/t/source.mp4"))
+    return EngineTask.objects.create(kind="audio", input=storage.signed_url("sources/t/source.mp4"))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_
 
 async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_begin_again(task, small_disk):
     """Another program takes the last byte; what was half written makes room, and is never seen."""
-    clip = files.path("sources/t/source.mp4")
+    clip = storage.path("sources/t/source.mp4")
     make_clip(clip, 12, "1280x720")
     task.kind, task.options = "video", {"quality": "very_high", "fps": 25}
     await task.asave()
@@ -190,19 +190,19 @@ async def test_what_no_job_refers_to_is_listed_and_removed(editor):
             ),
             *("sources/b/source.mp4", "outputs/old.mp4", "outputs/gone/index.m3u8"),
         ):
-            path = files.path(name)
+            path = storage.path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x" * 2000)
             os.utime(path, (0, time.time() - 2 * 86400))
-        new = files.path("outputs/new.mp4")
+        new = storage.path("outputs/new.mp4")
         new.write_bytes(b"just made")
         listed = run()
         assert "3 files, 6.0 kB" in listed and "old.mp4" in listed and "new.mp4" not in listed
-        assert files.path("outputs/old.mp4").exists()
+        assert storage.path("outputs/old.mp4").exists()
         run("--remove")
-        left = {path.name for path in files.path("outputs").parent.rglob("*") if path.is_file()}
+        left = {path.name for path in storage.path("outputs").parent.rglob("*") if path.is_file()}
         assert left == {"source.mp4", "index.m3u8", "rendition0.m3u8", "segment0.m4s", "kept.vtt", "new.mp4"}
-        assert not files.path("outputs/gone").exists() and not files.path("sources/b").exists()
+        assert not storage.path("outputs/gone").exists() and not storage.path("sources/b").exists()
         assert "Every file" in run()
 
     await sync_to_async(make)()
@@ -212,10 +212,10 @@ def test_a_deleted_job_takes_every_file_of_its_stream_along(editor):
     job = Job.submit(editor, title="t", pipeline="streaming", source=Source(name="sources/a/source.mp4"))
     Stage.objects.filter(job=job, name="hls").update(output={"name": "outputs/s/index.m3u8"})
     for name in ("index.m3u8", "rendition0.m3u8", "rendition1.m3u8", "init_1.mp4", "segment1_0000.m4s"):
-        path = files.path(f"outputs/s/{name}")
+        path = storage.path(f"outputs/s/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    assert not job.remove() and files.exists("outputs/s/rendition1.m3u8")
+    assert not job.remove() and storage.exists("outputs/s/rendition1.m3u8")
     Job.objects.filter(pk=job.pk).update(state="succeeded")
     assert Job.objects.get(pk=job.pk).remove()
-    assert not files.path("outputs/s").exists()
+    assert not storage.path("outputs/s").exists()

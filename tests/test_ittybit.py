@@ -9,11 +9,10 @@ import httpx
 import pytest
 import respx
 
-from jobs import ittybit, replies
-from jobs.ittybit import Client
-from jobs.messages import Cancellation
-from jobs.pipelines import Output
-from jobs.replies import Broken, Busy, Missing, Refused, TaskState, Unreachable
+from jobs.ittybit import replies
+from jobs.ittybit.client import IttybitClient, open_http
+from jobs.ittybit.replies import Broken, Busy, Missing, Rejected, TaskState, Unreachable
+from jobs.state import Cancellation, Output
 
 pytestmark = pytest.mark.anyio
 API = "https://api.example.com"
@@ -27,8 +26,8 @@ CREATE = {
 
 @pytest.fixture
 async def client(anyio_backend):
-    async with ittybit.connection(API, "secret") as http:
-        yield Client(http)
+    async with open_http(API, "secret") as http:
+        yield IttybitClient(http)
 
 
 @pytest.fixture
@@ -62,8 +61,8 @@ async def test_a_replayed_or_accepted_create_is_as_good_as_a_new_one(client, api
 async def test_the_jobs_resource_gets_the_same_body(api):
     route = api.post("/jobs").respond(201, json={"id": "job_1", "object": "job", "status": "queued"})
     api.get("/jobs/job_1").respond(json={"id": "job_1", "status": "processing"})
-    async with ittybit.connection(API, "secret") as http:
-        client = Client(http, "jobs")
+    async with open_http(API, "secret") as http:
+        client = IttybitClient(http, "jobs")
         task = await client.create(**CREATE)
         assert (await client.read(task.id)).state == TaskState.PROCESSING
     assert json.loads(route.calls.last.request.content)["kind"] == "video"
@@ -197,7 +196,7 @@ def test_a_reply_without_id_or_status_is_broken(body):
 @pytest.mark.parametrize(
     "code, kind, permanent",
     [
-        *((code, Refused, True) for code in (400, 401, 402, 403, 405, 410, 422)),
+        *((code, Rejected, True) for code in (400, 401, 402, 403, 405, 410, 422)),
         *((code, Broken, False) for code in (408, 425, 500, 502, 503)),
         (404, Missing, False),
         (429, Busy, False),
@@ -213,7 +212,7 @@ async def test_each_refusal_is_sorted_into_worth_another_try_or_not(client, api,
 
 async def test_a_missing_collection_is_a_wrong_setting_not_a_missing_task(client, api):
     api.post("/tasks").respond(404, json={"kind": "not_found", "message": "No such path"})
-    with pytest.raises(Refused, match="Check ITTYBIT_API_URL"):
+    with pytest.raises(Rejected, match="Check ITTYBIT_API_URL"):
         await client.create(**CREATE)
 
 

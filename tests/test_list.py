@@ -9,9 +9,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from jobs import bulk
+from jobs.dashboard import bulk
 from jobs.models import Job, Stage
-from jobs.pipelines import JobState, Source
+from jobs.state import JobState, Source
 from tests.recorded import job, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,22 +56,22 @@ def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, djang
 
 
 def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped(ada, editor):
-    from mediapipe import files
+    from mediapipe import storage
 
     gone = [job(editor, f"old {n}") for n in range(30)]
     kept = job(editor, "another")
     Job.submit(editor, title="old but active", pipeline="standard", source=Source(url="http://example.org/x"))
     for name in ("sources/x.mp4", "outputs/old.mp4"):
-        files.path(name).parent.mkdir(parents=True, exist_ok=True)
-        files.path(name).write_bytes(b"x")
+        storage.path(name).parent.mkdir(parents=True, exist_ok=True)
+        storage.path(name).write_bytes(b"x")
     Stage.objects.filter(job=gone[0], name="ingest").update(output={"name": "outputs/old.mp4"})
     form = {"action": "delete", "matching": "q=old"}
     assert "Delete 31 jobs?" in text(ada.post("/jobs/bulk/", form)) and Job.objects.count() == 32
     answer = ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
     assert "30 deleted, 1 skipped: they are still active" in text(answer)
     assert set(Job.objects.values_list("title", flat=True)) == {kept.title, "old but active"}
-    assert not files.path("outputs/old.mp4").exists()
-    assert files.path("sources/x.mp4").exists(), "another job still works on it"
+    assert not storage.path("outputs/old.mp4").exists()
+    assert storage.path("sources/x.mp4").exists(), "another job still works on it"
 
 
 def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, editor):

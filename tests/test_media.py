@@ -11,17 +11,17 @@ from email.utils import formatdate
 import pytest
 from django.test import AsyncClient, Client
 
-from mediapipe import files
+from mediapipe import storage
 
 DATA = os.urandom(1000)
 
 
 @pytest.fixture
 def url():
-    path = files.path("outputs/clip.mp4")
+    path = storage.path("outputs/clip.mp4")
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA)
-    return files.signed_path("outputs/clip.mp4")
+    return storage.signed_path("outputs/clip.mp4")
 
 
 def get(url, **headers):
@@ -88,7 +88,7 @@ async def test_ranges_are_answered_as_rfc_9110_says(url):
 
 
 def test_an_empty_file_has_no_range(url):
-    files.path("outputs/clip.mp4").write_bytes(b"")
+    storage.path("outputs/clip.mp4").write_bytes(b"")
     assert get(url)[0]["Content-Length"] == "0"
     for asked in ("bytes=0-", "bytes=-5"):
         answer, _ = get(url, Range=asked)
@@ -123,8 +123,8 @@ def test_a_range_is_of_the_version_that_the_client_has_or_it_gets_the_whole(url)
         whole, body = get(url, Range="bytes=5-9", If_Range=other)
         assert whole.status_code == 200 and body == DATA, other
     assert get(url, Range="bytes=5000-", If_Range='"older"')[0].status_code == 200
-    files.path("outputs/clip.mp4").write_bytes(DATA[::-1])
-    os.utime(files.path("outputs/clip.mp4"), (1, 1))
+    storage.path("outputs/clip.mp4").write_bytes(DATA[::-1])
+    os.utime(storage.path("outputs/clip.mp4"), (1, 1))
     assert get(url, Range="bytes=5-9", If_Range=etag)[1] == DATA[::-1]
 
 
@@ -145,10 +145,10 @@ def test_head_tells_without_sending(url):
         lambda url: url.replace("signature=", "signature=x"),
         lambda url: url.replace("clip.mp4", "other.mp4"),
         lambda url: url.replace("expires=", "expires=9"),
-        lambda url: files.signed_path("outputs/clip.mp4", now=time.time() - 30 * 86400),
+        lambda url: storage.signed_path("outputs/clip.mp4", now=time.time() - 30 * 86400),
         lambda url: "/media/../mediapipe.sqlite3?expires=99999999999&signature=x",
-        lambda url: files.signed_path("../secret_key"),
-        lambda url: files.signed_path("/etc/passwd"),
+        lambda url: storage.signed_path("../secret_key"),
+        lambda url: storage.signed_path("/etc/passwd"),
     ],
 )
 def test_nothing_is_read_without_a_right_to_it(url, change):
@@ -157,8 +157,10 @@ def test_nothing_is_read_without_a_right_to_it(url, change):
 
 
 def test_the_url_is_the_same_for_hours_so_that_no_player_restarts():
-    now = 1_800_000_000 // files.ROUND * files.ROUND
-    assert files.signed_path("outputs/a.mp4", now=now) == files.signed_path("outputs/a.mp4", now=now + 3600)
+    now = 1_800_000_000 // storage.ROUND * storage.ROUND
+    assert storage.signed_path("outputs/a.mp4", now=now) == storage.signed_path(
+        "outputs/a.mp4", now=now + 3600
+    )
 
 
 def test_a_download_has_its_right_name(url):
@@ -169,9 +171,9 @@ def test_a_download_has_its_right_name(url):
 
 
 def test_an_uploaded_page_is_never_answered_as_a_page(url):
-    path = files.path("outputs/evil.html")
+    path = storage.path("outputs/evil.html")
     path.write_text("<script>alert(1)</script>")
-    answer, _ = get(files.signed_path("outputs/evil.html"))
+    answer, _ = get(storage.signed_path("outputs/evil.html"))
     assert (
         answer["Content-Type"] == "application/octet-stream"
         and "sandbox" in answer["Content-Security-Policy"]
@@ -187,7 +189,7 @@ def test_nginx_may_send_the_bytes(url, settings):
 @pytest.mark.anyio
 @pytest.mark.django_db(transaction=True)  # each request looks whether its database connection still serves
 async def test_downloads_that_are_broken_off_leave_no_open_file(url):
-    files.path("outputs/clip.mp4").write_bytes(os.urandom(3 << 20))
+    storage.path("outputs/clip.mp4").write_bytes(os.urandom(3 << 20))
 
     def opened():
         return sum("clip.mp4" in _opened(number) for number in os.listdir("/proc/self/fd"))

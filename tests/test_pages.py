@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job
-from jobs.pipelines import JobState, Source
+from jobs.state import JobState, Source
 from tests.recorded import job, text
 from tests.tusclient import sound
 

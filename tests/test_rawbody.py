@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mediapipe import rawbody
+from mediapipe.web import request_body
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def form_cap(cookie):
 
 def layered(app):
     limits = {"cap": 100, "form_path": "/form/", "form_cap": form_cap}
-    return rawbody.raw_body(app, **limits, too_large=lambda limit: f"at most {limit}")
+    return request_body.raw_body(app, **limits, too_large=lambda limit: f"at most {limit}")
 
 
 async def whole(scope, receive, send):
@@ -88,10 +88,10 @@ async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one(
         assert (await receive())["body"] == b""
 
         request = SimpleNamespace(scope=scope)
-        parts = [block async for blocks in rawbody.chunks(request) for block in blocks]
+        parts = [block async for blocks in request_body.chunks(request) for block in blocks]
         await send({"type": "told", "body": b"".join(parts)})
 
-    headers = [("content-type", rawbody.OFFSET_STREAM), ("content-length", "999999")]
+    headers = [("content-type", request_body.OFFSET_STREAM), ("content-length", "999999")]
     body = [
         {"type": "http.request", "body": b"ab", "more_body": True},
         {"type": "http.request", "body": b"c"},
@@ -100,18 +100,18 @@ async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one(
 
 
 async def test_who_holds_the_line_and_says_nothing_is_hung_up_on(monkeypatch):
-    monkeypatch.setattr(rawbody, "SILENCE", 0.1)
+    monkeypatch.setattr(request_body, "SILENCE", 0.1)
     got = []
 
     async def app(scope, receive, send):
         request = SimpleNamespace(scope=scope)
         try:
-            async for blocks in rawbody.chunks(request):
+            async for blocks in request_body.chunks(request):
                 got.extend(blocks)
-        except rawbody.Disconnected:
+        except request_body.Disconnected:
             got.append(b" and hung up")
 
-    headers = [("content-type", rawbody.OFFSET_STREAM)]
+    headers = [("content-type", request_body.OFFSET_STREAM)]
     first = {"type": "http.request", "body": b"a", "more_body": True}
     await asyncio.wait_for(ask(layered(app), "/uploads/x/", headers, [first]), 5)
     assert b"".join(got) == b"a and hung up"  # what came is kept

@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job, Upload
-from mediapipe import files
+from mediapipe import storage
 from tests.tusclient import DATA, LENGTH, STREAM, TUS, create, encoded, head, offset, patch
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,7 +148,7 @@ def test_a_patch_of_a_whole_upload_is_held_to_the_same_rules(signed_in):
     assert patch(signed_in, url, b"", LENGTH).status_code == 204
     assert patch(signed_in, url, b"", 0).status_code == 409
     assert patch(signed_in, url, b"more", LENGTH).status_code == 413
-    assert files.path(Job.objects.get().source_name).read_bytes() == DATA
+    assert storage.path(Job.objects.get().source_name).read_bytes() == DATA
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_bytes_may_come_with_the_creation_whole_or_in_part(signed_in):
 )
 def test_a_creation_whose_bytes_are_refused_leaves_no_upload(signed_in, headers, status):
     assert create(signed_in, data=DATA, **headers).status_code == status
-    assert Upload.objects.count() == 0 and not list(files.path("incoming").glob("*"))
+    assert Upload.objects.count() == 0 and not list(storage.path("incoming").glob("*"))
 
 
 # --- expiration -----------------------------------------------------------------------------------
@@ -294,12 +294,12 @@ def test_a_terminated_upload_is_gone_with_its_bytes(signed_in, url):
     assert signed_in.delete(url, headers=TUS).status_code == 204
     for reply in (head(signed_in, url), patch(signed_in, url, b"", 100), signed_in.delete(url, headers=TUS)):
         assert reply.status_code == 404
-    assert not list(files.path("incoming").iterdir()) and Upload.objects.count() == 0
+    assert not list(storage.path("incoming").iterdir()) and Upload.objects.count() == 0
 
 
 def test_terminating_a_finished_upload_forgets_it_and_keeps_the_job(signed_in):
     url = create(signed_in, data=DATA)["Location"]
     assert signed_in.delete(url, headers=TUS).status_code == 204
     assert head(signed_in, url).status_code == 404
-    assert files.path(Job.objects.get().source_name).read_bytes() == DATA
-    assert not list(files.path("incoming").iterdir())
+    assert storage.path(Job.objects.get().source_name).read_bytes() == DATA
+    assert not list(storage.path("incoming").iterdir())

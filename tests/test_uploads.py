@@ -16,9 +16,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from jobs import incoming, uploads
 from jobs.models import Job, Upload
-from mediapipe import files
+from jobs.uploads import intake
+from jobs.uploads import views as uploads
+from mediapipe import storage
 from tests.conftest import SHARED
 from tests.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
 
@@ -38,7 +39,7 @@ def signed_in(editor):
 
 def leftovers() -> list[str]:
     """Every file that is under the media's folder."""
-    return [each.name for each in files.path("incoming").parent.rglob("*") if each.is_file()]
+    return [each.name for each in storage.path("incoming").parent.rglob("*") if each.is_file()]
 
 
 def test_a_file_in_parts_becomes_exactly_one_job(signed_in, editor):
@@ -49,7 +50,7 @@ def test_a_file_in_parts_becomes_exactly_one_job(signed_in, editor):
     assert last["Mediapipe-Job"] == job.get_absolute_url()
     assert head(signed_in, url)["Mediapipe-Job"] == job.get_absolute_url()
     assert Job.objects.count() == 1 and job.owner == editor and job.title == "holiday.wav"
-    assert files.path(job.source_name).read_bytes() == DATA
+    assert storage.path(job.source_name).read_bytes() == DATA
     assert job.source_sha256 == hashlib.sha256(DATA).hexdigest() and job.source_size == LENGTH
     assert leftovers() == ["source.wav"]
 
@@ -57,7 +58,7 @@ def test_a_file_in_parts_becomes_exactly_one_job(signed_in, editor):
 def test_an_upload_goes_on_after_a_restart_of_the_server(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    incoming.digests.clear()  # what a new process knows
+    intake.digests.clear()  # what a new process knows
     patch(signed_in, url, DATA[1000:], 1000)
     assert Job.objects.get().source_sha256 == hashlib.sha256(DATA).hexdigest()
 
@@ -109,7 +110,7 @@ def test_a_large_file_of_the_plain_form_is_checked_on_the_disk_and_moved(signed_
     assert signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("a.mp4", b"text")}).status_code == 400
     assert leftovers() == []
     assert signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", DATA)}).status_code == 302
-    assert files.path(Job.objects.get().source_name).read_bytes() == DATA and leftovers() == ["source.wav"]
+    assert storage.path(Job.objects.get().source_name).read_bytes() == DATA and leftovers() == ["source.wav"]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared media are not here")
@@ -141,8 +142,8 @@ async def cannot_run(path):
 
 def test_a_whole_upload_whose_server_died_before_it_looked_is_refused_by_the_next_look(signed_in):
     url = create(signed_in, 99, "a.mp4")["Location"]
-    incoming.part_path(Upload.objects.get()).parent.mkdir(parents=True, exist_ok=True)
-    incoming.part_path(Upload.objects.get()).write_bytes(b"x" * 99)
+    intake.part_path(Upload.objects.get()).parent.mkdir(parents=True, exist_ok=True)
+    intake.part_path(Upload.objects.get()).write_bytes(b"x" * 99)
     reply = head(signed_in, url)
     assert reply.status_code == 422 and reply["Mediapipe-Says"].startswith("This is not a video")
 
@@ -208,25 +209,25 @@ def test_somebody_elses_upload_is_not_found(signed_in, django_user_model):
 def test_an_expired_upload_is_swept_with_its_bytes(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:100], 0)
-    assert incoming.sweep() == 0
+    assert intake.sweep() == 0
     Upload.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert incoming.sweep() == 1
+    assert intake.sweep() == 1
     assert Upload.objects.count() == 0 and leftovers() == []
 
 
 def test_bytes_that_nobody_knows_are_swept_once_they_are_old(signed_in):
-    stray = files.path("incoming/stray")
+    stray = storage.path("incoming/stray")
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"x")
-    assert incoming.sweep() == 0
+    assert intake.sweep() == 0
     os.utime(stray, (1, 1))
-    assert incoming.sweep() == 1 and leftovers() == []
+    assert intake.sweep() == 1 and leftovers() == []
 
 
 def test_one_writer_at_a_time(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:10], 0)
-    with incoming.writing(Upload.objects.get()):
+    with intake.writing(Upload.objects.get()):
         answer = patch(signed_in, url, DATA[10:], 10)
         assert answer.status_code == 423 and b"try again in a moment" in answer.content
     assert patch(signed_in, url, DATA[10:], 10).status_code == 204
@@ -238,18 +239,18 @@ def test_nothing_is_remembered_of_an_upload_that_was_removed_while_it_was_writte
 
     def read(size: int) -> bytes:
         if len(parts) == 1:
-            incoming.part_path(upload).unlink()
+            intake.part_path(upload).unlink()
         return parts.pop(0)
 
-    with incoming.writing(upload) as fd:
+    with intake.writing(upload) as fd:
         assert asyncio.run(uploads.receive(SimpleNamespace(read=read), upload, fd, None)) == 100
-    assert upload.pk not in incoming.digests
+    assert upload.pk not in intake.digests
 
 
 def test_bytes_whose_checksum_is_not_known_yet_are_no_whole_file(signed_in):
     """A look in the middle of the last part must not publish what may yet be dropped."""
     url = create(signed_in)["Location"]
-    with incoming.writing(Upload.objects.get()) as fd:
+    with intake.writing(Upload.objects.get()) as fd:
         os.pwrite(fd, DATA, 0)
         assert head(signed_in, url).status_code == 423
         os.ftruncate(fd, 0)
@@ -259,7 +260,7 @@ def test_bytes_whose_checksum_is_not_known_yet_are_no_whole_file(signed_in):
 def test_two_finishes_at_once_make_one_job(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:-1], 0)
-    part = incoming.part_path(Upload.objects.get())
+    part = intake.part_path(Upload.objects.get())
     part.write_bytes(DATA)  # the last byte arrived, and the server died before it said so
     answers: list[str] = []
 
@@ -297,7 +298,7 @@ def test_a_duplicate_that_is_not_wanted_leaves_no_bytes(signed_in):
     again = create(signed_in, data=DATA)["Location"]
     assert len(leftovers()) == 2
     assert signed_in.delete(again, headers=TUS).status_code == 204
-    assert len(leftovers()) == 1 and files.exists(Job.objects.get().source_name)
+    assert len(leftovers()) == 1 and storage.exists(Job.objects.get().source_name)
 
 
 def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in):
@@ -305,7 +306,7 @@ def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in)
     job = Job.objects.get()
     Job.objects.update(state="succeeded")
     job.refresh_from_db()
-    assert job.remove() and not files.exists(job.source_name)
+    assert job.remove() and not storage.exists(job.source_name)
     assert head(signed_in, url).status_code == 404
     assert "Mediapipe-Job" in create(signed_in, data=DATA)
 
@@ -335,7 +336,7 @@ def small_disk(tmp_path, monkeypatch):
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets nobody mount a file system")
-    monkeypatch.setattr(files, "RESERVE", -(1 << 30))
+    monkeypatch.setattr(storage, "RESERVE", -(1 << 30))
     yield small
     subprocess.run(["umount", str(small)], check=True)
 
@@ -346,7 +347,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_upload_goes_on(signed_in, sm
     answer = patch(signed_in, url, data, 0)
     assert answer.status_code == 507 and b"goes on once there is room" in answer.content
     kept = offset(signed_in, url)
-    assert kept < len(data) and incoming.part_path(Upload.objects.get()).read_bytes() == data[:kept]
+    assert kept < len(data) and intake.part_path(Upload.objects.get()).read_bytes() == data[:kept]
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert "Mediapipe-Job" in patch(signed_in, url, data[kept:], kept)
     assert Job.objects.get().source_sha256 == hashlib.sha256(data).hexdigest()
@@ -357,6 +358,6 @@ def test_uploads_under_way_leave_the_reserve_that_everything_else_lives_on(
 ):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    monkeypatch.setattr(files, "RESERVE", 1 << 20)
+    monkeypatch.setattr(storage, "RESERVE", 1 << 20)
     answer = patch(signed_in, url, DATA[1000:], 1000)
     assert answer.status_code == 507 and offset(signed_in, url) == 1000

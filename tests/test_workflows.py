@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.messages import Failure
-from jobs.pipelines import JobState, Output
+from jobs.state import Failure, JobState, Output
 from tests.world import World, running, states, until
 
 pytestmark = pytest.mark.anyio

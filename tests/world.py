@@ -11,11 +11,22 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from jobs import messages
-from jobs.messages import Cancellation, Failure, RecordRequest, TaskRequest, TaskWatch
-from jobs.pipelines import ACTIVITIES, PIPELINES, JobState, Output, PipelineInput, Source
-from jobs.workflows import MediaPipeline
-from mediapipe import cluster
+from jobs.pipelines import ACTIVITIES, PIPELINES
+from jobs.state import (
+    CONTROL,
+    STAGE_FAILED,
+    Cancellation,
+    Failure,
+    JobState,
+    Output,
+    PipelineInput,
+    RecordRequest,
+    Source,
+    TaskRequest,
+    TaskWatch,
+)
+from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe import temporal
 
 BOTH = Output(name="outputs/x.mp4", video_codec="h264", audio_codec="aac", codecs_known=True, duration=10)
 BROKEN = Failure("damaged", permanent=True, task_over=True)
@@ -39,7 +50,7 @@ class World:
         steps = self.script.get(key)
         step = steps.pop(0) if steps else None
         if isinstance(step, Failure):
-            raise ApplicationError(f"it failed: {step.kind}", step, type=messages.FAILED, non_retryable=True)
+            raise ApplicationError(f"it failed: {step.kind}", step, type=STAGE_FAILED, non_retryable=True)
         if isinstance(step, Exception):
             raise step
         if step == "hang":
@@ -101,8 +112,8 @@ async def running(env, world, given=None):
     stages = Worker(
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
     )
-    desk = Worker(env.client, task_queue=queue + messages.DESK, activities=world.desk())
-    async with cluster.working([stages, desk]):
+    desk = Worker(env.client, task_queue=queue + CONTROL, activities=world.desk())
+    async with temporal.working([stages, desk]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given or plan(), id=f"media-{queue}", task_queue=queue
         )

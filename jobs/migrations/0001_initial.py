@@ -2,7 +2,6 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import jobs.pipelines
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -24,7 +23,7 @@ class Migration(migrations.Migration):
                 ('title', models.CharField(max_length=300)),
                 ('pipeline', models.CharField(default='standard', max_length=40)),
                 ('plan', models.JSONField(default=list)),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('attention', 'Attention'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default=jobs.pipelines.JobState['QUEUED'], max_length=10)),
+                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('attention', 'Attention'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=10)),
                 ('source_url', models.CharField(blank=True, max_length=4000)),
                 ('source_name', models.CharField(blank=True, max_length=300)),
                 ('source_filename', models.CharField(blank=True, max_length=300)),
@@ -83,7 +82,7 @@ class Migration(migrations.Migration):
                 ('position', models.PositiveSmallIntegerField()),
                 ('name', models.CharField(max_length=40)),
                 ('label', models.CharField(max_length=60)),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('cancelled', 'Cancelled')], default=jobs.pipelines.StageState['PENDING'], max_length=10)),
+                ('state', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('cancelled', 'Cancelled')], default='pending', max_length=10)),
                 ('attempt', models.PositiveSmallIntegerField(default=0)),
                 ('max_attempts', models.PositiveSmallIntegerField(default=0)),
                 ('tries', models.PositiveSmallIntegerField(default=0)),

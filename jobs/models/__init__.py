@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from jobs.models.event import Event
 from jobs.models.job import Job, JobQuerySet
-from jobs.models.people import SavedView, Upload
-from jobs.models.stage import Event, Stage
-from jobs.pipelines import Output
-from mediapipe import files
+from jobs.models.saved_view import SavedView
+from jobs.models.stage import Stage
+from jobs.models.upload import Upload
+from jobs.state import Output
+from mediapipe import storage
 
 __all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload", "link"]
 
@@ -15,4 +17,4 @@ def link(output: Output | None) -> str:
     """A path or URL at which a browser gets the output; ours are signed anew."""
     if output is None:
         return ""
-    return files.link(output.name) if output.name else output.url
+    return storage.link(output.name) if output.name else output.url

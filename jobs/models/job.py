@@ -18,10 +18,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
-from jobs.models.people import Upload
-from jobs.models.stage import Event, Stage, moment
-from jobs.pipelines import JobState, PipelineInput, PipelineStatus, StageState
-from mediapipe import files
+from jobs.models.event import Event
+from jobs.models.stage import Stage, moment
+from jobs.models.upload import Upload
+from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
+from mediapipe import storage
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -35,7 +36,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def active(self) -> JobQuerySet:
         """Jobs that may still change by themselves or by a person."""
-        return self.filter(state__in=pipelines.ACTIVE)
+        return self.filter(state__in=ACTIVE)
 
     def unstarted(self, older_than: timedelta = timedelta(0)) -> JobQuerySet:
         """Jobs whose workflow isn't known to have started."""
@@ -55,7 +56,7 @@ class Job(models.Model):
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
     plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
     state = models.CharField(
-        max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED
+        max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
     )
     source_url = models.CharField(max_length=4000, blank=True)
     source_name = models.CharField(max_length=300, blank=True)  # under the media root
@@ -99,7 +100,7 @@ class Job(models.Model):
         *,
         title: str,
         pipeline: str,
-        source: pipelines.Source,
+        source: Source,
         pk: uuid.UUID | None = None,
     ) -> Job:
         """A new job and its stages, `queued`; the caller starts its workflow after commit.
@@ -122,7 +123,7 @@ class Job(models.Model):
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(stages)
         )
-        job.happened("submitted", actor=owner.get_username(), text=f"{title} was submitted")
+        job.add_event("submitted", actor=owner.get_username(), text=f"{title} was submitted")
         return job
 
     @property
@@ -133,12 +134,12 @@ class Job(models.Model):
     @property
     def active(self) -> bool:
         """Whether it may still change."""
-        return self.state in pipelines.ACTIVE
+        return self.state in ACTIVE
 
     @property
-    def source(self) -> pipelines.Source:
+    def source(self) -> Source:
         """What the job works on."""
-        return pipelines.Source(self.source_url, self.source_name, self.source_filename, self.source_size)
+        return Source(self.source_url, self.source_name, self.source_filename, self.source_size)
 
     def workflow_input(self) -> PipelineInput:
         """What the workflow gets; the finished outputs of an earlier run are carried over."""
@@ -174,7 +175,7 @@ class Job(models.Model):
             finished_at=self.finished_at.timestamp() if self.finished_at else None,
         )
 
-    def happened(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
+    def add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
         """Adds a line to the job's timeline that no workflow told us."""
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
@@ -192,7 +193,7 @@ class Job(models.Model):
 
     def mark_cancelling(self) -> None:
         """A cancel was asked for; the workflow will say what came of it."""
-        Job.objects.filter(pk=self.pk, state__in=pipelines.ACTIVE).update(cancelling=True)
+        Job.objects.filter(pk=self.pk, state__in=ACTIVE).update(cancelling=True)
 
     def explain_wait(self, note: str) -> None:
         """Says in plain words why the job is still queued."""
@@ -209,7 +210,7 @@ class Job(models.Model):
         )
         if changed:
             self.stages.update(state=StageState.CANCELLED)
-            self.happened("cancelled", actor=actor, text="Cancelled before it started")
+            self.add_event("cancelled", actor=actor, text="Cancelled before it started")
         return bool(changed)
 
     @transaction.atomic
@@ -237,11 +238,13 @@ class Job(models.Model):
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.happened("restarted", actor=actor, text=reason or "Started again; finished outputs are kept")
+            self.add_event(
+                "restarted", actor=actor, text=reason or "Started again; finished outputs are kept"
+            )
         return bool(changed)
 
     @transaction.atomic
-    def record(self, status: PipelineStatus, events: list[pipelines.EventRecord], run: int) -> bool:
+    def record(self, status: PipelineStatus, events: list[EventRecord], run: int) -> bool:
         """Takes over what workflow number *run* tells; an old or repeated telling changes nothing."""
         if run != self.run:
             return False  # the job was started again since
@@ -289,21 +292,21 @@ class Job(models.Model):
         self.delete()
         for name in names:
             folder = name.rpartition("/")[0]
-            beside = [each for each, _, _ in files.under(folder)] if name.endswith(".m3u8") else [name]
+            beside = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
             for each in beside:
-                files.remove(each)
+                storage.remove(each)
         return True
 
     @transaction.atomic
     def close(self, state: JobState, error: str) -> bool:
         """Settles a job whose workflow ended behind our back (terminated, or its history expired)."""
         # of this very run: it may have been started again since we looked
-        changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=pipelines.ACTIVE).update(
+        changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE).update(
             state=state, error=error, finished_at=timezone.now(), cancelling=False, note=""
         )
         if changed:
             self.stages.filter(state__in=(StageState.RUNNING, StageState.PENDING)).update(
                 state=StageState.CANCELLED, finished_at=timezone.now()
             )
-            self.happened("closed", text=error)
+            self.add_event("closed", text=error)
         return bool(changed)

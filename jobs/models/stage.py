@@ -1,4 +1,4 @@
-"""Stage and Event: the steps of a job, and its timeline, as they were last recorded."""
+"""Stage: one step of a job, as it was last recorded. It knows no workflow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
-from django.utils import timezone
 
-from jobs import pipelines
-from jobs.pipelines import Output, StageState, StageStatus
+from jobs.state import Attempt, Output, StageState, StageStatus
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -29,7 +26,9 @@ class Stage(models.Model):
     name = models.CharField(max_length=40)
     label = models.CharField(max_length=60)
     state = models.CharField(
-        max_length=10, choices={s.value: s.value.title() for s in StageState}, default=StageState.PENDING
+        max_length=10,
+        choices={s.value: s.value.title() for s in StageState},
+        default=StageState.PENDING.value,
     )
     attempt = models.PositiveSmallIntegerField(default=0)
     max_attempts = models.PositiveSmallIntegerField(default=0)
@@ -96,30 +95,6 @@ class Stage(models.Model):
             error=self.error or None,
             error_kind=self.error_kind or None,
             details=self.details or None,
-            attempts=[pipelines.Attempt(**attempt) for attempt in self.attempts],
+            attempts=[Attempt(**attempt) for attempt in self.attempts],
             tries=self.tries,
         )
-
-
-class Event(models.Model):
-    """A line of a job's timeline: what happened, when, and who did it. Never edited."""
-
-    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="events")
-    run = models.IntegerField(default=0)  # 0: told by the dashboard, not by a workflow
-    seq = models.IntegerField(null=True, blank=True)
-    at = models.DateTimeField(default=timezone.now)
-    kind = models.CharField(max_length=30)
-    stage = models.CharField(max_length=40, blank=True)
-    actor = models.CharField(max_length=150, blank=True)
-    text = models.TextField(blank=True)
-
-    class Meta:
-        ordering = ["at", "id"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["job", "run", "seq"], condition=Q(seq__isnull=False), name="an_event_is_recorded_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return self.text or self.kind

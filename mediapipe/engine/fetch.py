@@ -18,7 +18,7 @@ from urllib.parse import urljoin
 import httpx
 from django.conf import settings
 
-from mediapipe import addresses, files
+from mediapipe import storage, url_safety
 from mediapipe.engine.media import Unusable
 
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -105,8 +105,8 @@ def _in_words(error: httpx.HTTPError) -> str:
 async def pinned(url: str, have: int = 0, mark: str = "") -> dict[str, Any]:
     """The request for *url*, to the very address that was checked. Raises Unusable."""
     try:
-        pin = await asyncio.to_thread(addresses.pin, url, trusted=files.is_in_bucket(url))
-    except addresses.Refused as refused:
+        pin = await asyncio.to_thread(url_safety.pin, url, trusted=storage.is_in_bucket(url))
+    except url_safety.UnsafeUrl as refused:
         raise Unusable("source_refused", str(refused)) from None
     headers = {"Host": pin.host, "Accept-Encoding": "identity", "User-Agent": "mediapipe"}
     if have:

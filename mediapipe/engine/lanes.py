@@ -17,7 +17,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from mediapipe import cluster
+from mediapipe import temporal
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
 
@@ -35,7 +35,7 @@ _deserted: dict[str, tuple[float, bool]] = {}
 
 async def start(task: EngineTask) -> bool:
     """Puts a task into the queue, once however often it is called; False while Temporal is away."""
-    client = await cluster.client()
+    client = await temporal.client()
     try:
         async with asyncio.timeout(5):
             with contextlib.suppress(WorkflowAlreadyStartedError):
@@ -46,7 +46,7 @@ async def start(task: EngineTask) -> bool:
                     task_queue=TASK_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    priority=cluster.turns(task.owner),
+                    priority=temporal.fairness_key(task.owner),
                     static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
                     rpc_timeout=SOON,
                 )
@@ -68,7 +68,7 @@ async def look_after(task: EngineTask) -> None:
     if len(_looked) > 2000:
         _looked.clear()
     _looked[task.pk] = now
-    client = await cluster.client()
+    client = await temporal.client()
     try:
         async with asyncio.timeout(3):
             found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=SOON)
@@ -95,7 +95,7 @@ async def deserted(task: EngineTask) -> bool:
 
 async def _polled(queue: str) -> bool:
     """Whether a worker asks for a queue's work; True where Temporal cannot tell."""
-    client = await cluster.client()
+    client = await temporal.client()
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=queue),

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from mediapipe import files
+from mediapipe import storage
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 IDEMPOTENT = timedelta(hours=24)
@@ -174,7 +174,7 @@ class EngineTask(models.Model):
         output = {key: value for key, value in self.output.items() if not key.endswith("name")}
         for key, value in self.output.items():
             if key.endswith("name"):
-                output[key.removesuffix("name") + "url"] = files.signed_url(value)
+                output[key.removesuffix("name") + "url"] = storage.signed_url(value)
         return output
 
     @property

@@ -25,7 +25,7 @@ from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from mediapipe import cluster
+from mediapipe import temporal
 from mediapipe.engine import lanes, room
 from mediapipe.engine import openapi as description
 from mediapipe.engine.models import EngineTask, new_id
@@ -167,7 +167,7 @@ async def _cancel(task: EngineTask) -> dict[str, Any]:
     stopped = False
     was_active = await sync_to_async(task.cancel)()
     if was_active:
-        client = await cluster.client()
+        client = await temporal.client()
         handle = client.get_workflow_handle(task.pk)
         with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
             async with asyncio.timeout(6):

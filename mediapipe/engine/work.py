@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from mediapipe import files
+from mediapipe import storage
 from mediapipe.engine import plan as planning
 from mediapipe.engine import previews, run, verify
 from mediapipe.engine.arguments import Plan, makes_several
@@ -114,13 +114,13 @@ async def work(
 async def _source(url: str, target: Path, tell: Tell, wait_for_room: Room) -> Path:
     """The source as a file: our own is read in place, another is downloaded."""
     try:
-        name = files.name_of(url)
-    except files.Forbidden as error:
+        name = storage.name_of(url)
+    except storage.Forbidden as error:
         raise Unusable("source_refused", f"The source's link cannot be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
         await fetch(url, target, lambda percent: tell(None, None, None), wait_for_room)
         return target
-    path = files.path(name)
+    path = storage.path(name)
     if not path.is_file():
         raise Unusable("source_not_found", "The source is no longer here. Upload it again.")
     if path.stat().st_size == 0:
@@ -202,7 +202,7 @@ async def _publish(task_id: str, target: Path, made: Media, kind: str, form: str
     # the playlists after their segments, and what names them last: whoever sees it finds all that it names
     for each in sorted(made_files, key=lambda each: (each == target, each.suffix == ".m3u8")):
         own = f"outputs/{task_id}/{each.name}" if several else name
-        await asyncio.to_thread(files.publish, each, own)
+        await asyncio.to_thread(storage.publish, each, own)
     video = made.video
     width, height = (round(side) for side in video.shown) if video else (None, None)
     return {
@@ -228,7 +228,7 @@ def _storyboard(
     """The sprite's WebVTT, published beside it."""
     name, part = f"outputs/{task_id}.vtt", folder(task_id) / "storyboard.vtt"
     previews.storyboard(options, media, made, Path(sprite).name, part)
-    files.publish(part, name)
+    storage.publish(part, name)
     return {"vtt_name": name}
 
 

@@ -9,11 +9,12 @@ import time
 import pytest
 from asgiref.sync import sync_to_async
 
-from jobs import ittybit, temporal, workers
-from jobs.activities import Activities
+from jobs import control, worker
+from jobs.ittybit.client import IttybitClient, open_http
 from jobs.models import Job
-from jobs.pipelines import Source
-from mediapipe import cluster
+from jobs.state import Source
+from jobs.workflow.activities import Activities
+from mediapipe import temporal
 from tests.dashboard import URL
 from tests.faulty_api import FaultyApi
 from tests.product import Product, make_clip
@@ -54,8 +55,8 @@ def cloud(tmp_path_factory, faulty):
 async def doing(api, settings, anyio_backend):
     """The activities alone, against that API."""
     settings.EMBEDDED_ENGINE = False
-    async with ittybit.connection(api.url, "secret") as http:
-        yield Activities(ittybit.Client(http))
+    async with open_http(api.url, "secret") as http:
+        yield Activities(IttybitClient(http))
 
 
 class Inside:
@@ -70,7 +71,7 @@ class Inside:
         job = await sync_to_async(Job.submit)(self.owner, **{**given, **fields})
         self.jobs.append(job)
         if start:
-            assert await temporal.start(job)
+            assert await control.start(job)
         return job
 
     async def until(self, job: Job, condition, patience: float = 75) -> Job:
@@ -101,25 +102,25 @@ class Inside:
 async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, editor):
     """Inside, without workers."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", dev_env.client.service_client.config.target_host)
-    cluster._clients.pop(os.getpid(), None)
+    temporal._clients.pop(os.getpid(), None)
     settings.EMBEDDED_ENGINE = False
     settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY = api.url, "k"
     settings.PUBLIC_URL = "http://dashboard.example.com"
-    async with ittybit.connection(api.url, "k") as http:
-        made = Inside(dev_env.client, ittybit.Client(http), editor, api)
+    async with open_http(api.url, "k") as http:
+        made = Inside(dev_env.client, IttybitClient(http), editor, api)
         yield made
         for job in made.jobs:
             try:
                 await made.workflow(job).terminate()
             except Exception:
                 continue
-    cluster._clients.pop(os.getpid(), None)
+    temporal._clients.pop(os.getpid(), None)
 
 
 @pytest.fixture
 async def inside(dashboard):
     """Inside, with its workers."""
-    async with cluster.working(workers.build(dashboard.client, dashboard.engine)):
+    async with temporal.working(worker.build(dashboard.client, dashboard.engine)):
         yield dashboard
         for job in dashboard.jobs:  # nobody hands over to nobody
             try:

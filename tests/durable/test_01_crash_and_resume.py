@@ -12,8 +12,7 @@ import subprocess
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from jobs import messages
-from jobs.pipelines import JobState
+from jobs.state import HANDED_OVER, JobState
 from tests.dashboard import (
     URL,
     again,
@@ -189,7 +188,7 @@ def test_a_worker_killed_while_waiting_for_a_retry_waits_no_longer_than_it_had_t
 @pytest.mark.anyio
 async def test_a_crash_between_asking_for_a_task_and_noting_its_id_asks_with_the_same_key(skipping_env):
     """The activity that asked is lost with its worker: what it had asked for is found by its key."""
-    lost = ApplicationError("gone", type=messages.HANDED_OVER)
+    lost = ApplicationError("gone", type=HANDED_OVER)
     world = World({"create transcode": [lost, lost]})
     async with running(skipping_env, world) as handle:
         status = await handle.result()

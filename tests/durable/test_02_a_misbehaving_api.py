@@ -11,10 +11,9 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from jobs import ittybit
-from jobs.activities import Watcher
-from jobs.messages import Failure, TaskRequest, TaskWatch
-from jobs.pipelines import JobState, Source, StageState
+from jobs.ittybit.client import DEADLINE
+from jobs.state import Failure, JobState, Source, StageState, TaskRequest, TaskWatch
+from jobs.workflow.watch import Watcher
 from tests.dashboard import URL, banner, settled, stage, submit
 from tests.product import until
 from tests.world import AWAY, FLAKY, World, attention, running
@@ -87,7 +86,7 @@ async def test_trouble_that_passes_is_outlived_and_told_in_the_heartbeats(doing,
     output, beats = await watch(doing)
     assert output.url
     if faults != ["envelope"]:
-        assert any(beat.trouble.startswith("The engine") for beat in beats)
+        assert any(beat.last_error.startswith("The engine") for beat in beats)
 
 
 # The fault; the sentence; whether it is nobody's attempt (outage); whether a new task is wanted.
@@ -129,7 +128,7 @@ async def test_awaiting_a_task_fails_with_the_sentence_for_it(
 
 
 async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doing, api, task):
-    assert ittybit.DEADLINE < 30, "later than the heartbeat timeout"
+    assert DEADLINE < 30, "later than the heartbeat timeout"
     doing.client.deadline = 1.0
     api.faults = ["drip 9"]
     began = time.monotonic()
@@ -145,7 +144,7 @@ async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, tas
     assert output.url
     reads = [at for method, _, at in api.requests if method == "GET"]
     assert reads[1] - reads[0] >= 2
-    assert any(beat.trouble and beat.next_at and beat.next_at - time.time() < 2 for beat in beats)
+    assert any(beat.last_error and beat.next_at and beat.next_at - time.time() < 2 for beat in beats)
 
 
 async def test_a_task_the_api_does_not_know_yet_is_given_time(doing, api, task):

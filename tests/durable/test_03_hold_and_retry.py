@@ -7,11 +7,10 @@ import asyncio
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 
-from jobs import temporal
-from jobs.messages import Failure, RetryRequest
+from jobs import control
 from jobs.models import Stage
-from jobs.pipelines import JobState, StageState, StageStatus
-from jobs.workflows import MediaPipeline
+from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
+from jobs.workflow.media_pipeline import MediaPipeline
 from tests.world import BOTH, BROKEN, World, attention, plan, running, states, until
 
 pytestmark = pytest.mark.anyio
@@ -153,10 +152,10 @@ async def test_two_people_who_retry_at_once_are_both_answered_and_one_task_is_as
     job = await held(inside)
     inside.api.lives["audio"] = ["processing", "processing", "succeeded"]
     said = await asyncio.gather(
-        *(temporal.retry(job, "audio", who) for who in ("ada", "grace")), return_exceptions=True
+        *(control.retry(job, "audio", who) for who in ("ada", "grace")), return_exceptions=True
     )
     for answer in said:
-        assert str(answer) == "Audio: trying again." or isinstance(answer, temporal.Refused), answer
+        assert str(answer) == "Audio: trying again." or isinstance(answer, control.NotPossible), answer
     assert "Audio: trying again." in map(str, said)
     job = await inside.ended(job, "succeeded")
     assert len(inside.asked(job, "audio")) == 2
@@ -174,7 +173,7 @@ async def test_a_stage_that_keeps_its_task_can_be_retried_again_and_again(inside
             job, lambda j: j.state == "attention" and j.stages.get(name="audio").state == "failed"
         )
         inside.api.always.clear()
-        assert "trying again" in await temporal.retry(job, "audio", "ada")
+        assert "trying again" in await control.retry(job, "audio", "ada")
         job = await inside.until(job, lambda j: j.stages.get(name="audio").state == "running")
         assert await job.events.filter(kind="retry").acount() == expected
     assert len(inside.asked(job, "audio")) == 1
@@ -184,11 +183,11 @@ async def test_a_stage_that_keeps_its_task_can_be_retried_again_and_again(inside
 
 async def test_a_retry_that_arrives_after_a_cancel_starts_the_job_again_with_what_is_finished(inside):
     job = await held(inside)
-    await temporal.cancel(job, "grace")
+    await control.cancel(job, "grace")
     job = await inside.ended(job, "cancelled")
     inside.api.lives.clear()
     asked = len(inside.asked(job))
-    assert await temporal.retry(job, "audio", "ada", "meant the other one") == (
+    assert await control.retry(job, "audio", "ada", "meant the other one") == (
         "The job was started again; its finished outputs are kept."
     )
     job = await inside.ended(job, "succeeded")
@@ -216,7 +215,7 @@ async def test_a_job_that_was_given_up_is_started_again_with_what_is_finished(in
     assert "Nobody decided within" in job.error and "Retry starts it again" in job.error
     settings.HOLD_DAYS = 7
     inside.api.lives.clear()
-    await temporal.retry(job, None, "ada")
+    await control.retry(job, None, "ada")
     job = await inside.ended(job, "succeeded")
     row = await Stage.objects.aget(job=job, name="audio")
     assert (row.error, row.tries, len(inside.asked(job, "ingest"))) == ("", 2, 1)
@@ -224,11 +223,11 @@ async def test_a_job_that_was_given_up_is_started_again_with_what_is_finished(in
 
 async def test_a_double_click_on_start_again_starts_it_once_and_says_so(inside):
     job = await held(inside)
-    await temporal.cancel(job, "ada")
+    await control.cancel(job, "ada")
     job = await inside.ended(job, "cancelled")
     inside.api.lives.clear()
     said = await asyncio.gather(
-        *(temporal.retry(job, None, who) for who in ("ada", "grace")), return_exceptions=True
+        *(control.retry(job, None, who) for who in ("ada", "grace")), return_exceptions=True
     )
     assert len([answer for answer in said if "started again; its" in str(answer)]) == 1, said
     job = await inside.ended(job, "succeeded")

@@ -11,11 +11,10 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
-from jobs import temporal, workers
-from jobs.messages import Failure, TaskRequest
+from jobs import control, worker
 from jobs.models import Stage
-from jobs.pipelines import JobState, Source, StageState
-from mediapipe import cluster
+from jobs.state import Failure, JobState, Source, StageState, TaskRequest
+from mediapipe import temporal
 from tests.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
 from tests.product import make_clip, token, until
 from tests.world import BROKEN, FLAKY, World, attention, running, states
@@ -130,22 +129,22 @@ async def test_an_api_without_cancel_says_so_and_one_with_it_is_told(doing, api)
 
 async def test_a_cancel_without_a_worker_is_kept_and_shown_and_done_when_one_comes(dashboard):
     job = await dashboard.submit()
-    said = await temporal.cancel(job, "grace", "wrong film")
+    said = await control.cancel(job, "grace", "wrong film")
     job = await dashboard.until(job, lambda j: j.cancelling)
     assert said.startswith("Cancelling") and job.state == "running"
-    async with cluster.working(workers.build(dashboard.client, dashboard.engine)):
+    async with temporal.working(worker.build(dashboard.client, dashboard.engine)):
         job = await dashboard.ended(job, "cancelled")
     assert not job.cancelling and job.receipt.startswith("Cancelled after")
 
 
 async def test_a_cancel_before_the_workflow_started_needs_no_temporal_and_it_never_starts(dashboard):
     job = await dashboard.submit(start=False)
-    assert await temporal.cancel(job, "grace") == "Cancelled before it started."
-    assert await temporal.start(job)  # the request that was about to start it
+    assert await control.cancel(job, "grace") == "Cancelled before it started."
+    assert await control.start(job)  # the request that was about to start it
     job = await dashboard.until(job, lambda j: True)
     assert job.state == "cancelled" and await Stage.objects.filter(job=job, state="cancelled").acount() == 4
-    with pytest.raises(temporal.Refused, match="already ended"):
-        await temporal.cancel(job, "grace")
+    with pytest.raises(control.NotPossible, match="already ended"):
+        await control.cancel(job, "grace")
 
 
 @whole

@@ -17,10 +17,11 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import incoming, reconcile, temporal
+from jobs import control, reconcile
 from jobs.models import Event, Job, Stage, Upload
-from jobs.pipelines import EventRecord, JobState, PipelineStatus, Source
-from mediapipe import cluster
+from jobs.state import EventRecord, JobState, PipelineStatus, Source
+from jobs.uploads import intake
+from mediapipe import temporal
 from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
 from tests.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
@@ -37,7 +38,7 @@ def at(monkeypatch):
 
     def move(address: str) -> None:
         monkeypatch.setenv("TEMPORAL_ADDRESS", address)
-        cluster._clients.pop(os.getpid(), None)
+        temporal._clients.pop(os.getpid(), None)
 
     return move
 
@@ -70,19 +71,19 @@ async def forget(inside, job: Job) -> None:
 
 async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
     job = await inside.submit(start=False)
-    assert all(await asyncio.gather(*(temporal.start(job) for _ in range(20))))
+    assert all(await asyncio.gather(*(control.start(job) for _ in range(20))))
     job = await inside.ended(job, "succeeded")
     assert len(inside.asked(job)) == 4
     await asyncio.sleep(0.2)  # until Temporal lists it
     assert await runs(inside, job) == 1
-    assert await temporal.start(job) and await runs(inside, job) == 1, "a closed job ran again"
+    assert await control.start(job) and await runs(inside, job) == 1, "a closed job ran again"
 
 
 async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
     there = os.environ["TEMPORAL_ADDRESS"]
     at("127.0.0.1:1")  # nobody's
     job = await inside.submit(start=False)
-    assert not await temporal.start(job)
+    assert not await control.start(job)
     await aged(job)
     assert await reconcile.once() == 0
     await job.arefresh_from_db()
@@ -122,7 +123,7 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
     inside.api.lives.clear()
     for job in (ended, forgotten):
         asked = len(inside.asked(job))
-        assert "started again" in await temporal.retry(job, None, "ada")
+        assert "started again" in await control.retry(job, None, "ada")
         await inside.ended(job, "succeeded")
         assert len(inside.asked(job)) == asked + 1, "finished outputs were not carried over"
 
@@ -166,7 +167,7 @@ async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_no
 async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, monkeypatch):
     old = timezone.now() - HOUR
     upload = await Upload.objects.acreate(owner=inside.owner, length=1, expires_at=old)
-    incoming.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
+    intake.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
     monkeypatch.setattr(reconcile, "EVERY", 0.1)
     keeper = asyncio.create_task(reconcile.forever(inside.engine))
     await asyncio.sleep(0.5)

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from django.core import signing
 
-from jobs import activities, temporal
+from jobs import control
+from jobs.workflow import webhook
 from tests.dashboard import URL, look, settled, stage, submit
 from tests.product import make_clip, until
 
@@ -24,7 +25,7 @@ whole = pytest.mark.whole
 
 def test_a_hooks_address_is_different_for_each_task_and_cannot_be_guessed(settings):
     settings.EMBEDDED_ENGINE = True
-    one, two = (activities.hook_url("job", "audio", f"audio-{n}") for n in (1, 2))
+    one, two = (webhook.webhook_url("job", "audio", f"audio-{n}") for n in (1, 2))
     assert one != two
     assert len(one.rsplit("/", 1)[1]) > 40
 
@@ -49,14 +50,14 @@ def over(task: dict, status: str) -> None:
     "forged", ["", "x", "a:b:c", signing.dumps(["j", "ingest", "ingest-1"], salt="other")]
 )
 async def test_a_forged_hook_is_not_known(dashboard, forged):
-    assert not await temporal.hint(forged)
+    assert not await webhook.on_webhook(forged)
 
 
 async def test_an_early_hook_changes_nothing(inside):
     job, task = await in_ingest(inside)
-    other = activities.hook_url(str(job.pk), "audio", "audio-1").rsplit("/", 1)[1]
+    other = webhook.webhook_url(str(job.pk), "audio", "audio-1").rsplit("/", 1)[1]
     for token in (token_of(task), other):
-        assert await temporal.hint(token)
+        assert await webhook.on_webhook(token)
     await asyncio.sleep(0.3)
     await job.arefresh_from_db()
     assert (await job.stages.aget(name="ingest")).state == "running"
@@ -68,13 +69,13 @@ async def test_a_hook_ends_the_wait_and_late_and_twice_it_changes_nothing(inside
     inside.api.lives.clear()
     over(task, "succeeded")
     began = time.monotonic()
-    assert await temporal.hint(token_of(task))
+    assert await webhook.on_webhook(token_of(task))
     await inside.until(job, lambda j: j.stages.get(name="ingest").state == "succeeded")
     assert time.monotonic() - began < 2
     for _ in range(3):
-        assert await temporal.hint(token_of(task))
+        assert await webhook.on_webhook(token_of(task))
     job = await inside.ended(job, "succeeded")
-    assert await temporal.hint(token_of(task))
+    assert await webhook.on_webhook(token_of(task))
     assert len(inside.asked(job)) == 4
     assert [s.attempt async for s in job.stages.all()] == [1, 1, 1, 1]
 
@@ -82,7 +83,7 @@ async def test_a_hook_ends_the_wait_and_late_and_twice_it_changes_nothing(inside
 async def test_a_hook_of_a_failed_task_is_a_failed_attempt_with_its_sentence(inside):
     job, task = await in_ingest(inside)
     over(task, "failed")
-    assert await temporal.hint(token_of(task))
+    assert await webhook.on_webhook(token_of(task))
     job = await inside.until(job, lambda j: j.stages.get(name="ingest").retry_at)
     assert (await job.stages.aget(name="ingest")).error == "The encoder crashed."
 
@@ -92,7 +93,7 @@ async def test_a_hook_that_comes_before_the_output_is_named_leaves_it_to_the_pol
     job, task = await in_ingest(inside)
     inside.api.output = None
     over(task, "succeeded")
-    assert await temporal.hint(token_of(task))
+    assert await webhook.on_webhook(token_of(task))
     inside.api.output = "default"
     inside.api.lives.clear()
     job = await inside.ended(job, "succeeded")
@@ -101,16 +102,16 @@ async def test_a_hook_that_comes_before_the_output_is_named_leaves_it_to_the_pol
 
 async def test_a_hook_of_an_earlier_run_says_nothing_about_this_one(inside):
     job, task = await in_ingest(inside)
-    await temporal.cancel(job, "ada")
+    await control.cancel(job, "ada")
     job = await inside.ended(job, "cancelled")
-    await temporal.retry(job, None, "ada")
+    await control.retry(job, None, "ada")
     job = await inside.until(job, lambda j: j.stages.get(name="ingest").state == "running")
     await inside.until(job, lambda j: len(inside.asked(j, "ingest")) == 2)
     second = inside.asked(job, "ingest")[1]
     assert second["webhook_url"] != task["webhook_url"]
     over(second, "succeeded")
     began = asyncio.get_running_loop().time()
-    assert await temporal.hint(token_of(task))
+    assert await webhook.on_webhook(token_of(task))
     assert asyncio.get_running_loop().time() - began < 5
     inside.api.lives.clear()
     await inside.ended(job, "succeeded")

@@ -13,10 +13,9 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.worker import Worker
 
+from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, _wait, live
-from jobs.messages import Beat
-from jobs.pages import JobPage, StageView
-from jobs.pipelines import PipelineStatus, StageState, StageStatus
+from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
 from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.worker import run_task
@@ -34,30 +33,30 @@ def pending(state: str, heard: float = 0.0) -> PendingActivityInfo:
 
 
 WAITS = [
-    (("SCHEDULED", 0), Beat(), True, "waiting for a free worker"),
-    (("SCHEDULED", 0), Beat(), False, "no worker is listening"),
+    (("SCHEDULED", 0), HeartbeatDetails(), True, "waiting for a free worker"),
+    (("SCHEDULED", 0), HeartbeatDetails(), False, "no worker is listening"),
     (
         ("STARTED", 18),
-        Beat("processing", 40),
+        HeartbeatDetails("processing", 40),
         True,
         "the worker has been silent for 18 s; another takes over after 30 s",
     ),
-    (("STARTED", 0), Beat("queued", queue_position=3), True, "place 3 in the engine's queue"),
-    (("STARTED", 0), Beat("queued"), True, "waiting in the engine's queue"),
-    (("STARTED", 0), Beat("queued", waiting_for="space"), True, "waiting for free disk space"),
+    (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "place 3 in the engine's queue"),
+    (("STARTED", 0), HeartbeatDetails("queued"), True, "waiting in the engine's queue"),
+    (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "waiting for free disk space"),
     (
         ("STARTED", 0),
-        Beat("processing", waiting_for="worker"),
+        HeartbeatDetails("processing", waiting_for="worker"),
         True,
         "the engine's worker is silent; another takes over after 10 s",
     ),
     (
         ("STARTED", 0),
-        Beat("queued", queue_position=1, waiting_for="nobody"),
+        HeartbeatDetails("queued", queue_position=1, waiting_for="nobody"),
         True,
         "no worker listens to the engine's queue; `python3 manage.py worker` starts one",
     ),
-    (("STARTED", 0), Beat("processing", 40), True, ""),
+    (("STARTED", 0), HeartbeatDetails("processing", 40), True, ""),
 ]
 
 
@@ -67,7 +66,9 @@ def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
 
 
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
-    beat = Beat("processing", trouble="The engine answered 429: Slow down", next_at=time.time() + 12)
+    beat = HeartbeatDetails(
+        "processing", last_error="The engine answered 429: Slow down", next_at=time.time() + 12
+    )
     told = _wait(pending("STARTED"), beat, answered=True)
     assert re.fullmatch(r"asks the engine again in 1[12] s: The engine answered 429: Slow down", str(told))
 

@@ -13,18 +13,16 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
+from jobs.workflow.watch import Watcher
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 
-from jobs import messages
-from jobs.activities import Watcher
-from jobs.messages import TaskRequest, TaskWatch
-from jobs.pipelines import JobState, Source
-from jobs.workflows import MediaPipeline
-from mediapipe import cluster, files
+from jobs.state import HANDED_OVER, JobState, Source, TaskRequest, TaskWatch
+from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
 from tests import histories
@@ -72,7 +70,7 @@ async def test_histories_can_be_saved_anew(shape, request, skipping_env, dev_env
 
 
 async def test_a_worker_that_hands_over_burns_no_attempt(skipping_env):
-    shutdown = ApplicationError("restarting", type=messages.HANDED_OVER)
+    shutdown = ApplicationError("restarting", type=HANDED_OVER)
     world = World({"transcode": [shutdown] * 5})
     async with running(skipping_env, world) as handle:
         status = await handle.result()
@@ -90,7 +88,7 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
     env.worker_shutdown()
     with pytest.raises(ApplicationError) as error:
         await asyncio.wait_for(task, 1)
-    assert error.value.type == messages.HANDED_OVER
+    assert error.value.type == HANDED_OVER
 
 
 @pytest.mark.django_db(transaction=True)
@@ -98,10 +96,10 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
 async def test_the_engine_gives_up_a_file_that_kills_workers_but_not_one_of_many_deploys(
     handed_over, outcome
 ):
-    clip = files.path("sources/t/source.mp4")
+    clip = storage.path("sources/t/source.mp4")
     clip.parent.mkdir(parents=True)
     make_clip(clip, 1, "320x180")
-    task = await EngineTask.objects.acreate(kind="audio", input=files.signed_url("sources/t/source.mp4"))
+    task = await EngineTask.objects.acreate(kind="audio", input=storage.signed_url("sources/t/source.mp4"))
     env, beats = ActivityEnvironment(), []
     env.on_heartbeat = lambda *details: beats.append(details)
     env.info = env.default_info()
@@ -144,7 +142,7 @@ async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env
 
     stuck = Worker(dev_env.client, task_queue="stuck", activities=[stubborn])
     at = time.monotonic()
-    async with cluster.working([stuck], ending=0.5):
+    async with temporal.working([stuck], ending=0.5):
         await dev_env.client.start_activity(
             stubborn, id="stubborn", task_queue="stuck", start_to_close_timeout=timedelta(seconds=60)
         )

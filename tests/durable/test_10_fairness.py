@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from jobs import temporal, workers
-from mediapipe import cluster
+from jobs import control, worker
+from jobs.workflow import webhook
+from mediapipe import temporal
 from tests.dashboard import look, settled
 from tests.product import make_broken, make_clip, token, until
 
@@ -20,14 +21,14 @@ MORE = 100
 
 @pytest.mark.parametrize("name", ["ada", "動" * 64, "ж" * 150, "😀" * 30, ""])
 def test_every_name_has_a_turn_that_temporal_takes(name):
-    key = cluster.turns(name).fairness_key
+    key = temporal.fairness_key(name).fairness_key
     assert key is not None and len(key.encode()) <= 64 and name.startswith(key)
 
 
 async def test_stages_that_wait_for_hours_keep_nobody_from_starting_cancelling_or_being_recorded(dashboard):
     """All of a worker's places are taken by stages that wait for the engine."""
     dashboard.api.lives["video"], dashboard.api.can_cancel = ["processing"] * 9999, True
-    async with cluster.working(workers.build(dashboard.client, dashboard.engine, waiting=2)):
+    async with temporal.working(worker.build(dashboard.client, dashboard.engine, waiting=2)):
         many = [await dashboard.submit() for _ in range(4)]
         for job in many:
             await dashboard.until(job, lambda j: j.stages.get(name="ingest").task_id)
@@ -36,9 +37,9 @@ async def test_stages_that_wait_for_hours_keep_nobody_from_starting_cancelling_o
         dashboard.api.lives.clear()
         task = dashboard.asked(one, "ingest")[0]
         task["status"], task["left"] = "succeeded", []
-        assert await temporal.hint(task["webhook_url"].rsplit("/", 1)[1])
+        assert await webhook.on_webhook(task["webhook_url"].rsplit("/", 1)[1])
         one = await dashboard.until(one, lambda j: j.stages.get(name="ingest").state == "succeeded")
-        await asyncio.wait_for(temporal.cancel(one, "ada"), 5)
+        await asyncio.wait_for(control.cancel(one, "ada"), 5)
         one = await dashboard.ended(one, "cancelled")
         assert one.receipt.startswith("Cancelled after")
         for job in many:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import temporal
+from jobs import control
 from jobs.management.commands.status import find, leave
 
 
@@ -26,8 +26,8 @@ class Command(BaseCommand):
         """Exit status 0: done; 1: not possible, the sentence says why."""
         job = find(options["job"])
         try:
-            said = asyncio.run(temporal.cancel(job, f"{getpass.getuser()} (command)", options["reason"]))
-        except (temporal.Refused, temporal.Unavailable) as error:
+            said = asyncio.run(control.cancel(job, f"{getpass.getuser()} (command)", options["reason"]))
+        except (control.NotPossible, control.TemporalUnavailable) as error:
             self.stderr.write(str(error))
             leave(1)
         else:

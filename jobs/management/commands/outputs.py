@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import leftovers
-from jobs.words import size
-from mediapipe import files
+from jobs import orphans
+from jobs.dashboard.formatting import size
+from mediapipe import storage
 
 
 class Command(BaseCommand):
@@ -27,11 +27,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Lists, then removes."""
         total = count = 0
-        for name, length in list(leftovers.find(before=time.time() - options["older_than"] * 3600)):
+        for name, length in list(orphans.orphaned_files(before=time.time() - options["older_than"] * 3600)):
             total, count = total + length, count + 1
             self.stdout.write(f"{size(length):>9}  {name}")
             if options["remove"]:
-                files.remove(name)
+                storage.remove(name)
         verb = "removed" if options["remove"] else "could be removed: add --remove"
         self.stdout.write(
             f"{count} files, {size(total)}, {verb}" if count else "Every file belongs to a job."

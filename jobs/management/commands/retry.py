@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import temporal
+from jobs import control
 from jobs.management.commands.status import find, leave
 
 
@@ -28,9 +28,9 @@ class Command(BaseCommand):
         job = find(options["job"])
         try:
             said = asyncio.run(
-                temporal.retry(job, options["stage"], f"{getpass.getuser()} (command)", options["reason"])
+                control.retry(job, options["stage"], f"{getpass.getuser()} (command)", options["reason"])
             )
-        except (temporal.Refused, temporal.Unavailable) as error:
+        except (control.NotPossible, control.TemporalUnavailable) as error:
             self.stderr.write(str(error))
             leave(1)
         else:

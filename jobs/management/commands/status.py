@@ -11,7 +11,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs import report, temporal
+from jobs import serialize
+from jobs.live import live as read_live
 from jobs.models import Job
 
 
@@ -43,9 +44,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Prints it."""
         job = find(options["job"])
-        live = asyncio.run(temporal.live(job))
+        live = asyncio.run(read_live(job))
         if options["json"]:
-            self.stdout.write(json.dumps(report.full(job, live.status)))
+            self.stdout.write(json.dumps(serialize.full(job, live.status)))
             leave()
         self.stdout.write(f"{job.title}: {live.status.state}")
         if live.banner:

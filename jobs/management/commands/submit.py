@@ -18,10 +18,11 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import incoming, pipelines, report, temporal
+from jobs import control, live, pipelines, serialize
 from jobs.models import Job
-from jobs.pipelines import JobState, PipelineStatus, Source, StageState
-from mediapipe import addresses
+from jobs.state import JobState, PipelineStatus, Source, StageState
+from jobs.uploads import intake
+from mediapipe import url_safety
 
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
 
@@ -56,15 +57,15 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(json.dumps({"error": str(error)}))
             self._exit(2)
-        if not asyncio.run(temporal.start(job)) and not options["wait"]:
-            self.stderr.write(temporal.AWAY)
+        if not asyncio.run(control.start(job)) and not options["wait"]:
+            self.stderr.write(control.AWAY)
         job.refresh_from_db()
         status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
-        answer = report.job(job, status)
+        answer = serialize.job(job, status)
         if status.state == JobState.SUCCEEDED:
-            answer["result"] = report.result(status)
+            answer["result"] = serialize.result(status)
         elif status.state in EXIT:
-            answer["error"] = report.error(status)
+            answer["error"] = serialize.error(status)
         self._print(answer, options["json"])
         self._exit(EXIT.get(status.state, 0))
 
@@ -106,11 +107,11 @@ class Command(BaseCommand):
     def _source(self, text: str) -> Source:
         if text.lower().startswith(("http://", "https://")):
             try:
-                addresses.check_url(text)
-            except addresses.Refused as error:
+                url_safety.check_url(text)
+            except url_safety.UnsafeUrl as error:
                 raise NotStartable(str(error)) from None
             name = unquote(Path(urlsplit(text).path).name)
-            return Source(url=text, filename=incoming.plain_name(name) if name else "")
+            return Source(url=text, filename=intake.plain_name(name) if name else "")
         if "://" in text:
             raise NotStartable(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
@@ -118,12 +119,12 @@ class Command(BaseCommand):
             raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
         size = path.stat().st_size
         with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
-            copy = Path(folder) / f"copy{incoming.suffix(path.name)}"
+            copy = Path(folder) / f"copy{intake.suffix(path.name)}"
             try:
-                incoming.check_length(size)
+                intake.check_length(size)
                 shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
-                return incoming.take(copy, path.name)
-            except incoming.Refused as refused:
+                return intake.publish_source(copy, path.name)
+            except intake.UploadError as refused:
                 raise NotStartable(f"{path.name}: {refused.text}") from None
             except OSError as error:
                 why = error.strerror or error
@@ -134,15 +135,15 @@ class Command(BaseCommand):
         told: dict[str, str] = {}
         while True:
             if job.workflow_started_at is None:
-                await temporal.start(job)
-            now = await temporal.live(job)
+                await control.start(job)
+            now = await live.live(job)
             self._tell(told, now)
             if now.status.state in EXIT:
                 return now.status
             await asyncio.sleep(0.5)
             await job.arefresh_from_db()
 
-    def _tell(self, told: dict[str, str], now: temporal.Live) -> None:
+    def _tell(self, told: dict[str, str], now: live.Live) -> None:
         lines = {"": now.banner}
         for stage in now.status.stages:
             line = str(stage.state)

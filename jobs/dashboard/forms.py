@@ -1,0 +1,83 @@
+"""The new-job form: a file or a URL, never both, never neither."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django import forms
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError
+
+from jobs import pipelines
+from jobs.models import Job
+from jobs.state import Source
+from jobs.uploads import intake
+from mediapipe import url_safety
+
+
+class NewJob(forms.Form):
+    """What to work on, and how. *once* makes a form that is sent twice (a double click) one job."""
+
+    once = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
+    file = forms.FileField(required=False, label="File")
+    url = forms.CharField(required=False, max_length=4000, label="URL")
+    title = forms.CharField(required=False, max_length=300, label="Title")
+    pipeline = forms.ChoiceField(
+        required=False,
+        choices=[(each.name, each.label) for each in pipelines.PIPELINES.values()],
+        initial=pipelines.DEFAULT,
+    )
+
+    def clean_file(self) -> Any:
+        """Not empty, not too large, and there is room for it."""
+        file = self.cleaned_data["file"]
+        if file:
+            try:
+                intake.check_length(file.size)
+            except intake.UploadError as refused:
+                raise forms.ValidationError(refused.text) from None
+        return file
+
+    def clean_url(self) -> str:
+        """An http(s) URL that leads to the open internet."""
+        url: str = self.cleaned_data["url"].strip()
+        if url:
+            try:
+                url_safety.check_url(url)
+            except url_safety.UnsafeUrl as refused:
+                raise forms.ValidationError(str(refused)) from None
+        return url
+
+    def clean(self) -> dict[str, Any]:
+        """Exactly one of the two."""
+        data = self.cleaned_data
+        if not self.errors:
+            if data.get("file") and data.get("url"):
+                raise forms.ValidationError("Choose a file or paste a URL, not both: a job has one source.")
+            if not data.get("file") and not data.get("url"):
+                raise forms.ValidationError("Choose a file, or paste the URL of one.")
+        return data
+
+    def submit(self, owner: AbstractBaseUser) -> Job:
+        """The new job, or the one that this very form has made already. Raises intake.UploadError."""
+        data, file = self.cleaned_data, self.cleaned_data["file"]
+        pipeline = data["pipeline"] or pipelines.DEFAULT
+        what = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
+        pk = uuid.uuid5(data["once"] or uuid.uuid4(), repr(what))
+        if known := Job.objects.filter(pk=pk).first():
+            return known
+        if file:
+            source = intake.store_form_file(file)
+        else:
+            path = urlsplit(data["url"]).path
+            source = Source(url=data["url"], filename=intake.plain_name(unquote(PurePosixPath(path).name)))
+        title = data["title"] or source.filename
+        if title == "upload":
+            title = urlsplit(data["url"]).hostname or title
+        try:
+            return Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
+        except IntegrityError:  # the other click was faster
+            return Job.objects.get(pk=pk)

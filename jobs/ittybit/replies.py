@@ -1,0 +1,271 @@
+"""What the Ittybit API's replies mean: a Task, or an error that says whether trying again can help.
+
+Pure: it knows neither Django nor Temporal, nor how a reply was asked for. The vendor has shipped five
+shapes of this API, so every reply is read tolerantly and sorted into ours here, once. Whether trying
+again can help is decided here too (`permanent`), where the error is known.
+
+    IttybitError
+    ├── Rejected       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
+    ├── Busy          too many requests: come back after `retry_after`
+    ├── Unreachable   nobody answered at that address, or the connection broke
+    ├── Broken        an answer that helps nobody: 5xx, a web page, no status
+    └── Missing       no such task; right after its creation that may pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+import httpx
+
+from jobs.ittybit.lenient_json import as_integer, as_list, as_mapping, as_number, as_text, first_item
+from jobs.state import Output
+
+LONGEST_URL = 4000
+
+
+class TaskState(StrEnum):
+    """Where a task stands, in the words of the current API."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+# Every status ever documented; any other means "still working".
+STATES = {
+    "pending": TaskState.QUEUED,
+    "waiting": TaskState.QUEUED,
+    "validating": TaskState.QUEUED,
+    "queued": TaskState.QUEUED,
+    "ready": TaskState.SUCCEEDED,
+    "completed": TaskState.SUCCEEDED,
+    "succeeded": TaskState.SUCCEEDED,
+    "failed": TaskState.FAILED,
+    "error": TaskState.FAILED,
+    "cancelled": TaskState.CANCELLED,
+    "canceled": TaskState.CANCELLED,
+}
+TERMINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+
+# A failed task of one of these kinds fails again whatever we do; of any other it may not.
+PERMANENT_KINDS = frozenset(
+    (
+        *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
+        *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large"),
+        *("source_not_found", "source_refused", "cancelled"),
+    )
+)
+
+
+class IttybitError(Exception):
+    """Anything that went wrong with the API, as one sentence."""
+
+    permanent = False
+    kind = "api_error"
+
+    def __init__(self, message: str, *, kind: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind or self.kind
+        self.retry_after = retry_after  # seconds, where the API said so
+
+
+class Rejected(IttybitError):
+    """The API won't do this, now or later."""
+
+    permanent = True
+    kind = "refused"
+
+
+class Busy(IttybitError):
+    """429: the API asks us to slow down."""
+
+    kind = "busy"
+
+
+class Unreachable(IttybitError):
+    """No connection, or one that broke before the answer was whole."""
+
+    kind = "unreachable"
+
+
+class Broken(IttybitError):
+    """An answer that cannot be used: a server error, a web page, no id, no status."""
+
+    kind = "broken_answer"
+
+
+class Missing(IttybitError):
+    """The API knows no task of this id."""
+
+    kind = "task_not_found"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Ittybit's object, normalised. *progress* is 0 to 100; *time_left* is in seconds."""
+
+    id: str
+    state: TaskState
+    progress: float | None = None
+    output: Output | None = None
+    error_kind: str = ""
+    error: str = ""
+    details: str = ""
+    speed: float | None = None
+    time_left: float | None = None
+    queue_position: int | None = None
+    waiting_for: str = ""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it will change no more."""
+        return self.state in TERMINAL
+
+    @property
+    def permanent(self) -> bool:
+        """Whether its failure would only repeat itself."""
+        return self.error_kind in PERMANENT_KINDS
+
+
+def parse_output(body: Mapping[str, Any]) -> Output | None:
+    """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
+    found = first_item(body.get("output")) or first_item(body.get("outputs")) or body.get("output_url")
+    tasks = [as_mapping(task) for task in as_list(body.get("tasks"))]
+    if isinstance(found, str):  # a job's: one of its tasks may tell more of the same file
+        parts = (as_mapping(task.get("output")) for task in tasks)
+        found = next((part for part in parts if part.get("url") == found), {"url": found})
+    about = as_mapping(found)
+    url = as_text(about.get("url"), LONGEST_URL) or as_text(body.get("output_url"), LONGEST_URL)
+    if not url:
+        return None
+    more = [(key, value) for key, value in about.items() if key.endswith("_url")][:10]
+    extras = {key.removesuffix("_url"): value for key, value in more}
+    probed = next((task.get("output") for task in tasks if task.get("kind") == "probe"), body.get("source"))
+    source = as_mapping(probed)
+    return replace(
+        _file(about),
+        url=url,
+        warnings=[as_text(text, 300) for text in as_list(body.get("warnings"))[:10] if isinstance(text, str)],
+        extras={
+            key[:60]: as_text(value, LONGEST_URL) for key, value in extras.items() if isinstance(value, str)
+        },
+        source=_file(source) if isinstance(source.get("codecs"), dict) else None,
+    )
+
+
+def _file(about: Mapping[str, Any]) -> Output:
+    """The facts of the API's File, without its place."""
+    codecs = about.get("codecs")
+    return Output(
+        kind=as_text(about.get("kind"), 60),
+        format=as_text(about.get("format"), 60),
+        width=as_integer(about.get("width")),
+        height=as_integer(about.get("height")),
+        duration=as_number(about.get("duration")),
+        filesize=as_integer(about.get("filesize")),
+        video_codec=as_text(as_mapping(codecs).get("video"), 60) or None,
+        audio_codec=as_text(as_mapping(codecs).get("audio"), 60) or None,
+        codecs_known=isinstance(codecs, dict),
+    )
+
+
+def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Kind, message and details of a failed task: its own, else its first failed sub-task's."""
+    parts = [part for key in ("tasks", "steps") for part in as_list(body.get(key)) if isinstance(part, dict)]
+    failed = [part for part in parts if STATES.get(as_text(part.get("status")).lower()) == TaskState.FAILED]
+    for candidate in (body, *failed):
+        error = candidate.get("error")
+        if isinstance(error, str) and error:
+            return "", as_text(error), ""
+        about = as_mapping(error)
+        kind = as_text(about.get("kind"), 60) or as_text(about.get("code"), 60)
+        message = as_text(about.get("message"))
+        if kind or message:
+            return kind, message or kind.replace("_", " "), as_text(about.get("details"), 4000)
+    return "", as_text(body.get("message")), ""
+
+
+def parse_task(answer: object) -> Task:
+    """The task in a reply of any documented shape. Raises Broken for one without id or status."""
+    body = as_mapping(answer)
+    if "id" not in body and isinstance(body.get("data"), dict):
+        body = as_mapping(body["data"])
+    task_id = body.get("id")
+    if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200:
+        raise Broken("The engine's answer holds no task id.")
+    status = as_text(body.get("status")).lower()
+    if not status:
+        raise Broken("The engine's answer holds no status.")
+    state = STATES.get(status, TaskState.PROCESSING)
+    kind, message, details = (
+        _failure(body) if state in (TaskState.FAILED, TaskState.CANCELLED) else ("", "", "")
+    )
+    if state == TaskState.CANCELLED and not message:
+        message = "The engine cancelled the task."
+    progress = as_number(body.get("progress"))
+    return Task(
+        id=str(task_id),
+        state=state,
+        progress=None if progress is None else min(100.0, max(0.0, progress)),
+        output=parse_output(body),
+        error_kind=kind,
+        error=message or ("The engine gave no reason." if state == TaskState.FAILED else ""),
+        details=details,
+        speed=as_number(body.get("speed")),
+        time_left=as_number(body.get("time_left")),
+        queue_position=as_integer(body.get("queue_position")),
+        waiting_for=as_text(body.get("waiting_for"), 60),
+    )
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
+    if not value:
+        return None
+    if value.strip().isascii() and value.strip().isdecimal():
+        return min(float(value), 3600.0)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
+
+
+def problem(response: httpx.Response) -> tuple[str, str]:
+    """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
+    try:
+        body = as_mapping(response.json())
+    except ValueError:
+        body = {}
+    error = body.get("error")
+    kind = as_text(body.get("kind"), 60) or as_text(as_mapping(error).get("kind"), 60)
+    said = as_text(body.get("message")) or as_text(as_mapping(error).get("message")) or as_text(error)
+    return kind, f"The engine answered {response.status_code}" + (
+        f": {said[:500]}" if said else f" ({response.reason_phrase or 'no reason given'})."
+    )
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the fitting IttybitError unless the reply is a success."""
+    if response.is_success:
+        return
+    kind, sentence = problem(response)
+    after = retry_after(response.headers.get("Retry-After"))
+    if response.status_code == 404:
+        raise Missing(sentence, kind=kind)
+    if response.status_code == 429:
+        raise Busy(sentence, retry_after=after)
+    if response.status_code in (408, 425) or response.status_code >= 500:
+        raise Broken(sentence, kind=kind, retry_after=after)
+    if response.status_code in (401, 403):
+        sentence += " Check ITTYBIT_API_KEY."
+    raise Rejected(sentence, kind=kind)

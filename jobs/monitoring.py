@@ -1,0 +1,79 @@
+"""What other programs ask of the dashboard: is it alive, is it ready, how busy is it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import timedelta
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.db import DatabaseError, connection
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_GET
+from temporalio.service import RPCError
+
+from jobs import live
+from jobs.models import Job, Stage, Upload
+from mediapipe import temporal
+
+FREE_AT_LEAST = 512 * 1024 * 1024  # bytes
+
+
+@login_not_required
+@require_GET
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@login_not_required
+async def readyz(request: HttpRequest) -> JsonResponse:
+    """Whether a job could run now: database, Temporal and disk; 503 names what is missing."""
+    checks = {
+        "database": await sync_to_async(_database)(),
+        "temporal": await _temporal(),
+        "disk": shutil.disk_usage(settings.HOME).free > FREE_AT_LEAST,
+    }
+    return JsonResponse(checks, status=200 if all(checks.values()) else 503)
+
+
+def _database() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+async def _temporal() -> bool:
+    client = await temporal.client()
+    try:
+        async with asyncio.timeout(2):
+            return await client.service_client.check_health(timeout=timedelta(seconds=1))
+    except (RPCError, RuntimeError, TimeoutError):
+        return False
+
+
+@login_not_required
+@require_GET
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Counts in Prometheus' text format; for readers who know the engine's key, or staff."""
+    given = request.headers.get("Authorization", "")
+    if not getattr(request.user, "is_staff", False) and given != f"Bearer {settings.ENGINE_KEY}":
+        return HttpResponse("Sign in as staff, or send the engine's key as a bearer.\n", status=403)
+    lines = ["# TYPE mediapipe_jobs gauge"]
+    for row in Job.objects.order_by().values("state").annotate(count=Count("id")):
+        lines.append(f'mediapipe_jobs{{state="{row["state"]}"}} {row["count"]}')
+    lines.append("# TYPE mediapipe_stages gauge")
+    for row in Stage.objects.order_by().values("name", "state").annotate(count=Count("id")):
+        lines.append(f'mediapipe_stages{{stage="{row["name"]}",state="{row["state"]}"}} {row["count"]}')
+    lines += ["# TYPE mediapipe_uploads_unfinished gauge"]
+    lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
+    lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
+    lines += [f"mediapipe_disk_free_bytes {shutil.disk_usage(settings.HOME).free}"]
+    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {live.asked}"]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")

@@ -1,0 +1,142 @@
+"""The tus 1.0 protocol as such: its headers, its refusals, and the frame around every request.
+
+It knows HTTP and who is signed in, and nothing of files or jobs. https://tus.io/protocols/resumable-upload
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+
+from jobs.uploads.intake import UploadError
+from mediapipe.web.request_body import OFFSET_STREAM, Disconnected
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
+ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "md5": hashlib.md5}
+LONGEST_METADATA = 8192  # characters
+
+
+def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
+    """A tus reply; header names with _ for -."""
+    response = HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+    if not text:
+        del response["Content-Type"]
+    response["Tus-Resumable"] = VERSION
+    response["Cache-Control"] = "no-store"
+    for name, value in headers.items():
+        response[name.replace("_", "-")] = str(value)
+    return response
+
+
+def options() -> HttpResponse:
+    """What is offered; asked before a version is agreed on."""
+    reply = answer(
+        204,
+        Tus_Version=VERSION,
+        Tus_Extension=EXTENSIONS,
+        Tus_Max_Size=settings.MAX_UPLOAD_BYTES,
+        Tus_Checksum_Algorithm=",".join(ALGORITHMS),
+    )
+    del reply["Tus-Resumable"]
+    return reply
+
+
+def number(request: HttpRequest, name: str) -> int:
+    """A header that must be a non-negative integer."""
+    raw = request.headers.get(name, "")
+    if not (raw.isascii() and raw.isdecimal() and len(raw) < 19):
+        raise UploadError(400, f"{name} must be a non-negative integer.")
+    return int(raw)
+
+
+def metadata(raw: str) -> dict[str, str]:
+    """Upload-Metadata: comma separated keys, each one once, each with a base64 value or none."""
+    found: dict[str, str] = {}
+    if len(raw) > LONGEST_METADATA:
+        raise UploadError(400, "Upload-Metadata is too long.")
+    for pair in raw.split(",") if raw else ():
+        key, _, value = pair.partition(" ")
+        if not key or not key.isascii():
+            raise UploadError(400, "Upload-Metadata needs a key before each value.")
+        if key in found:
+            raise UploadError(400, "Upload-Metadata names a key twice.")
+        try:
+            found[key] = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, ValueError):
+            raise UploadError(400, "Upload-Metadata is not base64 of UTF-8.") from None
+    return found
+
+
+def checksum(request: HttpRequest) -> tuple[Any, bytes]:
+    """The digest to fill and the value to meet; (None, b"") where none is asked for."""
+    raw = request.headers.get("Upload-Checksum")
+    if raw is None:
+        return None, b""
+    name, _, value = raw.partition(" ")
+    if name not in ALGORITHMS:
+        raise UploadError(400, f"Unknown checksum algorithm. Known: {', '.join(ALGORITHMS)}.")
+    try:
+        return ALGORITHMS[name](), base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise UploadError(400, "Upload-Checksum is not base64.") from None
+
+
+def has_bytes(request: HttpRequest) -> bool:
+    """Whether the request carries a part of the upload. Raises UploadError for a body of another type."""
+    if request.headers.get("Content-Type") == OFFSET_STREAM:
+        return True
+    if request.method == "PATCH" or request.headers.get("Content-Length", "0") not in ("", "0"):
+        raise UploadError(415, f"The content type must be {OFFSET_STREAM}.")
+    return False
+
+
+def check_body(request: HttpRequest, offset: int, length: int) -> None:
+    """Raises UploadError where the body does not belong at *offset*, or says it is longer than the rest."""
+    if request.method == "PATCH" and number(request, "Upload-Offset") != offset:
+        raise UploadError(409, "Upload-Offset does not match what has arrived.", Upload_Offset=offset)
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > length - offset:
+        raise UploadError(413, "More bytes came than Upload-Length promised.")
+
+
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
+
+
+def tus(view: View) -> View:
+    """The protocol's frame: version, method override, who may, and refusals as plain sentences.
+
+    A method override is heard on POST alone, where the CSRF token has been checked. What a reply to HEAD
+    cannot carry as its body stands in a header, Mediapipe-Says.
+    """
+
+    @login_not_required  # a redirect to the login page would be no answer to a tus client
+    @wraps(view)
+    async def wrapped(request: HttpRequest, **parts: Any) -> HttpResponse:
+        if request.method == "POST" and (method := request.headers.get("X-HTTP-Method-Override")):
+            request.method = method.upper()
+        if request.method == "OPTIONS":
+            return options()
+        try:
+            if request.headers.get("Tus-Resumable") != VERSION:
+                raise UploadError(412, "This server speaks tus 1.0.0.", Tus_Version=VERSION)
+            if not (await request.auser()).is_authenticated:
+                raise UploadError(
+                    401, "You are signed out. Sign in again; the upload goes on where it stopped."
+                )
+            return await view(request, **parts)
+        except UploadError as refused:
+            said = {"Mediapipe_Says": refused.text} if request.method == "HEAD" else {}
+            return answer(refused.status, refused.text, **refused.headers, **said)
+        except Disconnected:
+            return answer(408, "The connection was lost; the upload goes on where it stopped.")
+
+    return wrapped

@@ -1,0 +1,149 @@
+"""Starts the whole product on one machine: Temporal's dev server, the workers and the web server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from mediapipe import temporal
+from mediapipe.accounts import magic_link
+from mediapipe.management.commands.web import check_port, server
+from mediapipe.supervisor import Service, Supervisor, answers, free_port
+
+HOST = "127.0.0.1"
+RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev server's default is one day
+# Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
+FAST = (
+    *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
+    *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
+    # People take turns within a partition of a queue; of four, the one with the turn is rarely asked.
+    *("--dynamic-config-value", "matching.enableFairness=true"),
+    *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
+    *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
+)
+
+
+def collect_static() -> None:
+    """Gathers and compresses the static files, where one has changed since the last start."""
+    found = [(name, storage) for finder in get_finders() for name, storage in finder.list([])]
+    paths = sorted(str(storage.path(name)) for name, storage in found)
+    facts = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()
+    stamp, manifest = settings.HOME / "static.stamp", settings.STATIC_ROOT / "staticfiles.json"
+    if not manifest.exists() or not stamp.exists() or stamp.read_text() != digest:
+        call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+        stamp.write_text(digest)
+
+
+class Command(BaseCommand):
+    """`manage.py up [--host H] [--port N]`."""
+
+    help = "Starts everything and keeps it running until Ctrl-C."
+    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Where the dashboard listens."""
+        parser.add_argument("--host", default=HOST, help="the address to listen at (127.0.0.1)")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="the dashboard's port (8000)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Prepares, then runs until a signal."""
+        with open(settings.HOME / "up.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                web = temporal.addresses().get("web", "")
+                raise CommandError(f"mediapipe is already running here. {web}".strip()) from None
+            check_port(options["host"], options["port"])
+            call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
+            collect_static()
+            self.first_admin()
+            try:
+                asyncio.run(self._run(options["host"], options["port"]))
+            finally:
+                temporal.addresses_file().unlink(missing_ok=True)
+        sys.stdout.flush()
+        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+
+    def say(self, line: str) -> None:
+        """A line that nobody has to wait for."""
+        print(line, flush=True)
+
+    def first_admin(self) -> None:
+        """The first start makes an admin; the password is shown this once."""
+        users = get_user_model().objects
+        if not users.filter(is_superuser=True).exists():
+            password = secrets.token_urlsafe(12)
+            users.create_superuser("admin", "", password)
+            self.say(f"Admin: name admin, password {password} (shown once)")
+
+    async def _run(self, host: str, port: int) -> None:
+        web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        first, addresses = self._temporal()
+        addresses["web"] = web
+        temporal.addresses_file().write_text(json.dumps(addresses))
+        env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+
+        async def serves() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
+                    return (await http.get(f"{web}/healthz")).status_code == 200
+            return False
+
+        manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+        worker = Service("worker", [*manage, "worker"], says="worker: ready", env=env)
+        pages = Service("web", server(host, port), ready=serves, env=env)
+
+        async def ready() -> None:
+            self.say(f"Temporal: {addresses['temporal']}")
+            if addresses["temporal_ui"]:
+                self.say(f"Temporal UI: {addresses['temporal_ui']}")
+            admin = await get_user_model().objects.filter(is_superuser=True, last_login=None).afirst()
+            if admin:
+                path = await asyncio.to_thread(magic_link.create, admin.get_username())
+                self.say(f"Sign in once, within an hour, by this link: {web}{path}")
+            self.say(f"Ready: {web}")
+            if first:
+                await self._remember(addresses["temporal"])
+
+        await Supervisor([*([first] if first else []), worker, pages], self.say).run(ready)
+
+    def _temporal(self) -> tuple[Service | None, dict[str, str]]:
+        """Temporal's dev server and the addresses; no server where TEMPORAL_ADDRESS names a cluster."""
+        if cluster_address := os.environ.get("TEMPORAL_ADDRESS"):
+            ui = os.environ.get("TEMPORAL_UI_URL", "")
+            return None, {"temporal": cluster_address, "temporal_ui": ui}
+        port, ui_port = free_port(7233), free_port(8233)
+        argv = [str(Path(sys.executable).with_name("temporal")), "server", "start-dev", "--ip", HOST]
+        argv += ["--port", str(port), "--ui-port", str(ui_port), "--ui-disable-news-fetch"]
+        argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error", *FAST]
+        if (namespace := temporal.namespace()) != "default":
+            argv += ["--namespace", namespace]
+        service = Service("temporal", argv, ready=lambda: answers(port), quiet=True)
+        return service, {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{ui_port}"}
+
+    async def _remember(self, address: str) -> None:
+        """Closed workflows stay in Temporal's UI for a month."""
+        program = str(Path(sys.executable).with_name("temporal"))
+        update = ["operator", "namespace", "update", "--retention", RETENTION, "-n", temporal.namespace()]
+        process = await asyncio.create_subprocess_exec(
+            *(program, *update, "--address", address),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await process.wait()

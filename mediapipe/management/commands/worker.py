@@ -1,0 +1,79 @@
+"""Runs the workers of one or more task queues until SIGTERM, then hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from mediapipe import temporal
+
+
+class Command(BaseCommand):
+    """`manage.py worker [--queue NAME ...]`."""
+
+    help = "Runs the workers of the pipeline and of the embedded engine."
+    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Which task queues; all by default."""
+        parser.add_argument("--queue", action="append", choices=sorted(settings.WORKERS), metavar="NAME")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Runs until SIGTERM or Ctrl-C; a second signal ends it at once."""
+        queues = options["queue"] or list(settings.WORKERS)
+        if not settings.EMBEDDED_ENGINE and options["queue"] is None:
+            queues = ["media-pipeline"]
+        asyncio.run(self._run(queues))
+        sys.stdout.flush()
+        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+
+    async def _run(self, queues: list[str]) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def stopping(number: int, frame: object) -> None:
+            if stop.is_set():
+                os._exit(128 + number)
+            loop.call_soon_threadsafe(stop.set)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stopping)
+        client = await self._connected(stop)
+        if client is None:
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            workers = []
+            for queue in queues:
+                built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
+                workers.extend(built)
+            async with temporal.working(workers) as running:
+                self.stdout.write(f"worker: ready ({', '.join(queues)})")
+                self.stdout.flush()
+                stopped = asyncio.ensure_future(stop.wait())
+                done, _ = await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+            for task in done - {stopped}:
+                if error := task.exception():
+                    raise CommandError(f"A worker stopped: {error}") from error
+
+    async def _connected(self, stop: asyncio.Event) -> Client | None:
+        """Waits for Temporal, for as long as it takes: a worker may be started first."""
+        said = False
+        while not stop.is_set():
+            with contextlib.suppress(RPCError, RuntimeError):
+                return await temporal.worker_client()
+            if not said:
+                self.stderr.write("worker: Temporal does not answer yet; waiting for it.")
+                said = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+        return None

@@ -1,0 +1,198 @@
+"""Sources and outputs, on disk or in a bucket, and the signed URLs that lead to them.
+
+A file is named by its path under MEDIA_ROOT or in the bucket ("sources/…", "outputs/…"). This module
+knows who may read it only by the URL's signature, and nothing of jobs or tasks.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from mediapipe.storage import s3
+
+ROUND = 6 * 3600  # seconds: a poll a moment later signs the very same URL, so no player restarts
+LIFE = 7 * 24 * 3600  # seconds: longer than any wait in a queue
+RESERVE = 512 * 1024 * 1024  # bytes of the disk that what comes in leaves free
+# Served by us from a bucket too: they name other files, or a script reads them.
+TEXTS = (".m3u8", ".vtt", ".json")
+
+# By extension and from this list alone: an upload must never be answered as a page.
+TYPES = {
+    "mp4": "video/mp4",
+    "m4v": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mkv": "video/x-matroska",
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+    "aac": "audio/aac",
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg",
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "webp": "image/webp",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "avif": "image/avif",
+    "gif": "image/gif",
+    "vtt": "text/vtt; charset=utf-8",
+    "json": "application/json",
+    "m3u8": "application/vnd.apple.mpegurl",
+    "m4s": "video/iso.segment",
+    "ts": "video/mp2t",
+}
+
+
+class Forbidden(Exception):
+    """The URL's signature is missing, wrong or expired."""
+
+
+def _signature(name: str, expires: int) -> str:
+    digest = salted_hmac("mediapipe.files", f"{expires}/{name}", algorithm="sha256").digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def path(name: str) -> Path:
+    """The path on disk of the file *name*. Raises Forbidden for a name that leaves MEDIA_ROOT."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\0" in name or not pure.parts:
+        raise Forbidden("not a media file")
+    return Path(settings.MEDIA_ROOT, *pure.parts)
+
+
+def signed_path(name: str, *, now: float | None = None) -> str:
+    """A path like /media/outputs/x.mp4?expires=…&signature=…, valid for a week or a little more."""
+    moment = time.time() if now is None else now
+    expires = (int(moment) // ROUND + 1) * ROUND + LIFE
+    return f"/media/{quote(name)}?expires={expires}&signature={_signature(name, expires)}"
+
+
+def link(name: str, *, save_as: str = "") -> str:
+    """Where a browser gets the file, valid for a week or so; *save_as*: it is saved under this name."""
+    if in_bucket(name):
+        return s3.url(name, save_as)
+    return signed_path(name) + (f"&download={quote(save_as)}" if save_as else "")
+
+
+def signed_url(name: str, *, local: bool = False) -> str:
+    """link() with the installation's address in front; *local* for a reader on this machine."""
+    if in_bucket(name):
+        return s3.url(name)
+    base = settings.LOCAL_URL if local or not settings.PUBLIC_URL else settings.PUBLIC_URL
+    return f"{base}{signed_path(name)}"
+
+
+def content_type(name: str) -> str:
+    """What a file is answered as."""
+    return TYPES.get(name.rsplit(".", 1)[-1].lower(), "application/octet-stream")
+
+
+def in_bucket(name: str) -> bool:
+    """Whether readers get the file from the bucket, and not from us."""
+    return bool(settings.S3_BUCKET) and not name.endswith(TEXTS)
+
+
+def is_in_bucket(url: str) -> bool:
+    """Whether *url* leads into our bucket; whether it may be read is the bucket's to say."""
+    return bool(settings.S3_BUCKET) and url.startswith(s3.base())
+
+
+def publish(source: Path, name: str) -> None:
+    """Moves a finished file to its place, whole and synced. Raises FileNotFoundError, OSError."""
+    if settings.S3_BUCKET:
+        s3.put(source, name, content_type(name))
+        source.unlink(missing_ok=True)
+        return
+    target = path(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.stat().st_dev != target.parent.stat().st_dev:  # a rename cannot cross disks
+        handle, part = tempfile.mkstemp(prefix=".publish-", dir=target.parent)
+        os.close(handle)
+        shutil.copyfile(source, part)
+        source.unlink()
+        source = Path(part)
+    with open(source, "rb") as file:
+        os.fsync(file.fileno())
+    os.chmod(source, 0o640)
+    os.replace(source, target)
+
+
+def room() -> int:
+    """How many bytes may still come in."""
+    root = Path(settings.MEDIA_ROOT)
+    root.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(root).free - RESERVE
+
+
+def has_room(length: int = 0) -> bool:
+    """Whether the disk takes *length* more bytes and keeps its reserve."""
+    return room() > length
+
+
+def exists(name: str) -> bool:
+    """Whether the file is there."""
+    return s3.exists(name) if settings.S3_BUCKET else path(name).is_file()
+
+
+def read_text(name: str) -> str:
+    """A small text file. Raises FileNotFoundError."""
+    return s3.read(name).decode() if settings.S3_BUCKET else path(name).read_text()
+
+
+def remove(name: str) -> None:
+    """Removes a file, and on disk its folder where that is now empty."""
+    if settings.S3_BUCKET:
+        s3.remove(name)
+        return
+    path(name).unlink(missing_ok=True)
+    parent = path(name).parent
+    if name.count("/") > 1 and parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()
+
+
+def under(folder: str) -> Iterator[tuple[str, int, float]]:
+    """The files in *folder*: name, bytes, when it was last changed (unix seconds)."""
+    if settings.S3_BUCKET:
+        yield from s3.under(folder)
+        return
+    for each in sorted(path(folder).rglob("*")):
+        if each.is_file():
+            stat = each.stat()
+            yield each.relative_to(settings.MEDIA_ROOT).as_posix(), stat.st_size, stat.st_mtime
+
+
+def check(name: str, expires: str, signature: str) -> None:
+    """Raises Forbidden unless *signature* is ours for *name* and still valid."""
+    if not expires.isdecimal() or not expires.isascii() or len(expires) > 12 or int(expires) < time.time():
+        raise Forbidden("this link has expired")
+    if not hmac.compare_digest(_signature(name, int(expires)).encode(), signature.encode()):
+        raise Forbidden("this link is not valid")
+
+
+def name_of(url: str) -> str | None:
+    """The name of the file behind a URL of ours; None for anybody else's.
+
+    Raises Forbidden for a URL of ours whose signature is wrong or expired (a bucket checks its own).
+    """
+    if is_in_bucket(url):
+        return unquote(urlsplit(url[len(s3.base()) :]).path)
+    for base in filter(None, (settings.LOCAL_URL, settings.PUBLIC_URL)):
+        if url.startswith(f"{base}/media/"):
+            parts = urlsplit(url)
+            query = parse_qs(parts.query)
+            name = unquote(parts.path[len(urlsplit(base).path) + len("/media/") :])
+            check(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
+            return name
+    return None

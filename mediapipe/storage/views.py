@@ -1,0 +1,170 @@
+"""Media on the way out: single byte ranges of our files.
+
+A file is served to whoever holds its signed URL (mediapipe.storage); this module knows no jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.cache import get_conditional_response
+from django.utils.http import content_disposition_header, http_date
+
+from mediapipe import storage
+from mediapipe.threads import run_to_completion
+
+BLOCK = 256 * 1024
+SPEC = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
+# A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
+NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
+LINKS = re.compile(rf'^((?:#.*URI=")?)({NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
+
+
+class Unsatisfiable(Exception):
+    """The range begins behind the end of the file."""
+
+
+def wanted(header: str | None, size: int) -> tuple[int, int] | None:
+    """(start, stop) asked for by a Range header (RFC 9110 14.2); None where the whole file is the answer.
+
+    Several ranges at once get the whole file, which a server may do; no player asks for them.
+    """
+    match = SPEC.fullmatch(header) if header else None
+    if match is None:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        if int(suffix) == 0 or size == 0:
+            raise Unsatisfiable
+        return max(0, size - int(suffix)), size
+    start = int(first)
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise Unsatisfiable
+    return start, size if not last else min(int(last) + 1, size)
+
+
+class Blocks:
+    """The bytes of *path* from *start* to *stop*.
+
+    An object with close(), not an async generator: Django closes a response's iterator by its
+    close() alone, so a generator's open file would outlive an aborted download.
+    """
+
+    def __init__(self, path: Path, start: int, stop: int) -> None:
+        self.path, self.at, self.stop = path, start, stop
+        self.fd: int | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    def _read(self) -> bytes:
+        # In one thread job, with the descriptor kept on self: what a cancelled await would have
+        # returned is lost, and an opened file with it.
+        if self.fd is None:
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(self.fd, min(BLOCK, self.stop - self.at), self.at)
+
+    async def __anext__(self) -> bytes:
+        data = await run_to_completion(self._read) if self.at < self.stop else b""
+        if not data:
+            self.close()
+            raise StopAsyncIteration
+        self.at += len(data)
+        return data
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        fd, self.fd, self.at = self.fd, None, self.stop
+        if fd is not None:
+            os.close(fd)
+
+
+@login_not_required
+async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
+    """A file of ours: the signature in the URL is the right to it. `?download=NAME` saves it as NAME."""
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    try:
+        storage.check(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
+        if name.endswith((".m3u8", ".vtt")) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
+            text = await asyncio.to_thread(storage.read_text, name)
+            return HttpResponse(signed_links(name, text), headers=_about(request, name))
+        path = storage.path(name)
+        stat = await asyncio.to_thread(os.stat, path)
+    except storage.Forbidden as error:
+        return _sentence(403, f"This link cannot be used: {error}. Open the job's page for a new one.")
+    except (FileNotFoundError, NotADirectoryError):
+        return _sentence(404, "This file is no longer here. Open the job's page to see what is.")
+    if settings.ACCEL_PREFIX:
+        return HttpResponse(
+            headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_about(request, name)}
+        )
+    return _ranged(request, path, stat, _about(request, name))
+
+
+def signed_links(name: str, text: str) -> str:
+    """A playlist (RFC 8216) or WebVTT file with the files beside it that it names as signed URLs."""
+    folder = name.rpartition("/")[0]
+
+    def sign(match: re.Match[str]) -> str:
+        before, relative, after = match.groups()
+        return f"{before}{storage.link(f'{folder}/{relative}')}{after}"
+
+    return LINKS.sub(sign, text)
+
+
+def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
+
+
+def _about(request: HttpRequest, name: str) -> dict[str, str]:
+    headers = {
+        "Content-Type": storage.content_type(name),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, max-age=86400",
+    }
+    saved_as = re.sub(r"[\x00-\x1f\x7f/\\]", "_", request.GET.get("download", ""))[:200]
+    if saved_as:
+        headers["Content-Disposition"] = content_disposition_header(True, saved_as) or "attachment"
+    return headers
+
+
+def _ranged(
+    request: HttpRequest, path: Path, stat: os.stat_result, headers: dict[str, str]
+) -> HttpResponseBase:
+    etag, modified = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"', int(stat.st_mtime)
+    validators = {"ETag": etag, "Last-Modified": http_date(modified)}
+    early = get_conditional_response(request, etag, modified)
+    if early is not None:
+        told = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
+        for name, value in told.items():
+            early[name] = value
+        return early
+    header, condition = request.headers.get("Range"), request.headers.get("If-Range")
+    if request.method != "GET" or (condition and condition not in (etag, http_date(modified))):
+        header = None  # ranges are defined for GET alone (RFC 9110 14.2)
+    try:
+        span = wanted(header, stat.st_size)
+    except Unsatisfiable:
+        return _sentence(
+            416, "This part is behind the end of the file.", {"Content-Range": f"bytes */{stat.st_size}"}
+        )
+    start, stop = span or (0, stat.st_size)
+    headers |= {**validators, "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stat.st_size}"
+    status = 206 if span else 200
+    if request.method == "HEAD":
+        return HttpResponse(status=status, headers=headers)
+    return StreamingHttpResponse(Blocks(path, start, stop), status=status, headers=headers)

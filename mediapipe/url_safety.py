@@ -1,0 +1,97 @@
+"""Which addresses may be fetched: http and https, to public hosts, without credentials.
+
+Used where a URL is typed and again, for every hop, where it is fetched. It knows names and
+addresses, and nothing of media.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class UnsafeUrl(Exception):
+    """The URL may not be fetched; the sentence says why and what to do."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is on the open internet, in whatever way it is written or wrapped."""
+    address = ipaddress.ip_address(text.split("%", 1)[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        wrapped = address.ipv4_mapped or address.sixtofour
+        if wrapped is None and address in NAT64:
+            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if address.teredo:
+            wrapped = address.teredo[1]
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return address.is_global and not address.is_multicast
+
+
+def parse(url: str) -> tuple[str, int]:
+    """Host and port of an http(s) URL. Raises UnsafeUrl."""
+    if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url) or "\\" in url:
+        raise UnsafeUrl("This is not a URL: it contains spaces or control characters. Paste it again.")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise UnsafeUrl("This is not a URL. Paste one that begins with http:// or https://.") from None
+    if parts.scheme.lower() not in ("http", "https"):
+        what = f"{parts.scheme}:// URLs are" if parts.scheme else "This is"
+        raise UnsafeUrl(f"{what} not accepted. Paste a URL that begins with http:// or https://.")
+    if not host:
+        raise UnsafeUrl("This URL names no host. Paste it again, or upload the file instead.")
+    if parts.username is not None or parts.password is not None:
+        raise UnsafeUrl(
+            "A URL with a user name or password in it is not accepted. Use a signed link instead."
+        )
+    return host, port or (443 if parts.scheme.lower() == "https" else 80)
+
+
+def check_url(url: str, *, trusted: bool = False) -> list[str]:
+    """The IP addresses that *url* leads to, each one checked unless it is *trusted*. Raises UnsafeUrl.
+
+    It asks DNS, so it blocks: call it in a thread where a loop runs. Connect to one of these
+    addresses, not to the name: a second answer of DNS could differ.
+    """
+    host, port = parse(url)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise UnsafeUrl(f"The host {host} cannot be found. Check the URL for typing errors.") from None
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not (trusted or settings.ALLOW_PRIVATE_SOURCES) and not all(map(is_public, addresses)):
+        raise UnsafeUrl(
+            f"The host {host} is on a private network, which is not allowed here. Upload the file instead, "
+            "or ask an admin to set MEDIAPIPE_ALLOW_PRIVATE_SOURCES=1."
+        )
+    return addresses
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A URL with a checked address in place of its host, the Host header, and httpx's name for TLS."""
+
+    url: str
+    host: str
+    extensions: dict[str, str]
+
+
+def pin(url: str, *, trusted: bool = False) -> Pinned:
+    """*url* for a connection to the very address that check_url() allowed. Raises UnsafeUrl; it blocks."""
+    found = check_url(url, trusted=trusted)[0]
+    parts = urlsplit(url)
+    address = f"[{found}]" if ":" in found else found
+    netloc = f"{address}:{parts.port}" if parts.port else address
+    return Pinned(
+        url=parts._replace(netloc=netloc, fragment="").geturl(),
+        host=parts.netloc,
+        extensions={"sni_hostname": parts.hostname or ""},
+    )
