@@ -22,7 +22,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs.live import forget
+from jobs.live import reader
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, RetryRequest
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -133,7 +133,7 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
         raise TemporalUnavailable("Temporal cannot be reached. Try again in a moment.") from None
     except (RuntimeError, TimeoutError):
         raise TemporalUnavailable("Temporal cannot be reached. Try again in a moment.") from None
-    forget(job)
+    reader.invalidate(job)
     return f"{' and '.join(labels)}: trying again."
 
 
@@ -149,7 +149,7 @@ async def _start_again(job: Job, actor: str, reason: str) -> str:
             raise NotPossible("This job is done: there is nothing to retry.")
         raise NotPossible("This job has just been started again by somebody else.")
     await job.arefresh_from_db()
-    forget(job)
+    reader.invalidate(job)
     if not await start(job):
         return f"The job will start again. {AWAY}"
     return "The job was started again; its finished outputs are kept."
@@ -177,5 +177,5 @@ async def cancel(job: Job, actor: str, reason: str = "") -> str:
             "Temporal cannot be reached, so the job goes on. Try again in a moment."
         ) from None
     await sync_to_async(job.mark_cancelling)()
-    forget(job)
+    reader.invalidate(job)
     return "Cancelling: the encoder is being stopped."

@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_date
 
 from jobs.dashboard.formatting import ago
 from jobs.dashboard.presenters import STATE_WORDS, Row
-from jobs.live import look_many
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import PIPELINES
 from jobs.state import JobState, StageState
@@ -88,7 +88,7 @@ class Listing:
         order = ORDERS.get(query.get("sort", ""), ORDERS[""])
         jobs = in_tab(self.found, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
         self.jobs = list(jobs[start : start + rows])
-        self.live = look_many(job for job in self.jobs if job.active)
+        self.live = reader.read_many(job for job in self.jobs if job.active)
         self.saved = list(SavedView.objects.filter(owner_id=user.pk))
 
     def _count(self, tab: str) -> int:

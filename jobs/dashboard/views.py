@@ -26,7 +26,7 @@ from jobs.dashboard import bulk as bulk_actions
 from jobs.dashboard import polling, presenters
 from jobs.dashboard.forms import NewJob
 from jobs.dashboard.job_list import Listing, in_tab, search, understood
-from jobs.live import look
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
@@ -105,7 +105,7 @@ def _job(request: HttpRequest, pk: UUID) -> Job:
 def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
     return render(request, "jobs/job_detail.html", {"job": job, "page": presenters.JobPage(job, live)})
 
 
@@ -113,7 +113,7 @@ def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 def status(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A job's stages, polled while it is active."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
 
     def rendered() -> str:
         page = presenters.JobPage(job, live)
@@ -130,7 +130,7 @@ def status(request: HttpRequest, pk: UUID) -> HttpResponse:
 def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
     return JsonResponse(serialize.full(job, live.status), json_dumps_params={"indent": 2})
 
 

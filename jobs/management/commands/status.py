@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs import serialize
-from jobs.live import live as read_live
+from jobs.live import reader
 from jobs.models import Job
 
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Prints it."""
         job = find(options["job"])
-        live = asyncio.run(read_live(job))
+        live = asyncio.run(reader.aread(job))
         if options["json"]:
             self.stdout.write(json.dumps(serialize.full(job, live.status)))
             leave()

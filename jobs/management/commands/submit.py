@@ -18,7 +18,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import control, live, pipelines, serialize
+from jobs import control, pipelines, serialize
+from jobs.live import Live, reader
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
@@ -136,14 +137,14 @@ class Command(BaseCommand):
         while True:
             if job.workflow_started_at is None:
                 await control.start(job)
-            now = await live.live(job)
+            now = await reader.aread(job)
             self._tell(told, now)
             if now.status.state in EXIT:
                 return now.status
             await asyncio.sleep(0.5)
             await job.arefresh_from_db()
 
-    def _tell(self, told: dict[str, str], now: live.Live) -> None:
+    def _tell(self, told: dict[str, str], now: Live) -> None:
         lines = {"": now.banner}
         for stage in now.status.stages:
             line = str(stage.state)
