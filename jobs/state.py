@@ -128,6 +128,7 @@ class PipelineInput:
     carried: dict[str, StageStatus] = field(default_factory=dict)  # stages an earlier run has finished
     tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
     run: int = 1  # which workflow of this job it is
+    heartbeat_timeout: float = 30  # seconds of silence after which another worker takes an activity over
 
 
 @dataclass

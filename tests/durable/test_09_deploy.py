@@ -13,7 +13,6 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
-from jobs.workflow.watch import Watcher
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
@@ -22,6 +21,7 @@ from temporalio.worker import Replayer, Worker
 
 from jobs.state import HANDED_OVER, JobState, Source, TaskRequest, TaskWatch
 from jobs.workflow.media_pipeline import MediaPipeline
+from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
