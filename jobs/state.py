@@ -128,6 +128,7 @@ class PipelineInput:
     carried: dict[str, StageStatus] = field(default_factory=dict)  # stages an earlier run has finished
     tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
     run: int = 1  # which workflow of this job it is
+    heartbeat_timeout: float = 30  # seconds of silence after which another worker takes an activity over
 
 
 @dataclass
@@ -173,9 +174,10 @@ class PipelineStatus:
 STAGE_FAILED = "StageFailed"
 HANDED_OVER = "HandedOver"
 
-# Behind a task queue's name: the queues of what is done at once, and of copying. A stage only waits,
-# for hours sometimes; however many wait, tasks are asked for, cancelled, kept and recorded meanwhile.
-CONTROL, TRANSFERS = "-desk", "-copies"
+# Suffixes of the task queue's name. Stages wait on the queue itself, for hours sometimes; however many
+# wait, tasks are created, cancelled and recorded on the control queue and outputs copied on the other.
+CONTROL = "-control"
+TRANSFERS = "-transfers"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from jobs.workflow.activities import Activities
 from jobs.workflow.media_pipeline import MediaPipeline
 
 WAITING = 200  # stages that one worker watches
+# The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
+RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +41,7 @@ def build(
 ) -> list[Worker]:
     """Workers as they are run: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
 
-    *waiting*: how many stages are watched at once; the rest are told by the engine's webhook, or wait.
+    *waiting*: how many stages are watched at once; of the rest the engine's webhook reports, or they wait.
     """
     activities = Activities(engine)
     grace = timedelta(seconds=5)
@@ -54,18 +56,20 @@ def build(
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=grace,
         ),
-        Worker(
-            client,
-            task_queue=task_queue + CONTROL,
-            activities=activities.at_once(),
-            max_concurrent_activities=200,
-            graceful_shutdown_timeout=grace,
-        ),
-        Worker(
-            client,
-            task_queue=task_queue + TRANSFERS,
-            activities=[activities.keep_output],
-            max_concurrent_activities=10,
-            graceful_shutdown_timeout=grace,
+        *(
+            Worker(
+                client,
+                task_queue=task_queue + suffix,
+                activities=functions,
+                max_concurrent_activities=concurrent,
+                max_concurrent_activity_task_polls=polls,
+                graceful_shutdown_timeout=grace,
+            )
+            for suffix, functions, concurrent, polls in (
+                (CONTROL, activities.control(), 200, 5),
+                (TRANSFERS, activities.transfers(), 10, 5),
+                (RETIRED[CONTROL], activities.control(), 200, 1),
+                (RETIRED[TRANSFERS], activities.transfers(), 10, 1),
+            )
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.state import Failure, JobState, Output
-from tests.world import World, running, states, until
+from tests.world import World, plan, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -76,3 +76,20 @@ async def test_an_api_that_finds_no_sound_by_itself_skips_the_stage_too(skipping
     async with running(skipping_env, world) as handle:
         status = await handle.result()
     assert states(status)["audio"] == "skipped"
+
+
+async def test_how_long_a_worker_may_be_silent_is_part_of_the_plan(skipping_env):
+    world = World({"ingest": [Output(url="https://api.example.com/x.mp4")]})
+    async with running(skipping_env, world, plan(heartbeat_timeout=7)) as handle:
+        await handle.result()
+        history = await handle.fetch_history()
+    scheduled = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    timeouts = {each.activity_type.name: each.heartbeat_timeout.seconds for each in scheduled}
+    assert timeouts == {
+        **dict.fromkeys(("ingest", "generate_thumbnails", "extract_audio", "transcode", "keep_output"), 7),
+        **dict.fromkeys(("create_task", "record"), 0),
+    }

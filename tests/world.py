@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -15,9 +16,11 @@ from jobs.pipelines import ACTIVITIES, PIPELINES
 from jobs.state import (
     CONTROL,
     STAGE_FAILED,
+    TRANSFERS,
     Cancellation,
     Failure,
     JobState,
+    KeepRequest,
     Output,
     PipelineInput,
     RecordRequest,
@@ -91,6 +94,15 @@ class World:
 
         return [create_task, cancel_task, record]
 
+    def transfers(self):
+        """What copies outputs."""
+
+        @activity.defn
+        async def keep_output(request: KeepRequest) -> Output:
+            return replace(request.output, name=f"outputs/{request.stage}.mp4")
+
+        return [keep_output]
+
     def events(self):
         return [event for request in self.records for event in request.events]
 
@@ -113,7 +125,8 @@ async def running(env, world, given=None):
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
     )
     desk = Worker(env.client, task_queue=queue + CONTROL, activities=world.desk())
-    async with temporal.working([stages, desk]):
+    transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
+    async with temporal.working([stages, desk, transfers]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given or plan(), id=f"media-{queue}", task_queue=queue
         )

@@ -175,6 +175,7 @@ class Job(models.Model):
             carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
             run=self.run,
+            heartbeat_timeout=settings.HEARTBEAT_SECONDS,
         )
 
     def status(self) -> PipelineStatus:

@@ -50,9 +50,13 @@ class Activities:
         """What may take hours: the stages, by their own names."""
         return [*map(self._stage, ACTIVITIES)]
 
-    def at_once(self) -> list[Callable[..., Any]]:
-        """What is done at once, and must never wait behind those (CONTROL)."""
+    def control(self) -> list[Callable[..., Any]]:
+        """What takes a moment and must never wait behind those (the control queue)."""
         return [self.create_task, self.cancel_task, record]
+
+    def transfers(self) -> list[Callable[..., Any]]:
+        """What copies outputs (the transfers queue)."""
+        return [self.keep_output]
 
     def _stage(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)

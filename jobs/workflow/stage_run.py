@@ -42,7 +42,6 @@ with workflow.unsafe.imports_passed_through():
         outage_wait,
     )
 
-HEARTBEAT = timedelta(seconds=30)
 CREATE_TIMEOUT = timedelta(seconds=30)
 IN_QUEUE = timedelta(days=7)  # waiting for an encoder counts against no limit of the stage
 ONCE = RetryPolicy(maximum_attempts=1)
@@ -296,7 +295,7 @@ class StageRun:
             result_type=Output,
             activity_id=activity_id,
             start_to_close_timeout=timedelta(seconds=allowed) + IN_QUEUE,
-            heartbeat_timeout=HEARTBEAT,
+            heartbeat_timeout=timedelta(seconds=self.plan.heartbeat_timeout),
             retry_policy=ONCE,
             cancellation_type=ActivityCancellationType.TRY_CANCEL,
             summary=f"{self.stage.label}, attempt {self.status.attempt}",
@@ -310,7 +309,7 @@ class StageRun:
             task_queue=workflow.info().task_queue + TRANSFERS,
             result_type=Output,
             start_to_close_timeout=timedelta(hours=6),
-            heartbeat_timeout=HEARTBEAT,
+            heartbeat_timeout=timedelta(seconds=self.plan.heartbeat_timeout),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=5),
             summary=f"keep the output of {self.stage.label.lower()}",
         )

@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import activity
@@ -98,6 +100,7 @@ class Watcher:
 
     def __init__(self, client: IttybitClient, watch: TaskWatch, patience: float = PATIENCE) -> None:
         self.client, self.watch, self.patience = client, watch, patience
+        self.details = HeartbeatDetails()  # as last sent
         self.began = time.monotonic()
         self.seen: Task | None = None
         self.working_since: float | None = None
@@ -105,25 +108,45 @@ class Watcher:
         self.trouble_since: float | None = None
         self.empty = 0  # times that it was done without an output
 
+    @cached_property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats, at most: a third of the plan's heartbeat timeout."""
+        timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
+        return timeout.total_seconds() / 3
+
     async def result(self) -> Output:
         """The task's output. Raises ApplicationError."""
         while True:
             try:
-                task = await self.client.read(self.watch.task_id)
+                task = await self._read()
             except IttybitError as error:
                 await self._trouble(error)
                 continue
             self.trouble_since = None
-            activity.heartbeat(heartbeat_details(task))
+            self._heartbeat(heartbeat_details(task))
             if task.terminal and not self._still_without_output(task):
                 return outcome(task)
             self._check_progress(task)
             await pause(self._interval())
 
+    async def _read(self) -> Task:
+        """The task as the engine has it now; heartbeats continue while its answer is slow."""
+        reading = asyncio.ensure_future(self.client.read(self.watch.task_id))
+        try:
+            while not (await asyncio.wait({reading}, timeout=self.heartbeat_interval))[0]:
+                self._heartbeat(self.details)
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def _heartbeat(self, details: HeartbeatDetails) -> None:
+        self.details = details
+        activity.heartbeat(details)
+
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: short tasks are seen at once."""
         passed = time.monotonic() - self.began
-        return min(max(0.1 * passed, 0.1), SLOWEST) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        return min(max(0.1 * passed, 0.1), SLOWEST, self.heartbeat_interval) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:
         """Some replies say it is done a moment before they name the output: look again, twice."""
@@ -163,8 +186,8 @@ class Watcher:
         until = now + wait
         while (left := until - time.monotonic()) > 0:  # heartbeats go on while it waits
             seen = heartbeat_details(self.seen) if self.seen else HeartbeatDetails()
-            activity.heartbeat(replace(seen, last_error=str(error), next_at=time.time() + left))
-            await pause(min(left, 5.0))
+            self._heartbeat(replace(seen, last_error=str(error), next_at=time.time() + left))
+            await pause(min(left, 5.0, self.heartbeat_interval))
         if error.retry_after:
             self.trouble_since = None  # it asked for patience and got it
 

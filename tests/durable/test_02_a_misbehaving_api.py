@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -135,6 +137,17 @@ async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doin
     error = await failure(create(doing))
     assert time.monotonic() - began < 3
     assert "not whole" in error.message and error.details[0].outage
+
+
+async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task):
+    await create(doing)
+    env, beats = ActivityEnvironment(), []
+    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=0.3))
+    env.on_heartbeat = lambda *details: beats.append(time.monotonic())
+    api.faults = ["slow 1"]
+    began = time.monotonic()
+    assert (await env.run(Watcher(doing.client, TaskWatch("task_1")).result)).url
+    assert beats[0] - began < 0.3 and sum(beat - began < 1 for beat in beats) >= 5
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):

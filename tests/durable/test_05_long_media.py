@@ -6,12 +6,12 @@ import asyncio
 import time
 
 import pytest
-from jobs.workflow.watch import Watcher
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
+from jobs.workflow.watch import Watcher
 from tests.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
