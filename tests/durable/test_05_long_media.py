@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
 from jobs.workflow.watch import Watcher
-from tests.world import World, plan, running
+from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0

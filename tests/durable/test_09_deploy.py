@@ -36,10 +36,10 @@ from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
-from tests import histories
-from tests.dashboard import URL, look, settled, stage, submit, timeline, working
-from tests.product import make_clip, until
-from tests.world import World, running
+from tests.support import histories
+from tests.support.dashboard import URL, look, settled, stage, submit, timeline, working
+from tests.support.product import make_clip, until
+from tests.support.world import World, running
 
 pytestmark = pytest.mark.anyio
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
