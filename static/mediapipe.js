@@ -65,7 +65,8 @@
   const count = () => {
     for (const time of document.querySelectorAll("time[data-until]")) {
       const { until } = time.dataset;
-      if (ends.get(time)?.until !== until) ends.set(time, { until, at: Date.now() + parseInt(time.textContent) * 1000 });
+      if (ends.get(time)?.until !== until)
+        ends.set(time, { until, at: Date.now() + parseInt(time.textContent) * 1000 });
       const text = `${Math.max(0, Math.round((ends.get(time).at - Date.now()) / 1000))} s`;
       if (time.textContent !== text) time.textContent = text;
     }
@@ -91,7 +92,9 @@
       return;
     }
     const { copy, link } = button.dataset;
-    await navigator.clipboard.writeText(link ? new URL(link, location.href).href : await (await fetch(copy)).text());
+    await navigator.clipboard.writeText(
+      link ? new URL(link, location.href).href : await (await fetch(copy)).text(),
+    );
     copied(button);
   });
 
@@ -103,7 +106,9 @@
     event.preventDefault();
     document.getElementById("sure-text").textContent = button.dataset.confirm;
     sure.returnValue = "no";
-    sure.addEventListener("close", () => sure.returnValue === "yes" && button.form.requestSubmit(button), { once: true });
+    sure.addEventListener("close", () => sure.returnValue === "yes" && button.form.requestSubmit(button), {
+      once: true,
+    });
     sure.showModal();
   });
 
@@ -117,7 +122,10 @@
   });
 
   // Previews: the list's posters move under the pointer, a waveform and a filmstrip lead into the film.
-  for (const [name, key] of [["mouseover", "preview"], ["mouseout", "still"]]) {
+  for (const [name, key] of [
+    ["mouseover", "preview"],
+    ["mouseout", "still"],
+  ]) {
     document.addEventListener(name, (event) => {
       const image = event.target.closest?.(".poster")?.querySelector("img[data-preview]");
       if (!image) return;
@@ -140,7 +148,10 @@
     const { peaks, duration } = await (await fetch(picture.dataset.peaks)).json();
     const loudest = Math.max(...peaks, 0.01);
     const step = 800 / peaks.length;
-    const line = peaks.map((peak, at) => `M${(at * step).toFixed(1)} ${(30 - (peak / loudest) * 29).toFixed(1)}V${(30 + (peak / loudest) * 29).toFixed(1)}`);
+    const line = peaks.map(
+      (peak, at) =>
+        `M${(at * step).toFixed(1)} ${(30 - (peak / loudest) * 29).toFixed(1)}V${(30 + (peak / loudest) * 29).toFixed(1)}`,
+    );
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
     path.setAttribute("d", line.join(""));
     picture.append(path);
@@ -159,7 +170,9 @@
       for (let at = 0; at < count; at++) {
         const frame = document.createElement("canvas");
         [frame.width, frame.height] = [wide, high];
-        frame.getContext("2d").drawImage(sprite, (at % 10) * wide, Math.floor(at / 10) * high, wide, high, 0, 0, wide, high);
+        frame
+          .getContext("2d")
+          .drawImage(sprite, (at % 10) * wide, Math.floor(at / 10) * high, wide, high, 0, 0, wide, high);
         const button = document.createElement("button");
         button.type = "button";
         button.setAttribute("aria-label", `Go to ${Math.round(at * interval)} seconds`);
@@ -172,7 +185,10 @@
   };
 
   const dressPreviews = () => {
-    for (const [id, dress] of [["waveform", drawWaveform], ["filmstrip", layFilmstrip]]) {
+    for (const [id, dress] of [
+      ["waveform", drawWaveform],
+      ["filmstrip", layFilmstrip],
+    ]) {
       const element = document.getElementById(id);
       if (!element || element.dataset.dressed) continue;
       element.dataset.dressed = "1";
@@ -189,7 +205,8 @@
     const next = all[all.indexOf(document.activeElement) + by];
     (next || all[by > 0 ? 0 : all.length - 1])?.focus();
   };
-  const press = (what) => document.activeElement.closest(".job")?.querySelector(`button[formaction$="/${what}/"]`)?.click();
+  const press = (what) =>
+    document.activeElement.closest(".job")?.querySelector(`button[formaction$="/${what}/"]`)?.click();
   const keys = {
     "/": () => document.getElementById("q")?.focus(),
     u: () => document.getElementById("upload-file")?.click(),

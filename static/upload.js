@@ -45,17 +45,24 @@
     made.addEventListener("click", act);
     return made;
   };
-  const link = (text, href, target) => Object.assign(make("a", "link", text), { href, ...(target && { target, rel: "noopener" }) });
+  const link = (text, href, target) =>
+    Object.assign(make("a", "link", text), { href, ...(target && { target, rel: "noopener" }) });
   const voice = make("output", "vh"); // tells a screen reader what changed, not each percent
   list.after(voice);
 
   // Signing in again, in whichever tab, changes the token: the cookie has the one that counts.
   const csrf = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? document.body.dataset.csrf;
   const onBeforeRequest = (request) => request.setHeader("X-CSRFToken", csrf());
-  const ask = (method, url) => fetch(url, { method, keepalive: method === "DELETE", headers: { "X-CSRFToken": csrf(), "Tus-Resumable": "1.0.0" } });
+  const ask = (method, url) =>
+    fetch(url, {
+      method,
+      keepalive: method === "DELETE",
+      headers: { "X-CSRFToken": csrf(), "Tus-Resumable": "1.0.0" },
+    });
   const forget = async (url, delays = [500, 1000, 3000, 5000]) => {
     const answer = await ask("DELETE", url).catch(() => null);
-    if (delays.length && (!answer || answer.status >= 500)) setTimeout(forget, delays[0], url, delays.slice(1));
+    if (delays.length && (!answer || answer.status >= 500))
+      setTimeout(forget, delays[0], url, delays.slice(1));
   };
   const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
   const said = (body, header) => (body && !body.startsWith("<") ? body : header);
@@ -80,7 +87,8 @@
     }
 
     show(state, text, ...acts) {
-      if (state !== this.state && !["waiting", "moving"].includes(state)) voice.textContent = `${this.file.name}: ${text}`;
+      if (state !== this.state && !["waiting", "moving"].includes(state))
+        voice.textContent = `${this.file.name}: ${text}`;
       this.state = this.element.dataset.state = state;
       this.says.textContent = text;
       const focused = this.acts.contains(document.activeElement);
@@ -98,14 +106,23 @@
 
     wait() {
       clearTimeout(this.timer);
-      this.show("waiting", this.sent ? `${this.at()}, waiting` : `${amount(this.file.size)}, waiting`, this.removeButton());
+      this.show(
+        "waiting",
+        this.sent ? `${this.at()}, waiting` : `${amount(this.file.size)}, waiting`,
+        this.removeButton(),
+      );
       pump();
     }
 
     begin() {
       this.marks = [];
       this.moved = performance.now();
-      this.show("moving", "starting", button("Pause", () => this.pause()), this.removeButton());
+      this.show(
+        "moving",
+        "starting",
+        button("Pause", () => this.pause()),
+        this.removeButton(),
+      );
       const { name, type, lastModified } = this.file;
       const upload = new tus.Upload(this.file, {
         endpoint: this.url ? null : zone.dataset.endpoint, // with one, tus would begin anew after any error
@@ -115,10 +132,18 @@
         storeFingerprintForResuming: false,
         metadata: { filename: name, filetype: type, modified: String(lastModified), pipeline: this.pipeline },
         onBeforeRequest,
-        onUploadUrlAvailable: () => { this.url = upload.url; },
-        onProgress: (sent, total) => { if (upload === this.upload) this.progress(sent, total); },
-        onSuccess: ({ lastResponse }) => { if (upload === this.upload) this.done((name) => lastResponse.getHeader(name)); },
-        onError: (error) => { if (upload === this.upload) this.failed(error); },
+        onUploadUrlAvailable: () => {
+          this.url = upload.url;
+        },
+        onProgress: (sent, total) => {
+          if (upload === this.upload) this.progress(sent, total);
+        },
+        onSuccess: ({ lastResponse }) => {
+          if (upload === this.upload) this.done((name) => lastResponse.getHeader(name));
+        },
+        onError: (error) => {
+          if (upload === this.upload) this.failed(error);
+        },
       });
       this.upload = upload;
       upload.start();
@@ -132,7 +157,12 @@
 
     pause() {
       this.stop();
-      this.show("paused", `paused at ${this.at()}`, button("Resume", () => this.wait()), this.removeButton());
+      this.show(
+        "paused",
+        `paused at ${this.at()}`,
+        button("Resume", () => this.wait()),
+        this.removeButton(),
+      );
       pump();
     }
 
@@ -162,7 +192,10 @@
       while (now - this.marks[0][0] > 8000) this.marks.shift();
       const [then, before] = this.marks[0];
       const speed = ((sent - before) / (now - then)) * 1000;
-      const left = now - then > 1000 && speed > 0 ? `, ${amount(speed)}/s, about ${inTime((total - sent) / speed)} left` : "";
+      const left =
+        now - then > 1000 && speed > 0
+          ? `, ${amount(speed)}/s, about ${inTime((total - sent) / speed)} left`
+          : "";
       this.says.textContent = this.at() + left;
     }
 
@@ -172,10 +205,21 @@
       this.upload = null;
       if (older) {
         const again = button("Run it again", () => this.again());
-        this.show("older", "You uploaded the same file before.", link("Open it", older), again, this.removeButton());
+        this.show(
+          "older",
+          "You uploaded the same file before.",
+          link("Open it", older),
+          again,
+          this.removeButton(),
+        );
       } else {
         this.job = job;
-        this.show("done", "Uploaded.", ...(job ? [link("Open the job", job)] : []), button("Dismiss", () => this.drop()));
+        this.show(
+          "done",
+          "Uploaded.",
+          ...(job ? [link("Open the job", job)] : []),
+          button("Dismiss", () => this.drop()),
+        );
       }
       refresh();
       pump();
@@ -184,7 +228,10 @@
     async again() {
       try {
         const answer = await ask("POST", `${this.url}run/`);
-        if (!answer.ok) return this.refuse(said(await answer.text(), "It could not be started. Reload the page and try again."));
+        if (!answer.ok)
+          return this.refuse(
+            said(await answer.text(), "It could not be started. Reload the page and try again."),
+          );
         this.done((name) => answer.headers.get(name));
       } catch {
         this.says.textContent = "The connection was lost. Try again in a moment.";
@@ -198,7 +245,12 @@
       if (!status || status >= 500 || [408, 409, 423, 460].includes(status)) return this.lost(text || LOST);
       if (status === 401 || status === 403) {
         const signIn = link("Sign in", zone.dataset.login, "_blank");
-        this.show("away", "You are signed out. Sign in again: the upload goes on where it stopped.", signIn, this.removeButton());
+        this.show(
+          "away",
+          "You are signed out. Sign in again: the upload goes on where it stopped.",
+          signIn,
+          this.removeButton(),
+        );
       } else if ([404, 410].includes(status) && this.url && this.sent < this.file.size) {
         this.url = null; // its bytes are gone: there is nothing to go on with
         this.sent = 0;
@@ -213,7 +265,12 @@
     lost(text) {
       this.stop();
       const seconds = WAITS[Math.min(this.tries++, WAITS.length - 1)];
-      this.show("lost", `${this.sent ? `Stopped at ${this.at()}. ` : ""}${text}`, button("Try now", () => this.wait()), this.removeButton());
+      this.show(
+        "lost",
+        `${this.sent ? `Stopped at ${this.at()}. ` : ""}${text}`,
+        button("Try now", () => this.wait()),
+        this.removeButton(),
+      );
       this.timer = setTimeout(() => this.wait(), seconds * 1000);
       if (text !== LOST) pump(); // a lost link stops the others too
     }
@@ -241,7 +298,13 @@
     element.hidden = false;
     if (arrived === "100") finish(note, { name, size: Number(size), lastModified: modified });
     else notes.set(key(name, size, modified), note);
-    element.querySelector(".acts").append(button("Remove", () => { forget(url); element.remove(); notes.delete(key(name, size, modified)); }));
+    element.querySelector(".acts").append(
+      button("Remove", () => {
+        forget(url);
+        element.remove();
+        notes.delete(key(name, size, modified));
+      }),
+    );
   }
 
   // All its bytes are here: the server need only be asked.
@@ -324,7 +387,9 @@
     resume("lost");
     refresh();
   });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) resume("away"); });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) resume("away");
+  });
   window.addEventListener("focus", () => resume("away"));
   setInterval(() => {
     const long = performance.now() - SILENCE * 1000;
