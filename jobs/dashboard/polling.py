@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.middleware.csrf import get_token
 
-MOST = 200  # answers that are remembered
+MAX_ENTRIES = 200  # answers that are remembered
 # Differs each time and says nothing new: a token is masked anew, a countdown is counted by the page.
 RESTLESS = re.compile(r'(name="csrfmiddlewaretoken" value=")\w+|(<time data-until="\d+">)[^<]*')
 TOKEN = re.compile(r'(?<=name="csrfmiddlewaretoken" value=")\w+')
@@ -32,7 +32,7 @@ def respond_or_304(
     else:
         text = render()
         now = hashlib.blake2b(RESTLESS.sub(r"\1\2", text).encode(), digest_size=12).hexdigest()
-        if len(_told) >= MOST:
+        if len(_told) >= MAX_ENTRIES:
             _told.clear()
         _told[key] = made_of, now, text
     if tag == now:
