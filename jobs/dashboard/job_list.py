@@ -5,23 +5,20 @@ It knows a user and a query, and no request.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Q, prefetch_related_objects
 from django.http import QueryDict
-from django.template.loader import render_to_string
 from django.utils.dateparse import parse_date
 
-from jobs.dashboard.formatting import ago
+from jobs.dashboard import polling
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.live import look_many
 from jobs.models import Job, JobQuerySet, SavedView
-from jobs.pipelines import PIPELINES
+from jobs.pipelines import PIPELINES, Pipeline
 from jobs.state import JobState, StageState
 
 T = TypeVar("T")
@@ -35,10 +32,6 @@ TABS = {
     "cancelled": ("Cancelled", (JobState.CANCELLED,)),
 }
 ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
-
-# The markup of rows, and what it was rendered from.
-MAX_ENTRIES = 2000
-_rendered: dict[UUID, tuple[tuple[object, ...], str]] = {}
 
 
 def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
@@ -73,6 +66,29 @@ def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
     return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
 
 
+class ListContext(TypedDict):
+    """What the templates show around the rows; plain values alone, because models compare by key."""
+
+    tab: str
+    tabs: list[tuple[str, str, int, str]]  # key, label, jobs, query string
+    running: int
+    poll_interval: str
+    banner: str
+    query: str
+    total: int
+    number: int  # of the page, from 1
+    last_page: int
+    newer: str  # query string of the previous page; "" where there is none
+    older: str
+    filtered: bool
+    can_save: bool
+    filters: dict[str, str]
+    has_filters: bool
+    saved_views: list[tuple[str, str]]  # name and query
+    pipelines: tuple[Pipeline, ...]
+    states: tuple[tuple[str, str], ...]  # value and label
+
+
 class JobList:
     """One page of the list."""
 
@@ -80,7 +96,7 @@ class JobList:
         self, user: AbstractBaseUser | AnonymousUser, query: QueryDict, page_size: int = PAGE_SIZE
     ) -> None:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
-        self.filters = {key: query[key] for key in FILTERS if query.get(key)}
+        self.filters = {key: str(query[key]) for key in FILTERS if query.get(key)}
         self.matching = search(user, query)
         counts = self.matching.order_by().values_list("state").annotate(Count("pk"))
         self.counts: dict[str, int] = dict(counts)
@@ -94,7 +110,7 @@ class JobList:
         jobs = in_tab(self.matching, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
         self.jobs = list(jobs[start : start + page_size])
         self.live = look_many(job for job in self.jobs if job.active)
-        self.saved_views = list(SavedView.objects.filter(owner_id=user.pk))
+        self.saved_views = list(SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"))
 
     def _count(self, tab: str) -> int:
         return sum(self.counts.get(state, 0) for state in TABS[tab][1])
@@ -102,39 +118,21 @@ class JobList:
     def _url_with(self, **changed: object) -> str:
         return "?" + urlencode({key: value for key, value in {**self.filters, **changed}.items() if value})
 
-    def _row_is_made_of(self, job: Job) -> tuple[object, ...]:
-        recorded = (job.pk, job.title, job.state, job.seq, job.run, job.cancelling, job.note)
-        signed = int(time.time() // 3600)  # links to media are signed anew now and then
-        return (
-            *recorded,
-            job.source_size,
-            job.owner.get_username(),
-            ago(job.created_at),
-            signed,
-            self.live.get(job.pk),
-        )
-
-    @property
-    def made_of(self) -> tuple[object, ...]:
-        """All that the list is rendered from."""
-        views = tuple((view.name, view.query) for view in self.saved_views)
-        rows = tuple(map(self._row_is_made_of, self.jobs))
-        return tuple(sorted(self.counts.items())), self.number, rows, views
-
     def rows(self) -> list[str]:
-        """Each row's markup: drawn anew where something in it has changed."""
-        made = {job.pk: self._row_is_made_of(job) for job in self.jobs}
-        seen = {pk: _rendered.get(pk, ((), "")) for pk in made}
-        drawn = {pk: text for pk, (made_of, text) in seen.items() if made_of == made[pk]}
-        changed = [job for job in self.jobs if job.pk not in drawn]
-        prefetch_related_objects([job for job in changed if job.pk not in self.live], "stages")
-        if len(_rendered) > MAX_ENTRIES:
-            _rendered.clear()
-        for job in changed:
-            row = Row(job, self.live.get(job.pk))
-            drawn[job.pk] = text = render_to_string("jobs/_job_row.html", {"row": row})
-            _rendered[job.pk] = made[job.pk], text
-        return [drawn[pk] for pk in made]
+        """Each row's markup."""
+        return [self._row(job) for job in self.jobs]
+
+    def _row(self, job: Job) -> str:
+        """A row's markup, rendered anew where the job or its live answer has a new version."""
+        live = self.live.get(job.pk)
+
+        def context() -> dict[str, Any]:
+            if live is None:  # one query for the page's stages, at the first row that needs its own
+                prefetch_related_objects([each for each in self.jobs if each.pk not in self.live], "stages")
+            return {"row": Row(job, live)}
+
+        version = job.version, live.version if live else None
+        return polling.render_once("jobs/_job_row.html", job.pk, version, context)
 
     @property
     def poll_interval(self) -> str:
@@ -144,14 +142,13 @@ class JobList:
             return "1500ms"
         return "3s" if self.live else "10s"
 
-    def context(self) -> dict[str, Any]:
-        """What the templates show around the rows."""
+    def context(self) -> ListContext:
+        """The page around its rows: while it compares equal, so does what is rendered from it."""
         return {
             "tab": self.tab,
             "tabs": [
                 (key, label, self._count(key), self._url_with(tab=key)) for key, (label, _) in TABS.items()
             ],
-            "jobs": self.jobs,
             "running": self._count("running"),
             "poll_interval": self.poll_interval,
             "banner": next((each.banner for each in self.live.values() if each.banner), ""),
@@ -166,6 +163,6 @@ class JobList:
             "filters": self.filters,
             "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to"}),
             "saved_views": self.saved_views,
-            "pipelines": PIPELINES.values(),
-            "states": STATE_LABELS.items(),
+            "pipelines": tuple(PIPELINES.values()),
+            "states": tuple(STATE_LABELS.items()),
         }

@@ -5,7 +5,6 @@ What a page shows is decided in presenters and job_list, what a button does in c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Concatenate
 from uuid import UUID
@@ -15,7 +14,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -55,15 +53,12 @@ def job_list(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def rows(request: HttpRequest) -> HttpResponse:
+def rows(request: polling.HtmxRequest) -> HttpResponse:
     """The list's rows and tabs, as a fragment that the list polls."""
     page = JobList(request.user, request.GET)
-
-    def rendered() -> str:
-        return render_to_string("jobs/_job_rows.html", {**page.context(), "rows": page.rows()}, request)
-
-    key = ("list", request.user.pk, request.user.is_staff, request.GET.urlencode())
-    return polling.respond_or_304(request, key, page.made_of, rendered)
+    context = {**page.context(), "rows": page.rows()}
+    viewer = request.user.pk, request.user.is_staff
+    return polling.fragment(request, "jobs/_job_rows.html", viewer, context, lambda: context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -114,19 +109,18 @@ def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
-def status(request: HttpRequest, pk: UUID) -> HttpResponse:
+def status(request: polling.HtmxRequest, pk: UUID) -> HttpResponse:
     """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
     job = _job(request, pk)
     live = look(job)
-
-    def rendered() -> str:
-        page = presenters.JobPage(job, live)
-        return render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request)
-
-    # the axis grows while nothing else changes
-    step = int(time.time() // presenters.AXIS_STEP) if job.active else 0
-    made_of = (live, job.title, job.state, job.seq, job.run, job.cancelling, job.note, step)
-    return polling.respond_or_304(request, ("job", pk, request.user.is_staff), made_of, rendered)
+    return polling.fragment(
+        request,
+        "jobs/_job_status.html",
+        request.user.is_staff,
+        (job.version, live.version),
+        lambda: {"job": job, "page": presenters.JobPage(job, live)},
+        max_age=presenters.AXIS_STEP if job.active else None,
+    )
 
 
 @require_GET
