@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from temporalio.service import RPCError
 
-from jobs import live
+from jobs.live import reader
 from jobs.models import Job, Stage, Upload
 from mediapipe import temporal
 
@@ -75,5 +75,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
     lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
     lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
     lines += [f"mediapipe_disk_free_bytes {shutil.disk_usage(settings.HOME).free}"]
-    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {live.asked}"]
+    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {reader.queries}"]
     return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")

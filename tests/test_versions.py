@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from jobs import live
 from jobs.models import Job, Stage
 from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState, StageStatus
 
@@ -121,3 +122,25 @@ def test_a_repeated_report_changes_nothing(job):
     now = Job.objects.get(pk=job.pk)
     assert now.version == job.version and now.state == JobState.RUNNING
     assert Stage.objects.get(job=job, name="ingest").state == StageState.RUNNING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_live_answer_has_a_new_version_when_it_changes_and_only_then(job, monkeypatch):
+    monkeypatch.setattr(live, "CACHE_SECONDS", 0)  # each read asks, in vain: no Temporal is there
+    job.mark_started()
+    job.refresh_from_db()
+    reader = live.LiveReader()
+    first, again = reader.read(job), reader.read(job)
+    assert not first.fresh and first.version > 0 and again.version == first.version
+    _record(job)
+    job.refresh_from_db()
+    changed = reader.read(job)
+    assert changed != first and changed.version > first.version
+    reader.invalidate(job)
+    assert reader.read(job).version not in (first.version, 0)
+
+
+def test_a_job_that_cannot_move_is_its_row_and_needs_no_version_of_its_own(job):
+    job.cancel_unstarted("ada")
+    job.refresh_from_db()
+    assert live.LiveReader().read(job).version == 0

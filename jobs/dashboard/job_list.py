@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_date
 
 from jobs.dashboard import polling
 from jobs.dashboard.presenters import STATE_LABELS, Row
-from jobs.live import look_many
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import PIPELINES, Pipeline
 from jobs.state import JobState, StageState
@@ -109,7 +109,7 @@ class JobList:
         order = ORDERS.get(query.get("sort", ""), ORDERS[""])
         jobs = in_tab(self.matching, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
         self.jobs = list(jobs[start : start + page_size])
-        self.live = look_many(job for job in self.jobs if job.active)
+        self.live = reader.read_many(job for job in self.jobs if job.active)
         self.saved_views = list(SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"))
 
     def _count(self, tab: str) -> int:

@@ -24,7 +24,7 @@ from jobs import control, serialize
 from jobs.dashboard import bulk, polling, presenters
 from jobs.dashboard.forms import NewJob
 from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
-from jobs.live import look
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
@@ -104,7 +104,7 @@ def _job(request: HttpRequest, pk: UUID) -> Job:
 def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = _job(request, pk)
-    page = presenters.JobPage(job, look(job))
+    page = presenters.JobPage(job, reader.read(job))
     return render(request, "jobs/job_detail.html", {"job": job, "page": page})
 
 
@@ -112,7 +112,7 @@ def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 def status(request: polling.HtmxRequest, pk: UUID) -> HttpResponse:
     """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
     return polling.fragment(
         request,
         "jobs/_job_status.html",
@@ -127,7 +127,7 @@ def status(request: polling.HtmxRequest, pk: UUID) -> HttpResponse:
 def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
     return JsonResponse(serialize.full(job, live.status), json_dumps_params={"indent": 2})
 
 

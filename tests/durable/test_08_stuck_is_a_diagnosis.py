@@ -14,8 +14,9 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.worker import Worker
 
 from jobs.dashboard.presenters import JobPage, StageView
-from jobs.live import Live, _wait, live
+from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
+from jobs.waits import until_progress
 from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.worker import run_task
@@ -62,14 +63,14 @@ WAITS = [
 
 @pytest.mark.parametrize("activity, beat, answered, words", WAITS, ids=[row[3] or "at work" for row in WAITS])
 def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
-    assert str(_wait(pending(*activity), beat, answered=answered) or "") == words
+    assert str(until_progress(pending(*activity), beat, answered=answered) or "") == words
 
 
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     beat = HeartbeatDetails(
         "processing", last_error="The engine answered 429: Slow down", next_at=time.time() + 12
     )
-    told = _wait(pending("STARTED"), beat, answered=True)
+    told = until_progress(pending("STARTED"), beat, answered=True)
     assert re.fullmatch(r"asks the engine again in 1[12] s: The engine answered 429: Slow down", str(told))
 
 
@@ -104,7 +105,7 @@ async def test_the_engine_tells_that_the_worker_at_a_task_is_silent():
 
 async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobody_works(dashboard):
     job = await dashboard.submit()
-    now = await live(job)
+    now = await reader.aread(job)
     assert not now.fresh and "No worker answers, so nothing moves" in now.banner
     assert JobPage(job, now).banner == now.banner
 

@@ -23,6 +23,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from mediapipe import temporal
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import check_port, server
+from mediapipe.management.process import exit_now
 from mediapipe.supervisor import Service, Supervisor, answers, free_port
 
 HOST = "127.0.0.1"
@@ -77,8 +78,7 @@ class Command(BaseCommand):
                 asyncio.run(self._run(options["host"], options["port"]))
             finally:
                 temporal.addresses_file().unlink(missing_ok=True)
-        sys.stdout.flush()
-        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+        exit_now()
 
     def say(self, line: str) -> None:
         """A line that nobody has to wait for."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from mediapipe import temporal
+from mediapipe.management.process import exit_now
 
 
 class Command(BaseCommand):
@@ -34,8 +34,7 @@ class Command(BaseCommand):
         if not settings.EMBEDDED_ENGINE and options["queue"] is None:
             queues = ["media-pipeline"]
         asyncio.run(self._run(queues))
-        sys.stdout.flush()
-        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+        exit_now()
 
     async def _run(self, queues: list[str]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
