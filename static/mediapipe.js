@@ -4,7 +4,8 @@
 const ACTIVE_STATES = ["running", "queued", "cancelling"];
 const DOUBLE_CLICK = 4000; // milliseconds in which a form isn't sent twice
 const WAVEFORM = { width: 800, height: 60 }; // the svg's viewBox
-const FILMSTRIP_COLUMNS = 10; // frames in a row of the storyboard's picture
+// A cue of a storyboard's WebVTT: when it begins, and which part of which picture it shows.
+const STORYBOARD_CUE = /^(?:(\d+):)?(\d+):([\d.]+) -->.*\r?\n(.+)#xywh=(\d+),(\d+),(\d+),(\d+)/gm;
 
 /** Makes the polled parts of the page ask now. */
 const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
@@ -166,13 +167,18 @@ const drawWaveform = async (svg) => {
   });
 };
 
+const loadImage = async (src) => {
+  const image = new Image();
+  image.src = src;
+  await image.decode();
+  return image;
+};
+
 /** A frame of the storyboard's picture, as a button that plays from there. */
-const createFrame = (sprite, index, { width, height, seconds }) => {
+const createFrame = (sprite, seconds, [left, top, width, height]) => {
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height;
-  const left = (index % FILMSTRIP_COLUMNS) * width;
-  const top = Math.floor(index / FILMSTRIP_COLUMNS) * height;
   canvas.getContext("2d").drawImage(sprite, left, top, width, height, 0, 0, width, height);
   const button = document.createElement("button");
   button.type = "button";
@@ -182,18 +188,16 @@ const createFrame = (sprite, index, { width, height, seconds }) => {
   return button;
 };
 
-/** Cuts the storyboard's picture into frames. */
-const drawFilmstrip = (strip) => {
-  const { src, interval, count } = strip.dataset;
-  const sprite = new Image();
-  sprite.addEventListener("load", () => {
-    const width = sprite.naturalWidth / FILMSTRIP_COLUMNS;
-    const height = sprite.naturalHeight / Math.ceil(count / FILMSTRIP_COLUMNS);
-    for (let index = 0; index < count; index++) {
-      strip.append(createFrame(sprite, index, { width, height, seconds: index * interval }));
-    }
-  });
-  sprite.src = src;
+/** Lays out the frames that the storyboard's WebVTT names. */
+const drawFilmstrip = async (strip) => {
+  const url = new URL(strip.dataset.vtt, location.href);
+  const text = await (await fetch(url)).text();
+  const sprites = {};
+  for (const [, hours = 0, minutes, seconds, src, ...box] of text.matchAll(STORYBOARD_CUE)) {
+    sprites[src] ??= await loadImage(new URL(src, url));
+    const start = hours * 3600 + minutes * 60 + Number(seconds);
+    strip.append(createFrame(sprites[src], start, box.map(Number)));
+  }
 };
 
 const drawOnce = (id, draw) => {

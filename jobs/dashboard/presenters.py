@@ -5,12 +5,10 @@ It reads models and live states and decides nothing; it knows no request.
 
 from __future__ import annotations
 
-import math
 import time
 from functools import cached_property
 from typing import NamedTuple
 
-from jobs import pipelines
 from jobs.dashboard.formatting import ago, duration, join_facts, nbsp, size, timecode
 from jobs.dashboard.output_view import OutputView, link, view_output, view_source
 from jobs.dashboard.stage_view import StageView
@@ -18,6 +16,7 @@ from jobs.dashboard.time_axis import Axis, Segment
 from jobs.live import Live
 from jobs.models import Event, Job
 from jobs.state import ACTIVE, JobState, Output, StageState
+from mediapipe import storage
 
 STATE_LABELS = {
     JobState.QUEUED: "Queued",
@@ -28,7 +27,6 @@ STATE_LABELS = {
     JobState.CANCELLED: "Cancelled",
 }
 AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
-STORYBOARD_INTERVAL = float(pipelines.STORYBOARD.options["interval"])  # seconds
 
 
 class Row:
@@ -182,18 +180,14 @@ class JobPage(Row):
         return self._output_of("audio")
 
     @property
-    def filmstrip(self) -> dict[str, str | int | float] | None:
-        """The storyboard's sprite and how to read it: ten frames to a row, so many seconds each."""
+    def storyboard_vtt(self) -> str:
+        """The address of the WebVTT that says which part of the storyboard shows which second.
+
+        "" for one on another host, from which our content security policy loads nothing.
+        """
         sprite = self.output("storyboard")
-        film = self.output("ingest")
-        if not sprite or not film or not film.duration:
-            return None
-        interval = max(STORYBOARD_INTERVAL, film.duration / 100)
-        return {
-            "url": link(sprite),
-            "interval": round(interval, 3),
-            "count": math.ceil(film.duration / interval),
-        }
+        name = sprite.extras.get("vtt", "") if sprite else ""
+        return storage.link(name) if name and "://" not in name else ""
 
     @property
     def waveform(self) -> str:
