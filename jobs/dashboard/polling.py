@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
@@ -26,9 +27,10 @@ TOKEN = salted_hmac("jobs.dashboard.polling", "csrf_token").hexdigest()
 _rendered: Recent[Hashable, tuple[object, str]] = Recent(1000)  # the version and the text
 
 
-class HtmxRequest(HttpRequest):
-    """A request behind django-htmx's middleware."""
+class PageRequest(HttpRequest):
+    """A request behind our middleware: somebody has signed in, and django-htmx has read its headers."""
 
+    user: User
     htmx: HtmxDetails
 
 
@@ -55,7 +57,7 @@ def render_once(
 
 
 def fragment(
-    request: HtmxRequest,
+    request: PageRequest,
     template: str,
     viewer: Hashable,
     version: object,

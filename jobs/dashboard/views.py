@@ -12,7 +12,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,9 +21,10 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import control, serialize
-from jobs.dashboard import bulk, polling, presenters
+from jobs.dashboard import bulk, presenters
 from jobs.dashboard.forms import NewJob
 from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
+from jobs.dashboard.polling import PageRequest, fragment
 from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
@@ -39,7 +40,7 @@ def needs_url() -> bool:
 
 
 @require_GET
-def job_list(request: HttpRequest) -> HttpResponse:
+def job_list(request: PageRequest) -> HttpResponse:
     """The list, and where uploads begin."""
     page = JobList(request.user, request.GET)
     context = {
@@ -53,18 +54,17 @@ def job_list(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def rows(request: polling.HtmxRequest) -> HttpResponse:
+def rows(request: PageRequest) -> HttpResponse:
     """The list's rows and tabs, as a fragment that the list polls."""
     page = JobList(request.user, request.GET)
     context = {**page.context(), "rows": page.rows()}
     viewer = request.user.pk, request.user.is_staff
-    return polling.fragment(request, "jobs/_job_rows.html", viewer, context, lambda: context)
+    return fragment(request, "jobs/_job_rows.html", viewer, context, lambda: context)
 
 
 @require_http_methods(["GET", "POST"])
-def new(request: HttpRequest) -> HttpResponse:
+def new(request: PageRequest) -> HttpResponse:
     """The new-job form; it works without JavaScript."""
-    assert request.user.is_authenticated
     if request.method == "GET":
         form = NewJob()
     else:
@@ -78,7 +78,7 @@ def new(request: HttpRequest) -> HttpResponse:
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
 
 
-def _start(request: HttpRequest, job: Job) -> HttpResponse:
+def _start(request: PageRequest, job: Job) -> HttpResponse:
     """Starts a new job's workflow, unless it has been, and shows its page."""
     if job.workflow_started_at is None and not async_to_sync(control.start)(job):
         messages.warning(request, control.AWAY)
@@ -86,22 +86,21 @@ def _start(request: HttpRequest, job: Job) -> HttpResponse:
 
 
 @require_POST
-def sample(request: HttpRequest) -> HttpResponse:
+def sample(request: PageRequest) -> HttpResponse:
     """Starts a job on a clip that FFmpeg generates, for people who have no file at hand."""
-    assert request.user.is_authenticated
     source = sample_clip.source()
     job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)
     return _start(request, job)
 
 
-def _job(request: HttpRequest, pk: UUID) -> Job:
+def _job(request: PageRequest, pk: UUID) -> Job:
     """The job, if the user may see it. Raises Http404."""
     jobs = Job.objects.visible_to(request.user).select_related("owner")
     return get_object_or_404(jobs, pk=pk)
 
 
 @require_GET
-def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = _job(request, pk)
     page = presenters.JobPage(job, reader.read(job))
@@ -109,11 +108,11 @@ def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
-def status(request: polling.HtmxRequest, pk: UUID) -> HttpResponse:
+def status(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
     job = _job(request, pk)
     live = reader.read(job)
-    return polling.fragment(
+    return fragment(
         request,
         "jobs/_job_status.html",
         request.user.is_staff,
@@ -124,14 +123,14 @@ def status(request: polling.HtmxRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
-def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
+def as_json(request: PageRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
     job = _job(request, pk)
     live = reader.read(job)
     return JsonResponse(serialize.full(job, live.status), json_dumps_params={"indent": 2})
 
 
-def _act(request: HttpRequest, job: Job, verb: Verb, *arguments: object) -> HttpResponse:
+def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> HttpResponse:
     """Performs what a button says, and shows the resulting sentence on the page it was pressed on."""
     reason = request.POST.get("reason", "").strip()[:500]
     try:
@@ -148,18 +147,18 @@ def _act(request: HttpRequest, job: Job, verb: Verb, *arguments: object) -> Http
 
 
 @require_POST
-def retry(request: HttpRequest, pk: UUID, name: str | None = None) -> HttpResponse:
+def retry(request: PageRequest, pk: UUID, name: str | None = None) -> HttpResponse:
     """Runs a failed stage again, or all that failed; a closed job is started again."""
     return _act(request, _job(request, pk), control.retry, name)
 
 
 @require_POST
-def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     """Cancels a job."""
     return _act(request, _job(request, pk), control.cancel)
 
 
-def _selected_jobs(request: HttpRequest) -> JobQuerySet:
+def _selected_jobs(request: PageRequest) -> JobQuerySet:
     """The ticked jobs, or all that the list's search matches, as far as the user may see them."""
     if request.POST.get("matching"):
         query = QueryDict(request.POST["matching"])
@@ -169,7 +168,7 @@ def _selected_jobs(request: HttpRequest) -> JobQuerySet:
 
 
 @require_POST
-def bulk_action(request: HttpRequest) -> HttpResponse:
+def bulk_action(request: PageRequest) -> HttpResponse:
     """Retries, cancels or deletes many jobs once confirmed, and says what was done and what was not."""
     action = request.POST.get("action", "")
     back = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
@@ -195,30 +194,28 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-def save_view(request: HttpRequest) -> HttpResponse:
+def save_view(request: PageRequest) -> HttpResponse:
     """Saves the list's search under a name, or deletes a saved one."""
     name = request.POST.get("name", "").strip()[:60]
     query = request.POST.get("query", "")[:500]
-    views = SavedView.objects.filter(owner_id=request.user.pk)
+    views = SavedView.objects.filter(owner=request.user)
     if deleted := request.POST.get("forget"):
         views.filter(name=deleted).delete()
     elif name:
-        SavedView.objects.update_or_create(
-            owner_id=int(request.user.pk or 0), name=name, defaults={"query": query}
-        )
+        SavedView.objects.update_or_create(owner=request.user, name=name, defaults={"query": query})
     else:
         messages.error(request, "Give the view a name, then save it.")
     return redirect(f"/?{query}")
 
 
 @require_GET
-def news(request: HttpRequest) -> HttpResponse:
+def news(request: PageRequest) -> HttpResponse:
     """The user's jobs that have ended since *since*, as a fragment that other pages poll.
 
     A job's page leaves out that job (*but*), so that it polls only while another one is active.
     """
     excluded = parse_or_none(UUID, request.GET.get("but", ""))
-    jobs = Job.objects.filter(owner_id=request.user.pk)
+    jobs = Job.objects.filter(owner=request.user)
     jobs = jobs.exclude(pk=excluded) if excluded else jobs
     since = parse_or_none(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
     if since is None or timezone.is_naive(since):
