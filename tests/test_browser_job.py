@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
-from tests.support.product import make_broken, until
+from tests.support.product import make_broken, make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 NOBODY = "http://127.0.0.1:9/reel.mp4"  # a source that cannot be reached, so that its stage is tried again
@@ -131,3 +131,22 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal
         assert favicon(page) == "favicon-done"
+
+
+def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):
+    film = make_clip(tmp_path / "match.mp4", 12)
+    command = ("submit", str(film), "--pipeline", "previews", "--owner", "maria", "--json", "--wait")
+    job = json.loads(product.command(*command).stdout)["id"]
+    page.goto(f"{product.url}/jobs/{job}/")
+    frames = page.locator("#filmstrip button")
+    frames.last.wait_for()
+    labels = [each.get_attribute("aria-label") for each in frames.all()]
+    assert labels == ["Go to 0 seconds", "Go to 5 seconds", "Go to 10 seconds"]
+    drawn = """all => all.map((each) => {
+        const {width, height} = each;
+        const {data} = each.getContext('2d').getImageData(0, 0, width, height);
+        return [width, height, data.some((value, index) => index % 4 < 3 && value > 40)];
+    })"""
+    assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
+    frames.nth(1).click()
+    until(lambda: page.evaluate("() => document.querySelector('.media video').currentTime") >= 5, 10)

@@ -119,8 +119,8 @@ def test_bulk_tells_jobs_that_could_not_be_reached_from_jobs_that_had_ended(ada,
 
 
 def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, editor, monkeypatch):
-    monkeypatch.setattr(bulk, "GIVE_UP", 2)
-    monkeypatch.setattr(bulk, "AT_ONCE", 1)
+    monkeypatch.setattr(bulk, "MAX_UNANSWERED", 2)
+    monkeypatch.setattr(bulk, "CONCURRENCY", 1)
     for n in range(5):
         Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")).mark_started()
     answer = ada.post("/jobs/bulk/", {"action": "cancel", "matching": "tab=", "confirmed": "1"}, follow=True)
@@ -128,7 +128,7 @@ def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, e
 
 
 def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after(ada, editor, monkeypatch):
-    monkeypatch.setattr(bulk, "MOST", 4)
+    monkeypatch.setattr(bulk, "MAX_JOBS", 4)
     for n in range(5):
         job(editor, f"done {n}")
     active = Job.submit(editor, title="newer", pipeline="standard", source=Source(url="http://x/"))

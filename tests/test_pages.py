@@ -47,11 +47,11 @@ def test_bad_input_gets_a_sentence_and_makes_no_job(ada, fields, says, settings)
 def test_a_form_that_is_sent_twice_is_one_job_and_sent_with_something_else_another(ada, settings):
     settings.ALLOW_PRIVATE_SOURCES = True
     page = ada.get("/").content.decode()
-    assert 'type="hidden" name="once"' in ada.get("/jobs/new/").content.decode()
-    once = {"once": re.search(r'name="once" value="([0-9a-f-]{36})"', page)[1]}
-    first, second = (ada.post("/jobs/new/", {"url": "http://127.0.0.1/a.mp4", **once}) for _ in range(2))
+    assert 'type="hidden" name="idempotency_key"' in ada.get("/jobs/new/").content.decode()
+    again = {"idempotency_key": re.search(r'name="idempotency_key" value="([0-9a-f-]{36})"', page)[1]}
+    first, second = (ada.post("/jobs/new/", {"url": "http://127.0.0.1/a.mp4", **again}) for _ in range(2))
     assert first.status_code == 302 and first["Location"] == second["Location"]
-    other = ada.post("/jobs/new/", {"url": "http://127.0.0.1/b.mp4", **once})
+    other = ada.post("/jobs/new/", {"url": "http://127.0.0.1/b.mp4", **again})
     assert other["Location"] != first["Location"] and Job.objects.count() == 2
 
 

@@ -102,4 +102,4 @@ def polls(page, path: str) -> list[int]:
 
 def say_yes(page) -> None:
     """To what is asked before work is stopped."""
-    page.click("#sure button[value=yes]")
+    page.click("#confirm button[value=yes]")
