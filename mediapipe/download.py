@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from django.conf import settings
 
-from mediapipe import storage, url_safety
+from mediapipe import disk, storage, url_safety
 from mediapipe.threads import run_to_completion
 
 HOPS = 5
@@ -171,5 +171,5 @@ def _check_size(size: int, have: int) -> None:
     """Raises DownloadError for an output that is larger than any source may be, or has no room."""
     if size > settings.MAX_UPLOAD_BYTES:
         raise DownloadError(f"it is larger than {settings.MAX_UPLOAD_BYTES >> 30} GB", permanent=True)
-    if not storage.has_room(size - have):
+    if not disk.has_media_space(size - have):
         raise DownloadError("there is not enough free space for it")

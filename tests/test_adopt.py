@@ -9,7 +9,7 @@ import os
 import httpx
 import pytest
 
-from mediapipe import download, storage
+from mediapipe import disk, download, storage
 
 pytestmark = pytest.mark.anyio
 DATA = os.urandom(300_000)
@@ -165,7 +165,7 @@ async def test_an_output_may_not_be_larger_than_any_source_whatever_it_says_of_i
 
 
 async def test_an_output_without_room_is_not_begun(origin, monkeypatch):
-    monkeypatch.setattr(storage, "RESERVE", 1 << 60)
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", 1 << 60)
     error = await refusal(origin)
     assert "free space" in str(error) and not error.permanent
 
