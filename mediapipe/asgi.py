@@ -19,7 +19,7 @@ from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
-from mediapipe import storage  # noqa: E402
+from mediapipe import disk  # noqa: E402
 from mediapipe.database import fresh_connections  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
@@ -29,7 +29,7 @@ def form_cap(cookie: str) -> int:
     with fresh_connections():
         key = parse_cookie(cookie).get(settings.SESSION_COOKIE_NAME)
         known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
-    return min(settings.MAX_UPLOAD_BYTES, storage.room() // 2) if known else 0
+    return min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2) if known else 0
 
 
 application = raw_body(

@@ -9,11 +9,11 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import models
 from django.utils import timezone
-from tests.recorded import job
 
 from jobs.dashboard import polling
 from jobs.models import Job
 from jobs.state import JobState
+from tests.support.recorded import job
 
 pytestmark = pytest.mark.django_db
 

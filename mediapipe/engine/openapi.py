@@ -6,6 +6,7 @@ from typing import Any
 
 from mediapipe.engine.options import CODECS, FORMATS, KNOWN, LAST_SECOND, POSITIONS, QUALITIES
 
+INPUT = {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"}
 NUMBER = {"type": "number"}
 SIDE = {
     "oneOf": [
@@ -51,10 +52,10 @@ def _request(kind: str) -> dict[str, Any]:
         "required": ["kind", "input", *(["options"] if kind == "animation" else [])],
         "properties": {
             "kind": {"const": kind},
-            "input": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+            "input": INPUT,
             "options": _options(kind),
             "metadata": {"type": "object"},
-            "webhook_url": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+            "webhook_url": INPUT,
         },
     }
 
@@ -153,6 +154,39 @@ def _paths(name: str) -> dict[str, Any]:
     }
 
 
+def _probe() -> dict[str, Any]:
+    """Our extension: what a file of this installation holds."""
+    problem = {"$ref": "#/components/schemas/Problem"}
+    found = {
+        "type": "object",
+        "required": ["object", "problem", "source"],
+        "properties": {
+            "object": {"const": "probe"},
+            "problem": {"oneOf": [{"type": "null"}, PROBLEM]},
+            "source": {"type": ["object", "null"]},
+        },
+    }
+    body = {
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": INPUT},
+        "additionalProperties": False,
+    }
+    return {
+        "/probe": {
+            "post": {
+                "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+                "responses": {
+                    "200": _json(found, "what is in the file"),
+                    "400": _json(problem, "wrong request, or no file of this installation"),
+                    "401": _json(problem, "no valid key"),
+                    "404": _json(problem, "no file behind this link any more"),
+                },
+            }
+        }
+    }
+
+
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
     title, about = "mediapipe's embedded engine", "Ittybit's tasks and jobs API on FFmpeg."
@@ -161,7 +195,7 @@ def document(server: str) -> dict[str, Any]:
         "info": {"title": title, "version": "1", "description": about},
         "servers": [{"url": server}],
         "security": [{"key": []}],
-        "paths": _paths("task") | _paths("job"),
+        "paths": _paths("task") | _paths("job") | _probe(),
         "components": {
             "schemas": {"Task": TASK, "Job": JOB, "Problem": PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

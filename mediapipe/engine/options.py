@@ -218,3 +218,12 @@ def check_request(body: object) -> Request:
     hook = body.get("webhook_url")
     options = check_options(kind, body.get("options") if body.get("options") is not None else {})
     return Request(kind, source, options, metadata, _url("webhook_url", hook) if hook else "")
+
+
+def check_probe(body: object) -> str:
+    """The URL in the body of a probe. Raises Refused."""
+    if not isinstance(body, Mapping):
+        raise Refused("request_invalid", "The body must be a JSON object.")
+    if unknown := set(body) - {"input"}:
+        raise Refused("request_invalid", f"A probe takes input alone, not {min(map(str, unknown))!r:.60}.")
+    return _url("input", body.get("input"))

@@ -1,4 +1,4 @@
-"""The engine's HTTP API: Ittybit's tasks, with DELETE as our documented extension.
+"""The engine's HTTP API: Ittybit's tasks, with DELETE and `probe` as our documented extensions.
 
 Errors are {kind, message}. A poll is one read of a row; Temporal is asked only to start and stop.
 """
@@ -25,14 +25,15 @@ from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from mediapipe import temporal
-from mediapipe.engine import lanes, room
+from mediapipe import disk, temporal
+from mediapipe.engine import lanes, source_check
 from mediapipe.engine import openapi as description
 from mediapipe.engine.models import EngineTask, new_id
-from mediapipe.engine.options import KNOWN, Refused, Request, check_request
+from mediapipe.engine.options import KNOWN, Refused, Request, check_probe, check_request
 
 AWAY = "The engine's queue (Temporal) cannot be reached. Send the same request again in a moment."
 SOON = timedelta(seconds=3)
+PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
 FULL = "The engine's disk is full. Free some space, then send the same request again."
 
 
@@ -88,7 +89,7 @@ def api(*methods: str) -> Callable[[View], View]:
 @api()
 async def nowhere(request: HttpRequest) -> HttpResponse:
     """Any other path."""
-    return problem(404, "not_found", "There is no such path. Known: /tasks, /tasks/{id}, /jobs, /jobs/{id}.")
+    return problem(404, "not_found", f"There is no such path. Known: {PATHS}.")
 
 
 @login_not_required
@@ -102,10 +103,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     """POST makes a task, GET lists them."""
     if request.method == "GET":
         return await _list(request, resource)
-    try:
-        body = json.loads(request.body, parse_constant=_not_json)
-    except (ValueError, RecursionError):
-        raise Refused("request_invalid", "The body is not JSON.") from None
+    body = _body(request)
     wanted = check_request(body)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
@@ -113,7 +111,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     key = f"{resource}/{key}" if key else None  # of this resource: a job is no answer to who asks for a task
     given = body.get("options") or {}
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
-    if known is None and await asyncio.to_thread(room.is_full):
+    if known is None and await asyncio.to_thread(disk.is_work_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
     task, made = (known, False) if known else await _make(resource, wanted, given, key)
     if task.active and not await lanes.start(task):
@@ -121,6 +119,26 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
             await task.adelete()
         return problem(503, "internal_error", AWAY, **{"Retry-After": "2"})
     return JsonResponse(await sync_to_async(task.as_json)(), status=201 if made else 200)
+
+
+@api("POST")
+async def probe(request: HttpRequest) -> HttpResponse:
+    """What a file of this installation holds, and whether it is certain that it is no usable media."""
+    url = check_probe(_body(request))
+    try:
+        path = await asyncio.to_thread(source_check.local_path, url)
+    except FileNotFoundError:
+        return problem(404, "source_not_found", "There is no file behind this link any more.")
+    found = await source_check.report(path)
+    source = found["source"] and {"object": "file", "url": url, **found["source"]}
+    return JsonResponse({"object": "probe", "problem": found["problem"], "source": source})
+
+
+def _body(request: HttpRequest) -> Any:
+    try:
+        return json.loads(request.body, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        raise Refused("request_invalid", "The body is not JSON.") from None
 
 
 def _not_json(name: str) -> NoReturn:

@@ -22,10 +22,10 @@ from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.media import Media, Unusable
 from mediapipe.engine.options import Value
+from mediapipe.engine.serialize import file_facts
 
 Tell = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
 Room = Callable[[int], Awaitable[None]]  # waits until so many bytes are free
-COMMON = {"matroska": "mkv", "mov": "mp4"}  # what people call a demuxer's first format
 FULL_LIMIT = 5  # times that a run may meet a full disk
 
 
@@ -44,21 +44,6 @@ class Done:
     result: run.Result
     made: Media
     warnings: list[str]
-
-
-def _about(media: Media, source: Path) -> dict[str, Any]:
-    """The source as the API's File tells it; its extension tells which of a demuxer's formats it is."""
-    formats, suffix = media.format.removesuffix("_pipe").split(","), source.suffix[1:].lower()
-    video, audio = media.video, media.audio
-    width, height = (round(side) for side in video.shown) if video else (None, None)
-    return {
-        "kind": "image" if media.is_still and not audio else "video" if video else "audio",
-        "format": suffix if suffix in formats else COMMON.get(formats[0], formats[0]),
-        "width": width,
-        "height": height,
-        "duration": round(media.duration, 3) or None,
-        "codecs": {"video": video.codec if video else None, "audio": audio.codec if audio else None},
-    }
 
 
 def folder(task_id: str) -> Path:
@@ -96,7 +81,7 @@ async def work(
     media = await run.probe(source, *(["--gap"] if wants_gap else []))
     plan = planning.make(kind, options, media, str(source))
     await wait_for_room(_estimate(plan, media))
-    step("encode", file=_about(media, source))
+    step("encode", file=file_facts(media, source))
     target = folder(task_id) / "out" / f"{'index' if plan.muxer == 'hls' else 'output'}.{plan.extension}"
     target.parent.mkdir()
     done = await _run(kind, plan, media, source, target, tell, wait_for_room)
