@@ -7,9 +7,10 @@ no worker the memo answers, with no Temporal the database; what is missing is sa
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -65,7 +66,9 @@ class Wait:
 class Live:
     """A job for the page: its status with progress, and why it waits where it does.
 
-    The dicts are by stage name: *speeds* as multiples of real time, *time_left* in seconds.
+    The dicts are by stage name: *speeds* as multiples of real time, *time_left* in seconds. *version*
+    rises whenever this process' answer for the job changes, and never repeats, not after a restart either;
+    it is 0 where the row alone answers, whose own version says what changed.
     """
 
     status: PipelineStatus
@@ -75,8 +78,10 @@ class Live:
     speeds: dict[str, float] = field(default_factory=dict)
     time_left: dict[str, float] = field(default_factory=dict)
     temporal_url: str = ""
+    version: int = field(default=0, compare=False)
 
 
+_versions = itertools.count(time.time_ns())
 _kept: dict[UUID, tuple[float, Live]] = {}
 _asking: dict[tuple[int, UUID], asyncio.Task[Live]] = {}
 _quiet_until = 0.0
@@ -139,8 +144,8 @@ async def _ask(job: Job) -> Live:
     if len(_kept) > 2000:
         _kept.clear()
     before = _kept.get(job.pk)
-    if before and before[1] == found:
-        found = before[1]  # the very same: who was told of it need not be told again
+    unchanged = before is not None and before[1] == found
+    found = replace(found, version=before[1].version if before and unchanged else next(_versions))
     _kept[job.pk] = (time.monotonic(), found)
     return found
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
-from django.db.models import Exists, Q
+from django.db.models import Exists, F, Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -26,7 +27,11 @@ from mediapipe import storage
 
 
 class JobQuerySet(models.QuerySet["Job"]):
-    """The questions asked of many jobs."""
+    """The questions asked of many jobs, and the one way to write their rows."""
+
+    def update(self, **fields: Any) -> int:
+        """As Django's, and raises each job's version: with no fields it does that alone."""
+        return super().update(**{"version": F("version") + 1, **fields})
 
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> JobQuerySet:
         """Staff see all jobs, an editor sees their own."""
@@ -70,6 +75,7 @@ class Job(models.Model):
     note = models.TextField(blank=True)  # why it is queued, in plain words
     seq = models.IntegerField(default=0)  # of the last recorded status
     run = models.IntegerField(default=1)  # workflows started for this job
+    version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
     created_at = models.DateTimeField(default=timezone.now)
     workflow_started_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -87,6 +93,16 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's, and raises the version in the database, where somebody else may have raised it."""
+        if self._state.adding:
+            return super().save(*args, **kwargs)
+        self.version = F("version") + 1
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
+        super().save(*args, **kwargs)
+        self.refresh_from_db(fields=["version"])
 
     def get_absolute_url(self) -> str:
         """The job's page."""
@@ -176,7 +192,8 @@ class Job(models.Model):
         )
 
     def add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
-        """Adds a line to the job's timeline that no workflow told us."""
+        """Adds a line to the job's timeline that no workflow reported."""
+        Job.objects.filter(pk=self.pk).update()  # the timeline is part of the job's page
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
     @transaction.atomic
@@ -232,7 +249,7 @@ class Job(models.Model):
             error="",
             note="",
             reason=reason[:500],
-            run=models.F("run") + 1,
+            run=F("run") + 1,
         )
         if changed:
             self.stages.exclude(state=StageState.SUCCEEDED).update(
