@@ -15,8 +15,9 @@ import pytest
 from django.core.management import call_command
 from temporalio.testing import WorkflowEnvironment
 
+from tests.support.environment import SHARED
+
 BIN = Path(sys.executable).parent
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_addoption(parser):
@@ -66,7 +67,7 @@ async def dev_env(anyio_backend):
 @pytest.fixture(scope="session")
 def product(tmp_path_factory):
     """The product, started once for all tests that use it whole."""
-    from tests.product import Product
+    from tests.support.product import Product
 
     running = Product(tmp_path_factory.mktemp("product") / "home").start()
     yield running
@@ -76,7 +77,7 @@ def product(tmp_path_factory):
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A maker of clips by FFmpeg: each name is made once."""
-    from tests.engine import ffmpeg
+    from tests.support.engine import ffmpeg
 
     folder = tmp_path_factory.mktemp("made")
 
@@ -179,7 +180,7 @@ def browser_type_launch_args(browser_type_launch_args):
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """A short film with sound."""
-    from tests.product import make_clip
+    from tests.support.product import make_clip
 
     real = SHARED / "media" / "dev" / "sample_iPod.m4v"
     return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
@@ -188,7 +189,7 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory):
     """A film that is at work for a while."""
-    from tests.product import make_clip
+    from tests.support.product import make_clip
 
     return make_clip(tmp_path_factory.mktemp("clip") / "council meeting.mp4", 60, "1920x1080")
 
@@ -196,7 +197,7 @@ def long_clip(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cookies(product):
     """An editor's, for a browser's context."""
-    from tests.browsing import cookies_of
+    from tests.support.browsing import cookies_of
 
     return cookies_of(product, "maria")
 
@@ -204,7 +205,7 @@ def cookies(product):
 @pytest.fixture
 def page(context, cookies):
     """A signed-in editor's page; what the console or the policy complains about fails the test."""
-    from tests.browsing import watched
+    from tests.support.browsing import watched
 
     context.add_cookies(cookies)
     with watched(context.new_page()) as page:

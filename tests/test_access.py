@@ -8,7 +8,7 @@ from django.urls import URLPattern, get_resolver, reverse
 
 from jobs.models import Job
 from jobs.state import JobState, Source
-from tests.recorded import job, text
+from tests.support.recorded import job, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

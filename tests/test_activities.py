@@ -12,7 +12,7 @@ from jobs.state import KeepRequest, Output, Source
 from jobs.workflow import activities
 from jobs.workflow.activities import Activities
 from mediapipe import storage
-from tests.faulty_api import FaultyApi
+from tests.support.faulty_api import FaultyApi
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browsing import cookies_of, shelf, watched
-from tests.product import until
+from tests.support.browsing import cookies_of, shelf, watched
+from tests.support.product import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 VIEWS = {

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
-from tests.product import make_broken, until
+from tests.support.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
+from tests.support.product import make_broken, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 NOBODY = "http://127.0.0.1:9/reel.mp4"  # a source that cannot be reached, so that its stage is tried again

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
-from tests.product import until
+from tests.support.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
+from tests.support.product import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 JOBS = 64
@@ -62,7 +62,7 @@ def test_a_new_job_appears_in_an_idle_list_without_a_reload(product, shelf_page)
     page.evaluate("() => window.kept = document.querySelector('.job')")
     code = (
         "from django.contrib.auth.models import User; from jobs.models import Job; "
-        "from jobs.pipelines import Source; Job.submit(User.objects.get(username='nora'), title='Just in', "
+        "from jobs.state import Source; Job.submit(User.objects.get(username='nora'), title='Just in', "
         "pipeline='standard', source=Source(url='http://127.0.0.1:9/x.mp4')).cancel_unstarted('nora')"
     )
     assert product.command("shell", "-v", "0", "-c", code).returncode == 0

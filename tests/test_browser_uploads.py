@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import make_clip, token, until
+from tests.support.product import make_clip, token, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 MB = 1_000_000

@@ -32,7 +32,7 @@ def test_every_setting_is_in_the_example():
 
 def test_the_readmes_commands_and_links_exist():
     readme = (ROOT / "README.md").read_text()
-    commands = {path.stem for path in (ROOT / "jobs/management/commands").glob("[a-z]*.py")}
+    commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
     named = set(re.findall(r"manage\.py (\w+)", readme)) - {"createsuperuser", "changepassword"}
     assert named <= commands and commands <= named | {"test"}
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.product import make_clip, until
+from tests.support.product import make_clip, until
 
 pytestmark = pytest.mark.whole
 

@@ -10,7 +10,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine import options
 from mediapipe.engine.media import Unusable
-from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
+from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
 
 pytestmark = pytest.mark.anyio
 

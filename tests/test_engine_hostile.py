@@ -15,7 +15,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine import prober
 from mediapipe.engine.media import Unusable
-from tests.engine import STAGES, X264, ask
+from tests.support.engine import STAGES, X264, ask
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine import options, plan
 from mediapipe.engine.media import Audio, Media, Video
-from tests.engine import PICTURE, TONE, X264, ask, probe
-from tests.product import FFMPEG
+from tests.support.engine import PICTURE, TONE, X264, ask, probe
+from tests.support.product import FFMPEG
 
 pytestmark = pytest.mark.anyio
 # A film whose brightness tells the second: 20, 40, 60 …

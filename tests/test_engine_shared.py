@@ -11,9 +11,9 @@ import pytest
 
 from mediapipe import storage
 from mediapipe.engine.media import Unusable
-from tests.conftest import SHARED
-from tests.engine import STAGES, ask, facts, light, loudness
-from tests.product import FFMPEG
+from tests.support.engine import STAGES, ask, facts, light, loudness
+from tests.support.environment import SHARED
+from tests.support.product import FFMPEG
 
 pytestmark = pytest.mark.anyio
 

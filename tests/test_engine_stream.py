@@ -12,7 +12,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine import arguments, options, plan, run, verify, work
 from mediapipe.engine.media import Audio, Media, Unusable, Video
-from tests.engine import PICTURE, TONE, X264, ask, probe
+from tests.support.engine import PICTURE, TONE, X264, ask, probe
 
 pytestmark = pytest.mark.anyio
 LARGE = ["-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=9", "-f", "lavfi", "-i", "sine=440:d=9"]

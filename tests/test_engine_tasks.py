@@ -22,7 +22,7 @@ from jobs.state import Source
 from mediapipe import storage
 from mediapipe.engine import room, work, worker
 from mediapipe.engine.models import EngineTask, new_id
-from tests.product import make_clip
+from tests.support.product import make_clip
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.product import token, until
-from tests.tusclient import encoded, sound
+from tests.support.product import token, until
+from tests.support.tusclient import encoded, sound
 
 pytestmark = pytest.mark.whole
 STREAM = {"Content-Type": "application/offset+octet-stream"}
@@ -206,7 +206,7 @@ def test_three_hundred_broken_downloads_leave_no_open_file(product, editor):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.truncate(64 << 20)
-    code = "from mediapipe import files; print(files.signed_path('outputs/big.mp4'))"
+    code = "from mediapipe import storage; print(storage.signed_path('outputs/big.mp4'))"
     url = product.command("shell", "-v", "0", "-c", code).stdout.strip()
     for number in range(300):
         with socket.create_connection(("127.0.0.1", product.port), timeout=30) as line:

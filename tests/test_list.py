@@ -12,7 +12,7 @@ from django.utils import timezone
 from jobs.dashboard import bulk
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source
-from tests.recorded import job, text
+from tests.support.recorded import job, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

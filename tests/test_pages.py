@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from jobs.models import Job
 from jobs.state import JobState, Source
-from tests.recorded import job, text
-from tests.tusclient import sound
+from tests.support.recorded import job, text
+from tests.support.tusclient import sound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

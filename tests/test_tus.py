@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from jobs.models import Job, Upload
 from mediapipe import storage
-from tests.tusclient import DATA, LENGTH, STREAM, TUS, create, encoded, head, offset, patch
+from tests.support.tusclient import DATA, LENGTH, STREAM, TUS, create, encoded, head, offset, patch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

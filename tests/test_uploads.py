@@ -20,8 +20,8 @@ from jobs.models import Job, Upload
 from jobs.uploads import intake
 from jobs.uploads import views as uploads
 from mediapipe import storage
-from tests.conftest import SHARED
-from tests.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
+from tests.support.environment import SHARED
+from tests.support.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PNG = bytes.fromhex(

@@ -16,7 +16,7 @@ import av
 import httpx
 import pytest
 
-from tests.product import Product, make_broken, make_clip, token, until
+from tests.support.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.state import Failure, JobState, Output
-from tests.world import World, running, states, until
+from tests.support.world import World, running, states, until
 
 pytestmark = pytest.mark.anyio
 

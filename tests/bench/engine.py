@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.product import FFMPEG, Product, make_clip
+from tests.support.product import FFMPEG, Product, make_clip
 
 QUIET = [FFMPEG, "-nostdin", "-v", "error", "-y"]
 

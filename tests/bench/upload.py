@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.product import Product, token
+from tests.support.product import Product, token
 
 CHUNK = 64 << 20  # static/upload.js
 

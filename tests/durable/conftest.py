@@ -15,9 +15,9 @@ from jobs.models import Job
 from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
-from tests.dashboard import URL
-from tests.faulty_api import FaultyApi
-from tests.product import Product, make_clip
+from tests.support.dashboard import URL
+from tests.support.faulty_api import FaultyApi
+from tests.support.product import Product, make_clip
 
 
 @pytest.fixture(scope="session")

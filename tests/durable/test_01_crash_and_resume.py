@@ -13,7 +13,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from jobs.state import HANDED_OVER, JobState
-from tests.dashboard import (
+from tests.support.dashboard import (
     URL,
     again,
     banner,
@@ -25,8 +25,8 @@ from tests.dashboard import (
     timeline,
     working,
 )
-from tests.product import make_clip, token, until
-from tests.world import World, running
+from tests.support.product import make_clip, token, until
+from tests.support.world import World, running
 
 whole = pytest.mark.whole
 TUS = {"Tus-Resumable": "1.0.0"}

@@ -14,10 +14,10 @@ from temporalio.testing import ActivityEnvironment
 from jobs.ittybit.client import DEADLINE
 from jobs.state import Failure, JobState, Source, StageState, TaskRequest, TaskWatch
 from jobs.workflow.watch import Watcher
-from tests.dashboard import URL, banner, settled, stage, submit
-from tests.product import until
-from tests.world import AWAY, FLAKY, World, attention, running
-from tests.world import until as workflow_until
+from tests.support.dashboard import URL, banner, settled, stage, submit
+from tests.support.product import until
+from tests.support.world import AWAY, FLAKY, World, attention, running
+from tests.support.world import until as workflow_until
 
 pytestmark = pytest.mark.anyio
 

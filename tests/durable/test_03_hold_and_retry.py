@@ -11,7 +11,7 @@ from jobs import control
 from jobs.models import Stage
 from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.world import BOTH, BROKEN, World, attention, plan, running, states, until
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,10 +15,10 @@ from jobs import control, worker
 from jobs.models import Stage
 from jobs.state import Failure, JobState, Source, StageState, TaskRequest
 from mediapipe import temporal
-from tests.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
-from tests.product import make_clip, token, until
-from tests.world import BROKEN, FLAKY, World, attention, running, states
-from tests.world import until as workflow_until
+from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
+from tests.support.product import make_clip, token, until
+from tests.support.world import BROKEN, FLAKY, World, attention, running, states
+from tests.support.world import until as workflow_until
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole

@@ -6,13 +6,13 @@ import asyncio
 import time
 
 import pytest
-from jobs.workflow.watch import Watcher
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
-from tests.world import World, plan, running
+from jobs.workflow.watch import Watcher
+from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0

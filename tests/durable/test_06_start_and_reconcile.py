@@ -24,8 +24,8 @@ from jobs.uploads import intake
 from mediapipe import temporal
 from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
-from tests.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
-from tests.product import until
+from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
+from tests.support.product import until
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
@@ -237,7 +237,7 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
 async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     """One job's process died between commit and start; another's workflow is ended in Temporal's UI."""
     code = (
-        "from jobs.models import Job; from jobs.pipelines import Source; "
+        "from jobs.models import Job; from jobs.state import Source; "
         "from django.contrib.auth import get_user_model as g; owner = g().objects.first(); "
         f"print(Job.submit(owner, title='t', pipeline='standard', source=Source(url={URL!r})).pk)"
     )

@@ -19,8 +19,8 @@ from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
 from mediapipe.engine import lanes
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.worker import run_task
-from tests.dashboard import banner, frozen, look, settled, submit, working
-from tests.product import token, until
+from tests.support.dashboard import banner, frozen, look, settled, submit, working
+from tests.support.product import token, until
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
-from jobs.workflow.watch import Watcher
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
@@ -22,13 +21,14 @@ from temporalio.worker import Replayer, Worker
 
 from jobs.state import HANDED_OVER, JobState, Source, TaskRequest, TaskWatch
 from jobs.workflow.media_pipeline import MediaPipeline
+from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
-from tests import histories
-from tests.dashboard import look, settled, stage, submit, timeline, working
-from tests.product import make_clip, until
-from tests.world import World, running
+from tests.support import histories
+from tests.support.dashboard import look, settled, stage, submit, timeline, working
+from tests.support.product import make_clip, until
+from tests.support.world import World, running
 
 pytestmark = pytest.mark.anyio
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))

@@ -12,8 +12,8 @@ import pytest
 from jobs import control, worker
 from jobs.workflow import webhook
 from mediapipe import temporal
-from tests.dashboard import look, settled
-from tests.product import make_broken, make_clip, token, until
+from tests.support.dashboard import look, settled
+from tests.support.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
 MORE = 100

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import imageio_ffmpeg
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
 

@@ -14,9 +14,9 @@ from temporalio.client import WorkflowFailureError
 
 from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.world import BOTH, BROKEN, World, attention, plan, running, until
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, until
 
-FOLDER = Path(__file__).parent / "histories"
+FOLDER = Path(__file__).parents[1] / "histories"
 SILENT = Output(name="outputs/x.mp4", video_codec="h264", codecs_known=True, duration=10)
 FLAKY = Failure("task_failed", task_over=True)
 

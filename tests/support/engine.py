@@ -9,7 +9,7 @@ import av
 
 from mediapipe import storage
 from mediapipe.engine import options, work
-from tests.product import FFMPEG
+from tests.support.product import FFMPEG
 
 STAGES = {
     "ingest": ("video", {"format": "mp4", "quality": "high"}),

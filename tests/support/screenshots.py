@@ -1,4 +1,4 @@
-"""Takes the pictures of the README and for looking at: `.venv/bin/python -m tests.screenshots [FOLDER]`.
+"""Takes the pictures of the README: `.venv/bin/python -m tests.support.screenshots [FOLDER]`.
 
 Not a test: it starts the product, makes jobs of every state, and photographs the pages.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.conftest import SHARED
-from tests.product import FFMPEG, ROOT, Product, make_broken, make_clip, token, until
+from tests.support.environment import SHARED
+from tests.support.product import FFMPEG, ROOT, Product, make_broken, make_clip, token, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
 MANY = """
@@ -25,7 +25,8 @@ from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from jobs.models import Job, Stage
-from jobs.pipelines import JobState, PIPELINES, StageState
+from jobs.pipelines import PIPELINES
+from jobs.state import JobState, StageState
 random.seed(3)
 owners = [get_user_model().objects.get_or_create(username=n)[0] for n in ("maria", "ada", "小林", "grace")]
 titles = ["夏祭りの花火 2026 完全版", "مقابلة مع رئيس البلدية", "Überwachungskamera Straße 7",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.product import until
+from tests.support.product import until
 
 URL = "http://127.0.0.1:9/film.mp4"  # a source that only an API of somebody else's would fetch
 

@@ -2,6 +2,9 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"  # the media set, where it lies beside the repository
 
 os.environ.setdefault("MEDIAPIPE_HOME", tempfile.mkdtemp(prefix="mediapipe-test-"))
 os.environ["TEMPORAL_ADDRESS"] = "127.0.0.1:1"  # nobody's: a test says which Temporal it means
