@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
@@ -17,9 +16,7 @@ from temporalio.service import RPCError
 
 from jobs import live
 from jobs.models import Job, Stage, Upload
-from mediapipe import temporal
-
-FREE_AT_LEAST = 512 * 1024 * 1024  # bytes
+from mediapipe import disk, temporal
 
 
 @login_not_required
@@ -35,7 +32,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     checks = {
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
-        "disk": shutil.disk_usage(settings.HOME).free > FREE_AT_LEAST,
+        "disk": not disk.is_home_full(),
     }
     return JsonResponse(checks, status=200 if all(checks.values()) else 503)
 
@@ -74,6 +71,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     lines += ["# TYPE mediapipe_uploads_unfinished gauge"]
     lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
     lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
-    lines += [f"mediapipe_disk_free_bytes {shutil.disk_usage(settings.HOME).free}"]
+    lines += [f"mediapipe_disk_free_bytes {disk.free(settings.HOME)}"]
     lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {live.asked}"]
     return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")

@@ -20,7 +20,7 @@ from django.db import close_old_connections  # noqa: E402
 from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
-from mediapipe import storage  # noqa: E402
+from mediapipe import disk  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def form_cap(cookie: str) -> int:
         known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
     finally:
         close_old_connections()
-    return min(settings.MAX_UPLOAD_BYTES, storage.room() // 2) if known else 0
+    return min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2) if known else 0
 
 
 application = raw_body(

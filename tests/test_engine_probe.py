@@ -12,7 +12,7 @@ from django.test import Client
 
 from mediapipe import storage
 from mediapipe.storage import s3
-from tests.conftest import SHARED
+from tests.support.environment import SHARED
 from tests.test_uploads import PNG
 
 ENCRYPTED = SHARED / "media" / "dev" / "sample_fragmented_widevine.mp4"

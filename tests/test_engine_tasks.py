@@ -19,8 +19,8 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs.models import Job, Stage
 from jobs.state import Source
-from mediapipe import storage
-from mediapipe.engine import room, work, worker
+from mediapipe import disk, storage
+from mediapipe.engine import work, worker
 from mediapipe.engine.models import EngineTask, new_id
 from tests.support.product import make_clip
 
@@ -40,7 +40,7 @@ def small_disk(settings):
     """A real one for the engine's work, with 200 MB above its reserve, where this machine lets us mount."""
     folder = Path(settings.WORK_ROOT)
     folder.mkdir(parents=True)
-    size = (room.RESERVE >> 20) + 200
+    size = (disk.WORK_RESERVE >> 20) + 200
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a file system")
@@ -70,8 +70,8 @@ async def until(task: EngineTask, condition) -> None:
 
 
 async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
-    ballast = fill(small_disk, leave=room.RESERVE + (10 << 20))
-    assert not room.is_full()
+    ballast = fill(small_disk, leave=disk.WORK_RESERVE + (10 << 20))
+    assert not disk.is_work_full()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
     await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     ballast.unlink()

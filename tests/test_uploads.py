@@ -19,7 +19,7 @@ from django.utils import timezone
 from jobs.models import Job, Upload
 from jobs.uploads import intake
 from jobs.uploads import views as uploads
-from mediapipe import storage
+from mediapipe import disk, storage
 from tests.support.environment import SHARED
 from tests.support.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
 
@@ -336,7 +336,7 @@ def small_disk(tmp_path, monkeypatch):
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets nobody mount a file system")
-    monkeypatch.setattr(storage, "RESERVE", -(1 << 30))
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", -(1 << 30))
     yield small
     subprocess.run(["umount", str(small)], check=True)
 
@@ -358,6 +358,6 @@ def test_uploads_under_way_leave_the_reserve_that_everything_else_lives_on(
 ):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    monkeypatch.setattr(storage, "RESERVE", 1 << 20)
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", 1 << 20)
     answer = patch(signed_in, url, DATA[1000:], 1000)
     assert answer.status_code == 507 and offset(signed_in, url) == 1000

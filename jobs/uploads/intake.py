@@ -31,7 +31,7 @@ from django.utils.module_loading import import_string
 from jobs import pipelines
 from jobs.models import Job, Upload
 from jobs.state import JobState, Source
-from mediapipe import storage
+from mediapipe import disk, storage
 
 LIFE = timedelta(days=2)
 CHOICE = timedelta(hours=1)  # for which the same bytes as before are kept, should they be wanted twice
@@ -108,7 +108,7 @@ def check_length(length: int) -> None:
         raise UploadError(
             413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first."
         )
-    if not storage.has_room(length):
+    if not disk.has_media_space(length):
         raise UploadError(507, "There is not enough free space for this file. Ask an admin to make room.")
 
 

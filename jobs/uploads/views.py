@@ -37,7 +37,7 @@ from jobs.uploads.intake import (
     writing,
 )
 from jobs.uploads.tus import answer, check_body, checksum, has_bytes, metadata, number, tus
-from mediapipe import storage
+from mediapipe import disk
 from mediapipe.threads import run_to_completion
 from mediapipe.web.request_body import Disconnected, chunks
 
@@ -74,7 +74,7 @@ async def receive(request: HttpRequest, upload: Upload, fd: int, digest: Any) ->
         async for parts in chunks(request):
             if offset + sum(map(len, parts)) > upload.length:
                 raise UploadError(413, "More bytes came than Upload-Length promised.")
-            if not storage.has_room():
+            if not disk.has_media_space():
                 raise OSError(errno.ENOSPC, "the reserve is reached")
             offset = await run_to_completion(write_at, fd, parts, offset, digests)
     except (UploadError, Disconnected, OSError) as error:

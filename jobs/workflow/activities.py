@@ -14,7 +14,6 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
@@ -101,9 +100,14 @@ class Activities:
         suffix = suffix if suffix.isalnum() and suffix.isascii() and len(suffix) <= 5 else "bin"
         name = f"outputs/{request.job_id}/{request.key}.{suffix.lower()}"
         try:
-            async with httpx.AsyncClient(timeout=httpx.Timeout(60, connect=10), trust_env=False) as http:
-                size = await download.download(http, output.url, name, output.filesize, activity.heartbeat)
-        except (httpx.HTTPError, httpx.InvalidURL, download.DownloadError, OSError) as error:
+            size = await download.download_to_storage(
+                output.url,
+                name,
+                expected=output.filesize,
+                report=lambda have, total: activity.heartbeat(have),
+                trusted_origin=settings.ITTYBIT_API_URL,
+            )
+        except (download.DownloadError, OSError) as error:
             if activity.info().attempt < 3 and not getattr(error, "permanent", False):
                 raise ApplicationError(f"{type(error).__name__}: {error}") from None
             warning = (

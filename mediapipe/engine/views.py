@@ -25,8 +25,8 @@ from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from mediapipe import temporal
-from mediapipe.engine import lanes, room, source_check
+from mediapipe import disk, temporal
+from mediapipe.engine import lanes, source_check
 from mediapipe.engine import openapi as description
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.options import KNOWN, Refused, Request, check_probe, check_request
@@ -111,7 +111,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     key = f"{resource}/{key}" if key else None  # of this resource: a job is no answer to who asks for a task
     given = body.get("options") or {}
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
-    if known is None and await asyncio.to_thread(room.is_full):
+    if known is None and await asyncio.to_thread(disk.is_work_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
     task, made = (known, False) if known else await _make(resource, wanted, given, key)
     if task.active and not await lanes.start(task):

@@ -19,7 +19,8 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from mediapipe.engine import options, prober, room, work
+from mediapipe import disk
+from mediapipe.engine import options, prober, work
 from mediapipe.engine.fetch import pinned
 from mediapipe.engine.media import Unusable
 from mediapipe.engine.models import EngineTask
@@ -120,10 +121,10 @@ async def _do(task: EngineTask, reporter: Reporter) -> None:
     await in_thread(task.begin)
 
     async def wait_for_room(wanted: int) -> None:
-        if room.free() >= wanted:
+        if disk.free_for_work() >= wanted:
             return
         await in_thread(task.wait, "space")
-        while room.free() < wanted:  # noqa: ASYNC110 - a disk sends no events
+        while disk.free_for_work() < wanted:  # noqa: ASYNC110 - a disk sends no events
             await asyncio.sleep(2)
         await in_thread(task.begin)
 

@@ -23,7 +23,6 @@ from mediapipe.storage import s3
 
 ROUND = 6 * 3600  # seconds: a poll a moment later signs the very same URL, so no player restarts
 LIFE = 7 * 24 * 3600  # seconds: longer than any wait in a queue
-RESERVE = 512 * 1024 * 1024  # bytes of the disk that what comes in leaves free
 # Served by us from a bucket too: they name other files, or a script reads them.
 TEXTS = (".m3u8", ".vtt", ".json")
 
@@ -127,18 +126,6 @@ def publish(source: Path, name: str) -> None:
         os.fsync(file.fileno())
     os.chmod(source, 0o640)
     os.replace(source, target)
-
-
-def room() -> int:
-    """How many bytes may still come in."""
-    root = Path(settings.MEDIA_ROOT)
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE
-
-
-def has_room(length: int = 0) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
-    return room() > length
 
 
 def exists(name: str) -> bool:

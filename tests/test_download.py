@@ -1,4 +1,4 @@
-"""Copies of the API's outputs, from a real HTTP server: broken links, other versions, forbidden places."""
+"""The downloader as an output's copy uses it: broken links, other versions, dawdlers, forbidden places."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 
-import httpx
 import pytest
+from django.conf import settings
 
-from mediapipe import download, storage
+from mediapipe import disk, download, storage
 
 pytestmark = pytest.mark.anyio
 DATA = os.urandom(300_000)
@@ -21,6 +21,7 @@ class Origin:
 
     def __init__(self, data: bytes = DATA, **headers: str) -> None:
         self.data, self.headers, self.cuts, self.ranges = data, {"ETag": '"one"', **headers}, [], True
+        self.drip, self.handlers = 0.0, set()
         self.status, self.asked, self.part_headers = 200, [], {}
 
     async def __aenter__(self):
@@ -30,14 +31,21 @@ class Origin:
 
     async def __aexit__(self, *problem):
         self.server.close()
+        self.drip = 0.0
+        await asyncio.gather(*self.handlers, return_exceptions=True)
 
     async def handle(self, reader, writer):
+        self.handlers.add(asyncio.current_task())
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             asked = {line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in lines[1:] if line}
             self.asked.append(asked)
             head, body = self.reply(asked)
             writer.write(head)
+            while self.drip and not writer.is_closing():  # a byte now and then, for ever
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(self.drip)
             if self.cuts:
                 writer.write(body[: self.cuts.pop(0)])
                 await writer.drain()
@@ -69,8 +77,13 @@ async def origin(settings, monkeypatch, anyio_backend):
 
 
 async def copy(origin, path="/x.mp4", expected=None):
-    async with httpx.AsyncClient(trust_env=False) as http:
-        return await download.download(http, origin.url + path, TARGET, expected, lambda count: None)
+    return await download.download_to_storage(
+        origin.url + path,
+        TARGET,
+        expected=expected,
+        report=lambda have, total: None,
+        trusted_origin=settings.ITTYBIT_API_URL,
+    )
 
 
 async def refusal(origin, path="/x.mp4", expected=None) -> download.DownloadError:
@@ -152,6 +165,26 @@ async def test_a_link_that_always_breaks_is_given_up(origin):
     assert "broke too often" in str(await refusal(origin)) and len(origin.asked) == 5
 
 
+async def test_a_server_that_only_drips_is_given_up(origin, monkeypatch):
+    monkeypatch.setattr(download, "WINDOW", 0.2)
+    origin.drip = 0.05
+    error = await refusal(origin)
+    assert "almost nothing" in str(error) and not error.permanent and len(origin.asked) == 5
+
+
+async def test_a_download_may_not_take_for_ever(origin, monkeypatch):
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.3)
+    origin.drip = 0.05
+    assert "it took longer than" in str(await refusal(origin)) and len(origin.asked) == 1
+
+
+async def test_a_link_that_breaks_often_but_always_brings_more_is_not_given_up(origin, monkeypatch):
+    monkeypatch.setattr(download, "SLOWEST", 1)
+    origin.cuts = [20_000] * 12
+    await copy(origin, expected=len(DATA))
+    assert is_right() and len(origin.asked) == 13
+
+
 async def test_what_comes_compressed_is_not_taken_for_the_file(origin):
     origin.headers |= {"Content-Encoding": "gzip"}
     assert "compressed" in str(await refusal(origin))
@@ -165,7 +198,7 @@ async def test_an_output_may_not_be_larger_than_any_source_whatever_it_says_of_i
 
 
 async def test_an_output_without_room_is_not_begun(origin, monkeypatch):
-    monkeypatch.setattr(storage, "RESERVE", 1 << 60)
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", 1 << 60)
     error = await refusal(origin)
     assert "free space" in str(error) and not error.permanent
 
