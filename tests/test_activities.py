@@ -46,7 +46,7 @@ async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own
     env.info = replace(env.info, attempt=3)
     kept = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
     assert kept.url == output.url and not kept.name
-    assert "could not be copied" in kept.warnings[0] and not api.requests
+    assert "couldn’t be copied" in kept.warnings[0] and not api.requests
 
 
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):
