@@ -24,13 +24,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from jobs.live import forget
 from jobs.models import Job
-from jobs.state import JobState, PipelineStatus, RetryRequest
+from jobs.state import TASK_QUEUE, JobState, PipelineStatus, RetryRequest
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
 log = logging.getLogger(__name__)
 
-TASK_QUEUE = "media-pipeline"
 SOON = timedelta(seconds=3)
 AWAY = "Temporal cannot be reached, so this job waits. It starts by itself when Temporal is back."
 

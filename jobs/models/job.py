@@ -21,7 +21,16 @@ from jobs import pipelines
 from jobs.models.event import Event
 from jobs.models.stage import Stage, moment
 from jobs.models.upload import Upload
-from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
+from jobs.state import (
+    ACTIVE,
+    EventRecord,
+    JobState,
+    PipelineInput,
+    PipelineStatus,
+    Source,
+    StageState,
+    workflow_id,
+)
 from mediapipe import storage
 
 
@@ -129,7 +138,7 @@ class Job(models.Model):
     @property
     def workflow_id(self) -> str:
         """The id of this job's workflow."""
-        return f"media-{self.pk}"
+        return workflow_id(str(self.pk))
 
     @property
     def active(self) -> bool:

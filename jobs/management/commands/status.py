@@ -14,12 +14,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from jobs import serialize
 from jobs.live import live as read_live
 from jobs.models import Job
+from jobs.state import workflow_id
 
 
 def find(text: str) -> Job:
     """The job of this id (or workflow id). Raises CommandError, exit status 2."""
     try:
-        return Job.objects.get(pk=text.removeprefix("media-"))
+        return Job.objects.get(pk=text.removeprefix(workflow_id("")))
     except (Job.DoesNotExist, ValidationError):
         raise CommandError(f"There is no job {text!r}.", returncode=2) from None
 
