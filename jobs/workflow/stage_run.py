@@ -60,7 +60,7 @@ class StageRun:
         self.changed = changed
         self.add_event = add_event
         self.retry_request: RetryRequest | None = None
-        self.needs_new_task = True  # its idempotency key must be a new one
+        self.needs_new_task = True  # the next one gets a new idempotency key
         self.activities_started = plan.first_seq  # part of their ids, which no earlier run has used
         self.status = plan.carried.get(stage.name) or StageStatus(
             stage.name,

@@ -148,7 +148,8 @@ class Watcher:
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
         passed = time.monotonic() - self.started_at
-        return min(max(0.1 * passed, 0.1), MAX_INTERVAL, self.heartbeat_interval) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        interval = min(max(0.1 * passed, 0.1), MAX_INTERVAL, self.heartbeat_interval)
+        return interval * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:
         """Some replies report success a moment before they name the output: read again, twice."""
