@@ -137,7 +137,7 @@ def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, film
     assert time.monotonic() - began < 25, "it waited for a heartbeat timeout"
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)
-    assert "handed over" in timeline(browser, job)
+    assert "moved to another worker (planned restart)" in timeline(browser, job)
     assert stage(done, "ingest")["max_attempts"] - stage(done, "ingest")["attempt"] == 2
 
 
