@@ -61,7 +61,7 @@ class Command(BaseCommand):
             self.stderr.write(control.AWAY)
         job.refresh_from_db()
         status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
-        answer = serialize.job(job, status)
+        answer = serialize.summary(job, status)
         if status.state == JobState.SUCCEEDED:
             answer["result"] = serialize.result(status)
         elif status.state in EXIT:
