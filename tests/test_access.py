@@ -69,7 +69,9 @@ def test_the_back_office_shows_and_does_not_edit(chief, editor):
     assert chief.post(f"/admin/jobs/job/{made.pk}/change/", {"title": "x"}).status_code == 403
     assert chief.get("/admin/jobs/job/add/").status_code == 403
     form = {"action": "cancel", "_selected_action": [str(made.pk)]}
-    assert "1 skipped: they had already ended" in text(chief.post("/admin/jobs/job/", form, follow=True))
+    assert "Nothing was cancelled. 1 had already ended." in text(
+        chief.post("/admin/jobs/job/", form, follow=True)
+    )
 
 
 def test_a_sign_in_link_works_once(client, editor):
@@ -147,9 +149,9 @@ def test_an_admin_retries_and_cancels_in_the_back_office_as_in_the_list(chief, e
     page = chief.get("/admin/jobs/job/").content.decode()
     assert "Retry what failed" in page and '<option value="cancel">' in page
     form = {"action": "cancel", "_selected_action": [str(waiting.pk), str(failed.pk)]}
-    assert "1 cancelled, 1 skipped" in text(chief.post("/admin/jobs/job/", form, follow=True))
+    assert "Cancelling 1 job. 1 had already ended." in text(chief.post("/admin/jobs/job/", form, follow=True))
     form = {"action": "retry", "_selected_action": [str(failed.pk)]}
-    assert "1 retried." in text(chief.post("/admin/jobs/job/", form, follow=True))
+    assert "Retrying 1 job." in text(chief.post("/admin/jobs/job/", form, follow=True))
     failed.refresh_from_db()
     assert failed.state == JobState.QUEUED and failed.run == 2
 

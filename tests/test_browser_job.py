@@ -94,7 +94,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     for part in (
         "Ingest failed",
         "held nothing",
-        "upload the file again",
+        "upload the new file",
         "Retry ingest",
         "What the engine said",
     ):
@@ -116,10 +116,10 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         open_job(page, upload(page, product, clip))
         wait_for_state(page, "succeeded")
         facts = page.inner_text(".files")
-        for fact in ("Source", clip.stem, "Ingest", "h264", "×", "MB", "mp3"):
+        for fact in ("Source", clip.stem, "Ingest", "H.264", "×", "MB", "MP3"):
             assert fact in facts
         source = page.inner_text(".files li >> nth=0").replace("\u00a0", " ")
-        assert all(fact in source for fact in (clip.stem, " / aac", "×", "MB")), source
+        assert all(fact in source for fact in (clip.stem, " + AAC", "×", "MB")), source
         page.click(".files [data-link] >> nth=1")
         copied = page.evaluate("() => navigator.clipboard.readText()")
         assert copied.startswith(f"{product.url}/media/")

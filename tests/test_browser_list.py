@@ -168,7 +168,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     page.click(".bulk button[value=cancel]")
     assert "Cancel 2 jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(".notice:has-text('2 cancelled.')")
+    page.wait_for_selector(".notice:has-text('Cancelling 2 jobs.')")
     for title in titles:
         page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
 
@@ -183,13 +183,13 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     page.click(".bulk button[value=cancel]")
     assert f"Cancel {found} jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(f"text=0 cancelled, {found} skipped: they had already ended.")
+    page.wait_for_selector(f"text=Nothing was cancelled. {found} had already ended.")
     assert "q=reel-3" in page.url
     page.check(".job >> nth=0 >> input")
     page.check(".bulk [name=matching]")
     page.click(".bulk button[value=delete]")
     page.click("form button.danger")
-    page.wait_for_selector(f"text={found} deleted.")
+    page.wait_for_selector(f"text=Deleted {found} jobs.")
     page.wait_for_selector("text=No job matches.")
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({}, "Choose a file, or paste the URL of one."),
+        ({}, "Choose a file, or paste a link to one."),
         ({"url": "notaurl"}, "Paste a URL that begins with http:// or https://"),
         ({"url": "ftp://example.org/a.mp4"}, "ftp:// URLs are not accepted"),
         ({"url": "http://no-such-host.invalid/a.mp4"}, "cannot be found"),
@@ -140,7 +140,7 @@ def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     job(editor, "=cmd|' /C calc'!A0")
     job(editor, "failed one", JobState.FAILED)
     page = text(chief.get("/history/"))
-    assert "failed one" in page and "50 %" in page
+    assert "failed one" in page and "50%" in page
     assert "failed one" not in text(chief.get("/history/?state=succeeded"))
     assert chief.get("/history/?from=2026-99-99&page=x&owner=%25").status_code == 200
     answer = chief.get("/history/jobs.csv")
