@@ -117,15 +117,15 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
 
     plain.click("#cancel summary")
     with plain.expect_navigation():
-        plain.click("text=Cancel the job")
+        plain.click("text=Cancel job")
     until(lambda: stands("cancelled"), 60, 0.5)
-    plain.click("text=Start again")
+    plain.click("text=Restart")
     assert "started again" in plain.inner_text(".notice")
     until(lambda: stands("queued", "running"), 30, 0.5)
     plain.goto(product.url)
     with plain.expect_navigation():
         plain.click(".job:has-text('Without scripts') >> text=Cancel")
-    again = ".job:has-text('Without scripts') >> text=Start again"
+    again = ".job:has-text('Without scripts') >> text=Restart"
     until(lambda: plain.reload() and plain.is_visible(again), 60, 0.5)
 
 

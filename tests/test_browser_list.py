@@ -79,7 +79,7 @@ def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
     page.click("#filters summary")
     page.select_option("[name=state]", "failed")
     page.select_option("[name=sort]", "title")
-    page.click("#filters >> text=Show")
+    page.click("#filters >> text=Apply")
     page.wait_for_url("**state=failed**")
     assert "q=take" in page.url and "sort=title" in page.url
     assert page.locator(".job").count() == len(page.query_selector_all(".job .pill[data-state=failed]")) > 5
@@ -190,7 +190,7 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     page.click(".bulk button[value=delete]")
     page.click("form button.danger")
     page.wait_for_selector(f"text=Deleted {found} jobs.")
-    page.wait_for_selector("text=No job matches.")
+    page.wait_for_selector("text=No jobs match your search.")
 
 
 def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):

@@ -28,7 +28,7 @@ def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
     assert ada.get("/?tab=cancelled").content.decode().count('class="job"') == 10
     found = ada.get("/?q=clip+07")
     assert found.content.decode().count('class="job"') == 1
-    assert "No job matches" in text(ada.get("/?q=nothing-like-it"))
+    assert "No jobs match your search" in text(ada.get("/?q=nothing-like-it"))
     titles = re.findall(r"<h2 [^>]*><a [^>]*>([^<]+)", ada.get("/?sort=title").content.decode())
     assert titles == sorted(titles)
 
@@ -91,8 +91,8 @@ def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, edit
 
 def test_a_tab_alone_is_no_view_to_save(ada, editor):
     job(editor)
-    assert "Save this view" not in text(ada.get("/?tab=done"))
-    assert "Save this view" in text(ada.get("/?tab=done&sort=title"))
+    assert "Save view" not in text(ada.get("/?tab=done"))
+    assert "Save view" in text(ada.get("/?tab=done&sort=title"))
 
 
 def test_filters_narrow_the_list(chief, editor, django_user_model):
@@ -133,7 +133,7 @@ def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after
     active = Job.submit(editor, title="newer", pipeline="standard", source=Source(url="http://x/"))
     form = {"action": "delete", "matching": "tab="}
     asked = text(ada.post("/jobs/bulk/", form))
-    assert "Delete 4 jobs?" in asked and "6 jobs match. 4 are done at a time" in asked
+    assert "Delete 4 jobs?" in asked and "6 jobs match. Only 4 can be changed at once" in asked
     answer = text(ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
     assert "Deleted 4 jobs. 2 more match; repeat to include them." in answer
     assert "Deleted 1 job. 1 is still running; cancel it first." in text(
@@ -249,7 +249,7 @@ def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
     ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
     assert "Mine" in poll() and poll() == "unchanged"
     made.refresh_from_db()
-    assert made.remove() and "No jobs yet" in poll()
+    assert made.remove() and "Nothing here yet" in poll()
 
 
 def test_who_watches_with_others_gets_their_rendering_with_a_token_of_their_own(editor, django_user_model):
