@@ -17,8 +17,8 @@ def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
     """
     used = set(Job.objects.exclude(source_name="").values_list("source_name", flat=True))
     for stage in Stage.objects.exclude(output=None).only("output"):
-        if made := stage.made():
-            used |= made.names
+        if output := stage.parsed_output():
+            used |= output.names
     folders = {name.rsplit("/", 1)[0] for name in used if name.count("/") > 1}
     for folder in FOLDERS:
         for name, size, changed in storage.under(folder):

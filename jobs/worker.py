@@ -25,7 +25,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """The pipeline's workers, around their one HTTP client; rows are kept in step meanwhile."""
     async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
         engine = IttybitClient(http, settings.ITTYBIT_RESOURCE)
-        keeper = asyncio.create_task(reconcile.forever(engine))
+        keeper = asyncio.create_task(reconcile.run_forever(engine))
         try:
             yield build(client, engine)
         finally:

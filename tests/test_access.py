@@ -81,8 +81,8 @@ def test_a_sign_in_link_works_once(client, editor):
     assert client.get(path)["Location"] == "/"
     assert client.get("/").status_code == 200
     other = Client()
-    assert "used or is too old" in text(other.get(path, follow=True))
-    assert "used or is too old" in text(other.get("/welcome/forged/", follow=True))
+    assert "expired or was already used" in text(other.get(path, follow=True))
+    assert "expired or was already used" in text(other.get("/welcome/forged/", follow=True))
 
 
 # What a stranger may ask for without having signed in, and why: the rest of the URLs leads to the login.

@@ -113,7 +113,7 @@ async def running(env, world, given=None):
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
     )
     desk = Worker(env.client, task_queue=queue + CONTROL, activities=world.desk())
-    async with temporal.working([stages, desk]):
+    async with temporal.run_workers([stages, desk]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given or plan(), id=f"media-{queue}", task_queue=queue
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jobs.models.event import Event
-from jobs.models.job import Job, JobQuerySet
+from jobs.models.job import Job
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.saved_view import SavedView
 from jobs.models.stage import Stage
 from jobs.models.upload import Upload

@@ -1,18 +1,17 @@
 """Job: one run of a pipeline on one source, its states, and the verbs that change them.
 
-The database is the memory: what a workflow did is recorded here, so lists, history and finished
-jobs never ask Temporal. Nothing here knows Temporal or HTTP.
+The database is the memory: workflows report here, so lists, history and finished jobs need no
+Temporal. Nothing here knows Temporal or HTTP.
 """
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, transaction
 from django.db.models import Exists, F, Q
 from django.urls import reverse
@@ -20,34 +19,11 @@ from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models.event import Event
-from jobs.models.stage import Stage, moment
+from jobs.models.job_queryset import JobQuerySet
+from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    """The questions asked of many jobs, and the one way to write their rows."""
-
-    def update(self, **fields: Any) -> int:
-        """As Django's, and raises each job's version: with no fields it does that alone."""
-        return super().update(**{"version": F("version") + 1, **fields})
-
-    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> JobQuerySet:
-        """Staff see all jobs, an editor sees their own."""
-        if getattr(user, "is_staff", False):
-            return self
-        return self.filter(owner_id=user.pk)
-
-    def active(self) -> JobQuerySet:
-        """Jobs that may still change by themselves or by a person."""
-        return self.filter(state__in=ACTIVE)
-
-    def unstarted(self, older_than: timedelta = timedelta(0)) -> JobQuerySet:
-        """Jobs whose workflow isn't known to have started."""
-        return self.filter(
-            state=JobState.QUEUED, workflow_started_at=None, created_at__lte=timezone.now() - older_than
-        )
 
 
 class Job(models.Model):
@@ -72,7 +48,7 @@ class Job(models.Model):
     cancelling = models.BooleanField(default=False)
     receipt = models.TextField(blank=True)
     error = models.TextField(blank=True)
-    note = models.TextField(blank=True)  # why it is queued, in plain words
+    note = models.TextField(blank=True)  # why it is queued, as a sentence
     seq = models.IntegerField(default=0)  # of the last recorded status
     run = models.IntegerField(default=1)  # workflows started for this job
     version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
@@ -95,7 +71,7 @@ class Job(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's, and raises the version in the database, where somebody else may have raised it."""
+        """As Django's, and raises the version in the database, where others may have raised it meanwhile."""
         if self._state.adding:
             return super().save(*args, **kwargs)
         self.version = F("version") + 1
@@ -154,11 +130,11 @@ class Job(models.Model):
 
     @property
     def source(self) -> Source:
-        """What the job works on."""
+        """The file or URL that the job processes."""
         return Source(self.source_url, self.source_name, self.source_filename, self.source_size)
 
     def workflow_input(self) -> PipelineInput:
-        """What the workflow gets; the finished outputs of an earlier run are carried over."""
+        """The workflow's input; finished stages of an earlier run are carried over."""
         stages = [
             pipelines.Stage(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
             for stage in self.plan
@@ -178,7 +154,7 @@ class Job(models.Model):
         )
 
     def status(self) -> PipelineStatus:
-        """The job as last recorded, in the words of the status query."""
+        """The job as last recorded, in the shape that the status query returns."""
         return PipelineStatus(
             job_id=str(self.pk),
             state=JobState(self.state),
@@ -198,7 +174,7 @@ class Job(models.Model):
 
     @transaction.atomic
     def mark_started(self) -> bool:
-        """The workflow is known to run; False where the job was cancelled a moment before."""
+        """Records that the workflow has started; False where the job was cancelled a moment before."""
         row = Job.objects.select_for_update().get(pk=self.pk)
         if row.state == JobState.CANCELLED and row.run == self.run:
             return False
@@ -209,11 +185,11 @@ class Job(models.Model):
         return True
 
     def mark_cancelling(self) -> None:
-        """A cancel was asked for; the workflow will say what came of it."""
+        """Records that a cancel was requested; the workflow reports the result."""
         Job.objects.filter(pk=self.pk, state__in=ACTIVE).update(cancelling=True)
 
     def explain_wait(self, note: str) -> None:
-        """Says in plain words why the job is still queued."""
+        """Stores a sentence about why the job is still queued."""
         Job.objects.filter(pk=self.pk, state=JobState.QUEUED).update(note=note)
 
     @transaction.atomic
@@ -232,9 +208,9 @@ class Job(models.Model):
 
     @transaction.atomic
     def start_again(self, actor: str, reason: str = "") -> bool:
-        """Makes a closed job `queued` for one more workflow; its finished outputs are kept.
+        """Queues a closed job for one more workflow; its finished outputs stay.
 
-        False where another request was faster, or the job isn't closed or has nothing left to do.
+        False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
         again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
@@ -262,25 +238,14 @@ class Job(models.Model):
 
     @transaction.atomic
     def record(self, status: PipelineStatus, events: list[EventRecord], run: int) -> bool:
-        """Takes over what workflow number *run* tells; an old or repeated telling changes nothing."""
+        """Stores a status reported by workflow run *run*; stale or duplicate reports are ignored.
+
+        Whether the report was news.
+        """
         if run != self.run:
-            return False  # the job was started again since
-        Event.objects.bulk_create(
-            [
-                Event(
-                    job=self,
-                    run=self.run,
-                    seq=event.seq,
-                    at=datetime.fromtimestamp(event.at, UTC),
-                    kind=event.kind,
-                    stage=event.stage,
-                    actor=event.actor,
-                    text=event.text,
-                )
-                for event in events
-            ],
-            ignore_conflicts=True,
-        )
+            return False  # the job has been started again since
+        rows = [Event.from_record(event, job=self, run=run) for event in events]
+        Event.objects.bulk_create(rows, ignore_conflicts=True)
         changed = Job.objects.filter(pk=self.pk, run=run, seq__lt=status.seq).update(
             seq=status.seq,
             state=status.state,
@@ -288,8 +253,8 @@ class Job(models.Model):
             receipt=status.receipt,
             error=status.error,
             note="",
-            started_at=moment(status.started_at),
-            finished_at=moment(status.finished_at),
+            started_at=to_datetime(status.started_at),
+            finished_at=to_datetime(status.finished_at),
             workflow_started_at=self.workflow_started_at or timezone.now(),
         )
         if changed:
@@ -301,23 +266,23 @@ class Job(models.Model):
         """Deletes the job and its media; False while it is active."""
         if self.active:
             return False
-        made = [stage.made() for stage in self.stages.all()]
-        names = {name for each in made if each for name in each.names}
+        outputs = [stage.parsed_output() for stage in self.stages.all()]
+        names = {name for output in outputs if output for name in output.names}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
-        Upload.objects.filter(job=self).delete()  # it would make a job of bytes that are gone
+        Upload.objects.filter(job=self).delete()  # a second request for it would start a job without a file
         self.delete()
         for name in names:
             folder = name.rpartition("/")[0]
-            beside = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
-            for each in beside:
-                storage.remove(each)
+            files = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
+            for file in files:
+                storage.remove(file)
         return True
 
     @transaction.atomic
     def close(self, state: JobState, error: str) -> bool:
-        """Settles a job whose workflow ended behind our back (terminated, or its history expired)."""
-        # of this very run: it may have been started again since we looked
+        """Ends a job whose workflow is gone without a report (terminated, or its history expired)."""
+        # of this very run: it may have been started again since this instance was read
         changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE).update(
             state=state, error=error, finished_at=timezone.now(), cancelling=False, note=""
         )

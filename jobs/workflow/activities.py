@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import httpx
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -29,6 +28,7 @@ from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, Source,
 from jobs.workflow.watch import Watcher, fail_by, handed_over
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
+from mediapipe.database import fresh_connections
 
 
 def source_url(source: Source) -> str:
@@ -119,12 +119,9 @@ async def record(request: RecordRequest) -> bool:
     return await sync_to_async(_record, thread_sensitive=False)(request)
 
 
+@fresh_connections()
 def _record(request: RecordRequest) -> bool:
-    close_old_connections()
-    try:
-        with suppress(Job.DoesNotExist):
-            job = Job.objects.get(pk=request.job_id)
-            return job.record(request.status, request.events, request.run or job.run)
-        return False
-    finally:
-        close_old_connections()
+    with suppress(Job.DoesNotExist):
+        job = Job.objects.get(pk=request.job_id)
+        return job.record(request.status, request.events, request.run or job.run)
+    return False

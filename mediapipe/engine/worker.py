@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import httpx
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from mediapipe.database import fresh_connections
 from mediapipe.engine import options, prober, room, work
 from mediapipe.engine.fetch import pinned
 from mediapipe.engine.media import Unusable
@@ -71,12 +72,7 @@ class Reporter:
 
 async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
     """A call of the ORM, in a thread, with a fresh connection where the old one has gone."""
-
-    def call() -> T:
-        close_old_connections()
-        return function(*args, **fields)
-
-    return await sync_to_async(call, thread_sensitive=False)()
+    return await sync_to_async(fresh_connections()(function), thread_sensitive=False)(*args, **fields)
 
 
 @activity.defn

@@ -1,4 +1,4 @@
-"""6. A job is started exactly once, and its row ends in the true state whatever happened behind our back."""
+"""6. A job is started exactly once, and its row ends in the true state whatever was done to its workflow."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_its
     job = await inside.submit(start=False)
     assert not await control.start(job)
     await aged(job)
-    assert await reconcile.once() == 0
+    assert await reconcile.run_once() == 0
     await job.arefresh_from_db()
     assert job.state == "queued" and "starts by itself" in job.note
     at(there)
-    assert await reconcile.once() == 1
+    assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.note == "" and len(inside.asked(job)) == 4
 
@@ -100,8 +100,8 @@ async def test_a_crash_between_commit_and_start_and_one_just_after_it_are_both_m
     await Job.objects.filter(pk=unmarked.pk).aupdate(state="queued", workflow_started_at=None, seq=0)
     for job in (never, unmarked):
         await aged(job, timedelta(seconds=10))
-    await reconcile.once()
-    await reconcile.once()
+    await reconcile.run_once()
+    await reconcile.run_once()
     await inside.ended(never, "succeeded")
     await inside.ended(unmarked, "succeeded")
     assert len(inside.asked(never)) == len(inside.asked(unmarked)) == 4
@@ -116,7 +116,7 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
     await forget(inside, forgotten)
     for job, says in ((ended, "was ended in Temporal (terminated)"), (forgotten, "history expired")):
         at_work = inside.asked(job, "audio")[0]["id"]
-        await reconcile.once(inside.engine)
+        await reconcile.run_once(inside.engine)
         job = await inside.ended(job, "failed")
         assert says in job.error and "Retry starts it again" in job.error
         assert at_work in inside.api.deleted, "a task that nobody waits for went on"
@@ -133,7 +133,7 @@ async def test_a_row_that_missed_the_end_is_given_it(inside):
     await Job.objects.filter(pk=job.pk).aupdate(state="running", seq=1, finished_at=None)
     await Stage.objects.filter(job=job).aupdate(state="running")
     await asyncio.sleep(0.2)
-    assert await reconcile.once() == 1
+    assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.finished_at and await job.stages.filter(state="succeeded").acount() == 4
 
@@ -159,7 +159,7 @@ async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_no
     for job in (broken, monster, other):
         await aged(job, timedelta(seconds=30))
     await aged(broken, HOUR)
-    await reconcile.once()
+    await reconcile.run_once()
     assert (await inside.ended(monster, "failed")).error.startswith("Temporal refused this job: ")
     await inside.ended(other, "succeeded")
 
@@ -168,8 +168,8 @@ async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, mo
     old = timezone.now() - HOUR
     upload = await Upload.objects.acreate(owner=inside.owner, length=1, expires_at=old)
     intake.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
-    monkeypatch.setattr(reconcile, "EVERY", 0.1)
-    keeper = asyncio.create_task(reconcile.forever(inside.engine))
+    monkeypatch.setattr(reconcile, "INTERVAL", 0.1)
+    keeper = asyncio.create_task(reconcile.run_forever(inside.engine))
     await asyncio.sleep(0.5)
     job = await aged(await inside.submit(start=False))
     await inside.ended(job, "succeeded")

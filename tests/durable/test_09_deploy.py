@@ -142,7 +142,7 @@ async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env
 
     stuck = Worker(dev_env.client, task_queue="stuck", activities=[stubborn])
     at = time.monotonic()
-    async with temporal.working([stuck], ending=0.5):
+    async with temporal.run_workers([stuck], shutdown_timeout=0.5):
         await dev_env.client.start_activity(
             stubborn, id="stubborn", task_queue="stuck", start_to_close_timeout=timedelta(seconds=60)
         )
