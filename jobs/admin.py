@@ -66,8 +66,8 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         self._do(request, "cancel", queryset)
 
     def _do(self, request: HttpRequest, action: str, queryset: JobQuerySet) -> None:
-        outcome = bulk.act(action, bulk.first(action, queryset), request.user.get_username())
-        self.message_user(request, str(outcome))
+        result = bulk.apply(action, bulk.select_jobs(action, queryset), request.user.get_username())
+        self.message_user(request, str(result))
 
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:

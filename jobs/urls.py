@@ -14,7 +14,7 @@ urlpatterns = [
     # The list, its rows as a fragment, and what is done from it
     path("", views.job_list, name="list"),
     path("jobs/rows/", views.rows, name="rows"),
-    path("jobs/bulk/", views.bulk, name="bulk"),
+    path("jobs/bulk/", views.bulk_action, name="bulk"),
     path("jobs/views/", views.save_view, name="save_view"),
     path("jobs/news/", views.news, name="news"),
     # New jobs
@@ -29,7 +29,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
     # Every job, for staff
     path("history/", history.index, name="history"),
-    path("history/jobs.csv", history.csv, name="csv"),
+    path("history/jobs.csv", history.export_csv, name="csv"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),

@@ -19,7 +19,7 @@ from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 from jobs.models import Job, Stage
-from jobs.pipelines import Source
+from jobs.state import Source
 owner = User.objects.get(username={owner!r})
 titles = ["مقابلة مع رئيس البلدية", "<b>bold</b> & <script>alert(1)</script>", "夏祭りの花火 🎬",
     "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3]
@@ -102,4 +102,4 @@ def polls(page, path: str) -> list[int]:
 
 def say_yes(page) -> None:
     """To what is asked before work is stopped."""
-    page.click("#sure button[value=yes]")
+    page.click("#confirm button[value=yes]")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
-from tests.product import make_broken, until
+from tests.product import make_broken, make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 NOBODY = "http://127.0.0.1:9/reel.mp4"  # a source that cannot be reached, so that its stage is tried again
@@ -40,7 +40,7 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     assert page.input_value("#reason") == "wrong cut"
     assert page.evaluate("() => window.said") == [], "a reader of the screen was told what had not changed"
     assert favicon(page) == "favicon-running" and page.title().startswith("Running")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
     assert "encoder stopped" in page.inner_text("#job-status")
     assert "by maria" in page.inner_text(".timeline") and "wrong cut" in page.inner_text(".timeline")
@@ -48,10 +48,10 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     heard.clear()
     page.wait_for_timeout(2500)
     assert heard == []
-    page.click("text=Start again")
+    page.click("text=Restart")
     wait_for_state(page, "running", "queued")
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
 
 
@@ -80,7 +80,7 @@ def test_a_retry_is_told_with_a_countdown_that_ticks_and_a_cause(product, page):
     )
     assert len(seen) >= 2, seen
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
 
 
@@ -94,9 +94,9 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     for part in (
         "Ingest failed",
         "held nothing",
-        "upload the file again",
+        "upload the new file",
         "Retry ingest",
-        "What the engine said",
+        "Technical details",
     ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
@@ -105,7 +105,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
 
 
@@ -116,18 +116,37 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         open_job(page, upload(page, product, clip))
         wait_for_state(page, "succeeded")
         facts = page.inner_text(".files")
-        for fact in ("Source", clip.stem, "Ingest", "h264", "×", "MB", "mp3"):
+        for fact in ("Source", clip.stem, "Ingest", "H.264", "×", "MB", "MP3"):
             assert fact in facts
         source = page.inner_text(".files li >> nth=0").replace("\u00a0", " ")
-        assert all(fact in source for fact in (clip.stem, " / aac", "×", "MB")), source
+        assert all(fact in source for fact in (clip.stem, " + AAC", "×", "MB")), source
         page.click(".files [data-link] >> nth=1")
         copied = page.evaluate("() => navigator.clipboard.readText()")
         assert copied.startswith(f"{product.url}/media/")
         with page.expect_download() as saved:
             page.click(".gallery [title=Download] >> nth=0")
         assert saved.value.suggested_filename.endswith(".webp")
-        page.click("text=Copy as JSON")
+        page.click("text=Copy JSON")
         until(lambda: "stages" in page.evaluate("() => navigator.clipboard.readText()"), 10)
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal
         assert favicon(page) == "favicon-done"
+
+
+def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):
+    film = make_clip(tmp_path / "match.mp4", 12)
+    command = ("submit", str(film), "--pipeline", "previews", "--owner", "maria", "--json", "--wait")
+    job = json.loads(product.command(*command).stdout)["id"]
+    page.goto(f"{product.url}/jobs/{job}/")
+    frames = page.locator("#filmstrip button")
+    frames.last.wait_for()
+    labels = [each.get_attribute("aria-label") for each in frames.all()]
+    assert labels == ["Go to 0 seconds", "Go to 5 seconds", "Go to 10 seconds"]
+    drawn = """all => all.map((each) => {
+        const {width, height} = each;
+        const {data} = each.getContext('2d').getImageData(0, 0, width, height);
+        return [width, height, data.some((value, index) => index % 4 < 3 && value > 40)];
+    })"""
+    assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
+    frames.nth(1).click()
+    until(lambda: page.evaluate("() => document.querySelector('.media video').currentTime") >= 5, 10)

@@ -322,7 +322,7 @@ def test_what_stopped_is_told_with_what_is_needed_to_go_on(signed_in):
     page = signed_in.get("/").content.decode()
     assert page.count("data-stopped=") == 1 and f'data-stopped="{url}"' in page
     assert 'data-modified="1700000000123"' in page and f'data-size="{LENGTH}"' in page
-    assert "holiday &lt;1&gt;.wav</strong>" in page and "stopped at 61 %: choose it again to go on" in page
+    assert "holiday &lt;1&gt;.wav</strong>" in page and "Stopped at 61%. Choose the same file again" in page
 
 
 # --- disks ----------------------------------------------------------------------------------------

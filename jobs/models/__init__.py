@@ -8,14 +8,5 @@ from jobs.models.job_queryset import JobQuerySet
 from jobs.models.saved_view import SavedView
 from jobs.models.stage import Stage
 from jobs.models.upload import Upload
-from jobs.state import Output
-from mediapipe import storage
 
-__all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload", "link"]
-
-
-def link(output: Output | None) -> str:
-    """A path or URL at which a browser gets the output; a path of our own is freshly signed."""
-    if output is None:
-        return ""
-    return storage.link(output.name) if output.name else output.url
+__all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload"]

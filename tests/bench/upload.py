@@ -17,7 +17,7 @@ import httpx
 
 from tests.product import Product, token
 
-CHUNK = 64 << 20  # static/upload.js
+CHUNK = 64 << 20  # static/upload-row.js
 
 
 def number(pid: int, file: str, field: str) -> int:

@@ -77,8 +77,8 @@ def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
 def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
     failed = StageStatus("audio", "Audio", StageState.FAILED, attempt=3, error="No.", error_kind="no_space")
     view = StageView(failed, Live(PipelineStatus("j", stages=[failed])))
-    assert view.failed and view.words == "Failed on attempt 3"
-    assert view.next_step == "Ask an admin to make room, then retry."
+    assert view.failed and view.summary == "Failed after 3 attempts"
+    assert view.next_step == "Ask an admin to free disk space, then retry."
 
 
 @pytest.mark.usefixtures("dashboard")
