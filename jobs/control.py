@@ -24,11 +24,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from jobs.live import reader
 from jobs.models import Job
-from jobs.state import JobState, PipelineInput, PipelineStatus, RetryRequest
+from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
-TASK_QUEUE = "media-pipeline"
 RPC_TIMEOUT = timedelta(seconds=3)
 CALL_SECONDS = 5  # for all that a verb asks of Temporal, with its retries
 AWAY = "Temporal cannot be reached, so this job waits. It starts by itself when Temporal is back."

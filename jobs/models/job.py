@@ -22,7 +22,16 @@ from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
-from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
+from jobs.state import (
+    ACTIVE,
+    EventRecord,
+    JobState,
+    PipelineInput,
+    PipelineStatus,
+    Source,
+    StageState,
+    workflow_id,
+)
 from mediapipe import storage
 
 
@@ -121,7 +130,7 @@ class Job(models.Model):
     @property
     def workflow_id(self) -> str:
         """The id of this job's workflow."""
-        return f"media-{self.pk}"
+        return workflow_id(str(self.pk))
 
     @property
     def active(self) -> bool:
@@ -151,6 +160,7 @@ class Job(models.Model):
             carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
             run=self.run,
+            heartbeat_timeout=settings.HEARTBEAT_SECONDS,
         )
 
     def status(self) -> PipelineStatus:

@@ -79,6 +79,12 @@ async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
     assert await control.start(job) and await runs(inside, job) == 1, "a closed job ran again"
 
 
+async def test_the_plan_says_how_long_a_worker_may_be_silent(dashboard, settings):
+    settings.HEARTBEAT_SECONDS = 7
+    job = await dashboard.submit(start=False)
+    assert (await sync_to_async(job.workflow_input)()).heartbeat_timeout == 7
+
+
 async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
     there = os.environ["TEMPORAL_ADDRESS"]
     at("127.0.0.1:1")  # nobody's
