@@ -124,7 +124,7 @@ class Job(models.Model):
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(stages)
         )
-        job.add_event("submitted", actor=owner.get_username(), text=f"{title} was submitted")
+        job.add_event("submitted", actor=owner.get_username(), text="Submitted")
         return job
 
     @property
@@ -208,7 +208,7 @@ class Job(models.Model):
         changed = Job.objects.filter(pk=self.pk, state=JobState.QUEUED, workflow_started_at=None).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
-            receipt="Cancelled before it started: nothing had been handed over.",
+            receipt="Cancelled before it started.",
             note="",
         )
         if changed:
@@ -223,10 +223,9 @@ class Job(models.Model):
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
-        again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
-            Exists(failed), state=JobState.SUCCEEDED
-        )
-        changed = Job.objects.filter(again, pk=self.pk).update(
+        unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
+        failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
+        changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             finished_at=None,
@@ -241,9 +240,7 @@ class Job(models.Model):
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.add_event(
-                "restarted", actor=actor, text=reason or "Started again; finished outputs are kept"
-            )
+            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
         return bool(changed)
 
     @transaction.atomic

@@ -147,7 +147,7 @@ async def test_a_cancel_before_the_workflow_started_needs_no_temporal_and_it_nev
     assert await control.start(job)  # the request that was about to start it
     job = await dashboard.until(job, lambda j: True)
     assert job.state == "cancelled" and await Stage.objects.filter(job=job, state="cancelled").acount() == 4
-    with pytest.raises(control.NotPossible, match="already ended"):
+    with pytest.raises(control.NotPossible, match="already cancelled"):
         await control.cancel(job, "grace")
 
 
@@ -164,10 +164,10 @@ def test_a_cancel_against_an_api_without_cancel_says_so_and_twice_is_harmless(cl
     done = until(lambda: (n := look(browser, job))["status"] == "cancelled" and n, 15)
     assert "can’t cancel work it has started" in done["receipt"] and "wrong film" in timeline(browser, job)
     late = browser.post(f"/jobs/{job}/cancel/", data=form)
-    assert "already ended" in late.text
+    assert "already cancelled" in late.text
     api.lives["video"] = ["processing", "succeeded"]
     answer = browser.post(f"/jobs/{job}/retry/", data=form)
-    assert "started again" in answer.text
+    assert "Restarted. Finished outputs were kept." in answer.text
     assert settled(browser, job)["status"] == "succeeded"
 
 
