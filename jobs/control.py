@@ -1,7 +1,7 @@
 """The verbs of a job against Temporal: start, retry, cancel.
 
-Every call has a deadline, and every failure becomes a sentence for the person who asked. It reads no
-running job (jobs.live does) and keeps no rows in step with workflows (jobs.reconcile does).
+Every call has a deadline, and every failure becomes a sentence for the person who pressed the button.
+Reading running jobs is jobs.live, keeping rows and workflows in step is jobs.reconcile.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
 RPC_TIMEOUT = timedelta(seconds=3)
-CALL_SECONDS = 5  # for all that a verb asks of Temporal, with its retries
+CALL_SECONDS = 5  # for all calls of a verb to Temporal, retries included
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 UNAVAILABLE = "The workflow service can’t be reached. Try again in a moment."
 NOT_CANCELLED = "The workflow service can’t be reached, so the job continues. Try again in a moment."

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
-CONCURRENCY = 20  # jobs that Temporal is asked about at the same time
+CONCURRENCY = 20  # requests to Temporal at the same time
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "

@@ -1,4 +1,4 @@
-"""Why a stage does not move at the moment, in sentences. It reads reports and asks nobody."""
+"""Why a stage does not move at the moment, in sentences. It makes no requests."""
 
 from __future__ import annotations
 

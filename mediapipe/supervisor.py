@@ -32,7 +32,7 @@ class Service:
 
     name: str
     argv: list[str]
-    check: Callable[[], Awaitable[bool]] | None = None  # whether it is ready, asked until it is
+    check: Callable[[], Awaitable[bool]] | None = None  # whether it is ready, called until it is
     ready_line: str = ""  # or the beginning of a line that it prints when it is
     errors_only: bool = False  # its standard output is not shown
     env: dict[str, str] = field(default_factory=dict)

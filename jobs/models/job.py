@@ -6,9 +6,9 @@ Temporal. Nothing here knows Temporal or HTTP.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
@@ -40,7 +40,7 @@ class Job(models.Model):
 
     State = JobState
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
     title = models.CharField(max_length=300)
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
@@ -96,13 +96,7 @@ class Job(models.Model):
     @classmethod
     @transaction.atomic
     def submit(
-        cls,
-        owner: AbstractBaseUser,
-        *,
-        title: str,
-        pipeline: str,
-        source: Source,
-        pk: uuid.UUID | None = None,
+        cls, owner: AbstractBaseUser, *, title: str, pipeline: str, source: Source, pk: UUID | None = None
     ) -> Job:
         """A new job and its stages, `queued`; the caller starts its workflow after commit.
 
@@ -110,7 +104,7 @@ class Job(models.Model):
         """
         stages = pipelines.PIPELINES[pipeline].stages
         job = cls.objects.create(
-            pk=pk or uuid.uuid4(),
+            pk=pk or uuid4(),
             owner_id=owner.pk,
             title=title[:300],
             pipeline=pipeline,

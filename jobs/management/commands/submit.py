@@ -1,4 +1,4 @@
-"""Starts a job from the command line, and waits for it where asked: the client for scripts."""
+"""Starts a job from the command line, and waits for it with --wait: the client for scripts."""
 
 from __future__ import annotations
 
