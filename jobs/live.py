@@ -43,12 +43,10 @@ NO_WORKER = (  # what Temporal answers to a query in place of a worker
 )
 
 TEMPORAL_UNAVAILABLE = (
-    "Temporal cannot be reached. This is what was last recorded; the job goes on by itself when it is back."
+    "Live status is unavailable. You’re seeing the last saved state; the job continues on its own."
 )
-WORKER_UNAVAILABLE = (
-    "No worker answers, so nothing moves. Jobs go on by themselves once one is back; "
-    "an admin starts one with “python3 manage.py up” or “python3 manage.py worker”."
-)
+WORKER_UNAVAILABLE = "Processing is paused: no worker is running. It resumes automatically."
+START_WORKER = "Start one with “python3 manage.py up” or “python3 manage.py worker”."
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Live:
     status: PipelineStatus
     fresh: bool = True
     banner: str = ""
+    remedy: str = ""  # what an admin can do about it; names commands, so it is not for editors
     waits: dict[str, Wait] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     time_left: dict[str, float] = field(default_factory=dict)
@@ -85,7 +84,7 @@ class LiveReader:
         return self._without_temporal(job) or async_to_sync(self._shared)(job)
 
     def read_many(self, jobs: Iterable[Job]) -> dict[UUID, Live]:
-        """read() of each job by its key; Temporal is asked about all of them at the same time."""
+        """read() of each job by its key; all requests to Temporal go out at the same time."""
         several = list(jobs)
         found = {job.pk: live for job in several if (live := self._without_temporal(job))}
         missing = [job for job in several if job.pk not in found]
@@ -96,17 +95,17 @@ class LiveReader:
         return await sync_to_async(self._without_temporal)(job) or await self._shared(job)
 
     def invalidate(self, job: Job) -> None:
-        """The next read asks Temporal: something was just changed."""
+        """Drops the cached answer of a job that was just changed."""
         self._cache.pop(job.pk, None)
 
     def _without_temporal(self, job: Job) -> Live | None:
-        """Where the row alone knows the job, or the cache does; None where Temporal must be asked."""
+        """The job by its row alone, or from the cache; None where only Temporal can tell."""
         if not job.active or job.workflow_started_at is None:
             return Live(job.status(), banner=job.note, temporal_url=_temporal_url(job))
         cached = self._cache.get(job.pk)
         if cached is None:
             return None
-        # while one asks, the others need not wait for the answer with it
+        # while a request is under way the other callers need not wait for it
         pending = any(pk == job.pk for _, pk in list(self._pending))
         answered_at, live = cached
         return (
@@ -118,7 +117,7 @@ class LiveReader:
         return {job.pk: live for job, live in zip(jobs, answers, strict=True)}
 
     async def _shared(self, job: Job) -> Live:
-        """The answer to one question, however many ask it at once."""
+        """The answer of one request to Temporal, however many callers wait for it at once."""
         key = (id(asyncio.get_running_loop()), job.pk)
         if (task := self._pending.get(key)) is None:
             task = self._pending[key] = asyncio.ensure_future(self._fetch(job))
@@ -192,6 +191,7 @@ async def _with_heartbeats(
         status,
         fresh=answered,
         banner="" if answered else WORKER_UNAVAILABLE,
+        remedy="" if answered else START_WORKER,
         temporal_url=_temporal_url(job, description.run_id or ""),
     )
     if job.cancelling and status.state in (JobState.RUNNING, JobState.ATTENTION):
@@ -206,6 +206,8 @@ async def _with_heartbeats(
             continue
         details = await _heartbeat_details(client, pending)
         _add_progress(live, running, details)
+        if details.waiting_for == "nobody":
+            live = replace(live, remedy=START_WORKER)
         if wait := until_progress(pending, details, answered=answered):
             live.waits[name] = wait
     return live

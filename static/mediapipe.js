@@ -45,9 +45,9 @@ const updateTab = () => {
 };
 
 const notifyToasts = () => {
-  for (const toast of document.querySelectorAll(".toast[data-notification]")) {
-    notify(toast.dataset.notification);
-    delete toast.dataset.notification;
+  for (const toast of document.querySelectorAll(".toast[data-new]")) {
+    notify(toast.innerText);
+    delete toast.dataset.new;
   }
 };
 
@@ -79,8 +79,10 @@ const updateCountdowns = () => {
 
 /** Says in the bulk bar how many jobs are selected. */
 const updateSelection = () => {
-  const count = document.getElementById("selected");
-  if (count) setText(count, `${document.querySelectorAll("[name=job]:checked").length} selected`);
+  const output = document.getElementById("selected");
+  if (!output) return;
+  const count = document.querySelectorAll("[name=job]:checked").length;
+  setText(output, document.querySelector("[name=matching]:checked") ? "All selected" : `${count} selected`);
 };
 
 const showCopied = (button) => {

@@ -40,7 +40,7 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     assert page.input_value("#reason") == "wrong cut"
     assert page.evaluate("() => window.said") == [], "a reader of the screen was told what had not changed"
     assert favicon(page) == "favicon-running" and page.title().startswith("Running")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
     assert "encoder stopped" in page.inner_text("#job-status")
     assert "by maria" in page.inner_text(".timeline") and "wrong cut" in page.inner_text(".timeline")
@@ -48,10 +48,10 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     heard.clear()
     page.wait_for_timeout(2500)
     assert heard == []
-    page.click("text=Start again")
+    page.click("text=Restart")
     wait_for_state(page, "running", "queued")
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
 
 
@@ -80,7 +80,7 @@ def test_a_retry_is_told_with_a_countdown_that_ticks_and_a_cause(product, page):
     )
     assert len(seen) >= 2, seen
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
 
 
@@ -94,18 +94,18 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     for part in (
         "Ingest failed",
         "held nothing",
-        "upload the file again",
+        "upload the new file",
         "Retry ingest",
-        "What the engine said",
+        "Technical details",
     ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
     page.click("text=Retry ingest")
-    page.wait_for_selector(".notice:has-text('trying again')")
+    page.wait_for_selector(".notice:has-text('Retrying')")
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
 
 
@@ -116,17 +116,17 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         open_job(page, upload(page, product, clip))
         wait_for_state(page, "succeeded")
         facts = page.inner_text(".files")
-        for fact in ("Source", clip.stem, "Ingest", "h264", "×", "MB", "mp3"):
+        for fact in ("Source", clip.stem, "Ingest", "H.264", "×", "MB", "MP3"):
             assert fact in facts
         source = page.inner_text(".files li >> nth=0").replace("\u00a0", " ")
-        assert all(fact in source for fact in (clip.stem, " / aac", "×", "MB")), source
+        assert all(fact in source for fact in (clip.stem, " + AAC", "×", "MB")), source
         page.click(".files [data-link] >> nth=1")
         copied = page.evaluate("() => navigator.clipboard.readText()")
         assert copied.startswith(f"{product.url}/media/")
         with page.expect_download() as saved:
             page.click(".gallery [title=Download] >> nth=0")
         assert saved.value.suggested_filename.endswith(".webp")
-        page.click("text=Copy as JSON")
+        page.click("text=Copy JSON")
         until(lambda: "stages" in page.evaluate("() => navigator.clipboard.readText()"), 10)
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal

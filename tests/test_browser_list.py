@@ -79,7 +79,7 @@ def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
     page.click("#filters summary")
     page.select_option("[name=state]", "failed")
     page.select_option("[name=sort]", "title")
-    page.click("#filters >> text=Show")
+    page.click("#filters >> text=Apply")
     page.wait_for_url("**state=failed**")
     assert "q=take" in page.url and "sort=title" in page.url
     assert page.locator(".job").count() == len(page.query_selector_all(".job .pill[data-state=failed]")) > 5
@@ -151,7 +151,7 @@ def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(pro
     page.wait_for_selector(f"{row}[data-state=cancelled]")
     page.focus(f"{row} h2 a")
     page.keyboard.press("r")
-    page.wait_for_selector(".notice:has-text('started again')")
+    page.wait_for_selector(".notice:has-text('Restarted.')")
     page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running]) >> text=Cancel")
     page.click(f"{row} >> text=Cancel")
     say_yes(page)
@@ -168,7 +168,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     page.click(".bulk button[value=cancel]")
     assert "Cancel 2 jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(".notice:has-text('2 cancelled.')")
+    page.wait_for_selector(".notice:has-text('Cancelling 2 jobs.')")
     for title in titles:
         page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
 
@@ -183,14 +183,14 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     page.click(".bulk button[value=cancel]")
     assert f"Cancel {found} jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(f"text=0 cancelled, {found} skipped: they had already ended.")
+    page.wait_for_selector(f"text=Nothing was cancelled. {found} had already ended.")
     assert "q=reel-3" in page.url
     page.check(".job >> nth=0 >> input")
     page.check(".bulk [name=matching]")
     page.click(".bulk button[value=delete]")
     page.click("form button.danger")
-    page.wait_for_selector(f"text={found} deleted.")
-    page.wait_for_selector("text=No job matches.")
+    page.wait_for_selector(f"text=Deleted {found} jobs.")
+    page.wait_for_selector("text=No jobs match your search.")
 
 
 def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({}, "Choose a file, or paste the URL of one."),
+        ({}, "Choose a file, or paste a link to one."),
         ({"url": "notaurl"}, "Paste a URL that begins with http:// or https://"),
         ({"url": "ftp://example.org/a.mp4"}, "ftp:// URLs are not accepted"),
         ({"url": "http://no-such-host.invalid/a.mp4"}, "cannot be found"),
@@ -62,7 +62,7 @@ def test_a_file_over_the_cap_is_refused_with_a_sentence(ada, settings):
 
 
 def test_the_forms_say_when_the_cloud_engine_cannot_fetch_an_upload(ada, settings):
-    told = "The cloud engine cannot reach this machine"
+    told = "Uploads can’t be processed until an admin sets a public address."
     assert not any(told in text(ada.get(path)) for path in ("/", "/jobs/new/"))
     settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = False, ""
     assert all(told in text(ada.get(path)) for path in ("/", "/jobs/new/"))
@@ -74,7 +74,7 @@ def test_without_temporal_a_job_is_queued_and_says_why(ada):
     answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", sound())}, follow=True)
     made = Job.objects.get()
     assert made.state == JobState.QUEUED and answer.redirect_chain[-1][0] == made.get_absolute_url()
-    assert "Temporal" in text(answer) and "by itself" in text(answer)
+    assert "Waiting for the workflow service. Starts automatically." in text(answer)
 
 
 def test_a_queued_job_is_cancelled_without_temporal(ada, editor):
@@ -82,7 +82,7 @@ def test_a_queued_job_is_cancelled_without_temporal(ada, editor):
     answer = ada.post(f"/jobs/{waiting.pk}/cancel/", follow=True)
     assert "Cancelled before it started" in text(answer)
     again = ada.post(f"/jobs/{waiting.pk}/cancel/", follow=True)
-    assert "already ended" in text(again)
+    assert "already cancelled" in text(again)
 
 
 def test_a_retry_of_what_has_not_failed_is_explained(ada, editor):
@@ -140,7 +140,7 @@ def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     job(editor, "=cmd|' /C calc'!A0")
     job(editor, "failed one", JobState.FAILED)
     page = text(chief.get("/history/"))
-    assert "failed one" in page and "50 %" in page
+    assert "failed one" in page and "50%" in page
     assert "failed one" not in text(chief.get("/history/?state=succeeded"))
     assert chief.get("/history/?from=2026-99-99&page=x&owner=%25").status_code == 200
     answer = chief.get("/history/jobs.csv")
@@ -196,9 +196,9 @@ def test_a_first_visit_is_small(ada, editor):
 
 def test_pages_that_do_not_exist_look_like_ours(ada):
     answer = ada.get("/nothing-here")
-    assert answer.status_code == 404 and "There is nothing here" in text(answer)
+    assert answer.status_code == 404 and "Page not found" in text(answer)
     answer = ada.get("/jobs/7a2d2b9e-7a0f-4b41-9d6c-0d6f0f8f0000/")
-    assert answer.status_code == 404 and "not yours" in text(answer)
+    assert answer.status_code == 404 and "you may not have access" in text(answer)
 
 
 def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path):
@@ -214,7 +214,7 @@ def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path)
     finally:
         connection.close()
         connection.settings_dict["NAME"] = right
-    assert answer.status_code == 503 and "database cannot be reached" in text(answer)
+    assert answer.status_code == 503 and "We’ll be right back" in text(answer)
 
 
 def test_what_machines_ask(client, chief, editor):

@@ -19,16 +19,41 @@ from jobs.state import ACTIVE, JobState
 MAX_JOBS = 1000  # per request
 CONCURRENCY = 16  # calls to Temporal at the same time
 MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the rest is left alone
-ACTIONS = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
-SKIPPED = {
-    "retry": "nothing failed there",
-    "cancel": "they had already ended",
-    "delete": "they are still active; cancel them first",
-}
-APPLICABLE = {
-    "retry": Q(state__in=(JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED)),
-    "cancel": Q(state__in=ACTIVE),
-    "delete": ~Q(state__in=ACTIVE),
+
+
+@dataclass(frozen=True)
+class Action:
+    """What can be done to a job: to which, and the words of its result."""
+
+    applicable: Q
+    done: str
+    nothing_done: str
+    skipped_one: str
+    skipped_many: str
+
+
+ACTIONS = {
+    "retry": Action(
+        Q(state__in=(JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED)),
+        "Retrying",
+        "Nothing was retried.",
+        "had nothing to retry.",
+        "had nothing to retry.",
+    ),
+    "cancel": Action(
+        Q(state__in=ACTIVE),
+        "Cancelling",
+        "Nothing was cancelled.",
+        "had already ended.",
+        "had already ended.",
+    ),
+    "delete": Action(
+        ~Q(state__in=ACTIVE),
+        "Deleted",
+        "Nothing was deleted.",
+        "is still running; cancel it first.",
+        "are still running; cancel them first.",
+    ),
 }
 
 
@@ -43,18 +68,21 @@ class BulkResult:
     untried: int = 0
 
     def __str__(self) -> str:
-        counts = [f"{self.done} {ACTIONS[self.action]}"]
+        action = ACTIONS[self.action]
+        jobs = "job" if self.done == 1 else "jobs"
+        sentences = [f"{action.done} {self.done} {jobs}." if self.done else action.nothing_done]
         if self.skipped:
-            counts.append(f"{self.skipped} skipped: {SKIPPED[self.action]}")
-        text = ", ".join(counts) + "."
-        for sentence, count in self.unanswered.items():
-            text += f" {count} got no answer: {sentence}"
-        return text + (f" {self.untried} were not tried after that." if self.untried else "")
+            skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
+            sentences.append(f"{self.skipped} {skipped}")
+        sentences += [f"{count} got no answer: {text}" for text, count in self.unanswered.items()]
+        if self.untried:
+            sentences.append(f"{self.untried} {'was' if self.untried == 1 else 'were'} left alone.")
+        return " ".join(sentences)
 
 
 def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
     """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
-    inapplicable = Case(When(APPLICABLE[action], then=Value(0)), default=Value(1))
+    inapplicable = Case(When(ACTIONS[action].applicable, then=Value(0)), default=Value(1))
     return list(jobs.order_by(inapplicable, "-created_at", "pk")[:MAX_JOBS])
 
 

@@ -9,6 +9,20 @@ from django.utils.timezone import localtime
 
 from jobs.state import Output
 
+FORMATS = {"webp": "WebP", "webm": "WebM"}  # others are written in capitals
+CODECS = {
+    "aac": "AAC",
+    "av1": "AV1",
+    "flac": "FLAC",
+    "h264": "H.264",
+    "hevc": "H.265",
+    "mp3": "MP3",
+    "opus": "Opus",
+    "vorbis": "Vorbis",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "webp": "WebP",
+}
 SEPARATOR = "\u00a0· "  # between two facts in one line, which breaks after it
 
 
@@ -43,11 +57,11 @@ def duration(seconds: float) -> str:
 
 
 def eta(seconds: float) -> str:
-    """How long something may yet take, as a range: an estimate is no more exact than that."""
-    low = duration(max(seconds * 0.9, 1))
-    high = duration(seconds * 1.25 + 1)
-    same_unit = low.split()[-1] == high.split()[-1]
-    return f"{low.split()[0] if same_unit else low} to {high}"
+    """How long something may yet take, like "about 3 min left": an estimate is no more exact than that."""
+    if seconds < 60:
+        return "less than a minute left"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min left" if minutes < 90 else f"about {seconds / 3600:.1f} h left"
 
 
 def nbsp(text: str) -> str:
@@ -63,8 +77,12 @@ def join_facts(*facts: str) -> str:
 def describe_output(output: Output) -> str:
     """Format, codecs, size in pixels, length and bytes of an output in one line."""
     pixels = f"{output.width} × {output.height}" if output.width and output.height else ""
-    codecs = " / ".join(codec for codec in (output.video_codec, output.audio_codec) if codec)
-    return join_facts(output.format.upper(), codecs, pixels, timecode(output.duration), size(output.filesize))
+    container = FORMATS.get(output.format.lower(), output.format.upper())
+    codecs = [CODECS.get(codec, codec) for codec in (output.video_codec, output.audio_codec) if codec]
+    if codecs == [container]:  # an MP3 file holds MP3: once is enough
+        codecs = []
+    facts = (container, " + ".join(codecs), pixels, timecode(output.duration), size(output.filesize))
+    return join_facts(*facts)
 
 
 def ago(moment: datetime) -> str:

@@ -26,7 +26,7 @@ class NewJob(forms.Form):
 
     idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     file = forms.FileField(required=False, label="File")
-    url = forms.CharField(required=False, max_length=4000, label="URL")
+    url = forms.CharField(required=False, max_length=4000, label="Link")
     title = forms.CharField(required=False, max_length=300, label="Title")
     pipeline = forms.ChoiceField(
         required=False,
@@ -59,9 +59,9 @@ class NewJob(forms.Form):
         data = self.cleaned_data
         if not self.errors:
             if data.get("file") and data.get("url"):
-                raise forms.ValidationError("Choose a file or paste a URL, not both: a job has one source.")
+                raise forms.ValidationError("Choose a file or paste a link, not both.")
             if not data.get("file") and not data.get("url"):
-                raise forms.ValidationError("Choose a file, or paste the URL of one.")
+                raise forms.ValidationError("Choose a file, or paste a link to one.")
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:

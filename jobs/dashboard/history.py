@@ -89,7 +89,7 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> dict[str, Any]:
     medians = {label: median(values) for label, values in seconds.items()}
     longest = max([*medians.values(), 0.001])
     return {
-        "rate": f"{counts.get(JobState.SUCCEEDED, 0) / ended * 100:.0f} %" if ended else "–",
+        "rate": f"{counts.get(JobState.SUCCEEDED, 0) / ended * 100:.0f}%" if ended else "–",
         "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
     }
 
@@ -120,7 +120,7 @@ def _bar(at: int, day: date, states: dict[str, int], highest: int) -> dict[str, 
         top -= height
         if count:
             bars.append((kind, round(top, 1), round(height, 1)))
-    title = f"{day:%d %b}: {total} jobs, {done} done, {failed} failed"
+    title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
     return {"day": day, "x": at * 10 + 1, "bars": bars, "title": title}
 
 

@@ -6,7 +6,7 @@ It knows a user and a query, and no request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -66,6 +66,13 @@ def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
     return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
 
 
+class SavedSearch(NamedTuple):
+    """A saved view as the templates show it."""
+
+    name: str
+    query: str
+
+
 class ListContext(TypedDict):
     """What the templates show around the rows; plain values alone, because models compare by key."""
 
@@ -84,7 +91,7 @@ class ListContext(TypedDict):
     can_save: bool
     filters: dict[str, str]
     has_filters: bool
-    saved_views: list[tuple[str, str]]  # name and query
+    saved_views: list[SavedSearch]
     pipelines: tuple[Pipeline, ...]
     states: tuple[tuple[str, str], ...]  # value and label
 
@@ -110,7 +117,8 @@ class JobList:
         jobs = in_tab(self.matching, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
         self.jobs = list(jobs[start : start + page_size])
         self.live = reader.read_many(job for job in self.jobs if job.active)
-        self.saved_views = list(SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"))
+        views = SavedView.objects.filter(owner_id=user.pk).values_list("name", "query")
+        self.saved_views = [SavedSearch(*view) for view in views]
 
     def _count(self, tab: str) -> int:
         return sum(self.counts.get(state, 0) for state in TABS[tab][1])

@@ -15,6 +15,7 @@ from jobs.dashboard.stage_view import StageView
 from jobs.dashboard.time_axis import Axis, Segment
 from jobs.live import Live
 from jobs.models import Event, Job
+from jobs.pipelines import PIPELINES
 from jobs.state import ACTIVE, JobState, Output, StageState
 from mediapipe import storage
 
@@ -26,6 +27,8 @@ STATE_LABELS = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
+# The stage whose output each stage works on, by pipeline.
+NEEDS = {name: {stage.name: stage.needs for stage in pipeline.stages} for name, pipeline in PIPELINES.items()}
 AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
 
 
@@ -36,7 +39,11 @@ class Row:
         self.job = job
         self.live = live
         self.status = live.status if live else job.status()
-        self.stages = [StageView(stage, live) for stage in self.status.stages]
+        labels = {stage.name: stage.label for stage in self.status.stages}
+        needs = NEEDS.get(job.pipeline, {})
+        self.stages = [
+            StageView(stage, live, labels.get(needs.get(stage.name, ""), "")) for stage in self.status.stages
+        ]
 
     @property
     def state(self) -> str:
@@ -201,7 +208,7 @@ class JobPage(Row):
         before = self.job.source_size
         if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
             return ""
-        return f"{(1 - transcode.filesize / before) * 100:.0f}\u00a0% smaller than the source"
+        return f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original"
 
     @cached_property
     def axis(self) -> TimeAxis:

@@ -15,26 +15,30 @@ ICONS = {
     StageState.CANCELLED: "ban",
 }
 NEXT_STEPS = {
-    "damaged": "Export or upload the file again, then start a new job.",
-    "invalid_input": "Check that the source is a video or audio file.",
-    "protected": "Use a copy without copy protection.",
-    "source_not_found": "Check the URL, or upload the file instead.",
-    "source_unreachable": "Check that the source's server is up, then retry; or upload the file instead.",
+    "damaged": "Export it again from your editing software and upload the new file.",
+    "invalid_input": "Upload a video or audio file.",
+    "protected": "Upload an unprotected copy.",
+    "source_not_found": "Check the link, or upload the file instead.",
+    "source_unreachable": "Check the link and retry, or upload the file instead.",
     "source_refused": "Use another link, or upload the file instead.",
-    "too_large": "Use a smaller file, or ask an admin about the limits.",
-    "unsupported": "Convert the file to H.264 first.",
-    "no_space": "Ask an admin to make room, then retry.",
+    "too_large": "Upload a smaller file, or ask an admin about the limit.",
+    "unsupported": "Convert it to H.264 and upload that.",
+    "no_space": "Ask an admin to free disk space, then retry.",
     "refused": "Ask an admin to check the settings, then retry.",
 }
 
 
 class StageView:
-    """A stage on a page; *live* adds why it waits, its speed and its time left."""
+    """A stage on a page; *live* adds why it waits, its speed and its time left.
 
-    def __init__(self, status: StageStatus, live: Live | None) -> None:
+    *needs*: the label of the stage whose output it works on.
+    """
+
+    def __init__(self, status: StageStatus, live: Live | None, needs: str = "") -> None:
         self.status = status
         self.name = status.name
         self.label = status.label
+        self.needs = needs
         self.state = str(status.state)
         self.wait = live.waits.get(status.name) if live else None
         self.retrying = bool(self.wait and self.wait.until)
@@ -75,24 +79,24 @@ class StageView:
                 text += f" in {duration(status.finished_at - status.started_at)}"
             return text + (f", on attempt {status.attempt}" if status.attempt > 1 else "")
         if status.state == StageState.PENDING:
-            return "Waiting for its turn"
+            return f"Waits for {self.needs}" if self.needs else "Waiting for its turn"
         if status.state == StageState.FAILED:
-            return f"Failed on attempt {status.attempt}" if status.attempt > 1 else "Failed"
+            return f"Failed after {status.attempt} attempts" if status.attempt > 1 else "Failed"
         return f"Skipped: {status.error}" if status.state == StageState.SKIPPED else "Cancelled"
 
     def _activity(self) -> str:
         """What a running stage does at the moment, or what it waits for."""
         status = self.status
         if self.wait:
-            text = f"{self.wait.text}: {self.wait.reason}" if self.wait.reason else self.wait.text
+            text = f"{self.wait.reason} {self.wait.text}".strip()
         else:
             facts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
-            facts += [f"{self.speed:.1f}× speed"] if self.speed else []
-            facts += [f"{eta(self.time_left)} left"] if self.time_left and self.time_left > 1 else []
-            text = ", ".join(facts) or ("working" if status.task_id else "starting")
+            facts += [f"{self.speed:.1f}× real time"] if self.speed else []
+            facts += [eta(self.time_left)] if self.time_left and self.time_left > 1 else []
+            text = ", ".join(facts) or ("in progress" if status.task_id else "starting")
         return text[0].upper() + text[1:]
 
     @property
     def next_step(self) -> str:
         """What a person may do about its failure."""
-        return NEXT_STEPS.get(self.status.error_kind or "", "Retry the stage; what is finished is kept.")
+        return NEXT_STEPS.get(self.status.error_kind or "", "Retry it; finished stages are kept.")

@@ -80,8 +80,8 @@ def new(request: PageRequest) -> HttpResponse:
 
 def _start(request: PageRequest, job: Job) -> HttpResponse:
     """Starts a new job's workflow, unless it has been, and shows its page."""
-    if job.workflow_started_at is None and not async_to_sync(control.start)(job):
-        messages.warning(request, control.AWAY)
+    if job.workflow_started_at is None:
+        async_to_sync(control.start)(job)  # where that fails, the page shows the job's note
     return redirect(job)
 
 
@@ -174,13 +174,13 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     back = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
     back += f"?{request.POST.get('query', '')}"
     if action not in bulk.ACTIONS:
-        messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
+        messages.error(request, "Choose an action: retry, cancel or delete.")
         return redirect(back)
     selected = _selected_jobs(request)
     jobs = bulk.select_jobs(action, selected)
     matching = selected.count()
     if not jobs:
-        messages.error(request, "Tick the jobs first; none is ticked that is there and yours.")
+        messages.error(request, "Select at least one job first.")
         return redirect(back)
     if not request.POST.get("confirmed"):
         context = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
@@ -188,7 +188,7 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     result = bulk.apply(action, jobs, request.user.get_username())
     level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
     rest = matching - len(jobs)
-    more = f" {rest} more match: do it again for the next ones." if rest else ""
+    more = f" {rest} more match; repeat to include them." if rest else ""
     messages.add_message(request, level, f"{result}{more}")
     return redirect(back)
 
@@ -204,7 +204,7 @@ def save_view(request: PageRequest) -> HttpResponse:
     elif name:
         SavedView.objects.update_or_create(owner=request.user, name=name, defaults={"query": query})
     else:
-        messages.error(request, "Give the view a name, then save it.")
+        messages.error(request, "Enter a name.")
     return redirect(f"/?{query}")
 
 

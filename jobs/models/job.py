@@ -6,9 +6,9 @@ Temporal. Nothing here knows Temporal or HTTP.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
@@ -40,7 +40,7 @@ class Job(models.Model):
 
     State = JobState
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
     title = models.CharField(max_length=300)
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
@@ -96,13 +96,7 @@ class Job(models.Model):
     @classmethod
     @transaction.atomic
     def submit(
-        cls,
-        owner: AbstractBaseUser,
-        *,
-        title: str,
-        pipeline: str,
-        source: Source,
-        pk: uuid.UUID | None = None,
+        cls, owner: AbstractBaseUser, *, title: str, pipeline: str, source: Source, pk: UUID | None = None
     ) -> Job:
         """A new job and its stages, `queued`; the caller starts its workflow after commit.
 
@@ -110,7 +104,7 @@ class Job(models.Model):
         """
         stages = pipelines.PIPELINES[pipeline].stages
         job = cls.objects.create(
-            pk=pk or uuid.uuid4(),
+            pk=pk or uuid4(),
             owner_id=owner.pk,
             title=title[:300],
             pipeline=pipeline,
@@ -124,7 +118,7 @@ class Job(models.Model):
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(stages)
         )
-        job.add_event("submitted", actor=owner.get_username(), text=f"{title} was submitted")
+        job.add_event("submitted", actor=owner.get_username(), text="Submitted")
         return job
 
     @property
@@ -208,7 +202,7 @@ class Job(models.Model):
         changed = Job.objects.filter(pk=self.pk, state=JobState.QUEUED, workflow_started_at=None).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
-            receipt="Cancelled before it started: nothing had been handed over.",
+            receipt="Cancelled before it started.",
             note="",
         )
         if changed:
@@ -223,10 +217,9 @@ class Job(models.Model):
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
-        again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
-            Exists(failed), state=JobState.SUCCEEDED
-        )
-        changed = Job.objects.filter(again, pk=self.pk).update(
+        unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
+        failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
+        changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             finished_at=None,
@@ -241,9 +234,7 @@ class Job(models.Model):
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.add_event(
-                "restarted", actor=actor, text=reason or "Started again; finished outputs are kept"
-            )
+            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
         return bool(changed)
 
     @transaction.atomic

@@ -123,7 +123,7 @@ async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, edito
 @pytest.fixture
 async def inside(dashboard):
     """Inside, with its workers."""
-    async with temporal.working(worker.build(dashboard.client, dashboard.engine)):
+    async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
         yield dashboard
         for job in dashboard.jobs:  # nobody hands over to nobody
             try:

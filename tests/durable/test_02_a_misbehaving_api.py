@@ -292,7 +292,7 @@ async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(ski
     ("faults", "says", "attempt"),
     [
         (["503", "500"], r"attempt 2 of 3 in \d+ s ?: The engine answered 503", 3),
-        (["429 2"] * 4, r"asks the engine again in \d+ s", 1),  # patience is nobody's attempt
+        (["429 2"] * 4, r"Trying again in \d+ s", 1),  # patience is nobody's attempt
     ],
 )
 def test_an_api_that_refuses_is_told_on_the_page_and_outlived(cloud, api, faults, says, attempt):

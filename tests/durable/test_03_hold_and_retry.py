@@ -155,8 +155,8 @@ async def test_two_people_who_retry_at_once_are_both_answered_and_one_task_is_as
         *(control.retry(job, "audio", who) for who in ("ada", "grace")), return_exceptions=True
     )
     for answer in said:
-        assert str(answer) == "Audio: trying again." or isinstance(answer, control.NotPossible), answer
-    assert "Audio: trying again." in map(str, said)
+        assert str(answer) == "Retrying Audio." or isinstance(answer, control.NotPossible), answer
+    assert "Retrying Audio." in map(str, said)
     job = await inside.ended(job, "succeeded")
     assert len(inside.asked(job, "audio")) == 2
     assert await job.events.filter(kind="retry").acount() == 1
@@ -173,7 +173,7 @@ async def test_a_stage_that_keeps_its_task_can_be_retried_again_and_again(inside
             job, lambda j: j.state == "attention" and j.stages.get(name="audio").state == "failed"
         )
         inside.api.always.clear()
-        assert "trying again" in await control.retry(job, "audio", "ada")
+        assert "Retrying" in await control.retry(job, "audio", "ada")
         job = await inside.until(job, lambda j: j.stages.get(name="audio").state == "running")
         assert await job.events.filter(kind="retry").acount() == expected
     assert len(inside.asked(job, "audio")) == 1
@@ -188,12 +188,12 @@ async def test_a_retry_that_arrives_after_a_cancel_starts_the_job_again_with_wha
     inside.api.lives.clear()
     asked = len(inside.asked(job))
     assert await control.retry(job, "audio", "ada", "meant the other one") == (
-        "The job was started again; its finished outputs are kept."
+        "Restarted. Finished outputs were kept."
     )
     job = await inside.ended(job, "succeeded")
     assert job.run == 2 and len(inside.asked(job)) == asked + 1
     told = [event.text async for event in job.events.filter(kind="restarted", actor="ada")]
-    assert told == ["meant the other one"]
+    assert told == ["Restarted: “meant the other one”"]
 
 
 async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_env):
@@ -229,6 +229,6 @@ async def test_a_double_click_on_start_again_starts_it_once_and_says_so(inside):
     said = await asyncio.gather(
         *(control.retry(job, None, who) for who in ("ada", "grace")), return_exceptions=True
     )
-    assert len([answer for answer in said if "started again; its" in str(answer)]) == 1, said
+    assert len([answer for answer in said if "Restarted. Finished" in str(answer)]) == 1, said
     job = await inside.ended(job, "succeeded")
     assert job.run == 2

@@ -136,7 +136,7 @@ async def test_a_cancel_without_a_worker_is_kept_and_shown_and_done_when_one_com
     said = await control.cancel(job, "grace", "wrong film")
     job = await dashboard.until(job, lambda j: j.cancelling)
     assert said.startswith("Cancelling") and job.state == "running"
-    async with temporal.working(worker.build(dashboard.client, dashboard.engine)):
+    async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
         job = await dashboard.ended(job, "cancelled")
     assert not job.cancelling and job.receipt.startswith("Cancelled. ")
 
@@ -147,7 +147,7 @@ async def test_a_cancel_before_the_workflow_started_needs_no_temporal_and_it_nev
     assert await control.start(job)  # the request that was about to start it
     job = await dashboard.until(job, lambda j: True)
     assert job.state == "cancelled" and await Stage.objects.filter(job=job, state="cancelled").acount() == 4
-    with pytest.raises(control.NotPossible, match="already ended"):
+    with pytest.raises(control.NotPossible, match="already cancelled"):
         await control.cancel(job, "grace")
 
 
@@ -164,10 +164,10 @@ def test_a_cancel_against_an_api_without_cancel_says_so_and_twice_is_harmless(cl
     done = until(lambda: (n := look(browser, job))["status"] == "cancelled" and n, 15)
     assert "can’t cancel work it has started" in done["receipt"] and "wrong film" in timeline(browser, job)
     late = browser.post(f"/jobs/{job}/cancel/", data=form)
-    assert "already ended" in late.text
+    assert "already cancelled" in late.text
     api.lives["video"] = ["processing", "succeeded"]
     answer = browser.post(f"/jobs/{job}/retry/", data=form)
-    assert "started again" in answer.text
+    assert "Restarted. Finished outputs were kept." in answer.text
     assert settled(browser, job)["status"] == "succeeded"
 
 

@@ -160,7 +160,7 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
             ("-copies", "keep_output", KeepRequest("j", "ingest", "ingest-1", output), Output),
         )
     ]
-    async with temporal.working(jobs_worker.build(dashboard.client, dashboard.engine)):
+    async with temporal.run_workers(jobs_worker.build(dashboard.client, dashboard.engine)):
         cancellation, kept = [await asyncio.wait_for(each.result(), 15) for each in waiting]
     assert cancellation.encoder_stopped and kept.name == "outputs/j/ingest-1.mp4"
 
@@ -177,7 +177,7 @@ async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env
 
     stuck = Worker(dev_env.client, task_queue="stuck", activities=[stubborn])
     at = time.monotonic()
-    async with temporal.working([stuck], ending=0.5):
+    async with temporal.run_workers([stuck], shutdown_timeout=0.5):
         await dev_env.client.start_activity(
             stubborn, id="stubborn", task_queue="stuck", start_to_close_timeout=timedelta(seconds=60)
         )

@@ -130,7 +130,7 @@ async def running(env, world, given=None):
     )
     control = Worker(env.client, task_queue=queue + CONTROL, activities=world.control())
     transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
-    async with temporal.working([stages, control, transfers]):
+    async with temporal.run_workers([stages, control, transfers]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given or plan(), id=workflow_id(queue), task_queue=queue
         )
