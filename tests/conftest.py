@@ -1,7 +1,8 @@
-"""Fixtures: real Temporal servers, a job in the database, and where the shared media may be."""
+"""Fixtures: real Temporal servers, the product as processes, clips, people and their browsers."""
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -12,28 +13,21 @@ import time
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
 from temporalio.testing import WorkflowEnvironment
 
-from tests.support.environment import SHARED
+from tests.support.environment import RUN, SHARED, WORKER
 
 BIN = Path(sys.executable).parent
 
 
-def pytest_addoption(parser):
-    """What only a person asks for."""
-    parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
-
-
-def pytest_collection_modifyitems(items):
-    """The quick tests first, browsers last: Playwright keeps a loop running in the main thread."""
-    items.sort(key=lambda item: ("whole" in item.keywords) + 2 * ("browser" in item.keywords))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
-    """Static files as they are served."""
-    call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+    """Static files as they are served: gathered once for all workers of a run."""
+    from mediapipe.management.commands.up import collect_static
+
+    with open(RUN / "static.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collect_static()
 
 
 @pytest.fixture(scope="session")
@@ -158,23 +152,36 @@ def pytest_unconfigure(config):
     """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
     gc.collect()
     time.sleep(0.4)
-    home = os.environ["MEDIAPIPE_HOME"]
-    if "mediapipe-test-" in home:
-        shutil.rmtree(home, ignore_errors=True)
+    if not WORKER:
+        shutil.rmtree(RUN, ignore_errors=True)
 
 
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium, for one module: until Playwright is stopped its loop runs in the main thread."""
     if not BROWSER or (BROWSER != "playwright" and not Path(BROWSER).exists()):
         if os.environ.get("CI"):
             pytest.fail("There is no browser, and CI must have one.")
         pytest.skip("no browser")
-    own = {} if BROWSER == "playwright" else {"executable_path": BROWSER}
+    from playwright.sync_api import sync_playwright
+
+    program = None if BROWSER == "playwright" else BROWSER
     quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    return {**browser_type_launch_args, **own, "args": quiet}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A fresh profile of that browser."""
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")
