@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
-import shutil
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from tests.support.environment import RUN, SHARED, WORKER
+from tests.support.environment import RUN, SHARED
 
 BIN = Path(sys.executable).parent
 
@@ -66,6 +63,34 @@ def product(tmp_path_factory):
     running = Product(tmp_path_factory.mktemp("product") / "home").start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def faulty():
+    """The server behind `api`."""
+    from tests.support.faulty_api import FaultyApi
+
+    with FaultyApi() as api:
+        yield api
+
+
+@pytest.fixture
+def api(faulty):
+    """An API of somebody else's that behaves, until a test says otherwise."""
+    faulty.behave()
+    return faulty
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory, faulty):
+    """The product with that API for its engine: its jobs cost nothing and last as long as a test says."""
+    from tests.support.product import Product
+
+    home = tmp_path_factory.mktemp("cloud") / "home"
+    cloud = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
+    cloud.environment["MEDIAPIPE_PUBLIC_URL"] = cloud.url
+    yield cloud.start()
+    cloud.stop()
 
 
 @pytest.fixture(scope="session")
@@ -148,14 +173,6 @@ def _quick_passwords(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-def pytest_unconfigure(config):
-    """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
-    gc.collect()
-    time.sleep(0.4)
-    if not WORKER:
-        shutil.rmtree(RUN, ignore_errors=True)
-
-
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
 
 
@@ -193,15 +210,7 @@ def clip(tmp_path_factory):
     return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
 
 
-@pytest.fixture(scope="session")
-def long_clip(tmp_path_factory):
-    """A film that is at work for a while."""
-    from tests.support.product import make_clip
-
-    return make_clip(tmp_path_factory.mktemp("clip") / "council meeting.mp4", 60, "1920x1080")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cookies(product):
     """An editor's, for a browser's context."""
     from tests.support.browsing import cookies_of

@@ -23,6 +23,7 @@ UNREADABLE = {"chunk_out_of_range.mp4": "invalid_input", "sample_fragmented_wide
 CUT = {"sintel_video_frag.mp4"}  # its header promises far more than there is
 
 
+@pytest.mark.timeout(600)  # one of them lasts six minutes
 @pytest.mark.release
 @pytest.mark.skipif(not DEV, reason="the shared media set is not here")
 @pytest.mark.parametrize("entry", DEV, ids=[entry["name"] for entry in DEV])

@@ -102,7 +102,8 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running_when_up_ends(tmp_path, number):
-    own = Product(tmp_path / "home").start()
+    own = Product(tmp_path / "home").start(gathered=False)
+    assert (tmp_path / "home" / "static" / "staticfiles.json").exists()
     children = own.children()
     assert set(children) == {"temporal", "worker", "web"}
     code = own.stop(number)

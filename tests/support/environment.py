@@ -6,8 +6,13 @@ more and inherits the environment: the run has one home, and each worker has its
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+import socket
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"  # the media set, where it lies beside the repository
@@ -31,3 +36,20 @@ for name in (
     "DATABASE_URL",
 ):
     os.environ.pop(name, None)
+
+# Of two products that start at once both would find Temporal's usual ports free: here nobody does.
+HELD = []
+for port in (7233, 8233):
+    if not WORKER:
+        with suppress(OSError):
+            HELD.append(socket.create_server(("127.0.0.1", port)))
+
+
+def pytest_unconfigure():
+    """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
+    gc.collect()
+    time.sleep(0.4)
+    for server in HELD:
+        server.close()
+    if not WORKER:
+        shutil.rmtree(RUN, ignore_errors=True)

@@ -10,15 +10,14 @@ import pytest
 
 # What is started once for many tests: by its fixture, the group of tests that run in one worker.
 SHARED = {
-    "browser": "browser",
-    "product": "product",
     "cloud": "cloud",
+    "product": "product",
     "stored": "cloud",
     "database": "cloud",
     "dev_env": "temporal",
     "skipping_env": "temporal",
 }
-FIRST = ["product", "browser", "cloud", "temporal"]  # the longest begin first
+FIRST = ["product", "cloud", "temporal"]  # the longest begin first
 
 
 def pytest_addoption(parser):
