@@ -1,39 +1,30 @@
-"""Fixtures: real Temporal servers, a job in the database, and where the shared media may be."""
+"""Fixtures: real Temporal servers, the product as processes, clips, people and their browsers."""
 
 from __future__ import annotations
 
-import gc
+import fcntl
 import os
-import shutil
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
 from temporalio.testing import WorkflowEnvironment
 
-from tests.support.environment import SHARED
+from tests.support.environment import RUN, SHARED
 
 BIN = Path(sys.executable).parent
 
 
-def pytest_addoption(parser):
-    """What only a person asks for."""
-    parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
-
-
-def pytest_collection_modifyitems(items):
-    """The quick tests first, browsers last: Playwright keeps a loop running in the main thread."""
-    items.sort(key=lambda item: ("whole" in item.keywords) + 2 * ("browser" in item.keywords))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
-    """Static files as they are served."""
-    call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+    """Static files as they are served: gathered once for all workers of a run."""
+    from mediapipe.management.commands.up import collect_static
+
+    with open(RUN / "static.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collect_static()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +63,34 @@ def product(tmp_path_factory):
     running = Product(tmp_path_factory.mktemp("product") / "home").start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def faulty():
+    """The server behind `api`."""
+    from tests.support.faulty_api import FaultyApi
+
+    with FaultyApi() as api:
+        yield api
+
+
+@pytest.fixture
+def api(faulty):
+    """An API of somebody else's that behaves, until a test says otherwise."""
+    faulty.behave()
+    return faulty
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory, faulty):
+    """The product with that API for its engine: its jobs cost nothing and last as long as a test says."""
+    from tests.support.product import Product
+
+    home = tmp_path_factory.mktemp("cloud") / "home"
+    cloud = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
+    cloud.environment["MEDIAPIPE_PUBLIC_URL"] = cloud.url
+    yield cloud.start()
+    cloud.stop()
 
 
 @pytest.fixture(scope="session")
@@ -154,27 +173,32 @@ def _quick_passwords(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-def pytest_unconfigure(config):
-    """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
-    gc.collect()
-    time.sleep(0.4)
-    home = os.environ["MEDIAPIPE_HOME"]
-    if "mediapipe-test-" in home:
-        shutil.rmtree(home, ignore_errors=True)
-
-
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium, for one module: until Playwright is stopped its loop runs in the main thread."""
     if not BROWSER or (BROWSER != "playwright" and not Path(BROWSER).exists()):
         if os.environ.get("CI"):
             pytest.fail("There is no browser, and CI must have one.")
         pytest.skip("no browser")
-    own = {} if BROWSER == "playwright" else {"executable_path": BROWSER}
+    from playwright.sync_api import sync_playwright
+
+    program = None if BROWSER == "playwright" else BROWSER
     quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    return {**browser_type_launch_args, **own, "args": quiet}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A fresh profile of that browser."""
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")
@@ -186,15 +210,7 @@ def clip(tmp_path_factory):
     return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
 
 
-@pytest.fixture(scope="session")
-def long_clip(tmp_path_factory):
-    """A film that is at work for a while."""
-    from tests.support.product import make_clip
-
-    return make_clip(tmp_path_factory.mktemp("clip") / "council meeting.mp4", 60, "1920x1080")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cookies(product):
     """An editor's, for a browser's context."""
     from tests.support.browsing import cookies_of

@@ -7,7 +7,7 @@ import pytest
 from tests.support.browsing import cookies_of, shelf, watched
 from tests.support.product import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
 VIEWS = {
     "a telephone": {"viewport": {"width": 390, "height": 844}},
     "200 % zoom": {"viewport": {"width": 640, "height": 430}, "device_scale_factor": 2},
@@ -18,6 +18,12 @@ WIDER = """() => [...document.querySelectorAll('body *')]
         || each.getBoundingClientRect().left < -1)
     .filter((each) => !each.closest('.scroll, .filmstrip, pre, .vh, .skip, svg, dialog, details:not([open])'))
     .map((each) => each.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def product(cloud):
+    """Jobs that run cost nothing."""
+    return cloud
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +110,10 @@ def plain(browser, cookies):
     context.close()
 
 
-def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, long_clip):
+def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, clip, api):
+    api.life, api.can_cancel = ["processing"], True
     plain.goto(f"{product.url}/jobs/new/")
-    plain.set_input_files("input[name=file]", str(long_clip))
+    plain.set_input_files("input[name=file]", str(clip))
     plain.fill("input[name=title]", "Without scripts")
     plain.click("text=Start")
     assert "Without scripts" in plain.inner_text("h1")

@@ -9,8 +9,20 @@ import pytest
 from tests.support.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
 from tests.support.product import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
 JOBS = 64
+
+
+@pytest.fixture(scope="module")
+def product(cloud):
+    """Jobs that run cost nothing."""
+    return cloud
+
+
+@pytest.fixture
+def endless(api):
+    """Jobs run until they are cancelled."""
+    api.life, api.can_cancel = ["processing"], True
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +148,8 @@ def hrefs(page) -> list[str]:
     return page.eval_on_selector_all(".job h2 a", "all => all.map((each) => each.getAttribute('href'))")
 
 
-def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, long_clip):
-    title = upload(page, product, long_clip)
+def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, clip, endless):
+    title = upload(page, product, clip)
     row = f".job:has-text('{title}')"
     page.wait_for_selector(f"{row} >> text=Cancel")
     page.focus(f"{row} h2 a")
@@ -158,8 +170,8 @@ def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(pro
     page.wait_for_selector(f"{row}[data-state=cancelled]")
 
 
-def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, long_clip):
-    titles = [upload(page, product, long_clip) for _ in range(2)]
+def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, clip, endless):
+    titles = [upload(page, product, clip) for _ in range(2)]
     for title in titles:
         page.check(f".job:has-text('{title}') input[type=checkbox]")
     heard = polls(page, "/rows/")
@@ -193,8 +205,8 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     page.wait_for_selector("text=No jobs match your search.")
 
 
-def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):
-    title = upload(page, product, long_clip)
+def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
+    title = upload(page, product, clip)
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
     until(lambda: asked or page.wait_for_timeout(100), 20)

@@ -23,7 +23,8 @@ UNREADABLE = {"chunk_out_of_range.mp4": "invalid_input", "sample_fragmented_wide
 CUT = {"sintel_video_frag.mp4"}  # its header promises far more than there is
 
 
-@pytest.mark.media
+@pytest.mark.timeout(600)  # one of them lasts six minutes
+@pytest.mark.release
 @pytest.mark.skipif(not DEV, reason="the shared media set is not here")
 @pytest.mark.parametrize("entry", DEV, ids=[entry["name"] for entry in DEV])
 async def test_a_real_file_goes_through_all_four_stages(entry):
@@ -92,7 +93,7 @@ PROCESSED = GOOD | {
 
 
 @pytest.mark.timeout(600)  # its generator alone takes a minute on a busy machine
-@pytest.mark.media
+@pytest.mark.release
 @pytest.mark.skipif(not HOSTILE.exists(), reason="the generator of hostile inputs is not here")
 async def test_hostile_inputs_are_refused_with_a_sentence_and_leave_nothing(tmp_path, listener):
     port, seen = listener

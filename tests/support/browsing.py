@@ -93,6 +93,11 @@ def wait_for_state(page, *states: str, patience: float = 120) -> None:
     page.wait_for_selector(choices, timeout=patience * 1000)
 
 
+def favicon(page) -> str:
+    """The name of the page's icon."""
+    return page.get_attribute("link[rel=icon]", "href").split("/")[-1].split(".")[0]
+
+
 def polls(page, path: str) -> list[int]:
     """The statuses of what the page asks at *path*, from now on."""
     heard: list[int] = []

@@ -31,11 +31,12 @@ class FaultyApi:
         """No faults; the tasks so far are remembered."""
         self.faults, self.life = [], ["queued", "processing", "succeeded"]
         self.always: dict[str, str] = {}  # by method
-        self.lives: dict[str, list[str]] = {}  # by kind, where they differ
+        self.lives: dict[str, list[str]] = {}  # by kind or by stage, where they differ
         self.output: object = "default"
         self.extra: dict[str, object] = {}
         self.error: object = {"kind": "internal_error", "message": "The encoder crashed."}
         self.can_cancel = False
+        self.files: dict[str, bytes] = {}  # what an output holds, by kind
 
     def __enter__(self):
         sock = socket.socket()
@@ -70,7 +71,9 @@ class FaultyApi:
             return await self.misbehave(fault, send)
         headers = dict(scope["headers"])
         if scope["path"].startswith("/files/"):
-            return await self.reply(send, 200, b"bytes of the output", "video/mp4")
+            kind = next(t["kind"] for t in self.tasks.values() if f"/{t['id']}." in scope["path"])
+            data = self.files.get(kind, b"bytes of the output")
+            return await self.reply(send, 200, data, "video/mp4")
         if scope["method"] == "POST":
             return await self.create(send, json.loads(body), headers[b"idempotency-key"].decode())
         task = next((t for t in self.tasks.values() if scope["path"] == f"/{self.resource}/{t['id']}"), None)
@@ -89,7 +92,8 @@ class FaultyApi:
     async def create(self, send, body, key):
         if known := self.tasks.get(key):
             return await self.answer(send, 200, self.shown(known))
-        left = list(self.lives.get(body["kind"], self.life))
+        stage = (body.get("metadata") or {}).get("stage")
+        left = list(self.lives.get(stage) or self.lives.get(body["kind"]) or self.life)
         number = len(self.tasks) + 1
         self.tasks[key] = {**body, "id": f"task_{number}", "status": left.pop(0), "left": left, "key": key}
         await self.answer(send, 201, self.shown(self.tasks[key]))
