@@ -182,8 +182,6 @@ S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
 ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
-# Who looks at a file that has arrived, before a job is made of it: the sentence that refuses it, or "".
-SOURCE_CHECK = "mediapipe.engine.check.refusal"
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")

@@ -99,8 +99,8 @@ def content_type(name: str) -> str:
 
 
 def in_bucket(name: str) -> bool:
-    """Whether readers get the file from the bucket, and not from us."""
-    return bool(settings.S3_BUCKET) and not name.endswith(TEXTS)
+    """Whether readers get the file from the bucket; incoming ones, and texts, they get from us."""
+    return bool(settings.S3_BUCKET) and not name.startswith("incoming/") and not name.endswith(TEXTS)
 
 
 def is_in_bucket(url: str) -> bool:
