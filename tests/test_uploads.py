@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 
+import av
 import httpx
 import pytest
 import respx
@@ -22,7 +23,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job, Upload
-from jobs.uploads import intake
+from jobs.uploads import intake, sample_clip
 from jobs.uploads import views as uploads
 from jobs.uploads.intake import PartFile
 from mediapipe import disk, storage
@@ -366,6 +367,24 @@ def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in)
     assert job.remove() and not storage.exists(job.source_name)
     assert head(signed_in, url).status_code == 404
     assert "Mediapipe-Job" in create(signed_in, data=DATA)
+
+
+# --- the sample -----------------------------------------------------------------------------------
+
+
+def test_the_sample_clip_is_there_at_a_click_and_copied_once():
+    began = time.monotonic()
+    source = sample_clip.source()
+    assert time.monotonic() - began < 0.2
+    path = storage.path(source.name)
+    assert path.read_bytes() == sample_clip.CLIP.read_bytes() and leftovers() == ["source.mp4"]
+    before = path.stat()
+    assert sample_clip.source() == source and path.stat() == before
+    assert 300_000 < before.st_size < 600_000
+    with av.open(str(path)) as clip:
+        picture = clip.streams.video[0]
+        assert (picture.width, picture.height, len(clip.streams.audio)) == (1280, 720, 1)
+        assert 8 <= clip.duration / av.time_base <= 12
 
 
 # --- what stopped ---------------------------------------------------------------------------------

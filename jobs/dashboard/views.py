@@ -91,7 +91,7 @@ def _started(request: HttpRequest, job: Job) -> HttpResponse:
 
 @require_POST
 def sample(request: HttpRequest) -> HttpResponse:
-    """A job on a clip that FFmpeg makes, for people who have no file at hand."""
+    """A job on the sample clip, for people who have no file at hand."""
     assert request.user.is_authenticated
     source = sample_clip.source()
     job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)

@@ -214,7 +214,7 @@ def store_form_file(file: UploadedFile[Any]) -> Source:
     check_length(file.size or 0)
     temporary: str | None = file.temporary_file_path() if hasattr(file, "temporary_file_path") else None
     try:
-        with _incoming(file.name or "") as part:
+        with incoming_file(file.name or "") as part:
             if temporary:
                 shutil.move(temporary, part)
             else:
@@ -228,13 +228,13 @@ def store_form_file(file: UploadedFile[Any]) -> Source:
 def store_local_file(path: Path) -> Source:
     """A copy of a file of this machine as a source. Raises UploadError for an unacceptable one, OSError."""
     check_length(path.stat().st_size)
-    with _incoming(path.name) as part:
+    with incoming_file(path.name) as part:
         shutil.copyfile(path, part)  # on one disk and a modern file system this shares the blocks
         return _publish(part, path.name)
 
 
 @contextmanager
-def _incoming(filename: str) -> Iterator[Path]:
+def incoming_file(filename: str) -> Iterator[Path]:
     """A place on the media's own disk for a file that arrives in one piece; what is left there goes."""
     folder = storage.path("incoming")
     folder.mkdir(parents=True, exist_ok=True)
