@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.browsing import cookies_of, favicon, open_job, upload, wait_for_state, watched
-from tests.support.product import make_broken, until
+from tests.support.product import make_broken, make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 

@@ -15,6 +15,7 @@ from jobs import pipelines
 from jobs.models import Job
 from jobs.state import Source
 from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 
@@ -40,7 +41,7 @@ class NewJob(forms.Form):
         if file:
             try:
                 intake.check_length(file.size)
-            except intake.UploadError as error:
+            except UploadError as error:
                 raise forms.ValidationError(error.text) from None
         return file
 
@@ -65,7 +66,7 @@ class NewJob(forms.Form):
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:
-        """The new job, or the one that this form has created before. Raises intake.UploadError."""
+        """The new job, or the one that this form has created before. Raises UploadError."""
         data = self.cleaned_data
         file = data["file"]
         pipeline = data["pipeline"] or pipelines.DEFAULT
@@ -77,7 +78,7 @@ class NewJob(forms.Form):
             source = intake.store_form_file(file)
         else:
             path = urlsplit(data["url"]).path
-            source = Source(url=data["url"], filename=intake.plain_name(unquote(PurePosixPath(path).name)))
+            source = Source(url=data["url"], filename=intake.display_name(unquote(PurePosixPath(path).name)))
         title = data["title"] or source.filename
         if title == "upload":
             title = urlsplit(data["url"]).hostname or title

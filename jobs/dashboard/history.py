@@ -27,6 +27,7 @@ from jobs.dashboard.job_list import JobList, in_tab, search
 from jobs.dashboard.presenters import Row
 from jobs.models import Job, Stage
 from jobs.state import JobState, StageState
+from mediapipe.web.handler import streams
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 DAYS = 30
@@ -138,6 +139,7 @@ def spreadsheet_cell(text: object) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
+@streams
 @require_GET
 @staff_only
 def export_csv(request: HttpRequest) -> StreamingHttpResponse:

@@ -29,7 +29,9 @@ from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
-from jobs.uploads import intake, sample_clip
+from jobs.uploads import sample_clip
+from jobs.uploads.errors import UploadError
+from jobs.uploads.views import unfinished_uploads
 
 Verb = Callable[Concatenate[Job, ...], Awaitable[str]]  # of jobs.control
 
@@ -48,7 +50,7 @@ def job_list(request: PageRequest) -> HttpResponse:
         "rows": page.rows(),
         "form": NewJob(),
         "needs_url": needs_url(),
-        "unfinished_uploads": intake.unfinished_uploads(request.user.pk),
+        "unfinished_uploads": unfinished_uploads(request.user.pk),
     }
     return render(request, "jobs/job_list.html", context)
 
@@ -72,7 +74,7 @@ def new(request: PageRequest) -> HttpResponse:
         if form.is_valid():
             try:
                 return _start(request, form.submit(request.user))
-            except intake.UploadError as error:
+            except UploadError as error:
                 form.add_error("file", error.text)
     status = 400 if form.is_bound else 200
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
@@ -87,7 +89,7 @@ def _start(request: PageRequest, job: Job) -> HttpResponse:
 
 @require_POST
 def sample(request: PageRequest) -> HttpResponse:
-    """Starts a job on a clip that FFmpeg generates, for people who have no file at hand."""
+    """Starts a job on the sample clip, for people who have no file at hand."""
     source = sample_clip.source()
     job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)
     return _start(request, job)

@@ -273,11 +273,8 @@ class Job(models.Model):
         names |= {self.source_name} if self.source_name and not shared else set()
         Upload.objects.filter(job=self).delete()  # a second request for it would start a job without a file
         self.delete()
-        for name in names:
-            folder = name.rpartition("/")[0]
-            files = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
-            for file in files:
-                storage.remove(file)
+        for member in list(storage.members(names)):
+            storage.remove(member)
         return True
 
     @transaction.atomic
