@@ -67,7 +67,7 @@ def index(request: HttpRequest) -> HttpResponse:
     jobs = in_tab(page.matching, page.tab)
     busiest, days = per_day(jobs)
     context = {
-        **page.context(),
+        **page.context(request.path),
         **figures(jobs, page.counts),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
