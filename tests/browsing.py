@@ -67,7 +67,7 @@ def watched(page):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.set_default_timeout(PATIENCE)
     yield page
-    assert not said
+    assert not said, said
 
 
 def upload(page, product, file: Path) -> str:

@@ -193,7 +193,8 @@ def test_at_its_end_a_row_says_that_the_file_is_checked_and_becomes_the_jobs_row
     page.evaluate(
         """() => {
             window.said = []; window.here = true;
-            new MutationObserver(() => window.said.push(document.querySelector('.upload .message')?.textContent))
+            const message = () => document.querySelector('.upload .message')?.textContent;
+            new MutationObserver(() => window.said.push(message()))
                 .observe(document.querySelector('[data-upload-rows]'), {childList: true, subtree: true});
         }"""
     )

@@ -252,13 +252,30 @@ def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
     assert made.remove() and "Nothing here yet" in poll()
 
 
-def test_who_watches_with_others_gets_their_rendering_with_a_token_of_their_own(editor, django_user_model):
+def test_who_watches_with_others_gets_their_rendering_and_a_token_of_their_own(editor, django_user_model):
     made = job(editor, state=JobState.FAILED)
     for name in ("chief", "vera"):
         client = Client(enforce_csrf_checks=True)
         client.force_login(django_user_model.objects.create_user(name, is_staff=True))
-        page = client.get(f"/jobs/{made.pk}/status/").content.decode()
+        for part in (f"/jobs/{made.pk}/status/", "/jobs/rows/"):
+            assert "csrfmiddlewaretoken" not in client.get(part).content.decode(), "a polled part is shared"
+        page = client.get(f"/jobs/{made.pk}/").content.decode()
         tokens = set(re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page))
         assert len(tokens) == 1
         form = {"csrfmiddlewaretoken": tokens.pop(), "action": "retry", "job": str(made.pk)}
         assert client.post("/jobs/bulk/", form).status_code == 200, f"{name}'s token is not accepted"
+
+
+def test_the_buttons_of_a_polled_part_have_their_forms_with_a_token_on_the_page(ada, chief, editor):
+    failed = job(editor, state=JobState.FAILED)
+    ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
+    for browser, path, least in (
+        (ada, "/?q=film", {"action", "bulk", "save-view-form"}),
+        (ada, failed.get_absolute_url(), {"action"}),
+        (chief, "/history/", {"bulk"}),
+    ):
+        page = browser.get(path).content.decode()
+        used = set(re.findall(r'\bform="([\w-]+)"', page))
+        forms = dict(re.findall(r'<form id="([\w-]+)"[^>]*>(.*?)</form>', page, re.S))
+        assert least <= used <= set(forms)
+        assert all("csrfmiddlewaretoken" in forms[name] for name in used)

@@ -99,7 +99,7 @@ def test_a_fragment_that_has_not_changed_is_304_and_polling_ends_with_the_job(ad
     again = ada.get(f"/jobs/{done.pk}/status/", headers={"HX-PTag": first["HX-PTag"]})
     assert again.status_code == 304
     Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
-    rows = ada.get("/jobs/rows/")  # with a cancel button, and so with a token
+    rows = ada.get("/jobs/rows/")  # with a cancel button
     assert ada.get("/jobs/rows/", headers={"HX-PTag": rows["HX-PTag"]}).status_code == 304
     Job.objects.filter(pk=done.pk).update(title="another title")
     assert ada.get(f"/jobs/{done.pk}/status/", headers={"HX-PTag": first["HX-PTag"]}).status_code == 200
