@@ -24,14 +24,21 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from jobs.live import reader
 from jobs.models import Job
-from jobs.state import JobState, PipelineInput, PipelineStatus, RetryRequest
+from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
-TASK_QUEUE = "media-pipeline"
 RPC_TIMEOUT = timedelta(seconds=3)
 CALL_SECONDS = 5  # for all that a verb asks of Temporal, with its retries
-AWAY = "Temporal cannot be reached, so this job waits. It starts by itself when Temporal is back."
+QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
+UNAVAILABLE = "The workflow service can’t be reached. Try again in a moment."
+NOT_CANCELLED = "The workflow service can’t be reached, so the job continues. Try again in a moment."
+NO_WORKER = "No worker is running. Your retry starts when one is back."
+ENDED = {  # why there is nothing to cancel
+    JobState.SUCCEEDED: "This job is already done.",
+    JobState.FAILED: "This job has already failed.",
+    JobState.CANCELLED: "This job is already cancelled.",
+}
 
 
 class NotPossible(Exception):
@@ -69,13 +76,13 @@ async def start(job: Job) -> bool:
     """Starts the job's workflow, exactly once however often it is called; False: Temporal is unavailable."""
     plan = await sync_to_async(job.workflow_input)()
     try:
-        async with temporal_call(AWAY) as client:
+        async with temporal_call(QUEUED_NOTE) as client:
             refusal = await _request_start(client, job, plan)
     except (NotPossible, TemporalUnavailable):
-        await sync_to_async(job.explain_wait)(AWAY)
+        await sync_to_async(job.explain_wait)(QUEUED_NOTE)
         return False
     if refusal:  # this job's own fault: waiting would not help it, and would hold up the others
-        await sync_to_async(job.close)(JobState.FAILED, f"Temporal refused this job: {refusal}.")
+        await sync_to_async(job.close)(JobState.FAILED, f"This job couldn’t be started: {refusal}.")
     elif not await sync_to_async(job.mark_started)():  # cancelled a moment before
         await handle(client, job).cancel(rpc_timeout=RPC_TIMEOUT)
     await job.arefresh_from_db()
@@ -130,7 +137,7 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     """
     await job.arefresh_from_db()
     if job.state == JobState.QUEUED:
-        raise NotPossible("This job has not started yet, so there is nothing to retry.")
+        raise NotPossible("This job hasn’t started yet.")
     if not job.active:
         return await _start_again(job, actor, reason)
     row = await job.stages.filter(name=stage).afirst() if stage else None
@@ -138,7 +145,7 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     # one retry per failure: a double click is answered like the first
     seen = f"{row.tries}-{row.finished_at and row.finished_at.timestamp()}" if row else job.seq
     update_id = f"retry-{stage or 'all'}-{seen}"
-    async with temporal_call("Temporal cannot be reached. Try again in a moment.") as client:
+    async with temporal_call(UNAVAILABLE) as client:
         try:
             labels = await handle(client, job).execute_update(
                 MediaPipeline.retry_stage, request, id=update_id, rpc_timeout=RPC_TIMEOUT
@@ -146,11 +153,9 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
         except WorkflowUpdateFailedError as error:
             raise NotPossible(_sentence(error.cause)) from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
-            raise TemporalUnavailable(
-                "No worker answered; your retry will be applied when one is back."
-            ) from None
+            raise TemporalUnavailable(NO_WORKER) from None
     reader.invalidate(job)
-    return f"{' and '.join(labels)}: trying again."
+    return f"Retrying {' and '.join(labels)}."
 
 
 def _sentence(cause: BaseException | None) -> str:
@@ -163,26 +168,24 @@ async def _start_again(job: Job, actor: str, reason: str) -> str:
     if not await sync_to_async(job.start_again)(actor, reason):
         await job.arefresh_from_db()
         if job.state == JobState.SUCCEEDED:
-            raise NotPossible("This job is done: there is nothing to retry.")
-        raise NotPossible("This job has just been started again by somebody else.")
+            raise NotPossible("This job is done, so there’s nothing to retry.")
+        raise NotPossible("Someone else has just restarted this job.")
     await job.arefresh_from_db()
     reader.invalidate(job)
     if not await start(job):
-        return f"The job will start again. {AWAY}"
-    return "The job was started again; its finished outputs are kept."
+        return "It will restart as soon as the workflow service is back."
+    return "Restarted. Finished outputs were kept."
 
 
 async def cancel(job: Job, actor: str, reason: str = "") -> str:
     """Cancels the job; returns a sentence. Raises NotPossible, TemporalUnavailable."""
     await job.arefresh_from_db()
     if not job.active:
-        raise NotPossible(f"This job has already ended ({job.state}), so there is nothing to cancel.")
+        raise NotPossible(ENDED[JobState(job.state)])
     if await sync_to_async(job.cancel_unstarted)(actor):
         return "Cancelled before it started."
-    async with temporal_call(
-        "Temporal cannot be reached, so the job goes on. Try again in a moment."
-    ) as client:
+    async with temporal_call(NOT_CANCELLED) as client:
         await handle(client, job).cancel(reason=f"{actor}\n{reason[:500]}", rpc_timeout=RPC_TIMEOUT)
     await sync_to_async(job.mark_cancelling)()
     reader.invalidate(job)
-    return "Cancelling: the encoder is being stopped."
+    return "Cancelling. Finished outputs are kept."

@@ -43,12 +43,10 @@ NO_WORKER = (  # what Temporal answers to a query in place of a worker
 )
 
 TEMPORAL_UNAVAILABLE = (
-    "Temporal cannot be reached. This is what was last recorded; the job goes on by itself when it is back."
+    "Live status is unavailable. You’re seeing the last saved state; the job continues on its own."
 )
-WORKER_UNAVAILABLE = (
-    "No worker answers, so nothing moves. Jobs go on by themselves once one is back; "
-    "an admin starts one with “python3 manage.py up” or “python3 manage.py worker”."
-)
+WORKER_UNAVAILABLE = "Processing is paused: no worker is running. It resumes automatically."
+START_WORKER = "Start one with “python3 manage.py up” or “python3 manage.py worker”."
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Live:
     status: PipelineStatus
     fresh: bool = True
     banner: str = ""
+    remedy: str = ""  # what an admin can do about it; names commands, so it is not for editors
     waits: dict[str, Wait] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     time_left: dict[str, float] = field(default_factory=dict)
@@ -192,6 +191,7 @@ async def _with_heartbeats(
         status,
         fresh=answered,
         banner="" if answered else WORKER_UNAVAILABLE,
+        remedy="" if answered else START_WORKER,
         temporal_url=_temporal_url(job, description.run_id or ""),
     )
     if job.cancelling and status.state in (JobState.RUNNING, JobState.ATTENTION):
@@ -206,6 +206,8 @@ async def _with_heartbeats(
             continue
         details = await _heartbeat_details(client, pending)
         _add_progress(live, running, details)
+        if details.waiting_for == "nobody":
+            live = replace(live, remedy=START_WORKER)
         if wait := until_progress(pending, details, answered=answered):
             live.waits[name] = wait
     return live

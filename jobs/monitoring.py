@@ -1,4 +1,4 @@
-"""What other programs ask of the dashboard: is it alive, is it ready, how busy is it."""
+"""Health, readiness and metrics, for load balancers and monitoring. It shows nothing to people."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from jobs.live import reader
 from jobs.models import Job, Stage, Upload
 from mediapipe import temporal
 
-FREE_AT_LEAST = 512 * 1024 * 1024  # bytes
+MIN_FREE_BYTES = 512 * 1024 * 1024
 
 
 @login_not_required
 @require_GET
 def healthz(request: HttpRequest) -> HttpResponse:
-    """This process answers."""
+    """200 while this process answers."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @login_not_required
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Whether a job could run now: database, Temporal and disk; 503 names what is missing."""
+    """Whether a job could run now; 503, with what is missing as false, where it could not."""
     checks = {
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
-        "disk": shutil.disk_usage(settings.HOME).free > FREE_AT_LEAST,
+        "disk": shutil.disk_usage(settings.HOME).free > MIN_FREE_BYTES,
     }
     return JsonResponse(checks, status=200 if all(checks.values()) else 503)
 
@@ -61,7 +61,7 @@ async def _temporal() -> bool:
 @login_not_required
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Counts in Prometheus' text format; for readers who know the engine's key, or staff."""
+    """Counts in Prometheus' text format, for staff and for bearers of the engine's key; else 403."""
     given = request.headers.get("Authorization", "")
     if not getattr(request.user, "is_staff", False) and given != f"Bearer {settings.ENGINE_KEY}":
         return HttpResponse("Sign in as staff, or send the engine's key as a bearer.\n", status=403)

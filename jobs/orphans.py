@@ -1,4 +1,4 @@
-"""Media that no job refers to any more. It knows rows and files, and nothing of tasks."""
+"""Orphaned media: files that no job refers to. It knows rows and storage, and nothing of tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDERS = ("sources", "outputs")
 
 
 def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
-    """The files last changed *before* (unix seconds) that belong to no job: name and bytes.
+    """The files last changed *before* (unix seconds) that no job refers to: name and size in bytes.
 
     A folder (a playlist and its segments) belongs to the job that refers to one file in it.
     """

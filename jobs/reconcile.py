@@ -31,12 +31,12 @@ MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request 
 CONCURRENCY = 20  # jobs that Temporal is asked about at the same time
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
-    "The workflow was ended in Temporal ({how}), not from here. "
-    "Retry starts it again; finished outputs are kept."
+    "This job was ended in Temporal ({how}), not from the dashboard. "
+    "Restart it any time; finished outputs are kept."
 )
 FORGOTTEN = (
-    "Temporal no longer knows this job's workflow (its history expired, or its database was replaced). "
-    "Retry starts it again; finished outputs are kept."
+    "Temporal has no record of this job: its history expired, or its database was replaced. "
+    "Restart it any time; finished outputs are kept."
 )
 
 

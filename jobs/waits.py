@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.conf import settings
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
@@ -28,16 +29,16 @@ class Wait:
         return f"{max(0, round((self.until or 0) - time.time()))} s"
 
     def __str__(self) -> str:
-        when = f" in {self.left}" if self.until else ""
-        return self.text + when + (f": {self.reason}" if self.reason else "")
+        text = f"{self.text} in {self.left}" if self.until else self.text
+        return f"{self.reason} {text}." if self.reason else text
 
 
 def until_next_attempt(stage: StageStatus) -> Wait:
     """What a stage between two attempts waits for."""
-    text = f"attempt {stage.attempt + 1} of {stage.max_attempts}"
+    text = f"Attempt {stage.attempt + 1} of {stage.max_attempts}"
     if stage.error_kind in ("unreachable", "busy"):
-        text = "asks the engine again"
-    return Wait(text, round(stage.retry_at or 0), stage.error or "")
+        text = "Trying again"
+    return Wait(text, round(stage.retry_at or 0), _with_period(stage.error or ""))
 
 
 def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, answered: bool) -> Wait | None:
@@ -46,13 +47,14 @@ def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, a
     *pending*: the activity as Temporal describes it; *answered*: whether a worker has answered just now.
     """
     if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
-        return Wait("waiting for a free worker" if answered else "no worker is listening")
+        return Wait("Waiting for a free worker" if answered else "No worker is running")
     silent = _seconds_since_heartbeat(pending)
     if silent > STALE_HEARTBEAT:
-        return Wait(f"the worker has been silent for {silent:.0f} s; another takes over after 30 s")
+        takeover = settings.HEARTBEAT_SECONDS
+        return Wait(f"No sign from the worker for {silent:.0f} s. Another takes over at {takeover:g} s.")
     if details.last_error:
         until = round(details.next_at) if details.next_at else None
-        return Wait("asks the engine again", until, details.last_error)
+        return Wait("Trying again", until, _with_period(details.last_error))
     return _at_the_engine(details)
 
 
@@ -64,12 +66,26 @@ def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
 
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "space":
-        return Wait("waiting for free disk space")
+        return Wait("Waiting for free disk space")
     if details.waiting_for == "nobody":
-        return Wait("no worker listens to the engine's queue; `python3 manage.py worker` starts one")
+        return Wait("No encoder is running")
     if details.waiting_for == "worker":
-        return Wait("the engine's worker is silent; another takes over after 10 s")
-    if details.state == "queued":
-        place = details.queue_position
-        return Wait(f"place {place} in the engine's queue" if place else "waiting in the engine's queue")
-    return None
+        takeover = settings.HEARTBEAT_SECONDS / 3  # the engine's own heartbeat timeout
+        return Wait(f"No sign from the encoder. Another takes over at {takeover:.0f} s.")
+    if details.state != "queued":
+        return None
+    if details.queue_position == 1:
+        return Wait("Next in line")
+    return Wait(
+        f"{_ordinal(details.queue_position)} in line" if details.queue_position else "Waiting in line"
+    )
+
+
+def _ordinal(number: int) -> str:
+    """2nd, 3rd, 11th: a number as a place."""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def _with_period(sentence: str) -> str:
+    return sentence if not sentence or sentence.endswith((".", "!", "?")) else f"{sentence}."

@@ -77,7 +77,7 @@ async def cancelled(env):
 
 
 async def cancelled_between(env):
-    """While the three that follow ingest are being asked for."""
+    """While the tasks of the three that follow ingest are being created."""
     world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
     async with running(env, world) as handle:
         await until(env, handle, lambda _: len(world.created) == 4)

@@ -1,4 +1,4 @@
-"""Jobs as they are in the database after their workflow, and the words of a page."""
+"""Jobs as their workflow leaves them in the database, and the text of a page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jobs.state import JobState, Source, StageState
 
 
 def job(owner, title="film.mp4", state=JobState.SUCCEEDED, **fields) -> Job:
-    made = Job.submit(
+    row = Job.submit(
         owner, title=title, pipeline="standard", source=Source(name="sources/x.mp4", size=2_400_000)
     )
     now = timezone.now()
-    Job.objects.filter(pk=made.pk).update(state=state, started_at=now, finished_at=now, **fields)
-    Stage.objects.filter(job=made).update(
+    Job.objects.filter(pk=row.pk).update(state=state, started_at=now, finished_at=now, **fields)
+    Stage.objects.filter(job=row).update(
         state=StageState.SUCCEEDED if state == JobState.SUCCEEDED else StageState.PENDING,
         started_at=now - timedelta(seconds=4),
         finished_at=now,
     )
-    made.refresh_from_db()
-    return made
+    row.refresh_from_db()
+    return row
 
 
 def text(answer) -> str:

@@ -101,7 +101,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
     page.click("text=Retry ingest")
-    page.wait_for_selector(".notice:has-text('trying again')")
+    page.wait_for_selector(".notice:has-text('Retrying')")
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click("#cancel summary")

@@ -151,7 +151,7 @@ def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(pro
     page.wait_for_selector(f"{row}[data-state=cancelled]")
     page.focus(f"{row} h2 a")
     page.keyboard.press("r")
-    page.wait_for_selector(".notice:has-text('started again')")
+    page.wait_for_selector(".notice:has-text('Restarted.')")
     page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running]) >> text=Cancel")
     page.click(f"{row} >> text=Cancel")
     say_yes(page)

@@ -74,7 +74,7 @@ def test_without_temporal_a_job_is_queued_and_says_why(ada):
     answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", sound())}, follow=True)
     made = Job.objects.get()
     assert made.state == JobState.QUEUED and answer.redirect_chain[-1][0] == made.get_absolute_url()
-    assert "Temporal" in text(answer) and "by itself" in text(answer)
+    assert "Waiting for the workflow service. Starts automatically." in text(answer)
 
 
 def test_a_queued_job_is_cancelled_without_temporal(ada, editor):
@@ -82,7 +82,7 @@ def test_a_queued_job_is_cancelled_without_temporal(ada, editor):
     answer = ada.post(f"/jobs/{waiting.pk}/cancel/", follow=True)
     assert "Cancelled before it started" in text(answer)
     again = ada.post(f"/jobs/{waiting.pk}/cancel/", follow=True)
-    assert "already ended" in text(again)
+    assert "already cancelled" in text(again)
 
 
 def test_a_retry_of_what_has_not_failed_is_explained(ada, editor):

@@ -97,7 +97,7 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
     check_result(answer["result"], 6)
     assert product.status(answer["id"])["status"] == "succeeded"
     again = product.command("cancel", answer["id"])
-    assert again.returncode != 0 and "already ended" in again.stderr
+    assert again.returncode != 0 and "already done" in again.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

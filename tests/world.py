@@ -1,10 +1,11 @@
-"""The outside as the workflow sees it: activities that follow a script, on a real Temporal server."""
+"""A scripted outside for the workflow: activities that follow a script, on a real Temporal server."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -15,15 +16,18 @@ from jobs.pipelines import ACTIVITIES, PIPELINES
 from jobs.state import (
     CONTROL,
     STAGE_FAILED,
+    TRANSFERS,
     Cancellation,
     Failure,
     JobState,
+    KeepRequest,
     Output,
     PipelineInput,
     RecordRequest,
     Source,
     TaskRequest,
     TaskWatch,
+    workflow_id,
 )
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
@@ -31,19 +35,22 @@ from mediapipe import temporal
 BOTH = Output(name="outputs/x.mp4", video_codec="h264", audio_codec="aac", codecs_known=True, duration=10)
 BROKEN = Failure("damaged", permanent=True, task_over=True)
 FLAKY = Failure("internal_error", task_over=True)
-AWAY = Failure("unreachable", outage=True)
+UNAVAILABLE = Failure("unreachable", outage=True)
 
 
 class World:
-    """A script of what each stage's attempts come to, and what was asked for.
+    """A script of how each stage's attempts end, and a log of what was requested.
 
     A step is a Failure, an Output, an error to raise, or "hang" until *gate* is set. The keys are
-    activities; "create <stage>" is what asking for its task comes to, "record" what recording does.
+    activities; "create <stage>" is how creating its task ends, "record" how recording does.
     """
 
     def __init__(self, script=None):
         self.script = {name: list(steps) for name, steps in (script or {}).items()}
-        self.created, self.cancelled, self.records, self.watches = [], [], [], []
+        self.created = []
+        self.cancelled = []
+        self.records = []
+        self.watches = []
         self.gate = asyncio.Event()
 
     async def step(self, key):
@@ -68,8 +75,8 @@ class World:
 
         return run
 
-    def desk(self):
-        """What is done at once."""
+    def control(self):
+        """The short activities of the control queue."""
 
         @activity.defn
         async def create_task(request: TaskRequest) -> str:
@@ -91,11 +98,20 @@ class World:
 
         return [create_task, cancel_task, record]
 
+    def transfers(self):
+        """The activity of the transfers queue."""
+
+        @activity.defn
+        async def keep_output(request: KeepRequest) -> Output:
+            return replace(request.output, name=f"outputs/{request.stage}.mp4")
+
+        return [keep_output]
+
     def events(self):
         return [event for request in self.records for event in request.events]
 
     def keys(self, stage):
-        """The idempotency keys with which a stage's task was asked for, without the workflow's id."""
+        """The idempotency keys of a stage's tasks, without the workflow's id."""
         return [key.split("/", 1)[1] for name, key in self.created if name == stage]
 
 
@@ -112,10 +128,11 @@ async def running(env, world, given=None):
     stages = Worker(
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
     )
-    desk = Worker(env.client, task_queue=queue + CONTROL, activities=world.desk())
-    async with temporal.run_workers([stages, desk]):
+    control = Worker(env.client, task_queue=queue + CONTROL, activities=world.control())
+    transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
+    async with temporal.run_workers([stages, control, transfers]):
         handle = await env.client.start_workflow(
-            MediaPipeline.run, given or plan(), id=f"media-{queue}", task_queue=queue
+            MediaPipeline.run, given or plan(), id=workflow_id(queue), task_queue=queue
         )
         try:
             yield handle

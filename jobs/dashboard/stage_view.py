@@ -88,7 +88,7 @@ class StageView:
         """What a running stage does at the moment, or what it waits for."""
         status = self.status
         if self.wait:
-            text = f"{self.wait.text}: {self.wait.reason}" if self.wait.reason else self.wait.text
+            text = f"{self.wait.reason} {self.wait.text}".strip()
         else:
             facts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
             facts += [f"{self.speed:.1f}× real time"] if self.speed else []

@@ -80,8 +80,8 @@ def new(request: PageRequest) -> HttpResponse:
 
 def _start(request: PageRequest, job: Job) -> HttpResponse:
     """Starts a new job's workflow, unless it has been, and shows its page."""
-    if job.workflow_started_at is None and not async_to_sync(control.start)(job):
-        messages.warning(request, control.AWAY)
+    if job.workflow_started_at is None:
+        async_to_sync(control.start)(job)  # where that fails, the page shows the job's note
     return redirect(job)
 
 

@@ -12,13 +12,14 @@ from django.core.management.base import CommandError, OutputWrapper
 
 from jobs import control
 from jobs.models import Job
+from jobs.state import workflow_id
 from mediapipe.management.process import exit_now
 
 
 def find_job(text: str) -> Job:
     """The job of this id (or workflow id). Raises CommandError, exit status 2."""
     try:
-        return Job.objects.get(pk=text.removeprefix("media-"))
+        return Job.objects.get(pk=text.removeprefix(workflow_id("")))
     except (Job.DoesNotExist, ValidationError):
         raise CommandError(f"There is no job {text!r}.", returncode=2) from None
 

@@ -22,7 +22,16 @@ from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
-from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
+from jobs.state import (
+    ACTIVE,
+    EventRecord,
+    JobState,
+    PipelineInput,
+    PipelineStatus,
+    Source,
+    StageState,
+    workflow_id,
+)
 from mediapipe import storage
 
 
@@ -115,13 +124,13 @@ class Job(models.Model):
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(stages)
         )
-        job.add_event("submitted", actor=owner.get_username(), text=f"{title} was submitted")
+        job.add_event("submitted", actor=owner.get_username(), text="Submitted")
         return job
 
     @property
     def workflow_id(self) -> str:
         """The id of this job's workflow."""
-        return f"media-{self.pk}"
+        return workflow_id(str(self.pk))
 
     @property
     def active(self) -> bool:
@@ -151,6 +160,7 @@ class Job(models.Model):
             carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
             run=self.run,
+            heartbeat_timeout=settings.HEARTBEAT_SECONDS,
         )
 
     def status(self) -> PipelineStatus:
@@ -198,7 +208,7 @@ class Job(models.Model):
         changed = Job.objects.filter(pk=self.pk, state=JobState.QUEUED, workflow_started_at=None).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
-            receipt="Cancelled before it started: nothing had been handed over.",
+            receipt="Cancelled before it started.",
             note="",
         )
         if changed:
@@ -213,10 +223,9 @@ class Job(models.Model):
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
-        again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
-            Exists(failed), state=JobState.SUCCEEDED
-        )
-        changed = Job.objects.filter(again, pk=self.pk).update(
+        unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
+        failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
+        changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             finished_at=None,
@@ -231,9 +240,7 @@ class Job(models.Model):
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.add_event(
-                "restarted", actor=actor, text=reason or "Started again; finished outputs are kept"
-            )
+            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
         return bool(changed)
 
     @transaction.atomic

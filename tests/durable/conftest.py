@@ -63,7 +63,10 @@ class Inside:
     """The dashboard and its workers in this process, on a real Temporal and a real database."""
 
     def __init__(self, client, engine, owner, api):
-        self.client, self.engine, self.owner, self.api = client, engine, owner, api
+        self.client = client
+        self.engine = engine
+        self.owner = owner
+        self.api = api
         self.jobs = []
 
     async def submit(self, start: bool = True, **fields) -> Job:

@@ -156,10 +156,13 @@ def test_the_timeline_tells_when_a_worker_was_lost_and_when_another_went_on(clou
     job = submit(cloud, URL)
     until(lambda: stage(look(browser, job), "ingest")["task_id"], 30)
     cloud.kill("worker")
-    until(lambda: "Ingest resumed on attempt 2" in timeline(browser, job), 45)
+    until(lambda: "Another worker took over Ingest (attempt 2)" in timeline(browser, job), 45)
     clock = r"(\d\d:\d\d:\d\d) "
     told = re.search(
-        clock + "Ingest resumed on attempt 2 .*?" + clock + "Worker lost during ingest",
+        clock
+        + r"Another worker took over Ingest \(attempt 2\) .*?"
+        + clock
+        + "A worker stopped during Ingest",
         timeline(browser, job),
     )
     assert told and told[1] >= told[2]

@@ -79,6 +79,12 @@ async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
     assert await control.start(job) and await runs(inside, job) == 1, "a closed job ran again"
 
 
+async def test_the_plan_says_how_long_a_worker_may_be_silent(dashboard, settings):
+    settings.HEARTBEAT_SECONDS = 7
+    job = await dashboard.submit(start=False)
+    assert (await sync_to_async(job.workflow_input)()).heartbeat_timeout == 7
+
+
 async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
     there = os.environ["TEMPORAL_ADDRESS"]
     at("127.0.0.1:1")  # nobody's
@@ -87,7 +93,7 @@ async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_its
     await aged(job)
     assert await reconcile.run_once() == 0
     await job.arefresh_from_db()
-    assert job.state == "queued" and "starts by itself" in job.note
+    assert job.state == "queued" and "Starts automatically" in job.note
     at(there)
     assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
@@ -118,12 +124,12 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
         at_work = inside.asked(job, "audio")[0]["id"]
         await reconcile.run_once(inside.engine)
         job = await inside.ended(job, "failed")
-        assert says in job.error and "Retry starts it again" in job.error
+        assert says in job.error and "Restart it any time" in job.error
         assert at_work in inside.api.deleted, "a task that nobody waits for went on"
     inside.api.lives.clear()
     for job in (ended, forgotten):
         asked = len(inside.asked(job))
-        assert "started again" in await control.retry(job, None, "ada")
+        assert "Restarted" in await control.retry(job, None, "ada")
         await inside.ended(job, "succeeded")
         assert len(inside.asked(job)) == asked + 1, "finished outputs were not carried over"
 
@@ -160,7 +166,7 @@ async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_no
         await aged(job, timedelta(seconds=30))
     await aged(broken, HOUR)
     await reconcile.run_once()
-    assert (await inside.ended(monster, "failed")).error.startswith("Temporal refused this job: ")
+    assert (await inside.ended(monster, "failed")).error.startswith("This job couldn’t be started: ")
     await inside.ended(other, "succeeded")
 
 
@@ -217,11 +223,11 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
     before = cloud.children()
     began = time.monotonic()
     with frozen(cloud, "temporal"):
-        until(lambda: "Temporal cannot be reached" in banner(browser, working), 20)
+        until(lambda: "Live status is unavailable" in banner(browser, working), 20)
         answer = cloud.command("submit", URL, "--json")
-        assert "starts by itself" in answer.stderr
+        assert "Starts automatically" in answer.stderr
         later = json.loads(answer.stdout)["id"]
-        assert "starts by itself" in banner(browser, later)
+        assert "Starts automatically" in banner(browser, later)
         time.sleep(max(0.0, began + 35 - time.monotonic()))
     for job in (waiting, working, later):
         done = settled(browser, job, 90)
@@ -250,7 +256,7 @@ async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     api.lives["audio"] = ["processing", "succeeded"]
     never_started = cloud.command("shell", "-v", "0", "-c", code).stdout.strip()
     now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n, 40)
-    assert "ended in Temporal" in now["error"] and "Retry starts it again" in now["error"]
+    assert "ended in Temporal" in now["error"] and "Restart it any time" in now["error"]
     assert settled(browser, never_started, 60)["status"] == "succeeded"
     asked = len(api.tasks)
     assert cloud.command("retry", ended).returncode == 0

@@ -13,7 +13,7 @@ from jobs.management.verbs import actor, find_job, perform
 class Command(BaseCommand):
     """`manage.py retry JOB [STAGE]`."""
 
-    help = "Runs a failed stage of a job again, or all that failed; a closed job is started again."
+    help = "Runs a failed stage of a job again, or all that failed; a closed job is restarted."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Which job, which stage."""

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             exit_now()
         self.stdout.write(f"{job.title}: {live.status.state}")
         if live.banner:
-            self.stdout.write(live.banner)
+            self.stdout.write(f"{live.banner} {live.remedy}".strip())
         for stage in live.status.stages:
             percent = "" if stage.progress is None else f"{stage.progress:.0f}%"
             why = str(live.waits.get(stage.name) or stage.error or "")

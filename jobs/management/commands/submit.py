@@ -58,10 +58,10 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps({"error": str(error)}))
             exit_now(2)
         if not asyncio.run(control.start(job)) and not options["wait"]:
-            self.stderr.write(control.AWAY)
+            self.stderr.write(control.QUEUED_NOTE)
         job.refresh_from_db()
         status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
-        answer = serialize.job(job, status)
+        answer = serialize.summary(job, status)
         if status.state == JobState.SUCCEEDED:
             answer["result"] = serialize.result(status)
         elif status.state in EXIT:
@@ -140,7 +140,7 @@ class Command(BaseCommand):
             await job.arefresh_from_db()
 
     def _show_changes(self, shown: dict[str, str], live: Live) -> None:
-        lines = {"": live.banner}
+        lines = {"": f"{live.banner} {live.remedy}".strip()}
         for stage in live.status.stages:
             line = str(stage.state)
             if stage.state == StageState.RUNNING:
