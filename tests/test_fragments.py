@@ -82,3 +82,10 @@ def test_a_fragment_holds_nothing_of_another_reader(chief, ada, editor, monkeypa
         for_editor, _ = poll(ada, path)
         assert ("Open in Temporal" in for_staff) == path.endswith("/status/")
         assert "Open in Temporal" not in for_editor
+
+
+def test_a_link_of_a_polled_list_leads_to_the_page_and_not_to_the_fragment(chief, editor):
+    job(editor)
+    for path in ("/?q=film", "/jobs/rows/?q=film"):
+        assert '<a class="button" href="/">Clear' in chief.get(path).content.decode()
+    assert '<a class="button" href="/history/">Clear' in chief.get("/history/?q=film").content.decode()

@@ -23,7 +23,7 @@ MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the res
 
 @dataclass(frozen=True)
 class Action:
-    """What can be done to a job: to which, and the words of its result."""
+    """What can be done to jobs: to which of them, and the sentences of its result."""
 
     applicable: Q
     done: str

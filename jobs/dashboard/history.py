@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from functools import wraps
 from itertools import islice
 from statistics import median
-from typing import Any, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
@@ -47,6 +47,22 @@ COLUMNS = (
 )
 
 
+class Figures(TypedDict):
+    """The success rate, and the median duration of each stage."""
+
+    rate: str
+    medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
+
+
+class Day(NamedTuple):
+    """A column of the chart: *x* in its units, and bars of kind, top and height."""
+
+    day: date
+    x: int
+    bars: list[tuple[str, float, float]]
+    title: str
+
+
 def staff_only(view: Callable[[HttpRequest], Response]) -> Callable[[HttpRequest], Response]:
     """The view, for staff; anybody else gets the 403 page."""
 
@@ -68,7 +84,7 @@ def index(request: HttpRequest) -> HttpResponse:
     jobs = in_tab(page.matching, page.tab)
     busiest, days = per_day(jobs)
     context = {
-        **page.context(),
+        **page.context(request.path),
         **figures(jobs, page.counts),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
@@ -77,7 +93,7 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(request, "jobs/history.html", context)
 
 
-def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> dict[str, Any]:
+def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
     """The success rate among ended jobs, and each stage's median duration with its share of the longest."""
     ended = sum(counts.get(state, 0) for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.ATTENTION))
     recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs.values("pk")).exclude(
@@ -95,7 +111,7 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def per_day(jobs: QuerySet[Job]) -> tuple[int, list[dict[str, Any]]]:
+def per_day(jobs: QuerySet[Job]) -> tuple[int, list[Day]]:
     """The jobs of the busiest day, and the last DAYS as columns of a chart, 300 units wide and 60 high."""
     first_day = timezone.localdate() - timedelta(days=DAYS - 1)
     counts: dict[date, dict[str, int]] = {}
@@ -109,7 +125,7 @@ def per_day(jobs: QuerySet[Job]) -> tuple[int, list[dict[str, Any]]]:
     return highest, [_bar(at, day, counts.get(day, {}), highest) for at, day in enumerate(days)]
 
 
-def _bar(at: int, day: date, states: dict[str, int], highest: int) -> dict[str, Any]:
+def _bar(at: int, day: date, states: dict[str, int], highest: int) -> Day:
     """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top."""
     done = states.get(JobState.SUCCEEDED, 0)
     failed = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
@@ -122,7 +138,7 @@ def _bar(at: int, day: date, states: dict[str, int], highest: int) -> dict[str, 
         if count:
             bars.append((kind, round(top, 1), round(height, 1)))
     title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
-    return {"day": day, "x": at * 10 + 1, "bars": bars, "title": title}
+    return Day(day, at * 10 + 1, bars, title)
 
 
 class Echo:

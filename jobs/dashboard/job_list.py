@@ -76,6 +76,7 @@ class SavedSearch(NamedTuple):
 class ListContext(TypedDict):
     """What the templates show around the rows; plain values alone, because models compare by key."""
 
+    path: str  # of the whole page: a fragment's own is another
     tab: str
     tabs: list[tuple[str, str, int, str]]  # key, label, jobs, query string
     running: int
@@ -150,9 +151,10 @@ class JobList:
             return "1500ms"
         return "3s" if self.live else "10s"
 
-    def context(self) -> ListContext:
-        """The page around its rows: while it compares equal, so does what is rendered from it."""
+    def context(self, path: str) -> ListContext:
+        """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
+            "path": path,
             "tab": self.tab,
             "tabs": [
                 (key, label, self._count(key), self._url_with(tab=key)) for key, (label, _) in TABS.items()

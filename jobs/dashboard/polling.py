@@ -13,16 +13,12 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
-from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
-from django.utils.crypto import salted_hmac
 from django_htmx.middleware import HtmxDetails
 
 from mediapipe.recent import Recent
 
 MAX_AGE = 60.0  # seconds
-# Stands for the CSRF token in what is rendered for all; unguessable, so that no title can hold it.
-TOKEN = salted_hmac("jobs.dashboard.polling", "csrf_token").hexdigest()
 
 _rendered: Recent[Hashable, tuple[object, str]] = Recent(1000)  # the version and the text
 
@@ -51,7 +47,7 @@ def render_once(
     known = _rendered.get((template, key))
     if known and known[0] == version:
         return known[1]
-    text = render_to_string(template, {**context(), "csrf_token": TOKEN}, request)
+    text = render_to_string(template, context(), request)
     _rendered[template, key] = version, text
     return text
 
@@ -67,12 +63,12 @@ def fragment(
 ) -> HttpResponse:
     """The template's text at the request's URL, or 304 where the browser has the same text.
 
-    *viewer*: what of the user the text depends on; those of whom it is equal share one rendering.
+    *viewer*: what of the user the text depends on. Those of whom it is equal share one rendering, so the
+    template must hold no CSRF token: its buttons belong to forms beside the fragment.
     """
     key = request.get_full_path(), viewer
     text = render_once(template, key, version, context, request, max_age=max_age)
     tag = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
     if request.htmx.ptag == tag:
         return HttpResponseNotModified()
-    text = text.replace(TOKEN, get_token(request))
     return HttpResponse(text, headers={"HX-PTag": tag, "Cache-Control": "no-store"})

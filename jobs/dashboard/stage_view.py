@@ -1,4 +1,4 @@
-"""A stage as the pages show it: its sign, its percent, its words. It reads a status and decides nothing."""
+"""A stage as the pages show it: icon, percent, what it is doing. It reads a status and decides nothing."""
 
 from __future__ import annotations
 

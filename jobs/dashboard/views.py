@@ -46,7 +46,7 @@ def job_list(request: PageRequest) -> HttpResponse:
     """The list, and where uploads begin."""
     page = JobList(request.user, request.GET)
     context = {
-        **page.context(),
+        **page.context(reverse("jobs:list")),
         "rows": page.rows(),
         "form": NewJob(),
         "needs_url": needs_url(),
@@ -59,7 +59,7 @@ def job_list(request: PageRequest) -> HttpResponse:
 def rows(request: PageRequest) -> HttpResponse:
     """The list's rows and tabs, as a fragment that the list polls."""
     page = JobList(request.user, request.GET)
-    context = {**page.context(), "rows": page.rows()}
+    context = {**page.context(reverse("jobs:list")), "rows": page.rows()}
     viewer = request.user.pk, request.user.is_staff
     return fragment(request, "jobs/_job_rows.html", viewer, context, lambda: context)
 
