@@ -14,6 +14,6 @@ async def refusal(path: Path) -> str:
         return ""
     if problem["kind"] == "image":
         return "This is a picture, not a video or audio file. Choose another one."
-    if problem["kind"] == "not_media" and "neither" not in problem["message"]:
+    if problem["kind"] == "not_media" and "track" not in problem["message"]:
         return "This is not a video or audio file. Choose another one."
     return f"{problem['message']} Choose another file."

@@ -1,57 +1,29 @@
-"""The engine's OpenAPI description, made from the same tables that check requests. Pure."""
+"""The engine's OpenAPI description, made from the validators that check requests. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mediapipe.engine.options import CODECS, FORMATS, KNOWN, LAST_SECOND, POSITIONS, QUALITIES
+from mediapipe.engine.kinds import KINDS, Kind
 
 INPUT = {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"}
-NUMBER = {"type": "number"}
-SIDE = {
-    "oneOf": [
-        {"type": "integer", "minimum": 2, "maximum": 7680},
-        {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
-    ]
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "quality": {"enum": list(QUALITIES)},
-    "width": SIDE,
-    "height": SIDE,
-    "fit": {"enum": ["contain", "cover", "fill"]},
-    "position": {"enum": list(POSITIONS)},
-    "background": {"type": "string", "pattern": "^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"},
-    "fps": NUMBER | {"minimum": 1, "maximum": 60},
-    "start": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
-    "end": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
-    "interval": NUMBER | {"minimum": 0.1, "maximum": 3600},
-    "waveform": {"enum": ["json"]},
-    "waveform_points": {"type": "integer", "minimum": 10, "maximum": 10000},
-    "codec": {"enum": sorted({codec for codecs in CODECS.values() for codec in codecs})},
-}
-BITRATE = {"video": (300_000, 60_000_000), "audio": (32_000, 320_000)}
 
 
-def _options(kind: str) -> dict[str, Any]:
-    properties: dict[str, dict[str, Any]] = {}
-    for name in KNOWN[kind]:
-        if name == "format":
-            properties[name] = {"enum": list(FORMATS[kind])}
-        elif name == "bitrate":
-            low, high = BITRATE[kind]
-            properties[name] = {"type": "integer", "minimum": low, "maximum": high}
-        else:
-            properties[name] = OPTIONS[name]
-    required = ["end"] if kind == "animation" else []
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _request(kind: str) -> dict[str, Any]:
+def _options(kind: Kind) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": ["kind", "input", *(["options"] if kind == "animation" else [])],
+        "properties": {name: option.schema() for name, option in kind.options.items()},
+        "required": list(kind.required),
+        "additionalProperties": False,
+    }
+
+
+def _request(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["kind", "input", *(["options"] if kind.required else [])],
         "properties": {
-            "kind": {"const": kind},
+            "kind": {"const": kind.name},
             "input": INPUT,
             "options": _options(kind),
             "metadata": {"type": "object"},
@@ -83,7 +55,7 @@ TASK: dict[str, Any] = {
     "properties": {
         "id": {"type": "string"},
         "object": {"enum": ["task", "job"]},
-        "kind": {"enum": list(KNOWN)},
+        "kind": {"enum": list(KINDS)},
         "status": {"enum": ["queued", "processing", "succeeded", "failed", "cancelled"]},
         "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100},
         "output": {"type": ["object", "null"]},
@@ -121,11 +93,11 @@ def _paths(name: str) -> dict[str, Any]:
     lists = {
         "limit": {"type": "integer", "minimum": 1, "maximum": 100},
         "order": {"enum": ["asc", "desc"]},
-        "kind": {"enum": list(KNOWN)},
+        "kind": {"enum": list(KINDS)},
         "status": statuses,
         "input": {"type": "string"},
     }
-    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KNOWN]}}}
+    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KINDS.values()]}}}
     task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
     return {
         f"/{name}s": {
@@ -133,9 +105,9 @@ def _paths(name: str) -> dict[str, Any]:
                 "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key_pattern}],
                 "requestBody": {"required": True, "content": body},
                 "responses": {
-                    "201": _json(task, "made"),
-                    "200": _json(task, "made before"),
-                    "503": _json(problem, "no room, or no queue"),
+                    "201": _json(task, "created"),
+                    "200": _json(task, "created before"),
+                    "503": _json(problem, "no disk space, or no queue"),
                     **wrong,
                 },
             },
@@ -189,7 +161,8 @@ def _probe() -> dict[str, Any]:
 
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
-    title, about = "mediapipe's embedded engine", "Ittybit's tasks and jobs API on FFmpeg."
+    title = "mediapipe's embedded engine"
+    about = "Ittybit's tasks and jobs API on FFmpeg."
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": about},
