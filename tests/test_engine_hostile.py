@@ -49,7 +49,7 @@ async def test_a_script_posing_as_media_reaches_no_file_and_no_address(tmp_path,
     assert seen == []
 
 
-async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, listener):
+async def test_the_sandbox_keeps_a_program_from_files_and_addresses(tmp_path, listener):
     from mediapipe.engine.encode import sandboxed
 
     port, seen = listener
@@ -77,7 +77,9 @@ async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, liste
     assert seen == []
 
 
-async def test_the_reader_of_a_file_is_caged_knows_no_secret_and_ends_with_who_asked(tmp_path, monkeypatch):
+async def test_the_reader_of_a_file_is_sandboxed_knows_no_secret_and_ends_with_its_caller(
+    tmp_path, monkeypatch
+):
     """A pipe that nobody writes to keeps it in the middle of its work."""
     monkeypatch.setenv("SECRET_KEY", "hush")
     prober._prober.close()

@@ -84,7 +84,7 @@ async def _start(command: list[str], folder: Path | None = None) -> asyncio.subp
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kills the whole process group; what it had written is thrown away anyway."""
+    """Kills the whole process group; what it had written is removed anyway."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -226,7 +226,7 @@ async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: 
                 )
             if now - began > wall and not ending.done():
                 raise TaskError(
-                    "stalled", f"The encoder was not done after {wall / 60:.0f} minutes and was stopped."
+                    "stalled", f"Encoding took longer than {wall / 60:.0f} minutes and was stopped."
                 )
     finally:
         ending.cancel()
@@ -241,6 +241,6 @@ def check_exit(result: FfmpegExit) -> None:
     if result.frames and result.corrupt > 0.2 * result.frames:
         raise TaskError(
             "damaged",
-            "The file is so damaged that most of its pictures cannot be decoded.",
+            "Most frames in this file are damaged.",
             result.last_lines,
         )

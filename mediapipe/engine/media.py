@@ -44,7 +44,8 @@ class Video:
     def shown(self) -> tuple[float, float]:
         """Width and height as a person sees them: square pixels, upright."""
         sar = self.sar if 0.1 <= self.sar <= 10 else 1.0  # beyond that it is damage, not a format
-        width, height = self.width * sar, float(self.height)
+        width = self.width * sar
+        height = float(self.height)
         return (height, width) if self.rotation % 180 == 90 else (width, height)
 
     @property

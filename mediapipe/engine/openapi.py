@@ -80,55 +80,61 @@ def _json(schema: dict[str, Any], about: str) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": schema}}}
 
 
-def _paths(name: str) -> dict[str, Any]:
-    """The paths of `task` or of `job`."""
-    problem = {"$ref": "#/components/schemas/Problem"}
-    task = {"$ref": f"#/components/schemas/{name.capitalize()}"}
-    wrong = {
-        str(code): _json(problem, about) for code, about in ((400, "wrong request"), (401, "no valid key"))
-    }
-    missing = wrong | {"404": _json(problem, f"no such {name}")}
-    key_pattern = {"type": "string", "pattern": "^[!-~]{1,300}$"}
-    statuses = {"enum": TASK["properties"]["status"]["enum"]}
-    lists = {
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name.capitalize()}"}
+
+
+WRONG = {
+    "400": _json(_ref("problem"), "wrong request"),
+    "401": _json(_ref("problem"), "no valid key"),
+}
+
+
+def _collection(name: str) -> dict[str, Any]:
+    """`/tasks` or `/jobs`, *name* being `task` or `job`."""
+    key = {"type": "string", "pattern": "^[!-~]{1,300}$"}
+    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KINDS.values()]}}}
+    filters = {
         "limit": {"type": "integer", "minimum": 1, "maximum": 100},
         "order": {"enum": ["asc", "desc"]},
         "kind": {"enum": list(KINDS)},
-        "status": statuses,
+        "status": {"enum": TASK["properties"]["status"]["enum"]},
         "input": {"type": "string"},
     }
-    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KINDS.values()]}}}
-    task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
+    listed = _json({"type": "array", "items": _ref(name)}, "the newest first")
     return {
-        f"/{name}s": {
-            "post": {
-                "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key_pattern}],
-                "requestBody": {"required": True, "content": body},
-                "responses": {
-                    "201": _json(task, "created"),
-                    "200": _json(task, "created before"),
-                    "503": _json(problem, "no disk space, or no queue"),
-                    **wrong,
-                },
-            },
-            "get": {
-                "parameters": [
-                    {"name": name, "in": "query", "schema": schema} for name, schema in lists.items()
-                ],
-                "responses": {"200": _json({"type": "array", "items": task}, "the newest first"), **wrong},
+        "post": {
+            "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key}],
+            "requestBody": {"required": True, "content": body},
+            "responses": {
+                "201": _json(_ref(name), "created"),
+                "200": _json(_ref(name), "created before"),
+                "503": _json(_ref("problem"), "no disk space, or no queue"),
+                **WRONG,
             },
         },
-        f"/{name}s/{{id}}": {
-            "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
-            "get": {"responses": {"200": _json(task, "as it stands"), **missing}},
-            "delete": {"responses": {"200": _json(task, "stopped"), **missing}},
+        "get": {
+            "parameters": [
+                {"name": name, "in": "query", "schema": schema} for name, schema in filters.items()
+            ],
+            "responses": {"200": listed, **WRONG},
         },
+    }
+
+
+def _item(name: str) -> dict[str, Any]:
+    """One task or job."""
+    task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
+    missing = WRONG | {"404": _json(_ref("problem"), f"no such {name}")}
+    return {
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
+        "get": {"responses": {"200": _json(_ref(name), "its state"), **missing}},
+        "delete": {"responses": {"200": _json(_ref(name), "cancelled"), **missing}},
     }
 
 
 def _probe() -> dict[str, Any]:
-    """Our extension: what a file of this installation holds."""
-    problem = {"$ref": "#/components/schemas/Problem"}
+    """`/probe`, our extension: what a file of this installation holds."""
     found = {
         "type": "object",
         "required": ["object", "problem", "source"],
@@ -145,16 +151,14 @@ def _probe() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {
-        "/probe": {
-            "post": {
-                "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-                "responses": {
-                    "200": _json(found, "what is in the file"),
-                    "400": _json(problem, "wrong request, or no file of this installation"),
-                    "401": _json(problem, "no valid key"),
-                    "404": _json(problem, "no file behind this link any more"),
-                },
-            }
+        "post": {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {
+                "200": _json(found, "what is in the file"),
+                **WRONG,
+                "400": _json(_ref("problem"), "wrong request, or no file of this installation"),
+                "404": _json(_ref("problem"), "no file behind this link any more"),
+            },
         }
     }
 
@@ -168,7 +172,13 @@ def document(server: str) -> dict[str, Any]:
         "info": {"title": title, "version": "1", "description": about},
         "servers": [{"url": server}],
         "security": [{"key": []}],
-        "paths": _paths("task") | _paths("job") | _probe(),
+        "paths": {
+            "/tasks": _collection("task"),
+            "/tasks/{id}": _item("task"),
+            "/jobs": _collection("job"),
+            "/jobs/{id}": _item("job"),
+            "/probe": _probe(),
+        },
         "components": {
             "schemas": {"Task": TASK, "Job": JOB, "Problem": PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

@@ -93,7 +93,7 @@ def heard(media: Media) -> list[str]:
 
 
 def video_plan(options: Options, media: Media, path: str) -> Plan:
-    """A video; an audio-only source yields audio in the same container where nothing asks for a picture."""
+    """A video; a source of audio alone yields audio in the same container, unless an option needs a picture."""
     container = str(options["format"])
     tail = ["-max_muxing_queue_size", "1024", *(["-movflags", "+faststart"] if container != "webm" else [])]
     film = media.video if media.video and not media.video.cover else None
@@ -194,9 +194,9 @@ def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
 
 def waveform_plan(options: Options, head: list[str], media: Media, seconds: float) -> Plan:
     """The peaks of short pieces of the sound, of all its channels, as text: nothing large is ever held."""
-    wanted = int(options.get("waveform_points", WAVEFORM_POINTS))
+    points = int(options.get("waveform_points", WAVEFORM_POINTS))
     rate = media.audio.rate if media.audio else 48000
-    piece = min(max(int(rate * (seconds or 600) / wanted / 4), 64), rate)
+    piece = min(max(int(rate * (seconds or 600) / points / 4), 64), rate)
     measured = "measure_perchannel=none:measure_overall=Peak_level"
     chain = "aresample=async=1:first_pts=0," if media.video and not media.video.cover else ""
     chain += f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"

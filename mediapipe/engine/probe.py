@@ -1,4 +1,4 @@
-"""Reads what a media file holds, and checks what was made: for a sandboxed child process (prober.py).
+"""Reads what a media file holds, and checks an output: for a sandboxed child process (prober.py).
 
 It prints one JSON object, and runs alone because a hostile file may crash the decoder: it imports PyAV
 and the standard library, and nothing of ours.

@@ -31,7 +31,7 @@ UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is w
 DESCRIBE_EVERY = 30.0  # seconds between two looks at a task's workflow
 ENDED = "This task was stopped in Temporal itself, so it has no output. Start it again."
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
-CACHE_SECONDS = 5.0  # that an answer about a queue is kept
+CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
 _described: Recent[str, float] = Recent(2000)
 _unpolled: Recent[str, tuple[float, bool]] = Recent(10)

@@ -1,7 +1,7 @@
 """Whether a file of this installation can be media at all: answers the API's `probe`, before a job exists.
 
 Only what is certain counts as a problem. A reader that is slow, crashes or cannot run says nothing about
-the file, and one that opens is processed as far as it goes: the encode will tell.
+the file, and one that opens is processed as far as it goes: the encode will show.
 """
 
 from __future__ import annotations

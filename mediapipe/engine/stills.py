@@ -19,14 +19,14 @@ TYPICAL = (
 
 def picture(options: Options, pixels_with_alpha: bool) -> tuple[str, str, list[str]]:
     """Muxer, pixel format and encoder of a still."""
-    wanted = str(options["format"])
+    form = str(options["format"])
     quality = str(options.get("quality", "medium"))
-    if wanted == "webp":
+    if form == "webp":
         pixels = "yuva420p" if pixels_with_alpha else "yuv420p"
         return "webp", pixels, ["-c:v", "libwebp", "-quality", str(WEBP[quality])]
-    if wanted == "png":
+    if form == "png":
         return "image2", "rgba" if pixels_with_alpha else "rgb24", ["-c:v", "png", "-update", "1"]
-    if wanted == "avif":
+    if form == "avif":
         still = ["-c:v", "libaom-av1", "-still-picture", "1", "-cpu-used", "8", "-crf", str(AVIF[quality])]
         return "avif", "yuv420p", still
     return "image2", "yuvj420p", ["-c:v", "mjpeg", "-q:v", str(JPEG[quality]), "-update", "1"]

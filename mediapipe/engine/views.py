@@ -1,6 +1,6 @@
 """The engine's HTTP API: Ittybit's tasks, with DELETE and `probe` as our documented extensions.
 
-Errors are {kind, message}. A poll is one read of a row; Temporal is asked only to start and stop.
+Errors are {kind, message}. A poll is one read of a row; Temporal is called only to start and stop.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     if request.method == "GET":
         return await _list(request, resource)
     body = _body(request)
-    wanted = check_request(body)
+    checked = check_request(body)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
         raise InvalidRequest("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
@@ -119,7 +119,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
     if known is None and await asyncio.to_thread(disk.is_work_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
-    task, created = (known, False) if known else await _create(resource, wanted, given, key)
+    task, created = (known, False) if known else await _create(resource, checked, given, key)
     if task.active and not await queue.start(task):
         if created:
             await task.adelete()
@@ -153,18 +153,18 @@ def _not_json(name: str) -> NoReturn:
 
 @sync_to_async
 def _create(
-    resource: str, wanted: Request, given: dict[str, Any], key: str | None
+    resource: str, checked: Request, given: dict[str, Any], key: str | None
 ) -> tuple[EngineTask, bool]:
     """The task, and whether it is new: the same key within 24 hours is the same task."""
     try:
         with transaction.atomic():
             task = EngineTask.objects.create(
                 id=new_id(resource.removesuffix("s")),
-                kind=wanted.kind.name,
-                input=wanted.input,
+                kind=checked.kind.name,
+                input=checked.input,
                 options=given,
-                metadata=wanted.metadata,
-                webhook_url=wanted.webhook_url,
+                metadata=checked.metadata,
+                webhook_url=checked.webhook_url,
                 key=key,
             )
     except IntegrityError:  # the same key, at the same moment
@@ -254,7 +254,8 @@ async def _list(request: HttpRequest, resource: str) -> HttpResponse:
     more = len(found) > limit
     found = found[:limit]
     response = JsonResponse([await sync_to_async(task_json)(task) for task in found], safe=False)
-    response["Limit"], response["Has-More"] = str(limit), str(more).lower()
+    response["Limit"] = str(limit)
+    response["Has-More"] = str(more).lower()
     if more:
         query_string = request.GET.copy()
         query_string["after"] = found[-1].pk

@@ -135,11 +135,11 @@ async def run_task(task_id: str) -> None:
 async def _process(task: EngineTask, reporter: Reporter) -> None:
     await in_thread(task.begin)
 
-    async def wait_for_disk_space(wanted: int) -> None:
-        if disk.free_for_work() >= wanted:
+    async def wait_for_disk_space(needed: int) -> None:
+        if disk.free_for_work() >= needed:
             return
         await in_thread(task.wait, "space")
-        while disk.free_for_work() < wanted:  # noqa: ASYNC110 - a disk sends no events
+        while disk.free_for_work() < needed:  # noqa: ASYNC110 - a disk sends no events
             await asyncio.sleep(2)
         await in_thread(task.begin)
 
