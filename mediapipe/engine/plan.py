@@ -93,7 +93,7 @@ def heard(media: Media) -> list[str]:
 
 
 def video_plan(options: Options, media: Media, path: str) -> Plan:
-    """A video; a source of audio alone yields audio in the same container, unless an option needs a picture."""
+    """A video; a source of audio alone yields audio in the same container, unless a picture is needed."""
     container = str(options["format"])
     tail = ["-max_muxing_queue_size", "1024", *(["-movflags", "+faststart"] if container != "webm" else [])]
     film = media.video if media.video and not media.video.cover else None
