@@ -1,4 +1,4 @@
-"""The ASGI application: Django behind the layer that streams uploads and caps every other body."""
+"""The ASGI application: Django behind the layer that streams uploads and limits every other body."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
+from django.urls import reverse  # noqa: E402
 
 from mediapipe import disk  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
 
-def form_cap(cookie: str) -> int:
-    """What the plain form may bring: a file as Django keeps it twice on its way, from who has signed in."""
+def form_limit(cookie: str) -> int:
+    """Bytes that a signed-in person's plain form may bring: Django stores them twice on their way."""
     close_old_connections()
     try:
         key = parse_cookie(cookie).get(settings.SESSION_COOKIE_NAME)
@@ -37,8 +38,8 @@ def form_cap(cookie: str) -> int:
 
 application = raw_body(
     cast(App, Handler()),
-    cap=settings.MAX_BODY_BYTES,
-    form_path="/jobs/new/",
-    form_cap=sync_to_async(form_cap),
+    limit=settings.MAX_BODY_BYTES,
+    form_path=reverse("jobs:new"),
+    form_limit=sync_to_async(form_limit),
     too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
 )

@@ -9,9 +9,12 @@ import socket
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
+import httpx
 import pytest
+import respx
 from django.core.management import call_command
 from temporalio.testing import WorkflowEnvironment
 
@@ -146,6 +149,19 @@ def _own_media(settings, tmp_path):
     """Each test has its own media and work folders."""
     settings.MEDIA_ROOT = tmp_path / "media"
     settings.WORK_ROOT = tmp_path / "work"
+
+
+@pytest.fixture
+def own_api(settings):
+    """What is sent to this installation's own address is answered by its application, in this process."""
+    inside = httpx.ASGITransport(import_module("mediapipe.asgi").application)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        response = await inside.handle_async_request(request)
+        return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
+
+    with respx.mock(assert_all_called=False) as router:
+        yield router.route(url__startswith=f"{settings.LOCAL_URL}/").mock(side_effect=answer)
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,7 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
 @pytest.mark.parametrize(
     ("path", "kind", "says"),
     [
-        ("local", "source_refused", "file:// URLs are not accepted"),
+        ("local", "source_refused", "file:// links aren’t accepted"),
         ("named", "source_refused", "user name or password"),
         ("around", "source_refused", "redirects more than"),
         ("huge", "too_large", "larger than"),

@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -163,6 +164,27 @@ def test_the_plain_form_takes_a_large_file_from_who_is_signed_in(editor):
     form = {"csrfmiddlewaretoken": editor.headers["X-CSRFToken"]}
     answer = editor.http.post("/jobs/new/", data=form, files={"file": ("large.wav", sound(6_000_000))})
     assert answer.status_code == 200 and "large.wav" in answer.text, answer.url
+
+
+def test_ten_forms_at_once_are_checked_by_the_very_server_that_takes_them(editor):
+    """Each form's view waits, in a thread, for a probe that the same process answers."""
+    form = {"csrfmiddlewaretoken": editor.headers["X-CSRFToken"]}
+    notes = b"these are notes\n" * 99
+
+    def send(number: int) -> httpx.Response:
+        data = notes if number % 2 else sound(20_000)
+        name = f"{'notes' if number % 2 else 'tune'} {number}.wav"
+        return editor.http.post("/jobs/new/", data=form, files={"file": (name, data)}, timeout=60)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(send, range(10)))
+    assert time.monotonic() - began < 30
+    for number, answer in enumerate(answers):
+        if number % 2:
+            assert answer.status_code == 400 and "This isn’t a video or audio file" in answer.text
+        else:
+            assert answer.status_code == 200 and f"tune {number}.wav" in answer.text
 
 
 def test_hundreds_of_dawdlers_keep_nobody_waiting(editor):

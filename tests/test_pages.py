@@ -15,21 +15,21 @@ from jobs.state import JobState, Source
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_api")]
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({}, "Choose a file, or paste the URL of one."),
-        ({"url": "notaurl"}, "Paste a URL that begins with http:// or https://"),
-        ({"url": "ftp://example.org/a.mp4"}, "ftp:// URLs are not accepted"),
-        ({"url": "http://no-such-host.invalid/a.mp4"}, "cannot be found"),
+        ({"url": "notaurl"}, "Paste one that begins with http:// or https://"),
+        ({"url": "ftp://example.org/a.mp4"}, "ftp:// links aren’t accepted"),
+        ({"url": "http://no-such-host.invalid/a.mp4"}, "Can’t find no-such-host.invalid"),
         ({"url": "http://127.0.0.1/a.mp4"}, "on a private network"),
         ({"url": "http://u:p@example.org/"}, "user name or password"),
         ({"url": "http://exa mple.org/"}, "spaces"),
         ({"file": ("empty.mp4", b"")}, "empty"),
-        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This is not a video or audio file"),
+        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This isn’t a video or audio file, so it wasn’t uploaded."),
         ({"file": ("a.mp4", b"x"), "url": "http://example.org/a.mp4"}, "not both"),
         ({"url": "http://example.org/a.mp4", "pipeline": "nope"}, "not one of the available choices"),
     ],
@@ -40,7 +40,7 @@ def test_bad_input_gets_a_sentence_and_makes_no_job(ada, fields, says, settings)
     data = {key: SimpleUploadedFile(*value) if key == "file" else value for key, value in fields.items()}
     answer = ada.post("/jobs/new/", data)
     assert answer.status_code == 400
-    assert says in text(answer) or "cannot be found" in text(answer)
+    assert says in text(answer) or "Can’t find " in text(answer)
     assert Job.objects.count() == 0
 
 

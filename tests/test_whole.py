@@ -136,7 +136,7 @@ def test_a_taken_port_is_named_with_the_way_out(product):
     [
         ("/no/such/file.mp4", "There is no file"),
         ("ftp://example.org/a.mp4", "not an http or https URL"),
-        ("http://no-such-host.invalid/a.mp4", "cannot be found"),
+        ("http://no-such-host.invalid/a.mp4", "Can’t find no-such-host.invalid"),
         ("http://user:secret@example.org/a.mp4", "user name or password"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"these are notes, not a film\n" * 100, "notes.mp4: This is not a video or audio file."),
+        (b"these are notes, not a film\n" * 100, "notes.mp4: This isn’t a video or audio file, so it wasn’t uploaded."),
         (b"", "notes.mp4: This file is empty (0 bytes)."),
     ],
 )

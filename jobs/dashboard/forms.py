@@ -15,6 +15,7 @@ from jobs import pipelines
 from jobs.models import Job
 from jobs.state import Source
 from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 
@@ -37,7 +38,7 @@ class NewJob(forms.Form):
         if file:
             try:
                 intake.check_length(file.size)
-            except intake.UploadError as refused:
+            except UploadError as refused:
                 raise forms.ValidationError(refused.text) from None
         return file
 
@@ -62,7 +63,7 @@ class NewJob(forms.Form):
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:
-        """The new job, or the one that this very form has made already. Raises intake.UploadError."""
+        """The new job, or the one that this very form has made already. Raises UploadError."""
         data, file = self.cleaned_data, self.cleaned_data["file"]
         pipeline = data["pipeline"] or pipelines.DEFAULT
         what = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
@@ -73,7 +74,7 @@ class NewJob(forms.Form):
             source = intake.store_form_file(file)
         else:
             path = urlsplit(data["url"]).path
-            source = Source(url=data["url"], filename=intake.plain_name(unquote(PurePosixPath(path).name)))
+            source = Source(url=data["url"], filename=intake.display_name(unquote(PurePosixPath(path).name)))
         title = data["title"] or source.filename
         if title == "upload":
             title = urlsplit(data["url"]).hostname or title

@@ -24,6 +24,7 @@ from jobs.dashboard.job_list import Listing, in_tab, search
 from jobs.dashboard.presenters import Row
 from jobs.models import Job, Stage
 from jobs.state import JobState, StageState
+from mediapipe.web.handler import streams
 
 R = TypeVar("R", bound=HttpResponseBase)
 DAYS = 30
@@ -133,6 +134,7 @@ def cell(text: object) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
+@streams
 @require_GET
 @staff_only
 def csv(request: HttpRequest) -> StreamingHttpResponse:

@@ -30,7 +30,9 @@ from jobs.live import look
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
-from jobs.uploads import intake, sample_clip
+from jobs.uploads import sample_clip
+from jobs.uploads.errors import UploadError
+from jobs.uploads.views import unfinished_uploads
 
 
 def needs_url() -> bool:
@@ -47,7 +49,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "rows": listing.rows(),
         "form": NewJob(),
         "needs_url": needs_url(),
-        "stopped": intake.unfinished_uploads(request.user.pk),
+        "stopped": unfinished_uploads(request.user.pk),
     }
     return render(request, "jobs/job_list.html", context)
 
@@ -73,7 +75,7 @@ def new(request: HttpRequest) -> HttpResponse:
     if posted and form.is_valid():
         try:
             job = form.submit(request.user)
-        except intake.UploadError as refused:
+        except UploadError as refused:
             form.add_error("file", refused.text)
         else:
             return _started(request, job)
@@ -89,7 +91,7 @@ def _started(request: HttpRequest, job: Job) -> HttpResponse:
 
 @require_POST
 def sample(request: HttpRequest) -> HttpResponse:
-    """A job on a clip that FFmpeg makes, for people who have no file at hand."""
+    """A job on the sample clip, for people who have no file at hand."""
     assert request.user.is_authenticated
     source = sample_clip.source()
     job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)

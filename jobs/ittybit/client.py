@@ -13,7 +13,17 @@ from typing import Any
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
-from jobs.ittybit.replies import Broken, Rejected, Task, Unreachable, check, parse_task, problem
+from jobs.ittybit.replies import (
+    Broken,
+    Rejected,
+    SourceProblem,
+    Task,
+    Unreachable,
+    check,
+    parse_probe,
+    parse_task,
+    problem,
+)
 from jobs.pipelines import Option
 from jobs.state import Cancellation
 
@@ -22,7 +32,7 @@ DEADLINE = 25.0  # seconds for a whole answer, even of a server that sends a byt
 
 
 class IttybitClient:
-    """The three calls. *resource* is `tasks` (the default) or `jobs`; the body is the same."""
+    """The calls. *resource* is `tasks` (the default) or `jobs`; the body is the same."""
 
     def __init__(self, http: httpx.AsyncClient, resource: str = "tasks") -> None:
         self.http = http
@@ -41,13 +51,12 @@ class IttybitClient:
             raise Unreachable(f"The engine cannot be reached ({type(error).__name__}).") from None
 
     @staticmethod
-    def _task(response: httpx.Response) -> Task:
+    def _json(response: httpx.Response) -> object:
         check(response)
         try:
-            answer = response.json()
+            return response.json()
         except ValueError:
             raise Broken("The engine answered with a page instead of JSON.") from None
-        return parse_task(answer)
 
     async def create(
         self,
@@ -68,11 +77,18 @@ class IttybitClient:
         response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
         if response.status_code == 404:
             raise Rejected(problem(response)[1] + " Check ITTYBIT_API_URL and ITTYBIT_RESOURCE.")
-        return self._task(response)
+        return parse_task(self._json(response))
 
     async def read(self, task_id: str) -> Task:
         """The task as it is now. Raises Missing where the API doesn't know it."""
-        return self._task(await self._send("GET", f"/{self.resource}/{task_id}"))
+        return parse_task(self._json(await self._send("GET", f"/{self.resource}/{task_id}")))
+
+    async def probe(self, url: str) -> SourceProblem | None:
+        """Why the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
+
+        None where it may be media. An extension of the embedded engine: the cloud knows no probe.
+        """
+        return parse_probe(self._json(await self._send("POST", "/probe", json={"input": url})))
 
     async def cancel(self, task_id: str) -> Cancellation:
         """Stops a task where the API can: DELETE is our engine's extension, Ittybit documents none."""

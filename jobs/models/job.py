@@ -307,11 +307,8 @@ class Job(models.Model):
         names |= {self.source_name} if self.source_name and not shared else set()
         Upload.objects.filter(job=self).delete()  # it would make a job of bytes that are gone
         self.delete()
-        for name in names:
-            folder = name.rpartition("/")[0]
-            beside = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
-            for each in beside:
-                storage.remove(each)
+        for member in list(storage.members(names)):
+            storage.remove(member)
         return True
 
     @transaction.atomic

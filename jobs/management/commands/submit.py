@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
@@ -22,6 +19,7 @@ from jobs import control, live, pipelines, serialize
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
@@ -111,24 +109,19 @@ class Command(BaseCommand):
             except url_safety.UnsafeUrl as error:
                 raise NotStartable(str(error)) from None
             name = unquote(Path(urlsplit(text).path).name)
-            return Source(url=text, filename=intake.plain_name(name) if name else "")
+            return Source(url=text, filename=intake.display_name(name) if name else "")
         if "://" in text:
             raise NotStartable(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
         if not path.is_file():
             raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
-        size = path.stat().st_size
-        with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
-            copy = Path(folder) / f"copy{intake.suffix(path.name)}"
-            try:
-                intake.check_length(size)
-                shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
-                return intake.publish_source(copy, path.name)
-            except intake.UploadError as refused:
-                raise NotStartable(f"{path.name}: {refused.text}") from None
-            except OSError as error:
-                why = error.strerror or error
-                raise NotStartable(f"{path.name} could not be stored: {why}.") from None
+        try:
+            return intake.store_local_file(path)
+        except UploadError as error:
+            raise NotStartable(f"{path.name}: {error.text}") from None
+        except OSError as error:
+            why = error.strerror or error
+            raise NotStartable(f"{path.name} couldn’t be saved: {why}.") from None
 
     async def _wait(self, job: Job) -> PipelineStatus:
         """Until the job settles, telling what changes on stderr."""

@@ -28,12 +28,12 @@ async def ask(app, path="/", headers=(), messages=()):
     return sent
 
 
-async def form_cap(cookie):
+async def form_limit(cookie):
     return 1000 if cookie == "sessionid=x" else 0
 
 
 def layered(app):
-    limits = {"cap": 100, "form_path": "/form/", "form_cap": form_cap}
+    limits = {"limit": 100, "form_path": "/form/", "form_limit": form_limit}
     return request_body.raw_body(app, **limits, too_large=lambda limit: f"at most {limit}")
 
 
@@ -100,7 +100,7 @@ async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one(
 
 
 async def test_who_holds_the_line_and_says_nothing_is_hung_up_on(monkeypatch):
-    monkeypatch.setattr(request_body, "SILENCE", 0.1)
+    monkeypatch.setattr(request_body, "MAX_PAUSE", 0.1)
     got = []
 
     async def app(scope, receive, send):
