@@ -12,7 +12,7 @@ import pytest
 
 from mediapipe import download
 from mediapipe.engine import fetch
-from mediapipe.engine.media import Unusable
+from mediapipe.engine.errors import TaskError
 
 pytestmark = pytest.mark.anyio
 DATA = bytes(range(256)) * 4000
@@ -182,7 +182,7 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
     ],
 )
 async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kind, says):
-    with pytest.raises(Unusable, match=says) as caught:
+    with pytest.raises(TaskError, match=says) as caught:
         await get(path)
     assert caught.value.kind == kind
 
@@ -190,7 +190,7 @@ async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kin
 async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
     monkeypatch.setattr(download, "WINDOW", 0.3)
     monkeypatch.setattr(download, "PAUSES", (0.1,))
-    with pytest.raises(Unusable, match="sends almost nothing") as caught:
+    with pytest.raises(TaskError, match="sends almost nothing") as caught:
         await get("drips")
     assert caught.value.kind == "source_unreachable"
 
@@ -201,13 +201,13 @@ async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
 )
 async def test_a_server_that_is_away_is_named_in_a_sentence(get, monkeypatch, path, says):
     monkeypatch.setattr(download, "PAUSES", ())
-    with pytest.raises(Unusable, match=f"Couldn’t download the source: {says}") as caught:
+    with pytest.raises(TaskError, match=f"Couldn’t download the source: {says}") as caught:
         await get(path)
     assert caught.value.kind == "source_unreachable"
 
 
 async def test_what_is_packed_is_refused_and_never_unpacked(get, tmp_path):
-    with pytest.raises(Unusable, match="compressed") as caught:
+    with pytest.raises(TaskError, match="compressed") as caught:
         await get("bomb")
     assert caught.value.kind == "source_refused"
     assert (tmp_path / "input").stat().st_size < 100_000
@@ -226,13 +226,13 @@ async def test_a_connection_that_breaks_behind_the_last_byte_needs_no_more(get):
 
 async def test_a_source_may_not_take_for_ever(get, monkeypatch):
     monkeypatch.setattr(download, "TOTAL_SECONDS", 0.5)
-    with pytest.raises(Unusable, match="it took longer than") as caught:
+    with pytest.raises(TaskError, match="it took longer than") as caught:
         await get("drips")
     assert caught.value.kind == "source_unreachable"
 
 
 async def test_a_file_that_is_not_there_is_named(get):
-    with pytest.raises(Unusable, match="there is no such file") as caught:
+    with pytest.raises(TaskError, match="there is no such file") as caught:
         await get("gone")
     assert caught.value.kind == "source_not_found"
 
@@ -258,6 +258,6 @@ async def test_a_download_waits_for_room_and_goes_on(server, settings, tmp_path)
 )  # fmt: skip
 async def test_no_way_to_write_a_private_address_gets_through(host, settings, tmp_path):
     settings.ALLOW_PRIVATE_SOURCES = False
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(TaskError) as caught:
         await fetch.pinned(f"http://{host}/a.mp4")
     assert caught.value.kind == "source_refused"

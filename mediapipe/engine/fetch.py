@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mediapipe import download, url_safety
-from mediapipe.engine.media import Unusable
+from mediapipe.engine.errors import TaskError
 
 KINDS = {
     "unreachable": "source_unreachable",
@@ -28,7 +28,7 @@ WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes ar
 
 
 async def fetch(url: str, target: Path, report: Report, wait_for_space: WaitForSpace) -> None:
-    """Downloads *url* to the new file *target*. Raises Unusable, OSError."""
+    """Downloads *url* to the new file *target*. Raises TaskError, OSError."""
 
     def as_percent(have: int, total: int | None) -> None:
         report(have / total * 100 if total else None)
@@ -39,18 +39,18 @@ async def fetch(url: str, target: Path, report: Report, wait_for_space: WaitForS
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."
-        raise Unusable(KINDS.get(error.reason, "source_unreachable"), sentence) from None
+        raise TaskError(KINDS.get(error.reason, "source_unreachable"), sentence) from None
     finally:
         os.close(fd)
     if not head:
-        raise Unusable("invalid_input", "The source is empty (0 bytes).")
+        raise TaskError("invalid_input", "The source is empty (0 bytes).")
     if head.startswith(NOT_MEDIA):
-        raise Unusable("invalid_input", "The URL leads to a page or a playlist, not to a media file.")
+        raise TaskError("invalid_input", "The URL leads to a page or a playlist, not to a media file.")
 
 
 async def pinned(url: str) -> dict[str, Any]:
-    """httpx's arguments for a request to the very address of *url* that was checked. Raises Unusable."""
+    """httpx's arguments for a request to the very address of *url* that was checked. Raises TaskError."""
     try:
         return await download.pinned(url)
     except url_safety.UnsafeUrl as unsafe:
-        raise Unusable("source_refused", str(unsafe)) from None
+        raise TaskError("source_refused", str(unsafe)) from None

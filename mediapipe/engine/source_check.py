@@ -1,7 +1,7 @@
 """Whether a file of this installation can be media at all: answers the API's `probe`, before a job exists.
 
 Only what is certain counts as a problem. A reader that is slow, crashes or cannot run says nothing about
-the file, and one that opens is processed as far as it goes: the encode will tell.
+the file, and one that opens is processed as far as it goes: the encode will show.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mediapipe import storage
-from mediapipe.engine import run
-from mediapipe.engine.media import Media, Unusable
-from mediapipe.engine.options import Refused
+from mediapipe.engine import prober
+from mediapipe.engine.errors import InvalidRequest, TaskError
+from mediapipe.engine.media import Media
 from mediapipe.engine.serialize import file_facts
 
 TIMEOUT = 30.0  # seconds
@@ -24,15 +24,17 @@ ABOUT_THE_BYTES = ("InvalidDataError", "EOFError")
 def local_path(url: str) -> Path:
     """The file behind a signed URL of this installation; nothing is ever fetched.
 
-    Raises Refused for any other URL, FileNotFoundError where the file is gone.
+    Raises InvalidRequest for any other URL, FileNotFoundError where the file is gone.
     """
     try:
         name = None if storage.is_in_bucket(url) else storage.name_of(url)
         path = storage.path(name) if name is not None else None
     except storage.Forbidden as error:
-        raise Refused("source_refused", f"The link cannot be used: {error}.") from None
+        raise InvalidRequest("source_refused", f"The link can’t be used: {error}.") from None
     if path is None:
-        raise Refused("source_refused", "Only files of this installation are probed: send a signed URL.")
+        raise InvalidRequest(
+            "source_refused", "Only files of this installation are probed: send a signed URL."
+        )
     if not path.is_file():
         raise FileNotFoundError(path)
     return path
@@ -42,16 +44,16 @@ async def report(path: Path) -> dict[str, Any]:
     """`problem`: {kind, message} or None; `source`: the file's facts, None where it could not be read."""
     try:
         async with asyncio.timeout(TIMEOUT):
-            media = await run.probe(path)
+            media = await prober.probe(path)
     except (TimeoutError, OSError):
         return {"problem": None, "source": None}
-    except Unusable as error:
+    except TaskError as error:
         return {"problem": problem_of(error), "source": None}
     image = {"kind": "image", "message": "This is an image, not a video or audio file."}
     return {"problem": image if is_single_image(media) else None, "source": file_facts(media, path)}
 
 
-def problem_of(error: Unusable) -> dict[str, str] | None:
+def problem_of(error: TaskError) -> dict[str, str] | None:
     """The probe's error as the API's {kind, message}; None where it may not be the file's own fault."""
     if error.kind == "protected":
         return {"kind": "protected", "message": str(error)}

@@ -22,7 +22,7 @@ from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
 from jobs.uploads import intake
 from mediapipe import temporal
-from mediapipe.engine import lanes
+from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
 from tests.support.product import until
@@ -194,14 +194,14 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     dashboard,
 ):
     ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
-    await lanes.start(ended)
+    await queue.start(ended)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     for task in (ended, lost):
-        await lanes.look_after(task)
+        await queue.reconcile_task(task)
         assert task.status == "queued", "it has just changed: nobody needs to look"
         await EngineTask.objects.filter(pk=task.pk).aupdate(updated_at=timezone.now() - HOUR)
         await task.arefresh_from_db()
-        await lanes.look_after(task)
+        await queue.reconcile_task(task)
         await task.arefresh_from_db()
     assert (ended.status, lost.status) == ("failed", "queued")
     assert ended.error["message"] == "The engine's work on this task was ended in Temporal, not from here."

@@ -17,7 +17,7 @@ from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
 from jobs.waits import until_progress
-from mediapipe.engine import lanes
+from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.worker import run_task
 from tests.support.dashboard import banner, frozen, look, settled, submit, working
@@ -84,15 +84,15 @@ def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
 @pytest.mark.usefixtures("dashboard")
 async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
     video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
-    worker = Worker(dev_env.client, task_queue=lanes.TASK_QUEUE, activities=[run_task])
+    worker = Worker(dev_env.client, task_queue=queue.TASK_QUEUE, activities=[run_task])
     async with worker:
         await asyncio.sleep(0.5)
-        assert not await lanes.deserted(video), "its worker waits for work"
-    assert await lanes.deserted(audio)
-    lanes._deserted.clear()
+        assert not await queue.has_no_poller(video), "its worker waits for work"
+    assert await queue.has_no_poller(audio)
+    queue._unpolled.clear()
     await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
-    assert not await lanes.deserted(audio), "its worker is busy"
-    lanes._deserted.clear()
+    assert not await queue.has_no_poller(audio), "its worker is busy"
+    queue._unpolled.clear()
 
 
 @pytest.mark.django_db(transaction=True)

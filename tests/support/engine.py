@@ -8,7 +8,9 @@ from pathlib import Path
 import av
 
 from mediapipe import storage
-from mediapipe.engine import options, work
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.options import check_options
+from mediapipe.engine.task import Hooks, TaskOutput, clear, process
 from tests.support.product import FFMPEG
 
 STAGES = {
@@ -26,7 +28,7 @@ def ffmpeg(*arguments) -> None:
     subprocess.run([FFMPEG, "-v", "error", "-nostdin", "-y", *map(str, arguments)], check=True)
 
 
-async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> work.Made:
+async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> TaskOutput:
     """What the engine makes of a file that was uploaded."""
     if isinstance(source, Path):
         name = f"sources/{task}/source{source.suffix if source.suffix.isascii() else '.bin'}"
@@ -36,13 +38,15 @@ async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> wo
             target.write_bytes(source.read_bytes())
         source = storage.signed_url(name)
 
-    async def room(wanted: int) -> None:
-        return None
-
+    options = check_options(KINDS[kind], asked)
     try:
-        return await work.work(task, kind, options.check_options(kind, asked), source, lambda *_: None, room)
+        return await process(task, KINDS[kind], options, source, Hooks(endless_space))
     finally:
-        work.clear(task)
+        clear(task)
+
+
+async def endless_space(wanted: int) -> None:
+    """A disk that always has room."""
 
 
 def probe(output: dict):

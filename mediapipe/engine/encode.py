@@ -1,4 +1,4 @@
-"""Runs FFmpeg in its cage: progress, stalls, limits, and an end that leaves nothing.
+"""Runs FFmpeg in its sandbox: progress, stalls, limits, and an end that leaves no process behind.
 
 It knows argument lists and processes, and nothing of tasks.
 """
@@ -14,25 +14,30 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import imageio_ffmpeg
 
-from mediapipe.engine import prober
-from mediapipe.engine.media import Media, Unusable, failure, understood
+from mediapipe.engine.errors import TaskError, from_ffmpeg
 
 HERE = Path(__file__).resolve().parent
-FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-STALL = 60.0  # seconds without a sign of progress
+STALL_TIMEOUT = 60.0  # seconds without a sign of progress
 GIB = 1 << 30
-LAST_LINES = 40
+MAX_LINES = 40
 
-Tell = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+Report = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+
+
+@cache
+def ffmpeg_path() -> str:
+    """The FFmpeg that is installed with us; finding it starts it once."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 @dataclass
-class Result:
-    """What a run came to."""
+class FfmpegExit:
+    """How a run of FFmpeg ended, and what it said on its way."""
 
     returncode: int
     ended: bool  # FFmpeg said progress=end
@@ -43,15 +48,18 @@ class Result:
     lines: list[str] = field(default_factory=list)
 
     @property
-    def said(self) -> str:
+    def last_lines(self) -> str:
         """FFmpeg's last lines, without paths."""
         return "\n".join(self.lines)[-4000:]
 
 
-def caged(
+def sandboxed(
     program: list[str], *, read: list[str], write: list[str], cpu: int, memory: int = 4 * GIB
 ) -> list[str]:
-    """The command that runs *program* in its cage (jail.py)."""
+    """The command that runs *program* in its sandbox (sandbox.py).
+
+    *read* and *write*: the paths it may use; *cpu* in seconds, *memory* in bytes.
+    """
     config = {
         "parent": os.getpid(),
         "read": read,
@@ -60,7 +68,7 @@ def caged(
         "memory": memory,
         "file_size": 200 * GIB,
     }
-    return [sys.executable, "-I", "-S", str(HERE / "jail.py"), json.dumps(config), "--", *program]
+    return [sys.executable, "-I", "-S", str(HERE / "sandbox.py"), json.dumps(config), "--", *program]
 
 
 async def _start(command: list[str], folder: Path | None = None) -> asyncio.subprocess.Process:
@@ -76,52 +84,24 @@ async def _start(command: list[str], folder: Path | None = None) -> asyncio.subp
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kills the whole process group; what it had written is thrown away anyway."""
+    """Kills the whole process group; what it had written is removed anyway."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 
-_probed: dict[tuple[int, ...], tuple[set[str], Media]] = {}
-REMEMBERED = 200  # probes: what one task has verified is the next one's source
-
-
-async def probe(path: Path, *wanted: str) -> Media:
-    """What is in the file; *wanted*: "--gap", "--pictures" (probe.py). Raises Unusable."""
-    stat = await asyncio.to_thread(path.stat)
-    file = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-    known, media = _probed.get(file, (set[str](), None))
-    if media is None or not set(wanted) <= known:
-        media = await _probe(path, *wanted)
-        if len(_probed) >= REMEMBERED:
-            del _probed[next(iter(_probed))]
-        _probed[file] = set(wanted), media
-    return media
-
-
-async def _probe(path: Path, *wanted: str) -> Media:
-    try:
-        async with asyncio.timeout(90):
-            out = await prober.ask(str(path), *wanted)
-    except TimeoutError:
-        raise Unusable(
-            "damaged", "The file could not be read within 90 seconds; it may be damaged."
-        ) from None
-    try:
-        return understood(json.loads(out))
-    except ValueError:
-        raise Unusable("damaged", "The file made the reader crash; it is damaged or hostile.") from None
-
-
 class Progress:
     """Percent, speed and time left, from FFmpeg's -progress blocks. The percentage never goes back."""
 
-    def __init__(self, seconds: float, frames: float, tell: Tell) -> None:
-        self.seconds, self.frames, self.tell = seconds, frames, tell
+    def __init__(self, seconds: float, frames: float, report: Report) -> None:
+        self.seconds = seconds
+        self.frames = frames
+        self.report = report
         self.percent: float | None = None
         self.speed: float | None = None
-        self.done_frames, self.done_seconds = 0, 0.0
+        self.done_frames = 0
+        self.done_seconds = 0.0
         self.mark: tuple[str, ...] = ()
         self.moved = time.monotonic()
         self.ended = False
@@ -145,9 +125,12 @@ class Progress:
     def _close(self) -> None:
         mark = tuple(self.block.get(name, "") for name in ("frame", "out_time_us", "total_size"))
         if mark != self.mark:
-            self.mark, self.moved = mark, time.monotonic()
-        frame, at = self._number("frame"), (self._number("out_time_us") or 0) / 1e6
-        self.done_frames, self.done_seconds = int(frame or 0), max(self.done_seconds, at)
+            self.mark = mark
+            self.moved = time.monotonic()
+        frame = self._number("frame")
+        at = (self._number("out_time_us") or 0) / 1e6
+        self.done_frames = int(frame or 0)
+        self.done_seconds = max(self.done_seconds, at)
         share = None
         if self.frames and frame is not None:
             share = frame / self.frames  # out_time runs ahead of the picture
@@ -161,7 +144,7 @@ class Progress:
         left = None
         if share and self.speed and self.seconds:
             left = max(0.0, (1 - min(share, 1)) * self.seconds / self.speed)
-        self.tell(self.percent, self.speed, left)
+        self.report(self.percent, self.speed, left)
 
 
 async def ffmpeg(
@@ -172,18 +155,18 @@ async def ffmpeg(
     source: Path,
     seconds: float,
     frames: float,
-    tell: Tell,
-) -> Result:
-    """Runs FFmpeg into *output*. Raises Unusable when it stalls or takes unreasonably long."""
+    report: Report,
+) -> FfmpegExit:
+    """Runs FFmpeg into *output*. Raises TaskError when it stalls or takes unreasonably long."""
     wall = max(120.0, 20 * seconds) if seconds else 6 * 3600.0
-    program = [FFMPEG, *arguments, *muxer, "-y", f"file:{output}"]
+    program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
     cores = os.cpu_count() or 1
-    command = caged(
-        program, read=[FFMPEG, str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
+    command = sandboxed(
+        program, read=[ffmpeg_path(), str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
     )
     process = await _start(command, output.parent)
-    progress = Progress(seconds, frames, tell)
-    result = Result(-1, False)
+    progress = Progress(seconds, frames, report)
+    result = FfmpegExit(-1, ended=False)
     readers = [
         asyncio.create_task(_read_progress(process, progress)),
         asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
@@ -196,7 +179,8 @@ async def ffmpeg(
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
-    result.ended, result.frames = progress.ended, progress.done_frames
+    result.ended = progress.ended
+    result.frames = progress.done_frames
     result.seconds = progress.done_seconds
     return result
 
@@ -207,7 +191,9 @@ async def _read_progress(process: asyncio.subprocess.Process, progress: Progress
         progress.line(raw.decode(errors="replace").strip())
 
 
-async def _read_errors(process: asyncio.subprocess.Process, result: Result, hidden: dict[str, str]) -> None:
+async def _read_errors(
+    process: asyncio.subprocess.Process, result: FfmpegExit, hidden: dict[str, str]
+) -> None:
     """Counts what was damaged, and keeps the last lines without paths."""
     assert process.stderr is not None
     while True:
@@ -222,35 +208,39 @@ async def _read_errors(process: asyncio.subprocess.Process, result: Result, hidd
         result.undecodable += "Error submitting packet to decoder" in text
         for path, name in hidden.items():
             text = text.replace(path, name)
-        result.lines = [*result.lines[1 - LAST_LINES :], text[:500]]
+        result.lines = [*result.lines[1 - MAX_LINES :], text[:500]]
 
 
 async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float) -> None:
-    """Waits for the end. Raises Unusable when nothing moves for a minute, or it takes too long."""
-    ending, began = asyncio.ensure_future(process.wait()), time.monotonic()
+    """Waits for the end. Raises TaskError when nothing moves for a minute, or it takes too long."""
+    ending = asyncio.ensure_future(process.wait())
+    began = time.monotonic()
     try:
         while not ending.done():
             await asyncio.wait({ending}, timeout=1)
             now = time.monotonic()
-            if now - progress.moved > STALL and not ending.done():
-                raise Unusable(
-                    "stalled", f"The encoder made no progress for {STALL:.0f} seconds and was stopped."
+            if now - progress.moved > STALL_TIMEOUT and not ending.done():
+                raise TaskError(
+                    "stalled",
+                    f"The encoder made no progress for {STALL_TIMEOUT:.0f} seconds and was stopped.",
                 )
             if now - began > wall and not ending.done():
-                raise Unusable(
-                    "stalled", f"The encoder was not done after {wall / 60:.0f} minutes and was stopped."
+                raise TaskError(
+                    "stalled", f"Encoding took longer than {wall / 60:.0f} minutes and was stopped."
                 )
     finally:
         ending.cancel()
 
 
-def check(result: Result) -> None:
-    """Raises Unusable unless FFmpeg says that all went well; its exit status alone lies."""
+def check_exit(result: FfmpegExit) -> None:
+    """Raises TaskError unless FFmpeg says that all went well; its exit status alone lies."""
     if result.returncode != 0:
-        raise failure(result.said, result.returncode)
+        raise from_ffmpeg(result.last_lines, result.returncode)
     if not result.ended:
-        raise Unusable("internal_error", "The encoder stopped before its end.", result.said)
+        raise TaskError("internal_error", "The encoder stopped before its end.", result.last_lines)
     if result.frames and result.corrupt > 0.2 * result.frames:
-        raise Unusable(
-            "damaged", "The file is so damaged that most of its pictures cannot be decoded.", result.said
+        raise TaskError(
+            "damaged",
+            "Most frames in this file are damaged.",
+            result.last_lines,
         )

@@ -1,6 +1,6 @@
-"""Starts a program in a small cage, then becomes it: limits, no new rights, no files, no network.
+"""Starts a program in a sandbox, then becomes it: limits, no new rights, no files, no network.
 
-`python -I -S jail.py CONFIG -- PROGRAM ARGUMENTS…`; CONFIG is JSON: `read` and `write` (paths), `memory`,
+`python -I -S sandbox.py CONFIG -- PROGRAM ARGUMENTS…`; CONFIG is JSON: `read` and `write` (paths), `memory`,
 `cpu`, `file_size` (limits). Standard library only. Where the kernel has no Landlock the limits remain.
 """
 
@@ -15,8 +15,12 @@ import struct
 import sys
 from typing import Any
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+# System calls of Landlock: the same numbers on every architecture
+CREATE_RULESET = 444
+ADD_RULE = 445
+RESTRICT_SELF = 446
 SYSTEM = (
     *("/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/self", "/sys/devices/system/cpu"),
     *("/usr/local/lib", "/etc/localtime"),
@@ -88,20 +92,21 @@ def landlock(read: list[str], write: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
 
 
-def cage(config: dict[str, Any]) -> None:
-    """Cages this process; it ends with its parent."""
+def enter(config: dict[str, Any]) -> None:
+    """Puts this process into the sandbox; from then on it ends with its parent. Raises OSError."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != config["parent"]:
-        sys.exit(125)  # the parent died before it could be told
+        sys.exit(125)  # the parent died meanwhile
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit(config)
     landlock(config.get("read", []), config.get("write", []))
 
 
 def main() -> None:
-    """Cages this process, and becomes the program."""
-    config, program = json.loads(sys.argv[1]), sys.argv[3:]
-    cage(config)
+    """Enters the sandbox, and becomes the program."""
+    config = json.loads(sys.argv[1])
+    program = sys.argv[3:]
+    enter(config)
     environment = {"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"}
     os.execve(program[0], program, environment)  # noqa: S606 - to become it is the point
 
