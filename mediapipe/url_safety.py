@@ -40,7 +40,8 @@ def parse(url: str) -> tuple[str, int]:
         raise UnsafeUrl("That isn’t a link: it contains spaces or control characters. Paste it again.")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
+        port = parts.port
     except ValueError:
         raise UnsafeUrl("That isn’t a link. Paste one that begins with http:// or https://.") from None
     if parts.scheme.lower() not in ("http", "https"):

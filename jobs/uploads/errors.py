@@ -1,4 +1,4 @@
-"""What an upload request is refused with. It knows neither tus nor files."""
+"""The error of an upload request: a status and a sentence. It knows neither tus nor files."""
 
 from __future__ import annotations
 

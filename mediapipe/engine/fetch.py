@@ -1,6 +1,6 @@
 """Downloads a remote source for a task: mediapipe.download, in the engine's words.
 
-FFmpeg never sees a URL: it gets the file that is made here, under a neutral name. It knows neither tasks
+FFmpeg never sees a URL: it gets the file that is written here, under a neutral name. It knows neither tasks
 nor the API.
 """
 

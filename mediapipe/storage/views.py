@@ -152,8 +152,8 @@ def _ranged(
     validators = {"ETag": etag, "Last-Modified": http_date(modified)}
     early = get_conditional_response(request, etag, modified)
     if early is not None:
-        kept = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
-        for name, value in kept.items():
+        repeated = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
+        for name, value in repeated.items():
             early[name] = value
         return early
     header = request.headers.get("Range")

@@ -35,7 +35,7 @@ def raw_body(
     """*app* with streamed tus bodies; others are at most *limit* bytes.
 
     The plain form at *form_path* may carry as many as *form_limit* grants the Cookie header. *too_large*
-    makes the page that a client over its limit gets.
+    renders the page for a client over its limit.
     """
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -103,7 +103,7 @@ async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[lis
         try:
             async with asyncio.timeout(MAX_PAUSE):
                 message = await receive()
-        except TimeoutError:  # who holds the line and says nothing keeps others from this upload
+        except TimeoutError:  # a silent client would lock everybody else out of this upload
             message = {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             if parts:
