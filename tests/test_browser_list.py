@@ -177,6 +177,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     heard = polls(page, "/rows/")
     until(lambda: len(heard) >= 3 or page.wait_for_timeout(100), 60)
     assert page.locator(".job input:checked").count() == 2
+    assert page.inner_text("#selected") == "2 selected"
     page.click(".bulk button[value=cancel]")
     assert "Cancel 2 jobs?" in page.inner_text("h1")
     page.click("form button.danger")
