@@ -1,4 +1,4 @@
-"""The back office: jobs, stages and events as they were recorded, for looking and not for editing."""
+"""Django's admin: jobs, stages, events and uploads, to view and not to edit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from jobs.models import Event, Job, JobQuerySet, Stage, Upload
 from mediapipe import temporal
 
 
-class Recorded:
-    """History is not edited: workflows wrote it."""
+class ReadOnly:
+    """Rows that only workflows and the dashboard write."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Jobs begin in the dashboard."""
+        """No: jobs are submitted in the dashboard."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody rewrites what happened."""
+        """No: a history is not edited."""
         return False
 
 
-class StageInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
+class StageInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """A job's stages."""
 
     model = Stage
@@ -34,7 +34,7 @@ class StageInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
     can_delete = False
 
 
-class EventInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
+class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """A job's timeline."""
 
     model = Event
@@ -43,7 +43,7 @@ class EventInline(Recorded, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Job)
-class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Jobs, with a link to their workflow in Temporal's own UI."""
 
     list_display = ("title", "owner", "pipeline", "state", "created_at", "finished_at", "in_temporal")
@@ -57,28 +57,28 @@ class JobAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Retry what failed", permissions=["view"])
     def retry(self, request: HttpRequest, queryset: JobQuerySet) -> None:
-        """As the list's button."""
+        """As the button above the list of jobs."""
         self._do(request, "retry", queryset)
 
     @admin.action(description="Cancel", permissions=["view"])
     def cancel(self, request: HttpRequest, queryset: JobQuerySet) -> None:
-        """As the list's button."""
+        """As the button above the list of jobs."""
         self._do(request, "cancel", queryset)
 
     def _do(self, request: HttpRequest, action: str, queryset: JobQuerySet) -> None:
-        outcome = bulk.act(action, bulk.first(action, queryset), request.user.get_username())
-        self.message_user(request, str(outcome))
+        result = bulk.apply(action, bulk.select_jobs(action, queryset), request.user.get_username())
+        self.message_user(request, str(result))
 
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:
-        """The workflow's page."""
+        """A link to the workflow's page."""
         url = temporal.workflow_url(job.workflow_id) if job.workflow_started_at else ""
         return format_html('<a href="{}">{}</a>', url, job.workflow_id) if url else ""
 
 
 @admin.register(Stage)
-class StageAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Stages of all jobs: what fails, and how often."""
+class StageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Stages of all jobs, to see what fails and how often."""
 
     list_display = ("job", "name", "state", "attempt", "started_at", "finished_at", "error_kind")
     list_filter = ("state", "name", "error_kind")
@@ -87,7 +87,7 @@ class StageAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Event)
-class EventAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
+class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Who did what, and when."""
 
     list_display = ("at", "job", "kind", "stage", "actor", "text")
@@ -97,8 +97,8 @@ class EventAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Upload)
-class UploadAdmin(Recorded, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Uploads under way."""
+class UploadAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Uploads, unfinished ones too."""
 
     list_display = ("filename", "owner", "length", "created_at", "expires_at", "job")
     search_fields = ("filename", "owner__username")

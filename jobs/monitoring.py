@@ -1,9 +1,8 @@
-"""What other programs ask of the dashboard: is it alive, is it ready, how busy is it."""
+"""Health, readiness and metrics, for load balancers and monitoring. It shows nothing to people."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
@@ -15,27 +14,25 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from temporalio.service import RPCError
 
-from jobs import live
+from jobs.live import reader
 from jobs.models import Job, Stage, Upload
-from mediapipe import temporal
-
-FREE_AT_LEAST = 512 * 1024 * 1024  # bytes
+from mediapipe import disk, temporal
 
 
 @login_not_required
 @require_GET
 def healthz(request: HttpRequest) -> HttpResponse:
-    """This process answers."""
+    """200 while this process answers."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @login_not_required
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Whether a job could run now: database, Temporal and disk; 503 names what is missing."""
+    """Whether a job could run now; 503, with what is missing as false, where it could not."""
     checks = {
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
-        "disk": shutil.disk_usage(settings.HOME).free > FREE_AT_LEAST,
+        "disk": not disk.is_home_full(),
     }
     return JsonResponse(checks, status=200 if all(checks.values()) else 503)
 
@@ -61,7 +58,7 @@ async def _temporal() -> bool:
 @login_not_required
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Counts in Prometheus' text format; for readers who know the engine's key, or staff."""
+    """Counts in Prometheus' text format, for staff and for bearers of the engine's key; else 403."""
     given = request.headers.get("Authorization", "")
     if not getattr(request.user, "is_staff", False) and given != f"Bearer {settings.ENGINE_KEY}":
         return HttpResponse("Sign in as staff, or send the engine's key as a bearer.\n", status=403)
@@ -74,6 +71,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     lines += ["# TYPE mediapipe_uploads_unfinished gauge"]
     lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
     lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
-    lines += [f"mediapipe_disk_free_bytes {shutil.disk_usage(settings.HOME).free}"]
-    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {live.asked}"]
+    lines += [f"mediapipe_disk_free_bytes {disk.free(settings.HOME)}"]
+    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {reader.queries}"]
     return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")

@@ -1,4 +1,4 @@
-"""Media that no job refers to any more. It knows rows and files, and nothing of tasks."""
+"""Orphaned media: files that no job refers to. It knows rows and storage, and nothing of tasks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ FOLDERS = ("sources", "outputs")
 
 
 def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
-    """The files last changed *before* (unix seconds) that belong to no job: name and bytes.
+    """The files last changed *before* (unix seconds) that no job refers to: name and size in bytes.
 
-    A folder (a playlist and its segments) belongs to the job that refers to one file in it.
+    What belongs to a job are the files that it names, and all that stands in a playlist's folder.
     """
     used = set(Job.objects.exclude(source_name="").values_list("source_name", flat=True))
     for stage in Stage.objects.exclude(output=None).only("output"):
-        if made := stage.made():
-            used |= made.names
-    folders = {name.rsplit("/", 1)[0] for name in used if name.count("/") > 1}
+        if output := stage.parsed_output():
+            used |= output.names
+    folders = {storage.folder_of(name) for name in used}
     for folder in FOLDERS:
         for name, size, changed in storage.under(folder):
             if name not in used and name.rsplit("/", 1)[0] not in folders and changed < before:

@@ -14,7 +14,7 @@ Option = Union[str, int, float, bool]  # noqa: UP007 - Temporal's converter read
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a stage is tried, and how long it waits between two attempts (seconds)."""
+    """How many attempts a stage has, and how many seconds pass between two of them."""
 
     attempts: int = 3
     first_interval: float = 5
@@ -28,14 +28,14 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a pipeline: which task it asks for, of whose output, and how patiently."""
+    """One step of a pipeline: the task it requests, its input, its limits and its retries."""
 
     name: str
     label: str
     activity: str
     kind: str
     options: dict[str, Option] = field(default_factory=dict)
-    needs: str = ""  # the stage whose output is the input; none: the job's source
+    needs: str = ""  # the stage whose output is the input; empty: the job's source
     timeout: float = 600  # seconds without progress, and the least time that a task gets
     retry: RetryPolicy = RetryPolicy()
     wants: str = ""  # "video" or "audio": skipped where the input is known to have none
@@ -130,19 +130,19 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline(
             "standard",
             "Standard",
-            "Ingest, then thumbnails, audio and a 1280-wide H.264 for the web.",
+            "A web-ready 720p video, a thumbnail and an MP3.",
             STANDARD,
         ),
         Pipeline(
             "previews",
-            "With previews",
-            "Standard, plus a hover storyboard, the audio's waveform and an animated preview.",
+            "Web + previews",
+            "Everything in Standard, plus a storyboard, a waveform and an animated preview.",
             (*STANDARD, STORYBOARD, WAVEFORM, PREVIEW),
         ),
         Pipeline(
             "streaming",
             "Streaming (HLS)",
-            "Standard, plus an HLS stream of the transcode that suits fast and slow lines.",
+            "Everything in Standard, plus an HLS stream that adapts to the viewer’s connection.",
             (*STANDARD, HLS),
         ),
     )
@@ -154,10 +154,10 @@ ACTIVITIES: tuple[str, ...] = tuple(
 
 
 def allowed_seconds(stage: Stage, duration: float | None, size: int | None) -> float:
-    """How long one task of *stage* may work: the stage's timeout, grown with the media.
+    """Seconds that one task of *stage* may take: the stage's timeout, grown with the media.
 
-    *duration* in seconds, *size* in bytes. A 3-hour film gets 60 hours where it keeps progressing:
-    slow is not broken. An unknown length gets a day, and nothing more than a month, whatever an API says.
+    *duration* in seconds, *size* in bytes. A 3-hour film gets 60 hours while it progresses:
+    slow is not broken. An unknown length gets a day, and nothing more than a month, whatever an API reports.
     """
     if duration is None and size is None:
         return max(stage.timeout, 24 * 3600)

@@ -1,4 +1,4 @@
-"""A job as JSON, the same for the commands and the page's "Copy as JSON"."""
+"""A job as JSON, the same for the commands and the pages. It knows no Temporal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jobs.models import Job
 from jobs.state import Output, PipelineStatus, StageState, StageStatus
 from mediapipe import storage
 
-# The seed's PipelineResult, by stage.
-RESULT = {
+# The four URLs that `submit --wait --json` prints, and the stages whose outputs they are.
+RESULT_KEYS = {
     "ingest": "ingested_url",
     "thumbnails": "thumbnail_url",
     "audio": "audio_url",
@@ -21,7 +21,7 @@ RESULT = {
 
 
 def absolute(output: Output) -> str:
-    """A URL of *output* that works outside the dashboard; ours are signed."""
+    """A URL of *output* that works outside the dashboard; one of our own is signed and expires."""
     return storage.signed_url(output.name) if output.name else output.url
 
 
@@ -31,20 +31,18 @@ def _iso(seconds: float | None) -> str | None:
     )
 
 
-def job(row: Job, status: PipelineStatus) -> dict[str, Any]:
+def summary(job: Job, status: PipelineStatus) -> dict[str, Any]:
     """What `submit --json` prints: id, workflow_id, status, url."""
     base = settings.PUBLIC_URL or settings.LOCAL_URL
     return {
-        "id": str(row.pk),
-        "workflow_id": row.workflow_id,
+        "id": str(job.pk),
+        "workflow_id": job.workflow_id,
         "status": str(status.state),
-        "url": f"{base}{row.get_absolute_url()}",
+        "url": f"{base}{job.get_absolute_url()}",
     }
 
 
-def stage(status: StageStatus) -> dict[str, Any]:
-    """One stage of `status --json`."""
-    made = status.output
+def _stage(status: StageStatus) -> dict[str, Any]:
     return {
         "name": status.name,
         "state": str(status.state),
@@ -55,47 +53,49 @@ def stage(status: StageStatus) -> dict[str, Any]:
         "finished_at": _iso(status.finished_at),
         "retry_at": _iso(status.retry_at),
         "task_id": status.task_id,
-        "output": None
-        if made is None
-        else {
-            "url": absolute(made),
-            "kind": made.kind,
-            "format": made.format,
-            "width": made.width,
-            "height": made.height,
-            "duration": made.duration,
-            "filesize": made.filesize,
-            "warnings": made.warnings,
-        },
+        "output": _output(status.output) if status.output else None,
         "error": status.error,
     }
 
 
-def full(row: Job, status: PipelineStatus) -> dict[str, Any]:
+def _output(output: Output) -> dict[str, Any]:
+    return {
+        "url": absolute(output),
+        "kind": output.kind,
+        "format": output.format,
+        "width": output.width,
+        "height": output.height,
+        "duration": output.duration,
+        "filesize": output.filesize,
+        "warnings": output.warnings,
+    }
+
+
+def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
     """What `status --json` prints: the job, and each of its stages."""
     return {
-        **job(row, status),
-        "title": row.title,
-        "pipeline": row.pipeline,
+        **summary(job, status),
+        "title": job.title,
+        "pipeline": job.pipeline,
         "cancelling": status.cancelling,
         "receipt": status.receipt or None,
         "error": error(status) or None,
         "started_at": _iso(status.started_at),
         "finished_at": _iso(status.finished_at),
-        "stages": [stage(each) for each in status.stages],
+        "stages": [_stage(stage) for stage in status.stages],
     }
 
 
 def result(status: PipelineStatus) -> dict[str, str | None]:
-    """The four URLs; null for a stage that was skipped."""
+    """The four URLs; null for a stage without an output."""
     return {
-        RESULT[each.name]: absolute(each.output) if each.output else None
-        for each in status.stages
-        if each.name in RESULT
+        RESULT_KEYS[stage.name]: absolute(stage.output) if stage.output else None
+        for stage in status.stages
+        if stage.name in RESULT_KEYS
     }
 
 
 def error(status: PipelineStatus) -> str:
-    """Why the job isn't done, in one sentence; nothing where it is or may yet be."""
-    failed = [each for each in status.stages if each.state == StageState.FAILED]
-    return status.error or "; ".join(f"{each.label}: {each.error}" for each in failed) or status.receipt
+    """Why the job is not done, as a sentence; "" where it is, or still may be."""
+    failed = [stage for stage in status.stages if stage.state == StageState.FAILED]
+    return status.error or "; ".join(f"{stage.label}: {stage.error}" for stage in failed) or status.receipt

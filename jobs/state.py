@@ -1,4 +1,4 @@
-"""What a run says of itself, and all that crosses Temporal between pages, workflow and activities.
+"""What crosses Temporal between pages, workflow and activities: inputs, statuses, requests, failures, names.
 
 Pure: it knows neither Django nor Temporal nor HTTP. Only small dataclasses, no bytes and no keys; every
 field that is added needs a default, because running workflows hold values without it.
@@ -10,6 +10,28 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from jobs.pipelines import Option, Stage
+
+# Names that running workflows and their histories hold, so they stay as they are. The stages' activities
+# are named by the pipelines.
+TASK_QUEUE = "media-pipeline"
+CREATE_TASK = "create_task"
+CANCEL_TASK = "cancel_task"
+KEEP_OUTPUT = "keep_output"
+RECORD = "record"
+
+# Suffixes of the task queue's name. Stages wait on the queue itself, for hours sometimes; however many
+# wait, tasks are created, cancelled and recorded on the control queue and outputs copied on the other.
+CONTROL = "-control"
+TRANSFERS = "-transfers"
+
+# The types of ApplicationError that the workflow distinguishes.
+STAGE_FAILED = "StageFailed"
+HANDED_OVER = "HandedOver"
+
+
+def workflow_id(job_id: str) -> str:
+    """The id of the workflow of a job; a job that is restarted keeps it."""
+    return f"media-{job_id}"
 
 
 class StageState(StrEnum):
@@ -34,7 +56,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-GOOD = (StageState.SUCCEEDED, StageState.SKIPPED)  # what follows may begin
+PASSED = (StageState.SUCCEEDED, StageState.SKIPPED)  # the stages that need it may begin
 SETTLED = (StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED, StageState.CANCELLED)
 ACTIVE = (JobState.QUEUED, JobState.RUNNING, JobState.ATTENTION)
 FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
@@ -42,7 +64,7 @@ FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage made. *name*: our own file (mediapipe.storage); else *url* is the API's."""
+    """A stage's output. *name*: a file in our storage (mediapipe.storage); else *url* is the API's."""
 
     url: str = ""
     name: str = ""
@@ -57,15 +79,15 @@ class Output:
     codecs_known: bool = False
     warnings: list[str] = field(default_factory=list)
     extras: dict[str, str] = field(default_factory=dict)  # a storyboard's "vtt": url or name
-    source: Output | None = None  # what it was made of, where the API tells
+    source: Output | None = None  # facts of the file it was produced from, where the API reports them
 
     @property
     def names(self) -> set[str]:
-        """Our own files that it consists of."""
+        """The files in our storage that it consists of."""
         return {name for name in (self.name, *self.extras.values()) if name}
 
     def has(self, what: str) -> bool | None:
-        """Whether there is "video" or "audio" inside; None where the API didn't tell."""
+        """Whether it contains "video" or "audio"; None where the API didn't say."""
         if not self.codecs_known:
             return None
         return bool(self.video_codec if what == "video" else self.audio_codec)
@@ -73,7 +95,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Source:
-    """What a job works on: an http(s) *url*, or *name*, our own file (mediapipe.storage)."""
+    """The input of a job: an http(s) *url*, or *name*, a file in our storage (mediapipe.storage)."""
 
     url: str = ""
     name: str = ""
@@ -94,7 +116,7 @@ class Attempt:
 
 @dataclass
 class StageStatus:
-    """A stage as the status query tells it; times are unix seconds, progress 0 to 100."""
+    """A stage as the status query reports it; times are unix seconds, progress is 0 to 100."""
 
     name: str
     label: str = ""
@@ -111,12 +133,12 @@ class StageStatus:
     error_kind: str | None = None
     details: str | None = None  # the engine's own last lines
     attempts: list[Attempt] = field(default_factory=list)
-    tries: int = 0  # tasks asked for so far
+    tries: int = 0  # tasks requested so far
 
 
 @dataclass(frozen=True)
 class PipelineInput:
-    """A job as its workflow gets it: the plan is data, fixed at submission."""
+    """The input of a job's workflow: the plan is data, fixed at submission."""
 
     job_id: str
     source: Source = field(default_factory=Source)
@@ -124,10 +146,11 @@ class PipelineInput:
     submitted_by: str = ""
     reason: str = ""
     hold_days: float = 7
-    first_seq: int = 0  # a restarted workflow goes on counting where the last one stopped
+    first_seq: int = 0  # a restarted workflow continues to count where the last one stopped
     carried: dict[str, StageStatus] = field(default_factory=dict)  # stages an earlier run has finished
-    tries: dict[str, int] = field(default_factory=dict)  # tasks asked for by an earlier run, per stage
+    tries: dict[str, int] = field(default_factory=dict)  # tasks requested by an earlier run, per stage
     run: int = 1  # which workflow of this job it is
+    heartbeat_timeout: float = 30  # seconds of silence after which another worker takes an activity over
 
 
 @dataclass
@@ -144,22 +167,22 @@ class EventRecord:
 
 @dataclass
 class PipelineStatus:
-    """A job as the status query tells it; *seq* rises with every change."""
+    """A job as the status query reports it; *seq* rises with every change."""
 
     job_id: str
     state: JobState = JobState.RUNNING
     seq: int = 0
     stages: list[StageStatus] = field(default_factory=list)
     cancelling: bool = False
-    receipt: str = ""  # after a cancel: what was stopped, what was kept
+    receipt: str = ""  # after a cancel: what was stopped and which outputs remain
     error: str = ""
     started_at: float | None = None
     finished_at: float | None = None
 
     def brief(self) -> PipelineStatus:
-        """As the memo tells it: each change adds one to the history, so it leaves out what is long."""
-        short = [replace(stage, attempts=stage.attempts[-3:], details=None) for stage in self.stages]
-        return replace(self, stages=short)
+        """The status for the memo, without what is long: every change adds a copy to the history."""
+        stages = [replace(stage, attempts=stage.attempts[-3:], details=None) for stage in self.stages]
+        return replace(self, stages=stages)
 
     def stage(self, name: str) -> StageStatus:
         """The stage called *name*. Raises KeyError."""
@@ -169,18 +192,9 @@ class PipelineStatus:
         raise KeyError(name)
 
 
-# The types of ApplicationError that the workflow tells apart.
-STAGE_FAILED = "StageFailed"
-HANDED_OVER = "HandedOver"
-
-# Behind a task queue's name: the queues of what is done at once, and of copying. A stage only waits,
-# for hours sometimes; however many wait, tasks are asked for, cancelled, kept and recorded meanwhile.
-CONTROL, TRANSFERS = "-desk", "-copies"
-
-
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task to ask for. *key* makes the asking idempotent."""
+    """A task to create. *key* is its Idempotency-Key: the same key is the same task."""
 
     job_id: str
     stage: str = ""
@@ -203,7 +217,7 @@ class TaskWatch:
 
 @dataclass(frozen=True)
 class HeartbeatDetails:
-    """What a stage's activity tells with each heartbeat."""
+    """What a stage's activity reports with each heartbeat."""
 
     state: str = ""
     progress: float | None = None
@@ -211,16 +225,16 @@ class HeartbeatDetails:
     time_left: float | None = None
     queue_position: int | None = None
     waiting_for: str = ""
-    last_error: str = ""  # the engine's last refusal, while the activity goes on asking
-    next_at: float | None = None  # unix seconds of the next question after a refusal
+    last_error: str = ""  # of the engine, while the activity keeps trying
+    next_at: float | None = None  # unix seconds of the next try after an error
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why an attempt failed, as details of an ApplicationError.
 
-    *outage*: nobody's attempt (the engine is away or asks for patience). *task_over*: the task will
-    never succeed, the next attempt needs a new one. *stop*: it must be stopped before that.
+    *outage*: the engine is unavailable or asks us to wait, which costs no attempt. *task_over*: the task
+    will never succeed, so the next attempt needs a new one. *stop*: it must be cancelled before that.
     """
 
     kind: str = ""
@@ -234,7 +248,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cancellation:
-    """What cancelling a task came to. *supported*: false where the API knows no cancel."""
+    """The result of cancelling a task. *supported*: false where the API has no cancel."""
 
     supported: bool = True
     encoder_stopped: bool = False
@@ -258,14 +272,14 @@ class RecordRequest:
     job_id: str
     status: PipelineStatus = field(default_factory=lambda: PipelineStatus(""))
     events: list[EventRecord] = field(default_factory=list)
-    run: int = 0  # of the workflow that tells it: an older one has nothing to say any more
+    run: int = 0  # which workflow of the job reports it: stale ones are ignored
 
 
 @dataclass(frozen=True)
 class RetryRequest:
-    """A person's wish to run a failed stage again; no *stage*: all that failed.
+    """A person's request to run a failed stage again; no *stage*: all that failed.
 
-    *tries*: how many tasks the person saw the stage ask for; a second click is out of date.
+    *tries*: how many tasks the stage had requested when the person decided; a second click is out of date.
     """
 
     stage: str = ""

@@ -1,4 +1,4 @@
-"""The workers of the pipeline's task queues, and the reconciling that goes on beside them."""
+"""The workers of the pipeline's task queues, and the reconciler that runs beside them."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from django.conf import settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from jobs import control, reconcile
+from jobs import reconcile
 from jobs.ittybit.client import IttybitClient, open_http
-from jobs.state import CONTROL, TRANSFERS
+from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities
 from jobs.workflow.media_pipeline import MediaPipeline
 
-WAITING = 200  # stages that one worker watches
+MAX_STAGES = 200  # that one worker watches at once
+# The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
+RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 
 
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
-    """The pipeline's workers, around their one HTTP client; rows are kept in step meanwhile."""
+    """The pipeline's workers, around their one HTTP client; the reconciler runs until the context ends."""
     async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
         engine = IttybitClient(http, settings.ITTYBIT_RESOURCE)
-        keeper = asyncio.create_task(reconcile.forever(engine))
+        reconciler = asyncio.create_task(reconcile.run_forever(engine))
         try:
             yield build(client, engine)
         finally:
-            keeper.cancel()
+            reconciler.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+                await reconciler
 
 
 def build(
-    client: Client, engine: IttybitClient, task_queue: str = control.TASK_QUEUE, waiting: int = WAITING
+    client: Client, engine: IttybitClient, task_queue: str = TASK_QUEUE, max_stages: int = MAX_STAGES
 ) -> list[Worker]:
-    """Workers as they are run: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
+    """The workers, not yet running: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
 
-    *waiting*: how many stages are watched at once; the rest are told by the engine's webhook, or wait.
+    *max_stages*: how many stages are watched at once; more of them wait, or are completed by webhooks.
     """
     activities = Activities(engine)
     grace = timedelta(seconds=5)
@@ -48,24 +50,26 @@ def build(
             client,
             task_queue=task_queue,
             workflows=[MediaPipeline],
-            activities=activities.waiting(),
-            max_concurrent_activities=waiting,
+            activities=activities.stages(),
+            max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=timedelta(seconds=1),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=grace,
         ),
-        Worker(
-            client,
-            task_queue=task_queue + CONTROL,
-            activities=activities.at_once(),
-            max_concurrent_activities=200,
-            graceful_shutdown_timeout=grace,
-        ),
-        Worker(
-            client,
-            task_queue=task_queue + TRANSFERS,
-            activities=[activities.keep_output],
-            max_concurrent_activities=10,
-            graceful_shutdown_timeout=grace,
+        *(
+            Worker(
+                client,
+                task_queue=task_queue + suffix,
+                activities=functions,
+                max_concurrent_activities=concurrent,
+                max_concurrent_activity_task_polls=polls,
+                graceful_shutdown_timeout=grace,
+            )
+            for suffix, functions, concurrent, polls in (
+                (CONTROL, activities.control(), 200, 5),
+                (TRANSFERS, activities.transfers(), 10, 5),
+                (RETIRED[CONTROL], activities.control(), 200, 1),
+                (RETIRED[TRANSFERS], activities.transfers(), 10, 1),
+            )
         ),
     ]

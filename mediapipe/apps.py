@@ -1,4 +1,4 @@
-"""The installation's name for Django, and what it does once when it is set up."""
+"""The installation's name for Django, and what it connects at start."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class InstallationConfig(AppConfig):
     name = "mediapipe"
 
     def ready(self) -> None:
-        """Keeps the groups up to date."""
+        """Connects the groups to the signals that change them."""
         from django.contrib.auth.models import User
 
         from mediapipe.accounts import roles
 
-        post_migrate.connect(roles.make_groups)  # after each app: their permissions are made one by one
-        m2m_changed.connect(roles.follow_groups, sender=User.groups.through)
+        post_migrate.connect(roles.create_groups)  # after each app: each creates its own permissions
+        m2m_changed.connect(roles.update_staff, sender=User.groups.through)

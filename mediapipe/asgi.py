@@ -1,4 +1,4 @@
-"""The ASGI application: Django behind the layer that streams uploads and caps every other body."""
+"""The ASGI application: Django behind the layer that streams uploads and limits every other body."""
 
 from __future__ import annotations
 
@@ -16,29 +16,27 @@ django.setup(set_prefix=False)
 from django.conf import settings  # noqa: E402 - settings are read when the application is made
 from django.contrib.auth import SESSION_KEY  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
-from django.db import close_old_connections  # noqa: E402
 from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
+from django.urls import reverse  # noqa: E402
 
-from mediapipe import storage  # noqa: E402
+from mediapipe import disk  # noqa: E402
+from mediapipe.database import fresh_connections  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
 
-def form_cap(cookie: str) -> int:
-    """What the plain form may bring: a file as Django keeps it twice on its way, from who has signed in."""
-    close_old_connections()
-    try:
+def form_limit(cookie: str) -> int:
+    """Bytes that a signed-in person's plain form may bring: Django stores them twice on their way."""
+    with fresh_connections():
         key = parse_cookie(cookie).get(settings.SESSION_COOKIE_NAME)
         known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
-    finally:
-        close_old_connections()
-    return min(settings.MAX_UPLOAD_BYTES, storage.room() // 2) if known else 0
+    return min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2) if known else 0
 
 
 application = raw_body(
     cast(App, Handler()),
-    cap=settings.MAX_BODY_BYTES,
-    form_path="/jobs/new/",
-    form_cap=sync_to_async(form_cap),
+    limit=settings.MAX_BODY_BYTES,
+    form_path=reverse("jobs:new"),
+    form_limit=sync_to_async(form_limit),
     too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
 )

@@ -1,7 +1,8 @@
-"""Copies of what the API made, in our own storage: how long its files live is nobody's promise.
+"""The one downloader: a file at somebody else's address, checked, capped, resumed where a connection breaks.
 
-Where they lie is said by somebody else, so every hop's address is checked (jobs fetch nothing from a
-private network), sizes are capped, and a broken copy goes on only where it is still the same file.
+Sources and outputs of the API come through here. Every hop of a redirect is checked and pinned to the very
+address that was checked; a part is continued only where it is still the same file; nothing is unpacked.
+It knows HTTP, addresses and our storage, and nothing of jobs or of the engine.
 """
 
 from __future__ import annotations
@@ -12,81 +13,118 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 from django.conf import settings
 
-from mediapipe import storage, url_safety
+from mediapipe import disk, storage, url_safety
 from mediapipe.threads import run_to_completion
 
+TIMEOUT = httpx.Timeout(30, connect=10)
 HOPS = 5
-PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds before the next try; after the last one it has failed
-PART = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
+PAUSES = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
+TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
+SLOWEST = 1024  # bytes a second: less is a server that only holds our place
+WINDOW = 30.0  # seconds over which that is measured
+CHECK_SPACE = 8 << 20  # bytes between two looks at the disk
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
-Heartbeat = Callable[[int], None]  # bytes so far
+Report = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
+WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
+Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
 
 class DownloadError(Exception):
-    """An output of the API that cannot be copied. *permanent*: trying again would not help."""
+    """A download that is given up.
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    The text follows "Couldn’t download it: "; for an `unsafe` URL it is a sentence of its own.
+    *permanent*: another attempt would not help.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
+        self.reason = reason
         self.permanent = permanent
 
 
-class Changed(Exception):
-    """What the server sends is no continuation of what has arrived."""
+class Interrupted(Exception):
+    """A try that did not bring the whole file; the next one continues behind what has arrived."""
 
 
-@dataclass
-class Copy:
-    """A copy under way: its file, and which version of the output has arrived so far."""
+class Changed(Interrupted):
+    """What the server sends does not continue what has arrived: the next try begins anew."""
 
-    fd: int
-    validator: str = ""  # a strong ETag or a date; without one nothing can be continued (RFC 9110 13.1.5)
-    whole: int | None = None  # bytes in all, where the server says so
 
-    def begin(self, response: httpx.Response) -> None:
-        """Starts over, with the version that *response* brings."""
-        os.ftruncate(self.fd, 0)
-        etag = response.headers.get("etag", "")
-        self.validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-        length = response.headers.get("content-length", "")
-        self.whole = int(length) if length.isdecimal() else None
+async def refuse_without_space(length: int) -> None:
+    """A WaitForSpace that doesn't wait. Raises DownloadError where *length* bytes touch the reserve."""
+    if not disk.has_media_space(length):
+        raise DownloadError("no_space", "there is not enough free space for it")
+
+
+async def pinned(url: str, *, trusted_origin: str = "") -> dict[str, Any]:
+    """httpx's arguments for a request to *url*, sent to the very address that was checked.
+
+    Our own bucket and *trusted_origin* (the scheme and host of a URL) may be on a private network.
+    Raises url_safety.UnsafeUrl.
+    """
+    trusted = storage.is_in_bucket(url) or (bool(trusted_origin) and _origin(url) == _origin(trusted_origin))
+    pin = await asyncio.to_thread(url_safety.pin, url, trusted=trusted)
+    headers = {"Host": pin.host, "Accept-Encoding": "identity", "User-Agent": "mediapipe"}
+    return {"url": pin.url, "headers": headers, "extensions": pin.extensions}
+
+
+def _origin(url: str) -> tuple[str, str] | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts.scheme, parts.netloc
 
 
 async def download(
-    http: httpx.AsyncClient, url: str, name: str, expected: int | None, heartbeat: Heartbeat
+    url: str,
+    fd: int,
+    *,
+    report: Report,
+    wait_for_space: WaitForSpace = refuse_without_space,
+    trusted_origin: str = "",
 ) -> int:
-    """Copies *url* to our file *name*; the bytes written. A broken connection resumes by Range.
+    """Downloads *url* into the empty file *fd*; the bytes written. Raises DownloadError, OSError."""
+    under_way = _Download(url, fd, report, wait_for_space, trusted_origin)
+    try:
+        async with (
+            asyncio.timeout(TOTAL_SECONDS),
+            httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http,
+        ):
+            await under_way.run(http)
+    except TimeoutError:
+        raise DownloadError("unreachable", f"it took longer than {TOTAL_SECONDS / 3600:g} hours") from None
+    return under_way.have
 
-    Nothing is visible under *name* before it is whole. Raises httpx.HTTPError, DownloadError, OSError.
+
+async def download_to_storage(
+    url: str, name: str, *, expected: int | None, report: Report, trusted_origin: str = ""
+) -> int:
+    """Copies *url* to our file *name*, which is visible when it is whole; the bytes written.
+
+    *expected*: the size in bytes that it must have, where that is known. Raises DownloadError, OSError.
     """
     folder = storage.path("incoming")
     folder.mkdir(parents=True, exist_ok=True)
-    mark = f"adopt-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}-"
-    for left in folder.glob(f"{mark}*"):  # of a worker that was killed
-        left.unlink(missing_ok=True)
-    fd, part = tempfile.mkstemp(prefix=mark, dir=folder)
+    prefix = f"download-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}-"
+    for stale in folder.glob(f"{prefix}*"):  # of a worker that was killed
+        stale.unlink(missing_ok=True)
+    fd, part = tempfile.mkstemp(prefix=prefix, dir=folder)
     try:
-        copy = Copy(fd)
-        for pause in (*PAUSES, None):
-            try:
-                await _append(http, url, copy, heartbeat)
-                break
-            except (httpx.TransportError, Changed) as error:
-                if isinstance(error, Changed):
-                    copy.validator = ""
-                if pause is None:
-                    raise DownloadError("the connection broke too often") from None
-                await asyncio.sleep(pause)
-        size = os.fstat(fd).st_size
+        size = await download(url, fd, report=report, trusted_origin=trusted_origin)
         if expected is not None and size != expected:
-            raise DownloadError(f"{size} bytes came where {expected} were promised")
+            raise DownloadError("incomplete", f"{size} bytes came where {expected} were promised")
         await asyncio.to_thread(storage.publish, Path(part), name)
         return size
     finally:
@@ -95,81 +133,148 @@ async def download(
             os.unlink(part)
 
 
-def is_trusted(url: str) -> bool:
-    """Whether *url* leads to the API itself or to our own bucket, wherever their addresses are."""
-    there, api = urlsplit(url), urlsplit(settings.ITTYBIT_API_URL)
-    return (there.scheme, there.netloc) == (api.scheme, api.netloc) or storage.is_in_bucket(url)
+@dataclass
+class _Download:
+    """A download under way: its file, and which version of the remote one has arrived so far."""
 
+    url: str
+    fd: int
+    report: Report
+    wait_for_space: WaitForSpace
+    trusted_origin: str
+    have: int = 0  # bytes that have arrived
+    total: int | None = None  # bytes in all, where the server says so
+    validator: str = ""  # a strong ETag or a date; nothing is continued without one (RFC 9110 13.1.5)
 
-@contextlib.asynccontextmanager
-async def _opened(
-    http: httpx.AsyncClient, url: str, headers: dict[str, str]
-) -> AsyncIterator[httpx.Response]:
-    """The reply behind all redirects, each hop to the very address that was checked."""
-    for _ in range(HOPS + 1):
+    async def run(self, http: httpx.AsyncClient) -> None:
+        """Tries until the file is whole, or until several tries in a row have brought nothing new."""
+        fruitless = 0
+        furthest = 0
+        while True:
+            try:
+                return await self._try(http)
+            except Interrupted as error:
+                fruitless = 0 if self.have - furthest > SLOWEST * WINDOW else fruitless + 1
+                furthest = max(furthest, self.have)
+                if isinstance(error, Changed):
+                    self.validator = ""
+                if fruitless > len(PAUSES):
+                    raise DownloadError("unreachable", str(error)) from None
+                await asyncio.sleep(PAUSES[max(0, fruitless - 1)])
+
+    async def _try(self, http: httpx.AsyncClient) -> None:
+        have = self.have if self.validator else 0
+        headers = {"Range": f"bytes={have}-", "If-Range": self.validator} if have else {}
         try:
-            pinned = await asyncio.to_thread(url_safety.pin, url, trusted=is_trusted(url))
-        except url_safety.UnsafeUrl as refused:
-            raise DownloadError(str(refused)) from None
-        request = http.build_request(
-            "GET", pinned.url, headers={**headers, "Host": pinned.host}, extensions=pinned.extensions
-        )
-        async with contextlib.aclosing(await http.send(request, stream=True)) as response:
-            if not response.is_redirect:
-                yield response
-                return
-            url = urljoin(url, response.headers.get("location", ""))
-    raise DownloadError(f"the output's URL redirects more than {HOPS} times", permanent=True)
+            async with self._open(http, headers) as response:
+                if have and _says_whole(response, have):
+                    return
+                self._accept(response, have)
+                await self._receive(response)
+        except httpx.TimeoutException:
+            raise Interrupted("the server isn’t responding in time") from None
+        except httpx.ConnectError:
+            raise Interrupted("the server isn’t responding") from None
+        except httpx.HTTPError:
+            raise Interrupted("the connection broke too often") from None
 
+    @contextlib.asynccontextmanager
+    async def _open(self, http: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+        """The reply behind all redirects."""
+        url = self.url
+        for _ in range(HOPS + 1):
+            try:
+                request = await pinned(url, trusted_origin=self.trusted_origin)
+                request["headers"] |= headers
+                sent = http.send(http.build_request("GET", **request), stream=True)
+            except url_safety.UnsafeUrl as unsafe:
+                raise DownloadError("unsafe", str(unsafe)) from None
+            except (httpx.InvalidURL, ValueError):
+                raise DownloadError("refused", "its address can’t be read", permanent=True) from None
+            async with contextlib.aclosing(await sent) as response:
+                if not response.is_redirect:
+                    yield response
+                    return
+                location = response.headers.get("location", "")
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                raise DownloadError("refused", "it redirects to no address", permanent=True) from None
+        raise DownloadError("refused", f"it redirects more than {HOPS} times", permanent=True)
 
-async def _append(http: httpx.AsyncClient, url: str, copy: Copy, heartbeat: Heartbeat) -> None:
-    headers = {"Accept-Encoding": "identity", "User-Agent": "mediapipe"}
-    have = os.fstat(copy.fd).st_size if copy.validator else 0
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": copy.validator}
-    async with _opened(http, url, headers) as response:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise DownloadError("the output came compressed although it was not to be")
-        if have and response.status_code in (206, 416):
-            if _is_whole_already(response, have):
-                return
-            _check_part(response, copy, have)
-        elif response.status_code == 200:
-            copy.begin(response)
-            have = 0
+    def _accept(self, response: httpx.Response, have: int) -> None:
+        """Takes *response* as the file or as its rest behind *have*. Raises DownloadError, Interrupted."""
+        status = response.status_code
+        if status in (404, 410):
+            raise DownloadError(
+                "not_found", f"there is no such file (the server answered {status})", permanent=True
+            )
+        if status in (401, 403):
+            sentence = f"the link may have expired (the server answered {status})"
+            raise DownloadError("refused", sentence, permanent=True)
+        if have and status in (206, 416):
+            self._check_part(response, have)
+        elif status == 200:
+            self._begin(response)
         else:
-            gone = response.status_code in (401, 403, 404, 410)
-            raise DownloadError(f"the output's URL answered {response.status_code}", permanent=gone)
-        _check_size(copy.whole or 0, have)
+            raise Interrupted(f"the server answered {status}")
+        if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise DownloadError("refused", "the server sends it compressed")
+
+    def _begin(self, response: httpx.Response) -> None:
+        """Starts over, with the version that *response* brings."""
+        os.ftruncate(self.fd, 0)
+        self.have = 0
+        etag = response.headers.get("etag", "")
+        self.validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
+        length = response.headers.get("content-length", "")
+        self.total = int(length) if length.isdecimal() and len(length) < 19 else None
+
+    def _check_part(self, response: httpx.Response, have: int) -> None:
+        """Raises Changed unless *response* continues what has arrived, in the same version of the file."""
+        changed = Changed("the file changed while it was downloaded")
+        match = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+        if response.status_code != 206 or match is None or int(match[1]) != have:
+            raise changed
+        if self.total is not None and match[2] not in ("*", str(self.total)):
+            raise changed
+        etag = response.headers.get("etag", self.validator)
+        if self.validator not in (etag, response.headers.get("last-modified")):
+            raise changed
+
+    async def _receive(self, response: httpx.Response) -> None:
+        """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""
+        _check_size(self.total or 0)
+        await self.wait_for_space(max(0, (self.total or 0) - self.have))
+        checked = self.have
+        measured = self.have
+        since = time.monotonic()
         async for data in response.aiter_raw():  # as it comes: a held-back block would be lost with the link
-            await run_to_completion(os.pwrite, copy.fd, data, have)
-            have += len(data)
-            _check_size(have, have)
-            heartbeat(have)
+            self.have = await run_to_completion(disk.write_at, self.fd, data, self.have)
+            _check_size(self.have)
+            if self.have - checked >= CHECK_SPACE:
+                checked = self.have
+                waited = time.monotonic()
+                await self.wait_for_space(1)
+                since += time.monotonic() - waited  # that was our disk, and not the server
+            passed = time.monotonic() - since
+            if passed > WINDOW:
+                if self.have - measured < SLOWEST * passed:
+                    raise Interrupted("the server sends almost nothing")
+                measured = self.have
+                since = time.monotonic()
+            self.report(self.have, self.total)
+        if self.total is not None and self.have < self.total:
+            raise Interrupted("the connection broke too often")
 
 
-def _is_whole_already(response: httpx.Response, have: int) -> bool:
-    """Whether the connection broke just behind the last byte."""
+def _says_whole(response: httpx.Response, have: int) -> bool:
+    """Whether the connection broke just behind the last byte, so that nothing is left to send."""
     return response.status_code == 416 and response.headers.get("content-range") == f"bytes */{have}"
 
 
-def _check_part(response: httpx.Response, copy: Copy, have: int) -> None:
-    """Raises Changed unless *response* goes on where the copy stands, in the same version of the file."""
-    match = PART.fullmatch(response.headers.get("content-range", ""))
-    if response.status_code != 206 or match is None or int(match[1]) != have:
-        raise Changed
-    if copy.whole is not None and match[2] not in ("*", str(copy.whole)):
-        raise Changed
-    if copy.validator not in (
-        response.headers.get("etag", copy.validator),
-        response.headers.get("last-modified"),
-    ):
-        raise Changed
-
-
-def _check_size(size: int, have: int) -> None:
-    """Raises DownloadError for an output that is larger than any source may be, or has no room."""
-    if size > settings.MAX_UPLOAD_BYTES:
-        raise DownloadError(f"it is larger than {settings.MAX_UPLOAD_BYTES >> 30} GB", permanent=True)
-    if not storage.has_room(size - have):
-        raise DownloadError("there is not enough free space for it")
+def _check_size(size: int) -> None:
+    """Raises DownloadError for a file that is larger than any source may be."""
+    limit = settings.MAX_UPLOAD_BYTES
+    if size > limit:
+        raise DownloadError("too_large", f"it is larger than {limit / (1 << 30):.3g} GB", permanent=True)

@@ -35,17 +35,17 @@ def number(name: str, default: int) -> int:
     return int(value) if value else default
 
 
-def words(name: str, default: str) -> list[str]:
+def comma_list(name: str, default: str) -> list[str]:
     """The variable as a comma separated list."""
-    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+    return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
 
 
 HOME = Path(os.environ.get("MEDIAPIPE_HOME") or BASE_DIR / "var").resolve()
 HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def kept_secret(name: str) -> str:
-    """The secret called *name*: from the environment, else made once and kept (0600) under HOME."""
+def stored_secret(name: str) -> str:
+    """The secret called *name*: from the environment, else created once and stored (0600) under HOME."""
     if value := os.environ.get(name):
         return value
     path = HOME / name.removeprefix("MEDIAPIPE_").lower()
@@ -54,12 +54,12 @@ def kept_secret(name: str) -> str:
     except FileExistsError:
         return path.read_text().strip()
     with os.fdopen(fd, "w") as file:
-        file.write(made := secrets.token_urlsafe(48))
-    return made
+        file.write(secret := secrets.token_urlsafe(48))
+    return secret
 
 
 def local_url() -> str:
-    """Where this installation listens: as told, else as `up` wrote down, so that a script need not say."""
+    """Where this installation listens: by the variable, else as `up` wrote it down for other commands."""
     if not os.environ.get("MEDIAPIPE_PORT"):
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((HOME / "addresses.json").read_text())["web"])
@@ -67,12 +67,12 @@ def local_url() -> str:
 
 
 DEBUG = flag("MEDIAPIPE_DEBUG")
-SECRET_KEY = kept_secret("MEDIAPIPE_SECRET_KEY")
+SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
 PORT = number("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
 LOCAL_URL = (os.environ.get("MEDIAPIPE_LOCAL_URL") or local_url()).rstrip("/")
-ALLOWED_HOSTS = words("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS = comma_list("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := urlsplit(url).hostname)]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if flag("MEDIAPIPE_BEHIND_PROXY") else None
@@ -150,7 +150,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
-LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "jobs:list", "login"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "jobs:list"
+LOGOUT_REDIRECT_URL = "login"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -170,7 +172,8 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Sources and outputs: one tree, served at /media/ by signed URLs only (mediapipe.storage).
+# Sources and outputs: one tree, served by signed URLs only (mediapipe.storage).
+MEDIA_URL = "/media/"
 MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
 # The plain form's files arrive on the media's own disk, so that a rename finishes them.
@@ -182,14 +185,12 @@ S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
 ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
-# Who looks at a file that has arrived, before a job is made of it: the sentence that refuses it, or "".
-SOURCE_CHECK = "mediapipe.engine.check.refusal"
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
-ENGINE_KEY = kept_secret("MEDIAPIPE_ENGINE_KEY")
+ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")
 EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
 ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
 ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (
@@ -201,6 +202,7 @@ if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
 
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
+HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
     "media-pipeline": "jobs.worker.workers",
@@ -212,7 +214,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    # An activity's failure is told on the job's page; its traceback would only drown the log.
+    # An activity's failure stands on the job's page; its traceback would only drown the log.
     "loggers": {"temporalio.activity": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

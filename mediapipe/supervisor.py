@@ -1,4 +1,4 @@
-"""Runs child processes for `up`: restarted when they die, stopped together, none left behind.
+"""Runs child processes for `up`: restarted when they exit, stopped together, none left running.
 
 It knows processes and ports, and nothing of Temporal or Django.
 """
@@ -19,38 +19,42 @@ from typing import Literal
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-FIRST_PAUSE, LONGEST_PAUSE, STABLE = 0.5, 15.0, 30.0  # seconds
+# Seconds: between an exit and the restart, doubled each time up to the longest; a service that ran
+# longer than STABLE begins with the first again.
+FIRST_RESTART_DELAY = 0.5
+LONGEST_RESTART_DELAY = 15.0
+STABLE = 30.0
 
 
 @dataclass
 class Service:
-    """A child: how it is started, and how it is known to be of use."""
+    """A child process: how it is started, and how it is known to be ready."""
 
     name: str
     argv: list[str]
-    ready: Callable[[], Awaitable[bool]] | None = None
-    says: str = ""  # or a line that it begins when it is
-    quiet: bool = False  # only its errors are shown
+    check: Callable[[], Awaitable[bool]] | None = None  # whether it is ready, called until it is
+    ready_line: str = ""  # or the beginning of a line that it prints when it is
+    errors_only: bool = False  # its standard output is not shown
     env: dict[str, str] = field(default_factory=dict)
     grace: float = 15.0  # seconds from SIGTERM to SIGKILL
     process: asyncio.subprocess.Process | None = None
-    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def die_with(parent: int) -> Callable[[], None]:
-    """What a child runs before exec: the kernel ends it with *parent*, even when that is killed with -9."""
+def exit_with_parent(parent: int) -> Callable[[], None]:
+    """What a child runs before exec: the kernel ends it with process *parent*, even one killed with -9."""
 
-    def ask() -> None:
+    def set_death_signal() -> None:
         if LIBC:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)
 
-    return ask
+    return set_death_signal
 
 
-async def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether something listens there."""
+async def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server accepts connections there."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:
@@ -70,84 +74,85 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def free_port(wanted: int) -> int:
-    """*wanted*, or where it is taken any other free port."""
-    if is_free(wanted):
-        return wanted
+def free_port(preferred: int) -> int:
+    """*preferred*, or any other free port where it is taken."""
+    if is_free(preferred):
+        return preferred
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Supervisor:
-    """Keeps services running until a signal asks for the end."""
+    """Runs services until a signal: SIGINT, SIGTERM or SIGHUP."""
 
-    def __init__(self, services: list[Service], say: Callable[[str], None]) -> None:
-        """*services* start together, each waits for what it needs, and they end in reverse order."""
-        self.services, self.say = services, say
+    def __init__(self, services: list[Service], print_line: Callable[[str], None]) -> None:
+        """*services* start together and are stopped in reverse order; *print_line* gets their output."""
+        self.services = services
+        self.print_line = print_line
         self.stopping = asyncio.Event()
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
-        """Starts everything, calls *on_ready*, and returns when all has ended."""
+        """Starts everything, awaits *on_ready* when all are ready, and returns when all have ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stopping.set)
-        kept = [(service, asyncio.create_task(self._keep(service))) for service in self.services]
-        tasks = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(self._ready())}
-        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        started = [(service, asyncio.create_task(self._run_service(service))) for service in self.services]
+        events = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(self._all_ready())}
+        _, pending = await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
         if not self.stopping.is_set():
             await on_ready()
             await self.stopping.wait()
-        for service, keeper in reversed(kept):
-            await self._end(service, keeper)
+        for service, running in reversed(started):
+            await self._stop(service, running)
 
-    async def _ready(self) -> Literal[True]:
+    async def _all_ready(self) -> Literal[True]:
         for service in self.services:
-            await service.is_ready.wait()
+            await service.ready.wait()
         return True
 
-    async def _keep(self, service: Service) -> None:
-        """Runs the service again and again, with growing pauses while it keeps dying."""
-        pause = FIRST_PAUSE
+    async def _run_service(self, service: Service) -> None:
+        """Restarts the service whenever it exits, with growing delays while it exits early."""
+        delay = FIRST_RESTART_DELAY
         while not self.stopping.is_set():
-            began = time.monotonic()
-            code = await self._once(service)
+            started_at = time.monotonic()
+            status = await self._run_once(service)
             if self.stopping.is_set():
                 return
-            pause = FIRST_PAUSE if time.monotonic() - began > STABLE else pause
-            self.say(f"{service.name} ended with status {code}; it is started again in {pause:.1f} s.")
+            delay = FIRST_RESTART_DELAY if time.monotonic() - started_at > STABLE else delay
+            self.print_line(f"{service.name} exited with status {status}; restarting in {delay:.1f} s.")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+                await asyncio.wait_for(self.stopping.wait(), delay)
+            delay = min(delay * 2, LONGEST_RESTART_DELAY)
 
-    async def _once(self, service: Service) -> int:
+    async def _run_once(self, service: Service) -> int:
         service.process = await asyncio.create_subprocess_exec(
             *service.argv,
             env={**os.environ, **service.env},
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL if service.quiet else asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE if service.quiet else asyncio.subprocess.STDOUT,
+            stdout=asyncio.subprocess.DEVNULL if service.errors_only else asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE if service.errors_only else asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with(os.getpid()),
+            preexec_fn=exit_with_parent(os.getpid()),
             limit=1 << 20,
         )
-        looking = asyncio.create_task(self._look(service))
+        checking = asyncio.create_task(self._check_until_ready(service))
         try:
-            await self._lines(service, service.process)
+            await self._forward_output(service, service.process)
             return await service.process.wait()
         finally:
-            looking.cancel()
+            checking.cancel()
 
-    async def _look(self, service: Service) -> None:
-        while service.ready and not service.is_ready.is_set():
-            if await service.ready():
-                service.is_ready.set()
+    async def _check_until_ready(self, service: Service) -> None:
+        while service.check and not service.ready.is_set():
+            if await service.check():
+                service.ready.set()
             await asyncio.sleep(0.05)
 
-    async def _lines(self, service: Service, process: asyncio.subprocess.Process) -> None:
-        stream = process.stderr if service.quiet else process.stdout
+    async def _forward_output(self, service: Service, process: asyncio.subprocess.Process) -> None:
+        stream = process.stderr if service.errors_only else process.stdout
         assert stream is not None
         while True:
             try:
@@ -157,17 +162,17 @@ class Supervisor:
             if not raw:
                 return
             line = raw.decode(errors="replace").rstrip()
-            if service.says and line.startswith(service.says):
-                service.is_ready.set()
+            if service.ready_line and line.startswith(service.ready_line):
+                service.ready.set()
             elif line:
-                self.say(f"{service.name}: {line}")
+                self.print_line(f"{service.name}: {line}")
 
-    async def _end(self, service: Service, keeper: asyncio.Task[None]) -> None:
-        """SIGTERM to the child's process group, SIGKILL when its time is up."""
-        for number, patience in ((signal.SIGTERM, service.grace), (signal.SIGKILL, 5.0)):
+    async def _stop(self, service: Service, task: asyncio.Task[None]) -> None:
+        """SIGTERM to the child's process group, SIGKILL after its grace; returns when *task* has ended."""
+        for number, timeout in ((signal.SIGTERM, service.grace), (signal.SIGKILL, 5.0)):
             if service.process and service.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(service.process.pid, number)
-            done, _ = await asyncio.wait({keeper}, timeout=patience)
+            done, _ = await asyncio.wait({task}, timeout=timeout)
             if done:
                 return

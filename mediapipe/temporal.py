@@ -1,4 +1,4 @@
-"""The one way to Temporal: a lazy client from TEMPORAL_* or from the dev server that `up` started.
+"""Clients of Temporal, from TEMPORAL_* or for the dev server that `up` started, and how workers run.
 
 It knows addresses and deadlines, and nothing of workflows.
 """
@@ -21,9 +21,9 @@ from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, Telemetr
 from temporalio.service import RetryConfig
 from temporalio.worker import Worker
 
-# With the server away a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
-IMPATIENT = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
-ENDING = 12.0  # seconds that workers have for their end: `up` kills after 15
+# While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
+FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
+SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
 
 _clients: dict[int, Client] = {}
 
@@ -34,16 +34,16 @@ def addresses_file() -> Path:
 
 
 def addresses() -> dict[str, str]:
-    """What `up` has written, or nothing."""
+    """The addresses that `up` has written; empty where it has not run."""
     try:
-        found: dict[str, str] = json.loads(addresses_file().read_text())
+        written: dict[str, str] = json.loads(addresses_file().read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return written
 
 
 def ui_url() -> str:
-    """Temporal's own UI, or nothing where its address is not known."""
+    """The URL of Temporal's own UI; "" where it is unknown."""
     return os.environ.get("TEMPORAL_UI_URL", "") or addresses().get("temporal_ui", "")
 
 
@@ -53,57 +53,57 @@ def _config() -> dict[str, Any]:
 
 
 def workflow_url(workflow_id: str, run_id: str = "") -> str:
-    """A workflow's page in Temporal's own UI, or nothing where that is not known."""
+    """The URL of a workflow's page in Temporal's own UI; "" where that is unknown."""
     base = ui_url()
     run = f"/{run_id}" if run_id else ""
     return f"{base}/namespaces/{namespace()}/workflows/{workflow_id}{run}" if base else ""
 
 
 async def client() -> Client:
-    """The shared client of this process; never fails, the first call does.
+    """The shared client of this process; it connects at its first call, which may raise RuntimeError.
 
     One lazy client works from any loop and thread. It must not cross a fork, hence the pid.
     """
-    if (known := _clients.get(os.getpid())) is None:
-        known = await Client.connect(**_config(), lazy=True, retry_config=IMPATIENT)
-        _clients[os.getpid()] = known
-    return known
+    if (shared := _clients.get(os.getpid())) is None:
+        shared = await Client.connect(**_config(), lazy=True, retry_config=FAST_FAILURE)
+        _clients[os.getpid()] = shared
+    return shared
 
 
 async def worker_client() -> Client:
-    """A client for workers: patient, and connected. Raises RuntimeError while Temporal is away."""
-    # at WARN the SDK tells of each activity that a webhook completed before its poller did
-    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
-    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)), error_if_already_set=False)
+    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError without Temporal."""
+    # at WARN the SDK logs each activity that a webhook completed before its poller did
+    errors_only = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=errors_only)), error_if_already_set=False)
     return await Client.connect(**_config())
 
 
 @contextlib.asynccontextmanager
-async def working(
-    workers: Sequence[Worker], ending: float = ENDING
+async def run_workers(
+    workers: Sequence[Worker], shutdown_timeout: float = SHUTDOWN_TIMEOUT
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Runs *workers*, whose runs it yields, and has all of them hand over at the end.
+    """Runs *workers* for the block, yields their tasks, and shuts them down at its end.
 
-    One that does not come to its end is left: a worker that shuts down may wait for ever for an
-    activity's last word (temporalio/sdk-rust#1537), and Temporal gives its work to the next one anyway.
+    A worker that does not shut down in time is abandoned: it may wait forever for an activity's last
+    completion (temporalio/sdk-rust#1537), and Temporal gives its work to another worker anyway.
     """
     running = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield running
     finally:
-        ends = [*(asyncio.create_task(worker.shutdown()) for worker in workers), *running]
-        await asyncio.wait(ends, timeout=ending)
-        for each in ends:
-            each.cancel()
-        await asyncio.gather(*ends, return_exceptions=True)
+        tasks = [*(asyncio.create_task(worker.shutdown()) for worker in workers), *running]
+        await asyncio.wait(tasks, timeout=shutdown_timeout)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def fairness_key(owner: str) -> Priority:
-    """What makes the work of different owners take fairness_key. Temporal takes 64 bytes of a name."""
+    """A priority that gives each owner a fair share of a task queue. Temporal takes 64 bytes of a name."""
     return Priority(fairness_key=owner.encode()[:64].decode(errors="ignore"))
 
 
 def namespace() -> str:
     """Temporal's namespace, as the client uses it."""
-    found: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
-    return str(found.get("namespace", "default"))
+    config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    return str(config.get("namespace", "default"))

@@ -1,4 +1,4 @@
-"""Which addresses may be fetched: http and https, to public hosts, without credentials.
+"""Which URLs may be fetched: http and https, to public hosts, without credentials.
 
 Used where a URL is typed and again, for every hop, where it is fetched. It knows names and
 addresses, and nothing of media.
@@ -37,40 +37,39 @@ def is_public(text: str) -> bool:
 def parse(url: str) -> tuple[str, int]:
     """Host and port of an http(s) URL. Raises UnsafeUrl."""
     if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url) or "\\" in url:
-        raise UnsafeUrl("This is not a URL: it contains spaces or control characters. Paste it again.")
+        raise UnsafeUrl("That isn’t a link: it contains spaces or control characters. Paste it again.")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
+        port = parts.port
     except ValueError:
-        raise UnsafeUrl("This is not a URL. Paste one that begins with http:// or https://.") from None
+        raise UnsafeUrl("That isn’t a link. Paste one that begins with http:// or https://.") from None
     if parts.scheme.lower() not in ("http", "https"):
-        what = f"{parts.scheme}:// URLs are" if parts.scheme else "This is"
-        raise UnsafeUrl(f"{what} not accepted. Paste a URL that begins with http:// or https://.")
+        what = f"{parts.scheme}:// links aren’t accepted" if parts.scheme else "That isn’t a link"
+        raise UnsafeUrl(f"{what}. Paste one that begins with http:// or https://.")
     if not host:
-        raise UnsafeUrl("This URL names no host. Paste it again, or upload the file instead.")
+        raise UnsafeUrl("That link has no server name. Paste it again, or upload the file instead.")
     if parts.username is not None or parts.password is not None:
-        raise UnsafeUrl(
-            "A URL with a user name or password in it is not accepted. Use a signed link instead."
-        )
+        raise UnsafeUrl("Links with a user name or password aren’t accepted. Use a signed link.")
     return host, port or (443 if parts.scheme.lower() == "https" else 80)
 
 
 def check_url(url: str, *, trusted: bool = False) -> list[str]:
     """The IP addresses that *url* leads to, each one checked unless it is *trusted*. Raises UnsafeUrl.
 
-    It asks DNS, so it blocks: call it in a thread where a loop runs. Connect to one of these
-    addresses, not to the name: a second answer of DNS could differ.
+    It resolves the name, so it blocks: call it in a thread where a loop runs. Connect to one of these
+    addresses, not to the name: a second DNS answer could differ.
     """
     host, port = parse(url)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise UnsafeUrl(f"The host {host} cannot be found. Check the URL for typing errors.") from None
+        raise UnsafeUrl(f"Can’t find {host}. Check the link for typos.") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not (trusted or settings.ALLOW_PRIVATE_SOURCES) and not all(map(is_public, addresses)):
         raise UnsafeUrl(
-            f"The host {host} is on a private network, which is not allowed here. Upload the file instead, "
-            "or ask an admin to set MEDIAPIPE_ALLOW_PRIVATE_SOURCES=1."
+            "That address is on a private network, which isn’t allowed. "
+            "Upload the file instead, or ask an admin."
         )
     return addresses
 

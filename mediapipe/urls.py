@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.db import OperationalError
@@ -16,16 +17,16 @@ from mediapipe.storage import views as media
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """What a person sees of a mistake of ours; a database that is away is told apart."""
-    away = isinstance(sys.exc_info()[1], OperationalError)
-    return render(request, "503.html" if away else "500.html", status=503 if away else 500)
+    """The page for an error of ours; another one where it is the database that can't be reached."""
+    status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
+    return render(request, f"{status}.html", status=status)
 
 
 handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),
     path("ittybit/", include("mediapipe.engine.urls")),
-    path("media/<path:name>", media.serve, name="media"),
+    path(f"{settings.MEDIA_URL[1:]}<path:name>", media.serve, name="media"),
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),

@@ -1,209 +1,271 @@
-/* What the pages need beyond htmx: polling that sleeps in hidden tabs, keys, confirmations, the title. */
-(() => {
-  "use strict";
+/* What the pages need beyond htmx: polling that pauses in hidden tabs, the tab's title, times, previews,
+   confirmations and keyboard shortcuts. Every page works without it. */
 
-  // A hidden tab asks for nothing; it asks at once when it is seen again.
-  document.addEventListener("htmx:before:request", (event) => {
-    const trigger = event.detail.ctx?.sourceEvent?.type;
-    if (document.hidden && (!trigger || trigger === "every")) event.preventDefault();
-    const field = document.activeElement;
-    const busy = field?.matches?.("input:not([type=checkbox]), select") && field.closest("#job-rows");
-    if (busy && event.target.id === "job-rows") event.preventDefault(); // don't morph what is being typed in
-  });
+const ACTIVE_STATES = ["running", "queued", "cancelling"];
+const DOUBLE_CLICK = 4000; // milliseconds in which a form isn't sent twice
+const WAVEFORM = { width: 800, height: 60 }; // the svg's viewBox
+// A cue of a storyboard's WebVTT: when it begins, and which part of which picture it shows.
+const STORYBOARD_CUE = /^(?:(\d+):)?(\d+):([\d.]+) -->.*\r?\n(.+)#xywh=(\d+),(\d+),(\d+),(\d+)/gm;
 
-  const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) refresh();
-  });
-  // Back brings an old page; it asks at once what is new.
-  window.addEventListener("pageshow", (event) => {
-    const came = performance.getEntriesByType("navigation")[0]?.type;
-    if (event.persisted || came === "back_forward") refresh();
-  });
+/** Makes the polled parts of the page ask now. */
+const refresh = () => document.body.dispatchEvent(new CustomEvent("refresh"));
 
-  const tell = (text) => {
-    if (document.hidden && window.Notification?.permission === "granted") new Notification(text);
-  };
+/** A hidden tab doesn't poll, and a list isn't replaced while somebody types in it. */
+const skipPoll = (event) => {
+  const trigger = event.detail.ctx?.sourceEvent?.type;
+  const field = document.activeElement;
+  const typing = field?.matches?.("input:not([type=checkbox]), select") && field.closest("#job-rows");
+  if (document.hidden && (!trigger || trigger === "every")) event.preventDefault();
+  if (typing && event.target.id === "job-rows") event.preventDefault();
+};
 
-  // The tab says how the job stands: its title, its icon, and a notification to whoever asked for one.
-  let stood;
-  const retitle = () => {
-    const page = document.getElementById("job-status") ?? document.getElementById("job-rows");
-    if (!page) return;
-    const { state, title } = page.dataset;
-    document.title = `${title} · mediapipe`;
-    const icon = document.querySelector("link[rel=icon]");
-    icon.href = icon.dataset[state] ?? icon.dataset.plain;
-    if (stood && stood !== state && !["running", "queued", "cancelling"].includes(state)) tell(title);
-    stood = state;
-    const offer = page.querySelector("[data-notify]");
-    if (offer) offer.hidden = window.Notification?.permission !== "default";
-  };
-  document.addEventListener("htmx:after:swap", () => {
-    retitle();
-    for (const toast of document.querySelectorAll(".toast[data-tell]")) {
-      tell(toast.dataset.tell);
-      delete toast.dataset.tell;
-    }
-  });
-  retitle();
+/** Going back shows an old page: it asks at once what is new. */
+const refreshOnReturn = (event) => {
+  const navigation = performance.getEntriesByType("navigation")[0]?.type;
+  if (event.persisted || navigation === "back_forward") refresh();
+};
 
-  // Times are the reader's own; the page's stay where scripts are off.
-  const localise = () => {
-    for (const time of document.querySelectorAll("time[data-clock]")) {
-      const at = new Date(time.dateTime);
-      const text = at.toLocaleTimeString([], { hour12: false });
-      if (time.textContent !== text) time.textContent = text;
-      time.title = at.toLocaleString();
-    }
-  };
-  document.addEventListener("htmx:after:swap", localise);
-  localise();
+const notify = (text) => {
+  if (document.hidden && window.Notification?.permission === "granted") new Notification(text);
+};
 
-  // A countdown runs on between two polls, by this machine's clock from when it was told.
-  const ends = new WeakMap();
-  const count = () => {
-    for (const time of document.querySelectorAll("time[data-until]")) {
-      const { until } = time.dataset;
-      if (ends.get(time)?.until !== until) ends.set(time, { until, at: Date.now() + parseInt(time.textContent) * 1000 });
-      const text = `${Math.max(0, Math.round((ends.get(time).at - Date.now()) / 1000))} s`;
-      if (time.textContent !== text) time.textContent = text;
-    }
-  };
-  setInterval(count, 500);
-  document.addEventListener("htmx:after:swap", count);
+let lastState;
+/** Shows a job's or the list's state in the tab's title and icon, and notifies when a job has ended. */
+const updateTab = () => {
+  const page = document.getElementById("job-status") ?? document.getElementById("job-rows");
+  if (!page) return;
+  const { state, title } = page.dataset;
+  document.title = `${title} · mediapipe`;
+  const icon = document.querySelector("link[rel=icon]");
+  icon.href = icon.dataset[state] ?? icon.dataset.plain;
+  if (lastState && lastState !== state && !ACTIVE_STATES.includes(state)) notify(title);
+  lastState = state;
+  const offer = page.querySelector("[data-notify]");
+  if (offer) offer.hidden = window.Notification?.permission !== "default";
+};
 
-  const copied = (button) => {
-    const before = button.title;
-    button.title = "Copied";
-    button.classList.add("copied");
-    setTimeout(() => {
-      button.title = before;
-      button.classList.remove("copied");
-    }, 1500);
-  };
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy], [data-link], [data-notify]");
-    if (!button) return;
-    if ("notify" in button.dataset) {
-      await Notification.requestPermission();
-      button.hidden = true;
-      return;
-    }
-    const { copy, link } = button.dataset;
-    await navigator.clipboard.writeText(link ? new URL(link, location.href).href : await (await fetch(copy)).text());
-    copied(button);
-  });
-
-  // What stops work is asked about first; without scripts the button just does it.
-  const sure = document.getElementById("sure");
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-confirm]");
-    if (!button) return;
-    event.preventDefault();
-    document.getElementById("sure-text").textContent = button.dataset.confirm;
-    sure.returnValue = "no";
-    sure.addEventListener("close", () => sure.returnValue === "yes" && button.form.requestSubmit(button), { once: true });
-    sure.showModal();
-  });
-
-  // One click is enough: a form that is on its way is not sent twice.
-  document.addEventListener("submit", (event) => {
-    const form = event.target;
-    if (event.defaultPrevented || form.method !== "post") return;
-    if (form.dataset.sent) return event.preventDefault();
-    form.dataset.sent = "1";
-    setTimeout(() => delete form.dataset.sent, 4000);
-  });
-
-  // Previews: the list's posters move under the pointer, a waveform and a filmstrip lead into the film.
-  for (const [name, key] of [["mouseover", "preview"], ["mouseout", "still"]]) {
-    document.addEventListener(name, (event) => {
-      const image = event.target.closest?.(".poster")?.querySelector("img[data-preview]");
-      if (!image) return;
-      image.dataset.still ??= image.src;
-      image.src = image.dataset[key];
-    });
+const notifyToasts = () => {
+  for (const toast of document.querySelectorAll(".toast[data-new]")) {
+    notify(toast.innerText);
+    delete toast.dataset.new;
   }
+};
 
-  // Not every browser plays HLS by itself; there the stream is a file to copy the link of.
-  const plays = document.createElement("video").canPlayType("application/vnd.apple.mpegurl");
-  document.documentElement.classList.toggle("no-hls", !plays);
+const setText = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
 
-  const go = (player, seconds) => {
-    if (!player) return;
-    player.currentTime = seconds;
-    player.play().catch(() => {});
-  };
+/** Shows times in the reader's time zone; without scripts the server's stay. */
+const localiseTimes = () => {
+  for (const time of document.querySelectorAll("time[data-clock]")) {
+    const date = new Date(time.dateTime);
+    setText(time, date.toLocaleTimeString([], { hour12: false }));
+    time.title = date.toLocaleString();
+  }
+};
 
-  const drawWaveform = async (picture) => {
-    const { peaks, duration } = await (await fetch(picture.dataset.peaks)).json();
-    const loudest = Math.max(...peaks, 0.01);
-    const step = 800 / peaks.length;
-    const line = peaks.map((peak, at) => `M${(at * step).toFixed(1)} ${(30 - (peak / loudest) * 29).toFixed(1)}V${(30 + (peak / loudest) * 29).toFixed(1)}`);
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", line.join(""));
-    picture.append(path);
-    picture.addEventListener("click", (event) => {
-      const box = picture.getBoundingClientRect();
-      go(document.getElementById("sound"), ((event.clientX - box.left) / box.width) * duration);
-    });
-  };
-
-  const layFilmstrip = (strip) => {
-    const { src, interval, count } = strip.dataset;
-    const sprite = new Image();
-    sprite.addEventListener("load", () => {
-      const wide = sprite.naturalWidth / 10;
-      const high = sprite.naturalHeight / Math.ceil(count / 10);
-      for (let at = 0; at < count; at++) {
-        const frame = document.createElement("canvas");
-        [frame.width, frame.height] = [wide, high];
-        frame.getContext("2d").drawImage(sprite, (at % 10) * wide, Math.floor(at / 10) * high, wide, high, 0, 0, wide, high);
-        const button = document.createElement("button");
-        button.type = "button";
-        button.setAttribute("aria-label", `Go to ${Math.round(at * interval)} seconds`);
-        button.append(frame);
-        button.addEventListener("click", () => go(document.querySelector(".media video"), at * interval));
-        strip.append(button);
-      }
-    });
-    sprite.src = src;
-  };
-
-  const dressPreviews = () => {
-    for (const [id, dress] of [["waveform", drawWaveform], ["filmstrip", layFilmstrip]]) {
-      const element = document.getElementById(id);
-      if (!element || element.dataset.dressed) continue;
-      element.dataset.dressed = "1";
-      dress(element);
+const countdowns = new WeakMap(); // by element: {until, end}
+/** Counts down between two polls, by this machine's clock: the server's may differ. */
+const updateCountdowns = () => {
+  for (const time of document.querySelectorAll("time[data-until]")) {
+    const { until } = time.dataset;
+    if (countdowns.get(time)?.until !== until) {
+      countdowns.set(time, { until, end: Date.now() + Number.parseInt(time.textContent, 10) * 1000 });
     }
-  };
-  document.addEventListener("htmx:after:swap", dressPreviews);
-  dressPreviews();
+    const seconds = Math.round((countdowns.get(time).end - Date.now()) / 1000);
+    setText(time, `${Math.max(0, seconds)} s`);
+  }
+};
 
-  // Keys for the list: / searches, u uploads, j and k go through the jobs, Enter opens.
-  const jobs = () => [...document.querySelectorAll(".job h2 a")];
-  const step = (by) => {
-    const all = jobs();
-    const next = all[all.indexOf(document.activeElement) + by];
-    (next || all[by > 0 ? 0 : all.length - 1])?.focus();
-  };
-  const press = (what) => document.activeElement.closest(".job")?.querySelector(`button[formaction$="/${what}/"]`)?.click();
-  const keys = {
-    "/": () => document.getElementById("q")?.focus(),
-    u: () => document.getElementById("upload-file")?.click(),
-    j: () => step(1),
-    k: () => step(-1),
-    r: () => press("retry"),
-    c: () => press("cancel"),
-    "?": () => document.getElementById("help").showModal(),
-  };
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, select, textarea, video, audio")) return;
-    if (!keys[event.key]) return;
+/** Says in the bulk bar how many jobs are selected. */
+const updateSelection = () => {
+  const output = document.getElementById("selected");
+  if (!output) return;
+  const count = document.querySelectorAll("[name=job]:checked").length;
+  setText(output, document.querySelector("[name=matching]:checked") ? "All selected" : `${count} selected`);
+};
+
+const showCopied = (button) => {
+  const title = button.title;
+  button.title = "Copied";
+  button.classList.add("copied");
+  setTimeout(() => {
+    button.title = title;
+    button.classList.remove("copied");
+  }, 1500);
+};
+
+/** Copies a link (data-link), or what an address answers (data-copy). */
+const copy = async (event) => {
+  const button = event.target.closest("[data-copy], [data-link]");
+  if (!button) return;
+  const { copy: address, link } = button.dataset;
+  const text = link ? new URL(link, location.href).href : await (await fetch(address)).text();
+  await navigator.clipboard.writeText(text);
+  showCopied(button);
+};
+
+const allowNotifications = async (event) => {
+  const button = event.target.closest("[data-notify]");
+  if (!button) return;
+  await Notification.requestPermission();
+  button.hidden = true;
+};
+
+/** Asks before a button stops work; without scripts the button acts at once. */
+const askFirst = (event) => {
+  const button = event.target.closest("button[data-confirm]");
+  if (!button) return;
+  event.preventDefault();
+  const dialog = document.getElementById("confirm");
+  const submit = () => dialog.returnValue === "yes" && button.form.requestSubmit(button);
+  document.getElementById("confirm-text").textContent = button.dataset.confirm;
+  dialog.returnValue = "no";
+  dialog.addEventListener("close", submit, { once: true });
+  dialog.showModal();
+};
+
+const submitOnce = (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (form.dataset.sent) {
     event.preventDefault();
-    keys[event.key]();
+    return;
+  }
+  form.dataset.sent = "1";
+  setTimeout(() => delete form.dataset.sent, DOUBLE_CLICK);
+};
+
+/** Shows what a row's poster has under the pointer ("preview": the animated one), or else ("still"). */
+const showPoster = (event, which) => {
+  const image = event.target.closest?.(".poster")?.querySelector("img[data-preview]");
+  if (!image) return;
+  image.dataset.still ??= image.src;
+  image.src = image.dataset[which];
+};
+
+const playFrom = (player, seconds) => {
+  if (!player) return;
+  player.currentTime = seconds;
+  player.play().catch(() => {});
+};
+
+/** Draws the audio's peaks; a click plays from there. */
+const drawWaveform = async (svg) => {
+  const { peaks, duration } = await (await fetch(svg.dataset.peaks)).json();
+  const middle = WAVEFORM.height / 2;
+  const scale = (middle - 1) / Math.max(...peaks, 0.01);
+  const step = WAVEFORM.width / peaks.length;
+  const lines = peaks.map((peak, index) => {
+    const half = peak * scale;
+    return `M${(index * step).toFixed(1)} ${(middle - half).toFixed(1)}V${(middle + half).toFixed(1)}`;
   });
-})();
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", lines.join(""));
+  svg.append(path);
+  svg.addEventListener("click", (event) => {
+    const box = svg.getBoundingClientRect();
+    playFrom(document.getElementById("sound"), ((event.clientX - box.left) / box.width) * duration);
+  });
+};
+
+const loadImage = async (src) => {
+  const image = new Image();
+  image.src = src;
+  await image.decode();
+  return image;
+};
+
+/** A frame of the storyboard's picture, as a button that plays from there. */
+const createFrame = (sprite, seconds, [left, top, width, height]) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d").drawImage(sprite, left, top, width, height, 0, 0, width, height);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute("aria-label", `Go to ${Math.round(seconds)} seconds`);
+  button.append(canvas);
+  button.addEventListener("click", () => playFrom(document.querySelector(".media video"), seconds));
+  return button;
+};
+
+/** Lays out the frames that the storyboard's WebVTT names. */
+const drawFilmstrip = async (strip) => {
+  const url = new URL(strip.dataset.vtt, location.href);
+  const text = await (await fetch(url)).text();
+  const sprites = {};
+  for (const [, hours = 0, minutes, seconds, src, ...box] of text.matchAll(STORYBOARD_CUE)) {
+    sprites[src] ??= await loadImage(new URL(src, url));
+    const start = hours * 3600 + minutes * 60 + Number(seconds);
+    strip.append(createFrame(sprites[src], start, box.map(Number)));
+  }
+};
+
+const drawOnce = (id, draw) => {
+  const element = document.getElementById(id);
+  if (!element || element.dataset.drawn) return;
+  element.dataset.drawn = "1";
+  draw(element);
+};
+
+const focusJob = (step) => {
+  const links = [...document.querySelectorAll(".job h2 a")];
+  const next = links[links.indexOf(document.activeElement) + step];
+  (next ?? links.at(step > 0 ? 0 : -1))?.focus();
+};
+
+/** Clicks the focused job's button for an action. */
+const clickAction = (action) => {
+  const row = document.activeElement.closest(".job");
+  row?.querySelector(`button[formaction$="/${action}/"]`)?.click();
+};
+
+const SHORTCUTS = {
+  "/": () => document.getElementById("q")?.focus(),
+  u: () => document.getElementById("upload-file")?.click(),
+  j: () => focusJob(1),
+  k: () => focusJob(-1),
+  r: () => clickAction("retry"),
+  c: () => clickAction("cancel"),
+  "?": () => document.getElementById("help").showModal(),
+};
+
+const handleKey = (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !SHORTCUTS[event.key]) return;
+  if (event.target.closest("input, select, textarea, video, audio")) return;
+  event.preventDefault();
+  SHORTCUTS[event.key]();
+};
+
+/** Brings a new page, or a part that has just been swapped in, up to date. */
+const update = () => {
+  updateTab();
+  notifyToasts();
+  localiseTimes();
+  updateCountdowns();
+  updateSelection();
+  drawOnce("waveform", drawWaveform);
+  drawOnce("filmstrip", drawFilmstrip);
+};
+
+// Where a browser can't play HLS, its player is hidden: the stream stays a link.
+const playsHls = document.createElement("video").canPlayType("application/vnd.apple.mpegurl");
+document.documentElement.classList.toggle("no-hls", !playsHls);
+
+document.addEventListener("htmx:before:request", skipPoll);
+document.addEventListener("htmx:after:swap", update);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});
+window.addEventListener("pageshow", refreshOnReturn);
+document.addEventListener("change", updateSelection);
+document.addEventListener("click", copy);
+document.addEventListener("click", allowNotifications);
+document.addEventListener("click", askFirst);
+document.addEventListener("submit", submitOnce);
+document.addEventListener("mouseover", (event) => showPoster(event, "preview"));
+document.addEventListener("mouseout", (event) => showPoster(event, "still"));
+document.addEventListener("keydown", handleKey);
+setInterval(updateCountdowns, 500);
+update();

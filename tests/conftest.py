@@ -1,38 +1,33 @@
-"""Fixtures: real Temporal servers, a job in the database, and where the shared media may be."""
+"""Fixtures: real Temporal servers, the product as processes, clips, people and their browsers."""
 
 from __future__ import annotations
 
-import gc
+import fcntl
 import os
-import shutil
 import socket
 import sys
 import threading
-import time
+from importlib import import_module
 from pathlib import Path
 
+import httpx
 import pytest
-from django.core.management import call_command
+import respx
 from temporalio.testing import WorkflowEnvironment
 
+from tests.support.environment import RUN, SHARED
+
 BIN = Path(sys.executable).parent
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def pytest_addoption(parser):
-    """What only a person asks for."""
-    parser.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
-
-
-def pytest_collection_modifyitems(items):
-    """The quick tests first, browsers last: Playwright keeps a loop running in the main thread."""
-    items.sort(key=lambda item: ("whole" in item.keywords) + 2 * ("browser" in item.keywords))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
-    """Static files as they are served."""
-    call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+    """Static files as they are served: gathered once for all workers of a run."""
+    from mediapipe.management.commands.up import collect_static
+
+    with open(RUN / "static.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collect_static()
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +61,7 @@ async def dev_env(anyio_backend):
 @pytest.fixture(scope="session")
 def product(tmp_path_factory):
     """The product, started once for all tests that use it whole."""
-    from tests.product import Product
+    from tests.support.product import Product
 
     running = Product(tmp_path_factory.mktemp("product") / "home").start()
     yield running
@@ -74,9 +69,37 @@ def product(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def faulty():
+    """The server behind `api`."""
+    from tests.support.faulty_api import FaultyApi
+
+    with FaultyApi() as api:
+        yield api
+
+
+@pytest.fixture
+def api(faulty):
+    """An API of somebody else's that behaves, until a test says otherwise."""
+    faulty.behave()
+    return faulty
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory, faulty):
+    """The product with that API for its engine: its jobs cost nothing and last as long as a test says."""
+    from tests.support.product import Product
+
+    home = tmp_path_factory.mktemp("cloud") / "home"
+    cloud = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
+    cloud.environment["MEDIAPIPE_PUBLIC_URL"] = cloud.url
+    yield cloud.start()
+    cloud.stop()
+
+
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A maker of clips by FFmpeg: each name is made once."""
-    from tests.engine import ffmpeg
+    from tests.support.engine import ffmpeg
 
     folder = tmp_path_factory.mktemp("made")
 
@@ -147,56 +170,66 @@ def _own_media(settings, tmp_path):
     settings.WORK_ROOT = tmp_path / "work"
 
 
+@pytest.fixture
+def own_api(settings):
+    """What is sent to this installation's own address is answered by its application, in this process."""
+    inside = httpx.ASGITransport(import_module("mediapipe.asgi").application)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        response = await inside.handle_async_request(request)
+        return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
+
+    with respx.mock(assert_all_called=False) as router:
+        yield router.route(url__startswith=f"{settings.LOCAL_URL}/").mock(side_effect=answer)
+
+
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings):
     """Hashing that is made to be slow would be half the time of the quick tests."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-def pytest_unconfigure(config):
-    """The SDK's threads may crash a Python that ends at once (temporalio/sdk-python#300)."""
-    gc.collect()
-    time.sleep(0.4)
-    home = os.environ["MEDIAPIPE_HOME"]
-    if "mediapipe-test-" in home:
-        shutil.rmtree(home, ignore_errors=True)
-
-
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium, for one module: until Playwright is stopped its loop runs in the main thread."""
     if not BROWSER or (BROWSER != "playwright" and not Path(BROWSER).exists()):
         if os.environ.get("CI"):
             pytest.fail("There is no browser, and CI must have one.")
         pytest.skip("no browser")
-    own = {} if BROWSER == "playwright" else {"executable_path": BROWSER}
+    from playwright.sync_api import sync_playwright
+
+    program = None if BROWSER == "playwright" else BROWSER
     quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    return {**browser_type_launch_args, **own, "args": quiet}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A fresh profile of that browser."""
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """A short film with sound."""
-    from tests.product import make_clip
+    from tests.support.product import make_clip
 
     real = SHARED / "media" / "dev" / "sample_iPod.m4v"
     return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
 
 
-@pytest.fixture(scope="session")
-def long_clip(tmp_path_factory):
-    """A film that is at work for a while."""
-    from tests.product import make_clip
-
-    return make_clip(tmp_path_factory.mktemp("clip") / "council meeting.mp4", 60, "1920x1080")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cookies(product):
     """An editor's, for a browser's context."""
-    from tests.browsing import cookies_of
+    from tests.support.browsing import cookies_of
 
     return cookies_of(product, "maria")
 
@@ -204,7 +237,7 @@ def cookies(product):
 @pytest.fixture
 def page(context, cookies):
     """A signed-in editor's page; what the console or the policy complains about fails the test."""
-    from tests.browsing import watched
+    from tests.support.browsing import watched
 
     context.add_cookies(cookies)
     with watched(context.new_page()) as page:

@@ -1,4 +1,4 @@
-"""What the activities hand to the API, and what they keep of it; tests/durable has what goes wrong."""
+"""What the activities send to the API, and how they store its outputs; tests/durable has what goes wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.state import KeepRequest, Output, Source
 from jobs.workflow import activities
 from jobs.workflow.activities import Activities
 from mediapipe import storage
-from tests.faulty_api import FaultyApi
+from tests.support.faulty_api import FaultyApi
 
 pytestmark = pytest.mark.anyio
 
@@ -32,21 +32,21 @@ async def doing(api, anyio_backend):
 async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, settings):
     settings.ITTYBIT_API_URL = api.url
     output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
-    kept = await ActivityEnvironment().run(
+    copy = await ActivityEnvironment().run(
         doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output)
     )
-    assert kept.name == "outputs/job/ingest-1.mp4"
-    assert storage.path(kept.name).read_bytes() == b"bytes of the output"
-    assert kept.url == output.url
+    assert copy.name == "outputs/job/ingest-1.mp4"
+    assert storage.path(copy.name).read_bytes() == b"bytes of the output"
+    assert copy.url == output.url
 
 
 async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own_link_has_to_do(doing, api):
     output = Output(url=f"{api.url}/files/task_1.mp4", format="mp4")
     env = ActivityEnvironment()
     env.info = replace(env.info, attempt=3)
-    kept = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
-    assert kept.url == output.url and not kept.name
-    assert "could not be copied" in kept.warnings[0] and not api.requests
+    copy = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
+    assert copy.url == output.url and not copy.name
+    assert "couldn’t be copied" in copy.warnings[0] and not api.requests
 
 
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.dashboard.time_axis import FOLD, WIDTH, Axis
+from jobs.dashboard.time_axis import FOLD_WIDTH, WIDTH, Axis
 from jobs.state import Attempt
 
 
@@ -19,17 +19,17 @@ def test_attempts_lie_beside_each_other_and_waits_between_are_shown():
 def test_a_night_without_work_is_folded():
     evening, morning = Attempt(1, 0, 60, "failed"), Attempt(2, 40_000, 40_060, "succeeded")
     axis = Axis([evening, morning], 999_999)
-    assert [(m.kind, m.width, m.lasted) for m in axis.marks()] == [("fold", FOLD, 39_940)]
+    assert [(m.kind, m.width, m.seconds) for m in axis.fold_segments()] == [("fold", FOLD_WIDTH, 39_940)]
     first, waiting, second = axis.segments([evening, morning])
-    assert first.width == pytest.approx(second.width) == pytest.approx((WIDTH - FOLD) / 2)
-    assert waiting.width == pytest.approx(FOLD)
-    assert axis.at(20_030) == pytest.approx(WIDTH / 2)
+    assert first.width == pytest.approx(second.width) == pytest.approx((WIDTH - FOLD_WIDTH) / 2)
+    assert waiting.width == pytest.approx(FOLD_WIDTH)
+    assert axis.position(20_030) == pytest.approx(WIDTH / 2)
 
 
 def test_a_wait_between_two_quick_attempts_is_shown_and_not_folded():
     attempts = [Attempt(1, 0, 1, "failed"), Attempt(2, 6, 7, "failed")]
     axis = Axis(attempts, 99)
-    assert axis.marks() == []
+    assert axis.fold_segments() == []
     assert [round(s.width) for s in axis.segments(attempts)] == [143, 714, 143]
 
 

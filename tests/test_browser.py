@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browsing import open_job, upload, wait_for_state
+from tests.support.browsing import open_job, upload, wait_for_state
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 

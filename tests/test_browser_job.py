@@ -1,4 +1,4 @@
-"""A job's page in a real browser: it tells the truth, and disturbs nobody who watches, types or listens."""
+"""A settled job's page in a real browser: it tells the truth and hands out its files."""
 
 from __future__ import annotations
 
@@ -6,82 +6,10 @@ import json
 
 import pytest
 
-from tests.browsing import cookies_of, open_job, polls, upload, wait_for_state, watched
-from tests.product import make_broken, until
+from tests.support.browsing import cookies_of, favicon, open_job, upload, wait_for_state, watched
+from tests.support.product import make_broken, make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
-NOBODY = "http://127.0.0.1:9/reel.mp4"  # a source that cannot be reached, so that its stage is tried again
-
-
-def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, page, long_clip):
-    open_job(page, upload(page, product, long_clip))
-    page.wait_for_selector("#sound")
-    page.evaluate(
-        """() => {
-            const sound = document.getElementById('sound');
-            sound.muted = true; sound.loop = true; sound.play();
-            window.kept = sound; window.breaks = 0;
-            sound.addEventListener('emptied', () => window.breaks++);
-            sound.addEventListener('pause', () => window.breaks++);
-            const pill = document.querySelector('#job-status [role=status]');
-            window.said = [];
-            new MutationObserver(() => window.said.push(pill.textContent)).observe(
-                pill, {childList: true, characterData: true, subtree: true});
-        }"""
-    )
-    page.click("#cancel summary")
-    page.fill("#reason", "wrong cut")
-    heard = polls(page, "/status/")
-    until(lambda: len(heard) >= 10 or page.wait_for_timeout(100), 60)
-    assert page.evaluate(
-        "() => [window.kept === document.getElementById('sound'), window.kept.paused, window.breaks]"
-    ) == [True, False, 0]
-    assert page.evaluate("() => document.activeElement.id") == "reason"
-    assert page.input_value("#reason") == "wrong cut"
-    assert page.evaluate("() => window.said") == [], "a reader of the screen was told what had not changed"
-    assert favicon(page) == "favicon-running" and page.title().startswith("Running")
-    page.click("text=Cancel the job")
-    wait_for_state(page, "cancelled", patience=60)
-    assert "encoder stopped" in page.inner_text("#job-status")
-    assert "by maria" in page.inner_text(".timeline") and "wrong cut" in page.inner_text(".timeline")
-    page.wait_for_timeout(500)
-    heard.clear()
-    page.wait_for_timeout(2500)
-    assert heard == []
-    page.click("text=Start again")
-    wait_for_state(page, "running", "queued")
-    page.click("#cancel summary")
-    page.click("text=Cancel the job")
-    wait_for_state(page, "cancelled", patience=60)
-
-
-def favicon(page) -> str:
-    return page.get_attribute("link[rel=icon]", "href").split("/")[-1].split(".")[0]
-
-
-def test_a_retry_is_told_with_a_countdown_that_ticks_and_a_cause(product, page):
-    done = product.command("submit", NOBODY, "--title", "Reel", "--owner", "maria", "--json")
-    job = json.loads(done.stdout)["id"]
-    page.goto(f"{product.url}/jobs/{job}/")
-    countdown = page.locator(".stages time[data-until]")
-    countdown.wait_for()
-    words = page.inner_text(".stages .words >> nth=0").lower()
-    assert "attempt 2 of 3 in" in words and ":" in words, words
-    assert page.locator(".stages li >> nth=0").get_attribute("data-s") == "retrying"
-    seen = page.evaluate(
-        """() => new Promise((done) => {
-            const seen = new Set();
-            const look = setInterval(() => {
-                const time = document.querySelector('.stages time[data-until]');
-                if (time) seen.add(time.textContent);
-                if (!time || seen.size > 2) { clearInterval(look); done([...seen]); }
-            }, 50);
-        })"""
-    )
-    assert len(seen) >= 2, seen
-    page.click("#cancel summary")
-    page.click("text=Cancel the job")
-    wait_for_state(page, "cancelled")
 
 
 def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
@@ -94,18 +22,18 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     for part in (
         "Ingest failed",
         "held nothing",
-        "upload the file again",
+        "upload the new file",
         "Retry ingest",
-        "What the engine said",
+        "Technical details",
     ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
     page.click("text=Retry ingest")
-    page.wait_for_selector(".notice:has-text('trying again')")
+    page.wait_for_selector(".notice:has-text('Retrying')")
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click("#cancel summary")
-    page.click("text=Cancel the job")
+    page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
 
 
@@ -116,18 +44,37 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         open_job(page, upload(page, product, clip))
         wait_for_state(page, "succeeded")
         facts = page.inner_text(".files")
-        for fact in ("Source", clip.stem, "Ingest", "h264", "×", "MB", "mp3"):
+        for fact in ("Source", clip.stem, "Ingest", "H.264", "×", "MB", "MP3"):
             assert fact in facts
         source = page.inner_text(".files li >> nth=0").replace("\u00a0", " ")
-        assert all(fact in source for fact in (clip.stem, " / aac", "×", "MB")), source
+        assert all(fact in source for fact in (clip.stem, " + AAC", "×", "MB")), source
         page.click(".files [data-link] >> nth=1")
         copied = page.evaluate("() => navigator.clipboard.readText()")
         assert copied.startswith(f"{product.url}/media/")
         with page.expect_download() as saved:
             page.click(".gallery [title=Download] >> nth=0")
         assert saved.value.suggested_filename.endswith(".webp")
-        page.click("text=Copy as JSON")
+        page.click("text=Copy JSON")
         until(lambda: "stages" in page.evaluate("() => navigator.clipboard.readText()"), 10)
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal
         assert favicon(page) == "favicon-done"
+
+
+def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):
+    film = make_clip(tmp_path / "match.mp4", 12)
+    command = ("submit", str(film), "--pipeline", "previews", "--owner", "maria", "--json", "--wait")
+    job = json.loads(product.command(*command).stdout)["id"]
+    page.goto(f"{product.url}/jobs/{job}/")
+    frames = page.locator("#filmstrip button")
+    frames.last.wait_for()
+    labels = [each.get_attribute("aria-label") for each in frames.all()]
+    assert labels == ["Go to 0 seconds", "Go to 5 seconds", "Go to 10 seconds"]
+    drawn = """all => all.map((each) => {
+        const {width, height} = each;
+        const {data} = each.getContext('2d').getImageData(0, 0, width, height);
+        return [width, height, data.some((value, index) => index % 4 < 3 && value > 40)];
+    })"""
+    assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
+    frames.nth(1).click()
+    until(lambda: page.evaluate("() => document.querySelector('.media video').currentTime") >= 5, 10)

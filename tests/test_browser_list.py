@@ -6,11 +6,23 @@ import re
 
 import pytest
 
-from tests.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
-from tests.product import until
+from tests.support.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
+from tests.support.product import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
 JOBS = 64
+
+
+@pytest.fixture(scope="module")
+def product(cloud):
+    """Jobs that run cost nothing."""
+    return cloud
+
+
+@pytest.fixture
+def endless(api):
+    """Jobs run until they are cancelled."""
+    api.life, api.can_cancel = ["processing"], True
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,7 @@ def test_a_new_job_appears_in_an_idle_list_without_a_reload(product, shelf_page)
     page.evaluate("() => window.kept = document.querySelector('.job')")
     code = (
         "from django.contrib.auth.models import User; from jobs.models import Job; "
-        "from jobs.pipelines import Source; Job.submit(User.objects.get(username='nora'), title='Just in', "
+        "from jobs.state import Source; Job.submit(User.objects.get(username='nora'), title='Just in', "
         "pipeline='standard', source=Source(url='http://127.0.0.1:9/x.mp4')).cancel_unstarted('nora')"
     )
     assert product.command("shell", "-v", "0", "-c", code).returncode == 0
@@ -79,7 +91,7 @@ def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
     page.click("#filters summary")
     page.select_option("[name=state]", "failed")
     page.select_option("[name=sort]", "title")
-    page.click("#filters >> text=Show")
+    page.click("#filters >> text=Apply")
     page.wait_for_url("**state=failed**")
     assert "q=take" in page.url and "sort=title" in page.url
     assert page.locator(".job").count() == len(page.query_selector_all(".job .pill[data-state=failed]")) > 5
@@ -136,14 +148,14 @@ def hrefs(page) -> list[str]:
     return page.eval_on_selector_all(".job h2 a", "all => all.map((each) => each.getAttribute('href'))")
 
 
-def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, long_clip):
-    title = upload(page, product, long_clip)
+def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, clip, endless):
+    title = upload(page, product, clip)
     row = f".job:has-text('{title}')"
     page.wait_for_selector(f"{row} >> text=Cancel")
     page.focus(f"{row} h2 a")
     page.keyboard.press("c")
-    assert title in page.inner_text("#sure")
-    page.click("#sure button[value=no]")
+    assert title in page.inner_text("#confirm")
+    page.click("#confirm button[value=no]")
     assert page.get_attribute(row, "data-state") in ("queued", "running")
     page.focus(f"{row} h2 a")
     page.keyboard.press("c")
@@ -151,15 +163,15 @@ def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(pro
     page.wait_for_selector(f"{row}[data-state=cancelled]")
     page.focus(f"{row} h2 a")
     page.keyboard.press("r")
-    page.wait_for_selector(".notice:has-text('started again')")
+    page.wait_for_selector(".notice:has-text('Restarted.')")
     page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running]) >> text=Cancel")
     page.click(f"{row} >> text=Cancel")
     say_yes(page)
     page.wait_for_selector(f"{row}[data-state=cancelled]")
 
 
-def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, long_clip):
-    titles = [upload(page, product, long_clip) for _ in range(2)]
+def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(product, page, clip, endless):
+    titles = [upload(page, product, clip) for _ in range(2)]
     for title in titles:
         page.check(f".job:has-text('{title}') input[type=checkbox]")
     heard = polls(page, "/rows/")
@@ -168,7 +180,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     page.click(".bulk button[value=cancel]")
     assert "Cancel 2 jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(".notice:has-text('2 cancelled.')")
+    page.wait_for_selector(".notice:has-text('Cancelling 2 jobs.')")
     for title in titles:
         page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
 
@@ -183,18 +195,18 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     page.click(".bulk button[value=cancel]")
     assert f"Cancel {found} jobs?" in page.inner_text("h1")
     page.click("form button.danger")
-    page.wait_for_selector(f"text=0 cancelled, {found} skipped: they had already ended.")
+    page.wait_for_selector(f"text=Nothing was cancelled. {found} had already ended.")
     assert "q=reel-3" in page.url
     page.check(".job >> nth=0 >> input")
     page.check(".bulk [name=matching]")
     page.click(".bulk button[value=delete]")
     page.click("form button.danger")
-    page.wait_for_selector(f"text={found} deleted.")
-    page.wait_for_selector("text=No job matches.")
+    page.wait_for_selector(f"text=Deleted {found} jobs.")
+    page.wait_for_selector("text=No jobs match your search.")
 
 
-def test_a_hidden_tab_asks_for_nothing(product, page, long_clip):
-    title = upload(page, product, long_clip)
+def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
+    title = upload(page, product, clip)
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
     until(lambda: asked or page.wait_for_timeout(100), 20)

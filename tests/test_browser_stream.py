@@ -8,8 +8,8 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from tests.browsing import wait_for_state
-from tests.product import make_clip, until
+from tests.support.browsing import wait_for_state
+from tests.support.product import make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 

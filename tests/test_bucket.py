@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from tests.product import Product, free_port, make_clip, token, until
+from tests.support.product import Product, free_port, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 KEY, SECRET = "mediapipe", "a-secret-of-some-length"

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from mediapipe import download
 from mediapipe.engine import fetch
-from mediapipe.engine.media import Unusable
+from mediapipe.engine.errors import TaskError
 
 pytestmark = pytest.mark.anyio
 DATA = bytes(range(256)) * 4000
@@ -40,8 +41,8 @@ class Server(BaseHTTPRequestHandler):
         """Sends half, then hangs up; later the rest."""
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(found[1]) if found else 0
-        status, told = (206, {"Content_Range": f"bytes {start}-/{len(DATA)}"}) if found else (200, {})
-        self.begin(status, Content_Length=len(DATA) - start, ETag='"one"', **told)
+        about = {"Content_Range": f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"} if found else {}
+        self.begin(206 if found else 200, Content_Length=len(DATA) - start, ETag='"one"', **about)
         self.wfile.write(DATA[start:] if found else DATA[: len(DATA) // 2])
 
     def forgets(self) -> None:
@@ -49,6 +50,36 @@ class Server(BaseHTTPRequestHandler):
         first = sum(path == self.path for path, *_ in self.asked) == 1
         self.begin(200, Content_Length=len(DATA))
         self.wfile.write(DATA[: len(DATA) // 2] if first else DATA)
+
+    def changes(self) -> None:
+        """Sends half of one version, then the rest of another one, whatever If-Range says; later it whole."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if found:
+            start = int(found[1])
+            part = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
+            self.begin(206, Content_Length=len(DATA) - start, ETag='"two"', Content_Range=part)
+            self.wfile.write(DATA[::-1][start:])
+            return
+        first = sum(path == self.path for path, *_ in self.asked) == 1
+        self.begin(200, Content_Length=len(DATA), ETag='"one"' if first else '"two"')
+        self.wfile.write(DATA[: len(DATA) // 2] if first else DATA[::-1])
+
+    def unmarked(self) -> None:
+        """Resumes, but says by nothing which version it sends: half of one, and then another one."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        first = sum(path == self.path for path, *_ in self.asked) == 1
+        start = int(found[1]) if found else 0
+        about = {"Content_Range": f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"} if found else {}
+        self.begin(206 if found else 200, Content_Length=len(DATA) - start, **about)
+        self.wfile.write(DATA[: len(DATA) // 2] if first else DATA[::-1][start:])
+
+    def whole_already(self) -> None:
+        """Promises a byte too many, and hangs up behind the last one."""
+        if self.headers.get("Range"):
+            self.begin(416, Content_Length=0, Content_Range=f"bytes */{len(DATA)}")
+            return
+        self.begin(200, Content_Length=len(DATA) + 1, ETag='"one"')
+        self.wfile.write(DATA)
 
     def moved(self) -> None:
         """Leads to where nobody listens."""
@@ -91,6 +122,9 @@ class Server(BaseHTTPRequestHandler):
         packed = gzip.compress(bytes(50_000_000))
         self.begin(200, Content_Length=len(packed), Content_Encoding="gzip")
         self.wfile.write(packed)
+
+    def gone(self) -> None:
+        self.begin(410)
 
     def page(self) -> None:
         self.begin(200, Content_Length=15)
@@ -139,7 +173,7 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
 @pytest.mark.parametrize(
     ("path", "kind", "says"),
     [
-        ("local", "source_refused", "file:// URLs are not accepted"),
+        ("local", "source_refused", "file:// links aren’t accepted"),
         ("named", "source_refused", "user name or password"),
         ("around", "source_refused", "redirects more than"),
         ("huge", "too_large", "larger than"),
@@ -148,32 +182,59 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
     ],
 )
 async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kind, says):
-    with pytest.raises(Unusable, match=says) as caught:
+    with pytest.raises(TaskError, match=says) as caught:
         await get(path)
     assert caught.value.kind == kind
 
 
 async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
-    monkeypatch.setattr(fetch, "WINDOW", 0.3)
-    monkeypatch.setattr(fetch, "TRIES", 2)
-    with pytest.raises(Unusable, match="sends almost nothing") as caught:
+    monkeypatch.setattr(download, "WINDOW", 0.3)
+    monkeypatch.setattr(download, "PAUSES", (0.1,))
+    with pytest.raises(TaskError, match="sends almost nothing") as caught:
         await get("drips")
     assert caught.value.kind == "source_unreachable"
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
-    [("moved", "nobody answers at its address"), ("hangs_up", "the connection broke")],
+    [("moved", "the server isn’t responding"), ("hangs_up", "the connection broke")],
 )
-async def test_a_server_that_is_away_is_told_in_words(get, monkeypatch, path, says):
-    monkeypatch.setattr(fetch, "TRIES", 1)
-    with pytest.raises(Unusable, match=f"cannot be downloaded: {says}") as caught:
+async def test_a_server_that_is_away_is_named_in_a_sentence(get, monkeypatch, path, says):
+    monkeypatch.setattr(download, "PAUSES", ())
+    with pytest.raises(TaskError, match=f"Couldn’t download the source: {says}") as caught:
         await get(path)
     assert caught.value.kind == "source_unreachable"
 
 
-async def test_what_is_packed_is_never_unpacked(get):
-    assert len(await get("bomb")) < 100_000
+async def test_what_is_packed_is_refused_and_never_unpacked(get, tmp_path):
+    with pytest.raises(TaskError, match="compressed") as caught:
+        await get("bomb")
+    assert caught.value.kind == "source_refused"
+    assert (tmp_path / "input").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("path", ["changes", "unmarked"])
+async def test_two_versions_of_a_source_are_never_mixed(get, monkeypatch, path):
+    monkeypatch.setattr(download, "PAUSES", (0.01,) * 4)
+    assert await get(path) == DATA[::-1]
+
+
+async def test_a_connection_that_breaks_behind_the_last_byte_needs_no_more(get):
+    assert await get("whole_already") == DATA
+    assert [asked for _, asked, _ in Server.asked] == [None, f"bytes={len(DATA)}-"]
+
+
+async def test_a_source_may_not_take_for_ever(get, monkeypatch):
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.5)
+    with pytest.raises(TaskError, match="it took longer than") as caught:
+        await get("drips")
+    assert caught.value.kind == "source_unreachable"
+
+
+async def test_a_file_that_is_not_there_is_named(get):
+    with pytest.raises(TaskError, match="there is no such file") as caught:
+        await get("gone")
+    assert caught.value.kind == "source_not_found"
 
 
 async def test_a_download_waits_for_room_and_goes_on(server, settings, tmp_path):
@@ -197,6 +258,6 @@ async def test_a_download_waits_for_room_and_goes_on(server, settings, tmp_path)
 )  # fmt: skip
 async def test_no_way_to_write_a_private_address_gets_through(host, settings, tmp_path):
     settings.ALLOW_PRIVATE_SOURCES = False
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(TaskError) as caught:
         await fetch.pinned(f"http://{host}/a.mp4")
     assert caught.value.kind == "source_refused"

@@ -14,8 +14,8 @@ import pytest
 
 from mediapipe import storage
 from mediapipe.engine import prober
-from mediapipe.engine.media import Unusable
-from tests.engine import STAGES, X264, ask
+from mediapipe.engine.errors import TaskError
+from tests.support.engine import STAGES, X264, ask
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def test_a_script_posing_as_media_reaches_no_file_and_no_address(tmp_path,
     script = tmp_path / name
     script.write_text(SCRIPTS[name].format(url=f"http://127.0.0.1:{port}/x.ts", secret=secret))
     for stage in ("ingest", "thumbnails", "audio"):
-        with pytest.raises(Unusable) as caught:
+        with pytest.raises(TaskError) as caught:
             await ask(script, *STAGES[stage])
         assert caught.value.kind == "invalid_input"
         assert "SECRET" not in f"{caught.value}{caught.value.details}"
@@ -49,8 +49,8 @@ async def test_a_script_posing_as_media_reaches_no_file_and_no_address(tmp_path,
     assert seen == []
 
 
-async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, listener):
-    from mediapipe.engine.run import caged
+async def test_the_sandbox_keeps_a_program_from_files_and_addresses(tmp_path, listener):
+    from mediapipe.engine.encode import sandboxed
 
     port, seen = listener
     (tmp_path / "secret.txt").write_text("SECRET")
@@ -65,7 +65,7 @@ async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, liste
     )
     own = [sys.prefix, sys.base_prefix]
     done = subprocess.run(
-        caged([sys.executable, "-I", "-S", "-c", probe], read=own, write=[], cpu=10),
+        sandboxed([sys.executable, "-I", "-S", "-c", probe], read=own, write=[], cpu=10),
         capture_output=True,
         text=True,
     )
@@ -77,7 +77,9 @@ async def test_the_cage_keeps_a_program_from_files_and_addresses(tmp_path, liste
     assert seen == []
 
 
-async def test_the_reader_of_a_file_is_caged_knows_no_secret_and_ends_with_who_asked(tmp_path, monkeypatch):
+async def test_the_reader_of_a_file_is_sandboxed_knows_no_secret_and_ends_with_its_caller(
+    tmp_path, monkeypatch
+):
     """A pipe that nobody writes to keeps it in the middle of its work."""
     monkeypatch.setenv("SECRET_KEY", "hush")
     prober._prober.close()
@@ -95,7 +97,7 @@ async def test_the_reader_of_a_file_is_caged_knows_no_secret_and_ends_with_who_a
 
 async def test_a_file_is_read_though_the_process_that_forks_has_just_died(made):
     plain = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
-    prober.warm()
+    prober.start()
     prober._prober.process.kill()
     forking = set()
     for _ in range(3):
@@ -153,6 +155,6 @@ async def test_odd_names_are_only_names(made, tmp_path):
 )
 async def test_a_private_address_is_never_asked(url, kind, settings):
     settings.ALLOW_PRIVATE_SOURCES = False
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(TaskError) as caught:
         await ask(url, *STAGES["ingest"])
     assert caught.value.kind == kind

@@ -6,9 +6,13 @@ import math
 
 import pytest
 
+from mediapipe.engine import openapi
 from mediapipe.engine.arguments import size
-from mediapipe.engine.media import Video
-from mediapipe.engine.options import FORMATS, Refused, check_options, check_request
+from mediapipe.engine.errors import InvalidRequest
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.media import Media, Video
+from mediapipe.engine.options import check_options, check_request
+from mediapipe.engine.plan import can_copy_video
 
 WRONG = "request_invalid"
 URL = "https://example.org/a.mp4"
@@ -20,7 +24,7 @@ URL = "https://example.org/a.mp4"
         *[("video", {"format": each}) for each in ("mp4", "webm", "mov")],
         *[("video", {"format": "mp4", "codec": each}) for each in ("h264", "h265", "av1")],
         *[("video", {"format": "webm", "codec": each}) for each in ("vp9", "av1")],
-        *[("audio", {"format": each}) for each in FORMATS["audio"]],
+        *[("audio", {"format": each}) for each in KINDS["audio"].options["format"].words],
         *[("image", {"format": each}) for each in ("jpeg", "jpg", "png", "webp", "avif")],
         *[("video", {"quality": each}) for each in ("very_low", "low", "medium", "high", "very_high")],
         ("video", {"fps": 1}),
@@ -36,7 +40,7 @@ URL = "https://example.org/a.mp4"
     ],
 )
 def test_what_the_reference_allows_is_allowed(kind, given):
-    assert check_options(kind, given)
+    assert check_options(KINDS[kind], given)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +73,8 @@ def test_what_the_reference_allows_is_allowed(kind, given):
     ],
 )  # fmt: skip
 def test_what_it_does_not_is_refused_with_a_sentence(kind, given, error):
-    with pytest.raises(Refused) as caught:
-        check_options(kind, given)
+    with pytest.raises(InvalidRequest) as caught:
+        check_options(KINDS[kind], given)
     assert caught.value.kind == error and str(caught.value).endswith((".", '"50%".'))
 
 
@@ -92,7 +96,7 @@ def test_what_it_does_not_is_refused_with_a_sentence(kind, given, error):
     ],
 )  # fmt: skip
 def test_a_body_that_no_server_should_keep_is_refused(part):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidRequest):
         check_request({"kind": "video", "input": URL, **part})
 
 
@@ -126,4 +130,60 @@ WIDE = Video(0, "h264", 1920, 1080)
     ],
 )
 def test_sizes_keep_the_ratio_and_fit_as_asked(asked, comes):
-    assert size(WIDE, check_options("video", asked)) == comes
+    assert size(WIDE, check_options(KINDS["video"], asked)) == comes
+
+
+# --- copy or encode -------------------------------------------------------------------------------
+
+WEB_SAFE = Media("mov", 10, size=5_000_000, video=Video(0, "h264", 1280, 720, fps=25, frames=250, gap=2.0))
+COPYABLE = {"format": ["mp4", "mov"], "codec": ["h264"], "quality": ["high", "very_high"]}
+
+
+def sample(schema: dict) -> object:
+    """A value that a validator's own description allows."""
+    schema = schema.get("oneOf", [schema])[0]
+    return schema["enum"][-1] if "enum" in schema else schema.get("maximum", "#ff0000")
+
+
+def test_a_web_safe_picture_is_copied_where_nothing_asks_for_another():
+    for name, words in COPYABLE.items():
+        assert all(can_copy_video({"format": "mp4", name: word}, WEB_SAFE) for word in words), name
+    assert not can_copy_video({"format": "webm"}, WEB_SAFE)
+    assert not can_copy_video({"format": "mp4", "codec": "h265"}, WEB_SAFE)
+    assert not can_copy_video({"format": "mp4", "quality": "low"}, WEB_SAFE)
+
+
+@pytest.mark.parametrize("name", [*sorted(set(KINDS["video"].options) - set(COPYABLE)), "an_option_to_come"])
+def test_every_other_option_forbids_the_copy(name):
+    """One that nobody thought of, too: it would be ignored on a source that suits the web."""
+    known = KINDS["video"].options.get(name)
+    value = known.check(name, sample(known.schema())) if known else 1
+    assert not can_copy_video({"format": "mp4", name: value}, WEB_SAFE)
+
+
+# --- the description ------------------------------------------------------------------------------
+
+OPTIONS = [(kind, name) for kind in KINDS.values() for name in kind.options]
+
+
+@pytest.mark.parametrize(("kind", "name"), OPTIONS, ids=[f"{kind.name}-{name}" for kind, name in OPTIONS])
+def test_what_is_described_is_what_is_checked(kind, name):
+    """Every limit and word of the OpenAPI description is accepted, and what lies behind it is not."""
+    requests = openapi.document("/")["paths"]["/tasks"]["post"]["requestBody"]["content"]["application/json"]
+    described = next(
+        each for each in requests["schema"]["oneOf"] if each["properties"]["kind"]["const"] == kind.name
+    )
+    schema = described["properties"]["options"]["properties"][name]
+    for part in schema.get("oneOf", [schema]):
+        if "enum" in part:
+            good, bad = part["enum"], ["nonsense", part["enum"][0].upper()]
+        elif "minimum" in part:
+            good = [part["minimum"], part["maximum"]]
+            bad = [part["minimum"] - 0.01, part["maximum"] + 1]
+        else:
+            good, bad = [], ["nonsense"]
+        for value in good:
+            kind.options[name].check(name, value)
+        for value in bad:
+            with pytest.raises(InvalidRequest):
+                kind.options[name].check(name, value)

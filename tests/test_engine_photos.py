@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from mediapipe import storage
-from tests.engine import ask, probe
+from tests.support.engine import ask, probe
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import av
 import pytest
 
 from mediapipe import storage
-from tests.engine import PICTURE, STAGES, TONE, X264, ask, facts, light, probe
+from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, light, probe
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,14 @@ import av
 import pytest
 
 from mediapipe import storage
-from mediapipe.engine import arguments, options, plan, run, verify, work
-from mediapipe.engine.media import Audio, Media, Unusable, Video
-from tests.engine import PICTURE, TONE, X264, ask, probe
+from mediapipe.engine import arguments, plan, verify
+from mediapipe.engine.encode import FfmpegExit
+from mediapipe.engine.errors import TaskError
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.media import Audio, Media, Video
+from mediapipe.engine.options import check_options
+from mediapipe.engine.task import Hooks, clear, process
+from tests.support.engine import PICTURE, TONE, X264, ask, endless_space, probe
 
 pytestmark = pytest.mark.anyio
 LARGE = ["-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=9", "-f", "lavfi", "-i", "sine=440:d=9"]
@@ -198,13 +203,13 @@ async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike
     output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", {})).output
     folder = tmp_path / "again"
     shutil.copytree(storage.path(output["name"]).parent, folder)
-    asked = plan.Plan([[]], "hls", "m3u8", 9, 270, wants_video=True, wants_audio=True)
-    told = run.Result(0, True, frames=270)
+    asked = arguments.Plan([[]], "hls", "m3u8", 9, 270, wants_video=True, wants_audio=True, layout="folder")
+    ended = FfmpegExit(0, ended=True, frames=270)
     index = folder / "index.m3u8"
-    await verify.checked("adaptive_video", asked, Media(), index, told, copying=True)
+    await verify.verified(verify.read_stream, asked, Media(), index, ended, copied=True)
     harm(folder)
-    with pytest.raises(Unusable):
-        await verify.checked("adaptive_video", asked, Media(), index, told, copying=True)
+    with pytest.raises(TaskError):
+        await verify.verified(verify.read_stream, asked, Media(), index, ended, copied=True)
 
 
 async def test_a_copy_that_is_cut_otherwise_than_the_small_rendition_is_encoded(made, monkeypatch):
@@ -214,29 +219,48 @@ async def test_a_copy_that_is_cut_otherwise_than_the_small_rendition_is_encoded(
     assert large["lengths"] == small["lengths"] == [4, 4, pytest.approx(1, abs=0.1)]
 
 
-async def test_the_way_to_two_renditions_is_told_and_what_names_them_is_published_last(made, monkeypatch):
-    told, published, publish = [], [], storage.publish
-    monkeypatch.setattr(storage, "publish", lambda part, name: (published.append(name), publish(part, name)))
+async def stream(source: Path, task: str, report=lambda *_: None) -> list[str]:
+    """The files of a stream, as they stand after its task has ended in whatever way."""
     name = "sources/s/cut.mp4"
-    storage.path(name).parent.mkdir(parents=True)
-    shutil.copy(made("cut.mp4", *LARGE, *X264, *CUT), storage.path(name))
+    storage.path(name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, storage.path(name))
+    kind = KINDS["adaptive_video"]
+    hooks = Hooks(endless_space, report)
+    try:
+        await process(task, kind, check_options(kind, {}), storage.signed_url(name), hooks)
+    finally:
+        clear(task)
+        files = sorted(each.name for each in storage.path(f"outputs/{task}").iterdir() if each.is_file())
+    return files
 
-    async def room(wanted: int) -> None:
-        return None
 
-    asked = options.check_options("adaptive_video", {})
-    tell = lambda percent, speed, left: told.append(percent)  # noqa: E731
-    await work.work("t", "adaptive_video", asked, storage.signed_url(name), tell, room)
-    known = [percent for percent in told if percent is not None]
+async def test_the_progress_of_two_renditions_is_reported(made):
+    seen = []
+    await stream(made("cut.mp4", *LARGE, *X264, *CUT), "t", lambda percent, *_: seen.append(percent))
+    known = [percent for percent in seen if percent is not None]
     assert known == sorted(known) and known and known[-1] > 90
-    kinds = [each.rsplit("/", 1)[-1] for each in published]
-    assert kinds[-1] == "index.m3u8" and set(kinds[-3:-1]) == {"rendition0.m3u8", "rendition1.m3u8"}
+
+
+async def test_what_names_other_files_is_published_after_them(made):
+    """A folder in the place of one file stops the publishing there: what came before is to be seen."""
+    source = made("cut.mp4", *LARGE, *X264, *CUT)
+    every = await stream(source, "whole")
+    playlists = ["index.m3u8", "rendition0.m3u8", "rendition1.m3u8"]
+    assert set(playlists) < set(every)
+    for blocked, missing in (("segment1_0000.m4s", playlists), ("rendition1.m3u8", ["index.m3u8"])):
+        task = blocked.partition(".")[0]
+        storage.path(f"outputs/{task}/{blocked}/full").mkdir(parents=True)
+        with pytest.raises(IsADirectoryError):
+            await stream(source, task)
+        there = [each.name for each in storage.path(f"outputs/{task}").iterdir() if each.is_file()]
+        assert blocked in every and not set(missing) & set(there), blocked
+    assert sorted(there) == sorted(set(every) - {"rendition1.m3u8", "index.m3u8"})
 
 
 def test_sound_is_in_both_renditions_and_a_film_without_sound_asks_for_none():
     film = Video(0, "hevc", 1920, 1080, fps=25, frames=100, duration=4)
-    mute = plan.make("adaptive_video", {"format": "hls"}, Media("mp4", 4, video=film), "/x").tries[0]
+    mute = plan.hls_plan({"format": "hls"}, Media("mp4", 4, video=film), "/x").tries[0]
     assert mute[mute.index("-var_stream_map") + 1] == "v:0 v:1" and "-an" in mute
     sounding = Media("mp4", 4, video=film, audio=Audio(1, "aac", profile="LC"))
-    both = plan.make("adaptive_video", {"format": "hls"}, sounding, "/x").tries[0]
+    both = plan.hls_plan({"format": "hls"}, sounding, "/x").tries[0]
     assert both.count("0:1") == 2 and both[both.index("-var_stream_map") + 1] == "v:0,a:0 v:1,a:1"

@@ -19,10 +19,12 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs.models import Job, Stage
 from jobs.state import Source
-from mediapipe import storage
-from mediapipe.engine import room, work, worker
+from mediapipe import disk, storage
+from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask, new_id
-from tests.product import make_clip
+from mediapipe.engine.serialize import output_json, task_json
+from mediapipe.engine.task import folder, sweep
+from tests.support.product import make_clip
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -40,7 +42,7 @@ def small_disk(settings):
     """A real one for the engine's work, with 200 MB above its reserve, where this machine lets us mount."""
     folder = Path(settings.WORK_ROOT)
     folder.mkdir(parents=True)
-    size = (room.RESERVE >> 20) + 200
+    size = (disk.WORK_RESERVE >> 20) + 200
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a file system")
@@ -70,8 +72,8 @@ async def until(task: EngineTask, condition) -> None:
 
 
 async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
-    ballast = fill(small_disk, leave=room.RESERVE + (10 << 20))
-    assert not room.is_full()
+    ballast = fill(small_disk, leave=disk.WORK_RESERVE + (10 << 20))
+    assert not disk.is_work_full()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
     await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     ballast.unlink()
@@ -90,7 +92,7 @@ async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_be
     await until(task, lambda: (task.progress or 0) > 10)
     ballast = fill(small_disk)
     await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
-    assert not list(work.folder(task.pk).glob("out/*")) and task.file() is None
+    assert not list(folder(task.pk).glob("out/*")) and output_json(task) is None
     ballast.unlink()
     await until(task, lambda: task.status == "processing" and task.progress is not None)
     assert task.progress > 10, "what was told never goes back"
@@ -112,24 +114,24 @@ async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not(task):
     over = await EngineTask.objects.acreate(kind="audio", input="x", status="failed")
     await sync_to_async(task.begin)()
     for name in ("task_gone", over.pk, task.pk, waiting.pk):
-        work.folder(name).mkdir(parents=True)
-        (work.folder(name) / "part").write_bytes(b"x" * 1000)
-    assert await sync_to_async(work.sweep)(worker.at_work) == 2
-    assert {path.name for path in work.folder("x").parent.iterdir()} == {task.pk, waiting.pk}
+        folder(name).mkdir(parents=True)
+        (folder(name) / "part").write_bytes(b"x" * 1000)
+    assert await sync_to_async(sweep)(worker.active_tasks) == 2
+    assert {path.name for path in folder("x").parent.iterdir()} == {task.pk, waiting.pk}
 
 
 async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
     """As the current API does; a plain task has none of them."""
     job = await EngineTask.objects.acreate(id=new_id("job"), kind="audio", input=task.input)
-    before = job.as_json()
+    before = task_json(job)
     assert [part["status"] for part in before["tasks"]] == ["waiting"] * 4 and before["output"] is None
     for each in (job, task):
         await ActivityEnvironment().run(worker.run_task, each.pk)
         await each.arefresh_from_db()
-    assert "tasks" not in task.as_json() and task.as_json()["output"]["format"] == "mp3"
-    about = task.as_json()["source"]
+    assert "tasks" not in task_json(task) and task_json(task)["output"]["format"] == "mp3"
+    about = task_json(task)["source"]
     assert (about["format"], about["width"], about["codecs"]["video"]) == ("mp4", 320, "h264")
-    told = job.as_json()
+    told = task_json(job)
     probe, fetched, encode, export = told["tasks"]
     assert [part["step"] for part in told["tasks"]] == ["probe", "import", "encode", "export"]
     assert {part["status"] for part in told["tasks"]} == {"succeeded"} and encode["kind"] == "audio"
@@ -145,7 +147,7 @@ async def test_a_failed_jobs_failed_task_says_why_and_the_others_are_cancelled(t
     job = await EngineTask.objects.acreate(id=new_id("job"), kind="image", input=task.input + "0")
     await ActivityEnvironment().run(worker.run_task, job.pk)
     await job.arefresh_from_db()
-    told = {part["step"]: (part["status"], part["error"]) for part in job.as_json()["tasks"]}
+    told = {part["step"]: (part["status"], part["error"]) for part in task_json(job)["tasks"]}
     assert job.status == "failed" and told["import"] == ("failed", job.error)
     assert {told[step][0] for step in ("probe", "encode", "export")} == {"cancelled"}
 
@@ -161,12 +163,12 @@ async def test_the_time_left_is_learnt_from_past_runs(task):
             finished_at=now,
             output={"duration": 20},
         )
-    pace = await sync_to_async(task.pace)()
-    assert pace == pytest.approx(0.5)
-    reporter = worker.Reporter(task, pace)
-    reporter.tell(1.0, 40.0, 2.5)  # FFmpeg begins fast: 100 s of film left, in 2.5 s it says
+    factor = await sync_to_async(task.realtime_factor)()
+    assert factor == pytest.approx(0.5)
+    reporter = worker.Reporter(task, factor)
+    reporter.report(1.0, 40.0, 2.5)  # FFmpeg begins fast: 100 s of film left, in 2.5 s it says
     assert reporter.latest["time_left"] == pytest.approx(50)
-    reporter.tell(50.0, 2.0, 25.0)
+    reporter.report(50.0, 2.0, 25.0)
     assert reporter.latest["time_left"] == 25
 
 

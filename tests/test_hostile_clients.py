@@ -9,13 +9,14 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.product import token, until
-from tests.tusclient import encoded, sound
+from tests.support.product import token, until
+from tests.support.tusclient import encoded, sound
 
 pytestmark = pytest.mark.whole
 STREAM = {"Content-Type": "application/offset+octet-stream"}
@@ -165,6 +166,27 @@ def test_the_plain_form_takes_a_large_file_from_who_is_signed_in(editor):
     assert answer.status_code == 200 and "large.wav" in answer.text, answer.url
 
 
+def test_ten_forms_at_once_are_checked_by_the_very_server_that_takes_them(editor):
+    """Each form's view waits, in a thread, for a probe that the same process answers."""
+    form = {"csrfmiddlewaretoken": editor.headers["X-CSRFToken"]}
+    notes = b"these are notes\n" * 99
+
+    def send(number: int) -> httpx.Response:
+        data = notes if number % 2 else sound(20_000)
+        name = f"{'notes' if number % 2 else 'tune'} {number}.wav"
+        return editor.http.post("/jobs/new/", data=form, files={"file": (name, data)}, timeout=60)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(send, range(10)))
+    assert time.monotonic() - began < 30
+    for number, answer in enumerate(answers):
+        if number % 2:
+            assert answer.status_code == 400 and "This isn’t a video or audio file" in answer.text
+        else:
+            assert answer.status_code == 200 and f"tune {number}.wav" in answer.text
+
+
 def test_hundreds_of_dawdlers_keep_nobody_waiting(editor):
     """Heads that never end, bodies that drip: 300 connections that a slow-loris holds."""
     url = editor.create(1 << 20)
@@ -206,7 +228,7 @@ def test_three_hundred_broken_downloads_leave_no_open_file(product, editor):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.truncate(64 << 20)
-    code = "from mediapipe import files; print(files.signed_path('outputs/big.mp4'))"
+    code = "from mediapipe import storage; print(storage.signed_path('outputs/big.mp4'))"
     url = product.command("shell", "-v", "0", "-c", code).stdout.strip()
     for number in range(300):
         with socket.create_connection(("127.0.0.1", product.port), timeout=30) as line:

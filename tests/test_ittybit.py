@@ -212,7 +212,7 @@ async def test_each_refusal_is_sorted_into_worth_another_try_or_not(client, api,
 
 async def test_a_missing_collection_is_a_wrong_setting_not_a_missing_task(client, api):
     api.post("/tasks").respond(404, json={"kind": "not_found", "message": "No such path"})
-    with pytest.raises(Rejected, match="Check ITTYBIT_API_URL"):
+    with pytest.raises(Rejected, match=r"No such path\. Ask an admin to check the engine’s address\."):
         await client.create(**CREATE)
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from jobs.dashboard import bulk
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source
-from tests.recorded import job, text
+from tests.support.recorded import job, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +28,7 @@ def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
     assert ada.get("/?tab=cancelled").content.decode().count('class="job"') == 10
     found = ada.get("/?q=clip+07")
     assert found.content.decode().count('class="job"') == 1
-    assert "No job matches" in text(ada.get("/?q=nothing-like-it"))
+    assert "No jobs match your search" in text(ada.get("/?q=nothing-like-it"))
     titles = re.findall(r"<h2 [^>]*><a [^>]*>([^<]+)", ada.get("/?sort=title").content.decode())
     assert titles == sorted(titles)
 
@@ -49,10 +49,12 @@ def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, djang
     asked = ada.post("/jobs/bulk/", {"action": "cancel", "job": [*ids, "nonsense"]})
     assert "Cancel 4 jobs?" in text(asked)
     answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": ids, "confirmed": "1"}, follow=True)
-    assert "3 cancelled, 1 skipped: they had already ended" in text(answer)
+    assert "Cancelling 3 jobs. 1 had already ended." in text(answer)
     other.refresh_from_db()
     assert other.state == JobState.QUEUED
-    assert "Choose what to do" in text(ada.post("/jobs/bulk/", {"action": "explode"}, follow=True))
+    assert "Choose an action: retry, cancel or delete." in text(
+        ada.post("/jobs/bulk/", {"action": "explode"}, follow=True)
+    )
 
 
 def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped(ada, editor):
@@ -68,7 +70,7 @@ def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped
     form = {"action": "delete", "matching": "q=old"}
     assert "Delete 31 jobs?" in text(ada.post("/jobs/bulk/", form)) and Job.objects.count() == 32
     answer = ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
-    assert "30 deleted, 1 skipped: they are still active" in text(answer)
+    assert "Deleted 30 jobs. 1 is still running; cancel it first." in text(answer)
     assert set(Job.objects.values_list("title", flat=True)) == {kept.title, "old but active"}
     assert not storage.path("outputs/old.mp4").exists()
     assert storage.path("sources/x.mp4").exists(), "another job still works on it"
@@ -84,13 +86,13 @@ def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, edit
     assert "My films" in text(ada.get("/"))
     ada.post("/jobs/views/", {"forget": "My films"})
     assert "My films" not in text(ada.get("/"))
-    assert "Give the view a name" in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
+    assert "Enter a name." in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
 
 
 def test_a_tab_alone_is_no_view_to_save(ada, editor):
     job(editor)
-    assert "Save this view" not in text(ada.get("/?tab=done"))
-    assert "Save this view" in text(ada.get("/?tab=done&sort=title"))
+    assert "Save view" not in text(ada.get("/?tab=done"))
+    assert "Save view" in text(ada.get("/?tab=done&sort=title"))
 
 
 def test_filters_narrow_the_list(chief, editor, django_user_model):
@@ -112,37 +114,39 @@ def test_bulk_tells_jobs_that_could_not_be_reached_from_jobs_that_had_ended(ada,
     form = {"action": "cancel", "job": ids, "confirmed": "1"}
     answer = text(ada.post("/jobs/bulk/", form, follow=True))
     assert (
-        "0 cancelled, 1 skipped: they had already ended. 2 got no answer: Temporal cannot be reached"
+        "Nothing was cancelled. 1 had already ended. 2 got no answer: The workflow service can’t be reached"
         in answer
     )
     assert "Try again in a moment." in answer
 
 
 def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, editor, monkeypatch):
-    monkeypatch.setattr(bulk, "GIVE_UP", 2)
-    monkeypatch.setattr(bulk, "AT_ONCE", 1)
+    monkeypatch.setattr(bulk, "MAX_UNANSWERED", 2)
+    monkeypatch.setattr(bulk, "CONCURRENCY", 1)
     for n in range(5):
         Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")).mark_started()
     answer = ada.post("/jobs/bulk/", {"action": "cancel", "matching": "tab=", "confirmed": "1"}, follow=True)
-    assert "2 got no answer" in text(answer) and "3 were not tried after that." in text(answer)
+    assert "2 got no answer" in text(answer) and "3 were left alone." in text(answer)
 
 
 def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after(ada, editor, monkeypatch):
-    monkeypatch.setattr(bulk, "MOST", 4)
+    monkeypatch.setattr(bulk, "MAX_JOBS", 4)
     for n in range(5):
         job(editor, f"done {n}")
     active = Job.submit(editor, title="newer", pipeline="standard", source=Source(url="http://x/"))
     form = {"action": "delete", "matching": "tab="}
     asked = text(ada.post("/jobs/bulk/", form))
-    assert "Delete 4 jobs?" in asked and "6 jobs match. 4 are done at a time" in asked
+    assert "Delete 4 jobs?" in asked and "6 jobs match. Only 4 can be changed at once" in asked
     answer = text(ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
-    assert "4 deleted. 2 more match: do it again for the next ones." in answer
-    assert "1 deleted, 1 skipped" in text(ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
+    assert "Deleted 4 jobs. 2 more match; repeat to include them." in answer
+    assert "Deleted 1 job. 1 is still running; cancel it first." in text(
+        ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
+    )
     assert list(Job.objects.all()) == [active], "what can be deleted comes first"
 
 
 def test_nothing_ticked_is_said(ada):
-    assert "Tick the jobs first" in text(ada.post("/jobs/bulk/", {"action": "retry"}, follow=True))
+    assert "Select at least one job first." in text(ada.post("/jobs/bulk/", {"action": "retry"}, follow=True))
 
 
 HOSTILE = (
@@ -248,16 +252,33 @@ def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
     ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
     assert "Mine" in poll() and poll() == "unchanged"
     made.refresh_from_db()
-    assert made.remove() and "No jobs yet" in poll()
+    assert made.remove() and "Nothing here yet" in poll()
 
 
-def test_who_watches_with_others_gets_their_rendering_with_a_token_of_their_own(editor, django_user_model):
+def test_who_watches_with_others_gets_their_rendering_and_a_token_of_their_own(editor, django_user_model):
     made = job(editor, state=JobState.FAILED)
     for name in ("chief", "vera"):
         client = Client(enforce_csrf_checks=True)
         client.force_login(django_user_model.objects.create_user(name, is_staff=True))
-        page = client.get(f"/jobs/{made.pk}/status/").content.decode()
+        for part in (f"/jobs/{made.pk}/status/", "/jobs/rows/"):
+            assert "csrfmiddlewaretoken" not in client.get(part).content.decode(), "a polled part is shared"
+        page = client.get(f"/jobs/{made.pk}/").content.decode()
         tokens = set(re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page))
         assert len(tokens) == 1
         form = {"csrfmiddlewaretoken": tokens.pop(), "action": "retry", "job": str(made.pk)}
         assert client.post("/jobs/bulk/", form).status_code == 200, f"{name}'s token is not accepted"
+
+
+def test_the_buttons_of_a_polled_part_have_their_forms_with_a_token_on_the_page(ada, chief, editor):
+    failed = job(editor, state=JobState.FAILED)
+    ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
+    for browser, path, least in (
+        (ada, "/?q=film", {"action", "bulk", "save-view-form"}),
+        (ada, failed.get_absolute_url(), {"action"}),
+        (chief, "/history/", {"bulk"}),
+    ):
+        page = browser.get(path).content.decode()
+        used = set(re.findall(r'\bform="([\w-]+)"', page))
+        forms = dict(re.findall(r'<form id="([\w-]+)"[^>]*>(.*?)</form>', page, re.S))
+        assert least <= used <= set(forms)
+        assert all("csrfmiddlewaretoken" in forms[name] for name in used)

@@ -157,7 +157,7 @@ def test_nothing_is_read_without_a_right_to_it(url, change):
 
 
 def test_the_url_is_the_same_for_hours_so_that_no_player_restarts():
-    now = 1_800_000_000 // storage.ROUND * storage.ROUND
+    now = 1_800_000_000 // storage.URL_PERIOD * storage.URL_PERIOD
     assert storage.signed_path("outputs/a.mp4", now=now) == storage.signed_path(
         "outputs/a.mp4", now=now + 3600
     )

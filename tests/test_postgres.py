@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import Product, free_port, make_clip, token, until
+from tests.support.product import Product, free_port, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 # only the server is wanted: importing the package makes folders

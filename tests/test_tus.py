@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from jobs.models import Job, Upload
 from mediapipe import storage
-from tests.tusclient import DATA, LENGTH, STREAM, TUS, create, encoded, head, offset, patch
+from tests.support.tusclient import DATA, LENGTH, STREAM, TUS, create, encoded, head, offset, patch
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_api")]
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_head_tells_offset_length_and_metadata_and_may_not_be_cached(signed_in, 
 def test_head_of_what_is_not_there_names_no_offset_and_says_so_in_a_header(signed_in):
     reply = head(signed_in, "/uploads/7a2d2b9e-7a0f-4b41-9d6c-0d6f0f8f0000/")
     assert reply.status_code == 404 and "Upload-Offset" not in reply
-    assert reply["Mediapipe-Says"] == "There is no such upload; start it again."
+    assert reply["Mediapipe-Says"] == "This upload no longer exists. Start it again."
 
 
 def test_a_patch_appends_and_answers_204_with_the_new_offset(signed_in, url):

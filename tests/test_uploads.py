@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 
+import av
+import httpx
 import pytest
+import respx
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job, Upload
-from jobs.uploads import intake
+from jobs.uploads import intake, sample_clip
 from jobs.uploads import views as uploads
-from mediapipe import storage
-from tests.conftest import SHARED
-from tests.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
+from jobs.uploads.intake import PartFile
+from mediapipe import disk, storage
+from tests.support.environment import SHARED
+from tests.support.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_api")]
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f00"
     "050001ff5ccdc8a60000000049454e44ae426082"
@@ -58,24 +65,25 @@ def test_a_file_in_parts_becomes_exactly_one_job(signed_in, editor):
 def test_an_upload_goes_on_after_a_restart_of_the_server(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    intake.digests.clear()  # what a new process knows
+    PartFile.digests.clear()  # as a new process begins
     patch(signed_in, url, DATA[1000:], 1000)
     assert Job.objects.get().source_sha256 == hashlib.sha256(DATA).hexdigest()
 
 
 # --- what is no media -----------------------------------------------------------------------------
 
+FOREIGN = "This isn’t a video or audio file, so it wasn’t uploaded."
 NO_MEDIA = {
-    "text": (b"this is no film\n" * 99, "This is not a video or audio file"),
-    "page": (b"<!doctype html><title>x</title>" * 9, "This is not a video"),
-    "archive": (b"PK\3\4" + bytes(5000), "This is not a video"),
-    "noise": (hashlib.shake_128(b"noise").digest(20_000), "This is not a video"),
-    "playlist": (b"#EXTM3U\nhttp://127.0.0.1/x.ts\n", "This is not a video"),
-    "one byte": (b"x", "This is not a video"),
-    "picture": (PNG, "This is a picture, not a video or audio file."),
+    "text": (b"this is no film\n" * 99, FOREIGN),
+    "page": (b"<!doctype html><title>x</title>" * 9, FOREIGN),
+    "archive": (b"PK\3\4" + bytes(5000), FOREIGN),
+    "noise": (hashlib.shake_128(b"noise").digest(20_000), FOREIGN),
+    "playlist": (b"#EXTM3U\nhttp://127.0.0.1/x.ts\n", FOREIGN),
+    "one byte": (b"x", FOREIGN),
+    "picture": (PNG, "This is an image. Upload a video or audio file instead."),
     "cut off": (
         b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\1\0\0mdat" + bytes(5000),
-        "The file is incomplete",
+        "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and retry.",
     ),
 }
 
@@ -86,8 +94,7 @@ def test_what_is_no_media_is_refused_in_a_sentence_and_forgotten(signed_in, kind
     reply = create(signed_in, len(data), "holiday.mp4")
     url = reply["Location"]
     last = patch(signed_in, url, data, 0)
-    assert last.status_code == 422 and last.content.decode().startswith(sentence)
-    assert b"Choose another" in last.content and b"\n" not in last.content
+    assert last.status_code == 422 and last.content.decode() == sentence
     assert head(signed_in, url).status_code == 404
     assert Job.objects.count() == Upload.objects.count() == 0 and leftovers() == []
 
@@ -96,7 +103,7 @@ def test_the_plain_form_refuses_it_too_and_keeps_what_was_typed(signed_in):
     data = {"title": "My holiday", "pipeline": "previews"}
     answer = signed_in.post("/jobs/new/", {**data, "file": SimpleUploadedFile("a.mp4", NO_MEDIA["text"][0])})
     page = answer.content.decode()
-    assert answer.status_code == 400 and "This is not a video or audio file" in page
+    assert answer.status_code == 400 and FOREIGN in page
     assert 'value="My holiday"' in page and re.search(r'value="previews"\s+selected', page)
     assert Job.objects.count() == 0 and leftovers() == []
     assert (
@@ -117,9 +124,9 @@ def test_a_large_file_of_the_plain_form_is_checked_on_the_disk_and_moved(signed_
 @pytest.mark.parametrize(
     ("name", "becomes"),
     [
-        ("sample_fragmented_widevine.mp4", "copy-protected"),
+        ("sample_fragmented_widevine.mp4", "copy-protected. Upload an unprotected copy."),
         ("sample_with_invalid_nalu.mp4", "job"),
-        ("chunk_out_of_range.mp4", "not a video or audio file"),
+        ("chunk_out_of_range.mp4", "a video or audio file"),
         ("sample_missing_stsd.mp4", "job"),
         ("newtonscradle.gif", "job"),
     ],
@@ -131,13 +138,47 @@ def test_protected_films_are_refused_and_damaged_ones_that_open_are_taken(signed
     assert becomes == "job" or becomes in made.content.decode()
 
 
-def test_where_nobody_can_look_at_a_file_it_is_taken(signed_in, settings):
-    settings.SOURCE_CHECK = "tests.test_uploads.cannot_run"
-    assert "Mediapipe-Job" in create(signed_in, 99, data=b"x" * 99)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"side_effect": httpx.ConnectError},
+        {"side_effect": httpx.ReadTimeout},
+        {"status_code": 500},
+        {"status_code": 401, "json": {"kind": "token_invalid", "message": "This key is not valid here."}},
+        {"text": "<!doctype html>"},
+        {"json": {"object": "probe", "problem": None, "source": None}},
+        {"json": {"object": "probe"}},
+    ],
+)
+def test_where_the_engine_cannot_look_at_a_file_it_is_taken(signed_in, own_api, engine):
+    own_api.side_effect = None
+    own_api.mock(**engine) if "side_effect" in engine else own_api.respond(**engine)
+    assert "Mediapipe-Job" in create(signed_in, 99, data=b"x" * 99) and own_api.called
 
 
-async def cannot_run(path):
-    raise PermissionError("the cage cannot be built here")
+def test_an_engine_that_is_not_there_keeps_no_upload_waiting(signed_in, settings, own_api):
+    own_api.side_effect = None
+    own_api.pass_through()
+    settings.LOCAL_URL = "http://127.0.0.1:9"
+    began = time.monotonic()
+    with respx.mock(assert_all_mocked=False) as router:
+        router.route().pass_through()
+        assert "Mediapipe-Job" in create(signed_in, 99, data=b"x" * 99)
+    assert time.monotonic() - began < 2
+
+
+def test_the_engine_is_asked_with_its_key_by_a_signed_link_to_the_part(signed_in, own_api, settings):
+    settings.S3_BUCKET = "b"  # what is still incoming lies on our own disk
+    settings.PUBLIC_URL = "https://example.org"
+    url = storage.signed_url("incoming/x.mp4", local=True)
+    assert url.startswith(f"{settings.LOCAL_URL}/media/incoming/") and not storage.in_bucket("incoming/x.mp4")
+    settings.S3_BUCKET = ""
+    create(signed_in, data=DATA)
+    request = own_api.calls.last.request
+    assert str(request.url) == f"{settings.LOCAL_URL}/ittybit/probe"
+    assert request.headers["Authorization"] == f"Bearer {settings.ENGINE_KEY}"
+    name = storage.name_of(json.loads(request.content)["input"])
+    assert re.fullmatch(r"incoming/[0-9a-f]{32}\.wav", name)
 
 
 def test_a_whole_upload_whose_server_died_before_it_looked_is_refused_by_the_next_look(signed_in):
@@ -145,7 +186,7 @@ def test_a_whole_upload_whose_server_died_before_it_looked_is_refused_by_the_nex
     intake.part_path(Upload.objects.get()).parent.mkdir(parents=True, exist_ok=True)
     intake.part_path(Upload.objects.get()).write_bytes(b"x" * 99)
     reply = head(signed_in, url)
-    assert reply.status_code == 422 and reply["Mediapipe-Says"].startswith("This is not a video")
+    assert reply.status_code == 422 and reply["Mediapipe-Says"] == FOREIGN.replace("’", "'")
 
 
 # --- caps -----------------------------------------------------------------------------------------
@@ -162,7 +203,7 @@ def test_a_file_over_the_cap_or_without_room_is_refused_with_a_sentence(signed_i
     assert answer.status_code == 413 and b"too large" in answer.content
     settings.MAX_UPLOAD_BYTES = 1 << 60
     answer = create(signed_in, length=1 << 59)
-    assert answer.status_code == 507 and b"not enough free space" in answer.content
+    assert answer.status_code == 507 and "doesn’t have enough free space" in answer.content.decode()
 
 
 def test_nobody_has_more_than_so_many_unfinished_uploads(signed_in, editor):
@@ -171,7 +212,23 @@ def test_nobody_has_more_than_so_many_unfinished_uploads(signed_in, editor):
         Upload(owner=editor, length=9, expires_at=later, filename=str(n)) for n in range(200)
     )
     answer = create(signed_in)
-    assert answer.status_code == 429 and b"Finish or remove some first" in answer.content
+    assert answer.status_code == 429 and b"Finish or remove some before adding more" in answer.content
+
+
+def test_a_digest_is_of_the_bytes_that_reached_the_disk(signed_in, small_disk):
+    """A full disk takes a piece of a block, or nothing of it."""
+    data = sound(100_000)
+    create(signed_in, len(data))
+    upload = Upload.objects.get()
+    for start in (0, 60_000):
+        with PartFile.open(upload) as part, suppress(OSError):
+            part.write([data[start : start + 60_000]])
+    kept = intake.part_path(upload).read_bytes()
+    assert kept == data[: len(kept)] and len(kept) < 100_000
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    with PartFile.open(upload) as part:
+        part.write([data[len(kept) :]])
+    assert PartFile.take_sha256(upload) == hashlib.sha256(data).hexdigest()
 
 
 # --- names, owners, writers -----------------------------------------------------------------------
@@ -227,7 +284,7 @@ def test_bytes_that_nobody_knows_are_swept_once_they_are_old(signed_in):
 def test_one_writer_at_a_time(signed_in):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:10], 0)
-    with intake.writing(Upload.objects.get()):
+    with PartFile.open(Upload.objects.get()):
         answer = patch(signed_in, url, DATA[10:], 10)
         assert answer.status_code == 423 and b"try again in a moment" in answer.content
     assert patch(signed_in, url, DATA[10:], 10).status_code == 204
@@ -242,18 +299,19 @@ def test_nothing_is_remembered_of_an_upload_that_was_removed_while_it_was_writte
             intake.part_path(upload).unlink()
         return parts.pop(0)
 
-    with intake.writing(upload) as fd:
-        assert asyncio.run(uploads.receive(SimpleNamespace(read=read), upload, fd, None)) == 100
-    assert upload.pk not in intake.digests
+    with PartFile.open(upload) as part:
+        asyncio.run(uploads.receive(SimpleNamespace(read=read), part, None))
+        assert part.offset == 100
+    assert upload.pk not in PartFile.digests
 
 
 def test_bytes_whose_checksum_is_not_known_yet_are_no_whole_file(signed_in):
     """A look in the middle of the last part must not publish what may yet be dropped."""
     url = create(signed_in)["Location"]
-    with intake.writing(Upload.objects.get()) as fd:
-        os.pwrite(fd, DATA, 0)
+    with PartFile.open(Upload.objects.get()) as part:
+        part.write([DATA])
         assert head(signed_in, url).status_code == 423
-        os.ftruncate(fd, 0)
+        part.truncate()
     assert offset(signed_in, url) == 0 and Job.objects.count() == 0
 
 
@@ -311,6 +369,24 @@ def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in)
     assert "Mediapipe-Job" in create(signed_in, data=DATA)
 
 
+# --- the sample -----------------------------------------------------------------------------------
+
+
+def test_the_sample_clip_is_there_at_a_click_and_copied_once():
+    began = time.monotonic()
+    source = sample_clip.source()
+    assert time.monotonic() - began < 0.2
+    path = storage.path(source.name)
+    assert path.read_bytes() == sample_clip.CLIP.read_bytes() and leftovers() == ["source.mp4"]
+    before = path.stat()
+    assert sample_clip.source() == source and path.stat() == before
+    assert 300_000 < before.st_size < 600_000
+    with av.open(str(path)) as clip:
+        picture = clip.streams.video[0]
+        assert (picture.width, picture.height, len(clip.streams.audio)) == (1280, 720, 1)
+        assert 8 <= clip.duration / av.time_base <= 12
+
+
 # --- what stopped ---------------------------------------------------------------------------------
 
 
@@ -322,7 +398,7 @@ def test_what_stopped_is_told_with_what_is_needed_to_go_on(signed_in):
     page = signed_in.get("/").content.decode()
     assert page.count("data-stopped=") == 1 and f'data-stopped="{url}"' in page
     assert 'data-modified="1700000000123"' in page and f'data-size="{LENGTH}"' in page
-    assert "holiday &lt;1&gt;.wav</strong>" in page and "stopped at 61 %: choose it again to go on" in page
+    assert "holiday &lt;1&gt;.wav</strong>" in page and "Stopped at 61%. Choose the same file again" in page
 
 
 # --- disks ----------------------------------------------------------------------------------------
@@ -336,7 +412,7 @@ def small_disk(tmp_path, monkeypatch):
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets nobody mount a file system")
-    monkeypatch.setattr(storage, "RESERVE", -(1 << 30))
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", -(1 << 30))
     yield small
     subprocess.run(["umount", str(small)], check=True)
 
@@ -345,7 +421,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_upload_goes_on(signed_in, sm
     data = sound(100_000)
     url = create(signed_in, len(data))["Location"]
     answer = patch(signed_in, url, data, 0)
-    assert answer.status_code == 507 and b"goes on once there is room" in answer.content
+    assert answer.status_code == 507 and "will continue when there’s room" in answer.content.decode()
     kept = offset(signed_in, url)
     assert kept < len(data) and intake.part_path(Upload.objects.get()).read_bytes() == data[:kept]
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
@@ -358,6 +434,6 @@ def test_uploads_under_way_leave_the_reserve_that_everything_else_lives_on(
 ):
     url = create(signed_in)["Location"]
     patch(signed_in, url, DATA[:1000], 0)
-    monkeypatch.setattr(storage, "RESERVE", 1 << 20)
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", 1 << 20)
     answer = patch(signed_in, url, DATA[1000:], 1000)
     assert answer.status_code == 507 and offset(signed_in, url) == 1000

@@ -16,7 +16,7 @@ import av
 import httpx
 import pytest
 
-from tests.product import Product, make_broken, make_clip, token, until
+from tests.support.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 
@@ -89,20 +89,21 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/holiday%20%C3%BCn%C3%AFcode.mp4"
-        done = product.command("submit", url, "--wait", "--json")
+        done = product.script("submit", url, "--wait", "--json")
         server.shutdown()
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["status"] == "succeeded" and answer["workflow_id"] == f"media-{answer['id']}"
     check_result(answer["result"], 6)
     assert product.status(answer["id"])["status"] == "succeeded"
-    again = product.command("cancel", answer["id"])
-    assert again.returncode != 0 and "already ended" in again.stderr
+    again = product.script("cancel", answer["id"])
+    assert again.returncode != 0 and "already done" in again.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running_when_up_ends(tmp_path, number):
-    own = Product(tmp_path / "home").start()
+    own = Product(tmp_path / "home").start(gathered=False)
+    assert (tmp_path / "home" / "static" / "staticfiles.json").exists()
     children = own.children()
     assert set(children) == {"temporal", "worker", "web"}
     code = own.stop(number)
@@ -125,7 +126,7 @@ def _alive(pid: int) -> bool:
 def test_a_taken_port_is_named_with_the_way_out(product):
     done = Product(product.home.parent / "other")
     done.port = product.port
-    answer = done.command("up", "--port", str(product.port))
+    answer = done.script("up", "--port", str(product.port))
     assert answer.returncode != 0
     assert f"Port {product.port} is taken" in answer.stderr and "--port" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -136,31 +137,34 @@ def test_a_taken_port_is_named_with_the_way_out(product):
     [
         ("/no/such/file.mp4", "There is no file"),
         ("ftp://example.org/a.mp4", "not an http or https URL"),
-        ("http://no-such-host.invalid/a.mp4", "cannot be found"),
+        ("http://no-such-host.invalid/a.mp4", "Can’t find no-such-host.invalid"),
         ("http://user:secret@example.org/a.mp4", "user name or password"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
-    done = product.command("submit", source)
+    done = product.script("submit", source)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"these are notes, not a film\n" * 100, "notes.mp4: This is not a video or audio file."),
+        (
+            b"these are notes, not a film\n" * 100,
+            "notes.mp4: This isn’t a video or audio file, so it wasn’t uploaded.",
+        ),
         (b"", "notes.mp4: This file is empty (0 bytes)."),
     ],
 )
 def test_a_file_that_is_no_media_is_refused_with_a_sentence(product, tmp_path, data, says):
     (tmp_path / "notes.mp4").write_bytes(data)
-    done = product.command("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
+    done = product.script("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
     assert done.returncode == 2 and json.loads(done.stdout) == {"error": done.stderr.strip()}
     assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
 
 
 def test_a_film_that_opens_and_cannot_be_decoded_becomes_a_job_that_fails_with_a_sentence(product, tmp_path):
-    done = product.command("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
+    done = product.script("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["status"] == "attention"
     assert re.search("damaged|decoded|held nothing", answer["error"]), answer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.state import Failure, JobState, Output
-from tests.world import World, running, states, until
+from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.workflow.receipt import CancelReceipt
+from tests.support.world import World, plan, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ async def test_a_video_without_sound_skips_audio_and_asks_for_no_task(skipping_e
         status = await handle.result()
     assert status.state == JobState.SUCCEEDED
     assert states(status)["audio"] == "skipped"
-    assert status.stage("audio").error == "This file has no sound."
+    assert status.stage("audio").error == "no audio in this file."
     assert "audio" not in [stage for stage, _ in world.created]
 
 
@@ -76,3 +77,54 @@ async def test_an_api_that_finds_no_sound_by_itself_skips_the_stage_too(skipping
     async with running(skipping_env, world) as handle:
         status = await handle.result()
     assert states(status)["audio"] == "skipped"
+
+
+async def test_how_long_a_worker_may_be_silent_is_part_of_the_plan(skipping_env):
+    world = World({"ingest": [Output(url="https://api.example.com/x.mp4")]})
+    async with running(skipping_env, world, plan(heartbeat_timeout=7)) as handle:
+        await handle.result()
+        history = await handle.fetch_history()
+    scheduled = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    timeouts = {each.activity_type.name: each.heartbeat_timeout.seconds for each in scheduled}
+    assert timeouts == {
+        **dict.fromkeys(("ingest", "generate_thumbnails", "extract_audio", "transcode", "keep_output"), 7),
+        **dict.fromkeys(("create_task", "record"), 0),
+    }
+
+
+STOPPED = Cancellation(encoder_stopped=True)
+RECEIPTS = [
+    ([], 0.0, [], "Cancelled. Nothing was being encoded."),
+    ([Cancellation()], 0.0, ["Ingest"], "Cancelled. Nothing was being encoded; the Ingest output was kept."),
+    ([STOPPED], 2.3, [], "Cancelled. Encoding stopped within 3 s."),
+    (
+        [Cancellation(encoder_stopped=True, freed_bytes=400_000), Cancellation(freed_bytes=900_000)],
+        0.01,
+        ["Ingest", "Audio"],
+        "Cancelled. Encoding stopped within 1 s and 1 MB of partial files were removed; "
+        "the Ingest and Audio outputs were kept.",
+    ),
+    (
+        [None, Cancellation(supported=False)],
+        60.0,
+        [],
+        "Cancelled. The engine can’t be reached, so work it has started may still finish.",
+    ),
+    ([STOPPED, None], 5.0, [], "Cancelled. Encoding stopped within 5 s."),
+    (
+        [Cancellation(supported=False)],
+        0.2,
+        ["Ingest", "Thumbnails", "Audio"],
+        "Cancelled. The cloud can’t cancel work it has started, so it may still finish (and be billed); "
+        "the Ingest, Thumbnails and Audio outputs were kept.",
+    ),
+]
+
+
+@pytest.mark.parametrize("results, seconds, kept, sentence", RECEIPTS)
+def test_a_cancel_leaves_a_receipt_in_words(results, seconds, kept, sentence):
+    assert str(CancelReceipt.of(results, seconds, kept)) == sentence

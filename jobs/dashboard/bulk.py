@@ -1,4 +1,7 @@
-"""What is done to many jobs at once, and the sentences about what was done, what was not, and why."""
+"""One action on many jobs, and the sentence about what was done, what was not, and why.
+
+It knows no request: the views and the admin choose the jobs and show the result.
+"""
 
 from __future__ import annotations
 
@@ -13,72 +16,101 @@ from jobs import control
 from jobs.models import Job, JobQuerySet
 from jobs.state import ACTIVE, JobState
 
-MOST = 1000  # jobs that are acted on in one request
-AT_ONCE = 16  # questions to Temporal at the same time
-GIVE_UP = 20  # jobs without an answer after which the rest is not tried
-ACTIONS = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
-SKIPPED = {
-    "retry": "nothing failed there",
-    "cancel": "they had already ended",
-    "delete": "they are still active; cancel them first",
-}
-SUITS = {
-    "retry": Q(state__in=(JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED)),
-    "cancel": Q(state__in=ACTIVE),
-    "delete": ~Q(state__in=ACTIVE),
+MAX_JOBS = 1000  # per request
+CONCURRENCY = 16  # calls to Temporal at the same time
+MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the rest is left alone
+
+
+@dataclass(frozen=True)
+class Action:
+    """What can be done to jobs: to which of them, and the sentences of its result."""
+
+    applicable: Q
+    done: str
+    nothing_done: str
+    skipped_one: str
+    skipped_many: str
+
+
+ACTIONS = {
+    "retry": Action(
+        Q(state__in=(JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED)),
+        "Retrying",
+        "Nothing was retried.",
+        "had nothing to retry.",
+        "had nothing to retry.",
+    ),
+    "cancel": Action(
+        Q(state__in=ACTIVE),
+        "Cancelling",
+        "Nothing was cancelled.",
+        "had already ended.",
+        "had already ended.",
+    ),
+    "delete": Action(
+        ~Q(state__in=ACTIVE),
+        "Deleted",
+        "Nothing was deleted.",
+        "is still running; cancel it first.",
+        "are still running; cancel them first.",
+    ),
 }
 
 
 @dataclass
-class Outcome:
-    """What came of it."""
+class BulkResult:
+    """How many jobs were changed, skipped, left without an answer, or not tried; str() is the sentence."""
 
     action: str
     done: int = 0
     skipped: int = 0
-    unanswered: Counter[str] = field(default_factory=Counter)  # by what Temporal's silence means
+    unanswered: Counter[str] = field(default_factory=Counter)  # by the sentence about Temporal
     untried: int = 0
 
     def __str__(self) -> str:
-        told = [f"{self.done} {ACTIONS[self.action]}"]
+        action = ACTIONS[self.action]
+        jobs = "job" if self.done == 1 else "jobs"
+        sentences = [f"{action.done} {self.done} {jobs}." if self.done else action.nothing_done]
         if self.skipped:
-            told.append(f"{self.skipped} skipped: {SKIPPED[self.action]}")
-        text = ", ".join(told) + "."
-        for meaning, count in self.unanswered.items():
-            text += f" {count} got no answer: {meaning}"
-        return text + (f" {self.untried} were not tried after that." if self.untried else "")
+            skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
+            sentences.append(f"{self.skipped} {skipped}")
+        sentences += [f"{count} got no answer: {text}" for text, count in self.unanswered.items()]
+        if self.untried:
+            sentences.append(f"{self.untried} {'was' if self.untried == 1 else 'were'} left alone.")
+        return " ".join(sentences)
 
 
-def first(action: str, jobs: JobQuerySet) -> list[Job]:
-    """As many as one request acts on; those that the action suits come first."""
-    unsuited = Case(When(SUITS[action], then=Value(0)), default=Value(1))
-    return list(jobs.order_by(unsuited, "-created_at", "pk")[:MOST])
+def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
+    """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
+    inapplicable = Case(When(ACTIONS[action].applicable, then=Value(0)), default=Value(1))
+    return list(jobs.order_by(inapplicable, "-created_at", "pk")[:MAX_JOBS])
 
 
-def act(action: str, jobs: list[Job], actor: str) -> Outcome:
-    """Does it to each job, and tells what came of it."""
+def apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
+    """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name."""
     if action == "delete":
         removed = sum(job.remove() for job in jobs)
-        return Outcome(action, removed, len(jobs) - removed)
-    return async_to_sync(_each)(action, jobs, actor)
+        return BulkResult(action, removed, len(jobs) - removed)
+    return async_to_sync(_apply)(action, jobs, actor)
 
 
-async def _each(action: str, jobs: list[Job], actor: str) -> Outcome:
-    outcome, slots = Outcome(action), asyncio.Semaphore(AT_ONCE)
+async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
+    result = BulkResult(action)
+    slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(job: Job) -> None:
+    async def apply_to(job: Job) -> None:
         async with slots:
-            if outcome.unanswered.total() >= GIVE_UP:
-                outcome.untried += 1
+            if result.unanswered.total() >= MAX_UNANSWERED:
+                result.untried += 1
                 return
             try:
                 await (control.retry(job, None, actor) if action == "retry" else control.cancel(job, actor))
             except control.NotPossible:
-                outcome.skipped += 1
-            except control.TemporalUnavailable as away:
-                outcome.unanswered[str(away)] += 1
+                result.skipped += 1
+            except control.TemporalUnavailable as error:
+                result.unanswered[str(error)] += 1
             else:
-                outcome.done += 1
+                result.done += 1
 
-    await asyncio.gather(*map(one, jobs))
-    return outcome
+    await asyncio.gather(*map(apply_to, jobs))
+    return result

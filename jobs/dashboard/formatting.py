@@ -1,4 +1,4 @@
-"""Numbers and moments in words for people: bytes, lengths, how long ago."""
+"""Numbers and moments as text for people: bytes, durations, how long ago. It knows no job and no page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,25 @@ from django.utils.timezone import localtime
 
 from jobs.state import Output
 
-BETWEEN = "\u00a0· "  # two facts in one line, which breaks after it
+FORMATS = {"webp": "WebP", "webm": "WebM"}  # others are written in capitals
+CODECS = {
+    "aac": "AAC",
+    "av1": "AV1",
+    "flac": "FLAC",
+    "h264": "H.264",
+    "hevc": "H.265",
+    "mp3": "MP3",
+    "opus": "Opus",
+    "vorbis": "Vorbis",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "webp": "WebP",
+}
+SEPARATOR = "\u00a0· "  # between two facts in one line, which breaks after it
 
 
 def size(count: float | None) -> str:
-    """Bytes for people, in decimal units."""
+    """Bytes in decimal units, like "2.4 MB"; "" for None."""
     if count is None:
         return ""
     for unit in ("B", "kB", "MB", "GB"):
@@ -23,17 +37,18 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TB"
 
 
-def clock(seconds: float | None) -> str:
-    """A length as 1:02:03 or 2:03."""
+def timecode(seconds: float | None) -> str:
+    """A position or length in media, like "1:02:03" or "2:03"; "" for None."""
     if seconds is None:
         return ""
     whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
+    hours = whole // 3600
+    minutes = whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def span(seconds: float) -> str:
-    """How long something took, or will."""
+def duration(seconds: float) -> str:
+    """How long something took, like "4.2 s", "35 s", "12 min" or "2.5 h"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:
@@ -41,32 +56,37 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def reach(seconds: float) -> str:
-    """How long something may yet take, as a range: nobody knows better."""
-    low, high = span(max(seconds * 0.9, 1)), span(seconds * 1.25 + 1)
-    same_unit = low.split()[-1] == high.split()[-1]
-    return f"{low.split()[0] if same_unit else low} to {high}"
+def eta(seconds: float) -> str:
+    """How long something may yet take, like "about 3 min left": an estimate is no more exact than that."""
+    if seconds < 60:
+        return "less than a minute left"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min left" if minutes < 90 else f"about {seconds / 3600:.1f} h left"
 
 
-def glued(text: str) -> str:
-    """The text as one piece that no line breaks."""
+def nbsp(text: str) -> str:
+    """The text with no-break spaces, so that no line breaks inside it."""
     return text.replace(" ", "\u00a0")
 
 
-def line(*facts: str) -> str:
-    """Facts in one line, which breaks only between two of them."""
-    return BETWEEN.join(glued(fact) for fact in facts if fact)
+def join_facts(*facts: str) -> str:
+    """Facts in one line, which breaks only between two of them; empty ones are left out."""
+    return SEPARATOR.join(nbsp(fact) for fact in facts if fact)
 
 
-def about(output: Output) -> str:
-    """An output's facts in one line."""
-    sides = f"{output.width} × {output.height}" if output.width and output.height else ""
-    codecs = " / ".join(codec for codec in (output.video_codec, output.audio_codec) if codec)
-    return line(output.format.upper(), codecs, sides, clock(output.duration), size(output.filesize))
+def describe_output(output: Output) -> str:
+    """Format, codecs, size in pixels, length and bytes of an output in one line."""
+    pixels = f"{output.width} × {output.height}" if output.width and output.height else ""
+    container = FORMATS.get(output.format.lower(), output.format.upper())
+    codecs = [CODECS.get(codec, codec) for codec in (output.video_codec, output.audio_codec) if codec]
+    if codecs == [container]:  # an MP3 file holds MP3: once is enough
+        codecs = []
+    facts = (container, " + ".join(codecs), pixels, timecode(output.duration), size(output.filesize))
+    return join_facts(*facts)
 
 
 def ago(moment: datetime) -> str:
-    """How long ago, in words that change once a minute at most: a poll a second later is the same."""
+    """How long ago, like "5 min ago", to the minute: a poll a second later shows the same."""
     minutes = int((timezone.now() - moment).total_seconds() // 60)
     if minutes < 1:
         return "just now"

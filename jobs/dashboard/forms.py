@@ -1,4 +1,4 @@
-"""The new-job form: a file or a URL, never both, never neither."""
+"""The new-job form: a file or a URL, and never both. What may be uploaded is decided in intake."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from jobs import pipelines
 from jobs.models import Job
 from jobs.state import Source
 from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 
 class NewJob(forms.Form):
-    """What to work on, and how. *once* makes a form that is sent twice (a double click) one job."""
+    """The source and the pipeline of a job.
 
-    once = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
+    *idempotency_key* makes a form that is sent twice (a double click) one job.
+    """
+
+    idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     file = forms.FileField(required=False, label="File")
-    url = forms.CharField(required=False, max_length=4000, label="URL")
+    url = forms.CharField(required=False, max_length=4000, label="Link")
     title = forms.CharField(required=False, max_length=300, label="Title")
     pipeline = forms.ChoiceField(
         required=False,
@@ -32,48 +36,49 @@ class NewJob(forms.Form):
     )
 
     def clean_file(self) -> Any:
-        """Not empty, not too large, and there is room for it."""
+        """Neither empty nor too large, and there is disk space for it."""
         file = self.cleaned_data["file"]
         if file:
             try:
                 intake.check_length(file.size)
-            except intake.UploadError as refused:
-                raise forms.ValidationError(refused.text) from None
+            except UploadError as error:
+                raise forms.ValidationError(error.text) from None
         return file
 
     def clean_url(self) -> str:
-        """An http(s) URL that leads to the open internet."""
+        """An http(s) URL that is safe to download from, or ""."""
         url: str = self.cleaned_data["url"].strip()
         if url:
             try:
                 url_safety.check_url(url)
-            except url_safety.UnsafeUrl as refused:
-                raise forms.ValidationError(str(refused)) from None
+            except url_safety.UnsafeUrl as error:
+                raise forms.ValidationError(str(error)) from None
         return url
 
     def clean(self) -> dict[str, Any]:
-        """Exactly one of the two."""
+        """Exactly one source."""
         data = self.cleaned_data
         if not self.errors:
             if data.get("file") and data.get("url"):
-                raise forms.ValidationError("Choose a file or paste a URL, not both: a job has one source.")
+                raise forms.ValidationError("Choose a file or paste a link, not both.")
             if not data.get("file") and not data.get("url"):
-                raise forms.ValidationError("Choose a file, or paste the URL of one.")
+                raise forms.ValidationError("Choose a file, or paste a link to one.")
         return data
 
     def submit(self, owner: AbstractBaseUser) -> Job:
-        """The new job, or the one that this very form has made already. Raises intake.UploadError."""
-        data, file = self.cleaned_data, self.cleaned_data["file"]
+        """The new job, or the one that this form has created before. Raises UploadError."""
+        data = self.cleaned_data
+        file = data["file"]
         pipeline = data["pipeline"] or pipelines.DEFAULT
-        what = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
-        pk = uuid.uuid5(data["once"] or uuid.uuid4(), repr(what))
-        if known := Job.objects.filter(pk=pk).first():
-            return known
+        request = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
+        pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
+        if existing := Job.objects.filter(pk=pk).first():
+            return existing
         if file:
             source = intake.store_form_file(file)
         else:
             path = urlsplit(data["url"]).path
-            source = Source(url=data["url"], filename=intake.plain_name(unquote(PurePosixPath(path).name)))
+            source = Source(url=data["url"], filename=intake.display_name(unquote(PurePosixPath(path).name)))
         title = data["title"] or source.filename
         if title == "upload":
             title = urlsplit(data["url"]).hostname or title

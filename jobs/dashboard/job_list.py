@@ -1,28 +1,28 @@
-"""The list of jobs: who sees which, what a query string asks for, and one page of it with its live states."""
+"""The list of jobs: who sees which, what a query string selects, and one page of it with its live states.
+
+It knows a user and a query, and no request.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Q, prefetch_related_objects
 from django.http import QueryDict
-from django.template.loader import render_to_string
 from django.utils.dateparse import parse_date
 
-from jobs.dashboard.formatting import ago
-from jobs.dashboard.presenters import STATE_WORDS, Row
-from jobs.live import look_many
+from jobs.dashboard import polling
+from jobs.dashboard.presenters import STATE_LABELS, Row
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
-from jobs.pipelines import PIPELINES
+from jobs.pipelines import PIPELINES, Pipeline
 from jobs.state import JobState, StageState
 
 T = TypeVar("T")
-ROWS = 25
+PAGE_SIZE = 25
 FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to")
 TABS = {
     "": ("All", tuple(JobState)),
@@ -33,13 +33,9 @@ TABS = {
 }
 ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
 
-# Rows as they were last drawn, and from what; so many at most.
-MOST = 2000
-_drawn: dict[UUID, tuple[tuple[object, ...], str]] = {}
 
-
-def understood(parse: Callable[[str], T], text: str) -> T | None:
-    """What *parse* makes of a text from outside; None where it is nonsense."""
+def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
+    """*text* parsed, or None where *parse* raises ValueError: it comes from a URL."""
     try:
         return parse(text)
     except ValueError:
@@ -47,7 +43,7 @@ def understood(parse: Callable[[str], T], text: str) -> T | None:
 
 
 def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
-    """The jobs that *user* may see and *query* asks for, but for the tab."""
+    """The jobs that *user* may see and *query* selects; its tab is not applied."""
     jobs = Job.objects.visible_to(user)
     if text := query.get("q", "").replace("\0", "").strip()[:200]:
         jobs = jobs.filter(
@@ -60,7 +56,7 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
     if owner := query.get("owner", "").replace("\0", "")[:200]:
         jobs = jobs.filter(owner__username=owner)
     for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
-        if day := understood(parse_date, query.get(name, "")):
+        if day := parse_or_none(parse_date, query.get(name, "")):
             jobs = jobs.filter(**{lookup: day})
     return jobs
 
@@ -70,95 +66,113 @@ def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
     return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
 
 
-class Listing:
+class SavedSearch(NamedTuple):
+    """A saved view as the templates show it."""
+
+    name: str
+    query: str
+
+
+class ListContext(TypedDict):
+    """What the templates show around the rows; plain values alone, because models compare by key."""
+
+    path: str  # of the whole page: a fragment's own is another
+    tab: str
+    tabs: list[tuple[str, str, int, str]]  # key, label, jobs, query string
+    running: int
+    poll_interval: str
+    banner: str
+    query: str
+    total: int
+    number: int  # of the page, from 1
+    last_page: int
+    newer: str  # query string of the previous page; "" where there is none
+    older: str
+    filtered: bool
+    can_save: bool
+    filters: dict[str, str]
+    has_filters: bool
+    saved_views: list[SavedSearch]
+    pipelines: tuple[Pipeline, ...]
+    states: tuple[tuple[str, str], ...]  # value and label
+
+
+class JobList:
     """One page of the list."""
 
-    def __init__(self, user: AbstractBaseUser | AnonymousUser, query: QueryDict, rows: int = ROWS) -> None:
-        self.asked = query
+    def __init__(
+        self, user: AbstractBaseUser | AnonymousUser, query: QueryDict, page_size: int = PAGE_SIZE
+    ) -> None:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
-        self.kept = {key: query[key] for key in FILTERS if query.get(key)}
-        self.found = search(user, query)
-        counts = self.found.order_by().values_list("state").annotate(Count("pk"))
+        self.filters = {key: str(query[key]) for key in FILTERS if query.get(key)}
+        self.matching = search(user, query)
+        counts = self.matching.order_by().values_list("state").annotate(Count("pk"))
         self.counts: dict[str, int] = dict(counts)
         self.total = self._count(self.tab)
-        self.last = max(1, -(-self.total // rows))
-        wanted = query.get("page", "")
-        self.number = min(max(1, int(wanted)), self.last) if wanted.isdecimal() and len(wanted) < 9 else 1
-        start = (self.number - 1) * rows
+        self.last_page = max(1, -(-self.total // page_size))
+        page = query.get("page", "")
+        requested = int(page) if page.isdecimal() and len(page) < 9 else 1
+        self.number = min(max(1, requested), self.last_page)
+        start = (self.number - 1) * page_size
         order = ORDERS.get(query.get("sort", ""), ORDERS[""])
-        jobs = in_tab(self.found, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
-        self.jobs = list(jobs[start : start + rows])
-        self.live = look_many(job for job in self.jobs if job.active)
-        self.saved = list(SavedView.objects.filter(owner_id=user.pk))
+        jobs = in_tab(self.matching, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
+        self.jobs = list(jobs[start : start + page_size])
+        self.live = reader.read_many(job for job in self.jobs if job.active)
+        views = SavedView.objects.filter(owner_id=user.pk).values_list("name", "query")
+        self.saved_views = [SavedSearch(*view) for view in views]
 
     def _count(self, tab: str) -> int:
         return sum(self.counts.get(state, 0) for state in TABS[tab][1])
 
-    def _with(self, **changed: object) -> str:
-        return "?" + urlencode({key: value for key, value in {**self.kept, **changed}.items() if value})
-
-    def _row_is_made_of(self, job: Job) -> tuple[object, ...]:
-        recorded = (job.pk, job.title, job.state, job.seq, job.run, job.cancelling, job.note)
-        signed = int(time.time() // 3600)  # links to media are signed anew now and then
-        return (
-            *recorded,
-            job.source_size,
-            job.owner.get_username(),
-            ago(job.created_at),
-            signed,
-            self.live.get(job.pk),
-        )
-
-    @property
-    def made_of(self) -> tuple[object, ...]:
-        """All that the list is rendered from."""
-        views = tuple((view.name, view.query) for view in self.saved)
-        rows = tuple(map(self._row_is_made_of, self.jobs))
-        return tuple(sorted(self.counts.items())), self.number, rows, views
+    def _url_with(self, **changed: object) -> str:
+        return "?" + urlencode({key: value for key, value in {**self.filters, **changed}.items() if value})
 
     def rows(self) -> list[str]:
-        """Each row's markup: drawn anew where something in it has changed."""
-        made = {job.pk: self._row_is_made_of(job) for job in self.jobs}
-        seen = {pk: _drawn.get(pk, ((), "")) for pk in made}
-        drawn = {pk: text for pk, (made_of, text) in seen.items() if made_of == made[pk]}
-        changed = [job for job in self.jobs if job.pk not in drawn]
-        prefetch_related_objects([job for job in changed if job.pk not in self.live], "stages")
-        if len(_drawn) > MOST:
-            _drawn.clear()
-        for job in changed:
-            row = Row(job, self.live.get(job.pk))
-            drawn[job.pk] = text = render_to_string("jobs/_job_row.html", {"row": row})
-            _drawn[job.pk] = made[job.pk], text
-        return [drawn[pk] for pk in made]
+        """Each row's markup."""
+        return [self._row(job) for job in self.jobs]
+
+    def _row(self, job: Job) -> str:
+        """A row's markup, rendered anew where the job or its live answer has a new version."""
+        live = self.live.get(job.pk)
+
+        def context() -> dict[str, Any]:
+            if live is None:  # one query for the page's stages, at the first row that needs its own
+                prefetch_related_objects([each for each in self.jobs if each.pk not in self.live], "stages")
+            return {"row": Row(job, live)}
+
+        version = job.version, live.version if live else None
+        return polling.render_once("jobs/_job_row.html", job.pk, version, context)
 
     @property
-    def pace(self) -> str:
-        """How often the page asks: often while something moves, and now and then for new jobs."""
+    def poll_interval(self) -> str:
+        """For hx-trigger: often while there is progress, and every ten seconds for new jobs."""
         stages = [stage for live in self.live.values() for stage in live.status.stages]
         if any(stage.progress is not None and stage.state == StageState.RUNNING for stage in stages):
             return "1500ms"
         return "3s" if self.live else "10s"
 
-    def context(self) -> dict[str, Any]:
-        """What the templates show around the rows."""
+    def context(self, path: str) -> ListContext:
+        """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
+            "path": path,
             "tab": self.tab,
-            "tabs": [(key, label, self._count(key), self._with(tab=key)) for key, (label, _) in TABS.items()],
-            "jobs": self.jobs,
+            "tabs": [
+                (key, label, self._count(key), self._url_with(tab=key)) for key, (label, _) in TABS.items()
+            ],
             "running": self._count("running"),
-            "pace": self.pace,
+            "poll_interval": self.poll_interval,
             "banner": next((each.banner for each in self.live.values() if each.banner), ""),
-            "query": urlencode(self.kept | ({"page": str(self.number)} if self.number > 1 else {})),
+            "query": urlencode(self.filters | ({"page": str(self.number)} if self.number > 1 else {})),
             "total": self.total,
             "number": self.number,
-            "last": self.last,
-            "newer": self._with(page=self.number - 1) if self.number > 1 else "",
-            "older": self._with(page=self.number + 1) if self.number < self.last else "",
-            "filtered": bool(self.kept),
-            "savable": bool(set(self.kept) - {"tab"}),  # a tab alone is one click anyway
-            "asked": self.asked,
-            "narrowed": bool(set(self.kept) & {"state", "pipeline", "owner", "from", "to"}),
-            "saved": self.saved,
-            "pipelines": PIPELINES.values(),
-            "states": STATE_WORDS.items(),
+            "last_page": self.last_page,
+            "newer": self._url_with(page=self.number - 1) if self.number > 1 else "",
+            "older": self._url_with(page=self.number + 1) if self.number < self.last_page else "",
+            "filtered": bool(self.filters),
+            "can_save": bool(set(self.filters) - {"tab"}),  # a tab alone is one click anyway
+            "filters": self.filters,
+            "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to"}),
+            "saved_views": self.saved_views,
+            "pipelines": tuple(PIPELINES.values()),
+            "states": tuple(STATE_LABELS.items()),
         }

@@ -1,42 +1,74 @@
-"""What a page was last told, so that a poll of what has not changed costs neither rendering nor bytes."""
+"""Fragments that pages poll: rendered once per version, and 304 for a browser that has the current text.
+
+It knows templates and no job. A version is whatever compares equal while nothing of what is rendered has
+changed. What no version covers (how long ago, a signature's hour, a user's new name) is at most MAX_AGE old.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
-from django.middleware.csrf import get_token
+from django.template.loader import render_to_string
+from django_htmx.middleware import HtmxDetails
 
-MOST = 200  # answers that are remembered
-# Differs each time and says nothing new: a token is masked anew, a countdown is counted by the page.
-RESTLESS = re.compile(r'(name="csrfmiddlewaretoken" value=")\w+|(<time data-until="\d+">)[^<]*')
-TOKEN = re.compile(r'(?<=name="csrfmiddlewaretoken" value=")\w+')
+from mediapipe.recent import Recent
 
-_told: dict[Hashable, tuple[tuple[object, ...], str, str]] = {}  # made of, tag, text
+MAX_AGE = 60.0  # seconds
+
+_rendered: Recent[Hashable, tuple[object, str]] = Recent(1000)  # the version and the text
 
 
-def respond_or_304(
-    request: HttpRequest, key: Hashable, made_of: tuple[object, ...], render: Callable[[], str]
-) -> HttpResponse:
-    """The fragment, or 304 where the browser has just this one.
+class PageRequest(HttpRequest):
+    """A request behind our middleware: somebody has signed in, and django-htmx has read its headers."""
 
-    *key*: what is looked at, and by whom as far as that changes it. *made_of*: all that it is rendered
-    from: while that is equal, nobody who has the last answer needs another, and who has not gets the same
-    text with a token of their own.
+    user: User
+    htmx: HtmxDetails
+
+
+def render_once(
+    template: str,
+    key: Hashable,
+    version: object,
+    context: Callable[[], Mapping[str, Any]],
+    request: HttpRequest | None = None,
+    *,
+    max_age: float | None = None,
+) -> str:
+    """The template's text: rendered anew where *version* isn't the last one's, or every *max_age* seconds.
+
+    *key*: which of the template's texts it is, and for whom, as far as that changes it.
     """
-    tag, known = request.headers.get("HX-PTag"), _told.get(key)
-    if known and known[0] == made_of:
-        _, now, text = known
-    else:
-        text = render()
-        now = hashlib.blake2b(RESTLESS.sub(r"\1\2", text).encode(), digest_size=12).hexdigest()
-        if len(_told) >= MOST:
-            _told.clear()
-        _told[key] = made_of, now, text
-    if tag == now:
+    version = version, int(time.time() // (max_age or MAX_AGE))
+    known = _rendered.get((template, key))
+    if known and known[0] == version:
+        return known[1]
+    text = render_to_string(template, context(), request)
+    _rendered[template, key] = version, text
+    return text
+
+
+def fragment(
+    request: PageRequest,
+    template: str,
+    viewer: Hashable,
+    version: object,
+    context: Callable[[], Mapping[str, Any]],
+    *,
+    max_age: float | None = None,
+) -> HttpResponse:
+    """The template's text at the request's URL, or 304 where the browser has the same text.
+
+    *viewer*: what of the user the text depends on. Those of whom it is equal share one rendering, so the
+    template must hold no CSRF token: its buttons belong to forms beside the fragment.
+    """
+    key = request.get_full_path(), viewer
+    text = render_once(template, key, version, context, request, max_age=max_age)
+    tag = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    if request.htmx.ptag == tag:
         return HttpResponseNotModified()
-    if known:
-        text = TOKEN.sub(get_token(request), text)
-    return HttpResponse(text, headers={"HX-PTag": now, "Cache-Control": "no-store"})
+    return HttpResponse(text, headers={"HX-PTag": tag, "Cache-Control": "no-store"})

@@ -1,25 +1,25 @@
-"""What the templates show: a job, its stages and its outputs, in words and numbers for people.
+"""A job as the templates show it, in the list and on its own page.
 
-It reads models and live states and decides nothing.
+It reads models and live states and decides nothing; it knows no request.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
-from jobs import pipelines
-from jobs.dashboard.formatting import BETWEEN, about, ago, clock, glued, line, reach, size, span
+from jobs.dashboard.formatting import ago, duration, join_facts, nbsp, size, timecode
+from jobs.dashboard.output_view import OutputView, link, view_output, view_source
+from jobs.dashboard.stage_view import StageView
 from jobs.dashboard.time_axis import Axis, Segment
 from jobs.live import Live
-from jobs.models import Event, Job, link
-from jobs.state import ACTIVE, JobState, Output, StageState, StageStatus
+from jobs.models import Event, Job
+from jobs.pipelines import PIPELINES
+from jobs.state import ACTIVE, JobState, Output, StageState
 from mediapipe import storage
 
-STATE_WORDS = {
+STATE_LABELS = {
     JobState.QUEUED: "Queued",
     JobState.RUNNING: "Running",
     JobState.ATTENTION: "Needs attention",
@@ -27,123 +27,47 @@ STATE_WORDS = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
-ICONS = {
-    StageState.PENDING: "clock",
-    StageState.RUNNING: "loader-circle",
-    StageState.SUCCEEDED: "check",
-    StageState.FAILED: "circle-x",
-    StageState.SKIPPED: "circle-minus",
-    StageState.CANCELLED: "ban",
-}
-NEXT_STEPS = {
-    "damaged": "Export or upload the file again, then start a new job.",
-    "invalid_input": "Check that the source is a video or audio file.",
-    "protected": "Use a copy without copy protection.",
-    "source_not_found": "Check the URL, or upload the file instead.",
-    "source_unreachable": "Check that the source's server is up, then retry; or upload the file instead.",
-    "source_refused": "Use another link, or upload the file instead.",
-    "too_large": "Use a smaller file, or ask an admin about the limits.",
-    "unsupported": "Convert the file to H.264 first.",
-    "no_space": "Ask an admin to make room, then retry.",
-    "refused": "Ask an admin to check the settings, then retry.",
-}
-STEP = 5  # seconds in which an unfinished time axis grows: it must not change with each poll
-STORYBOARD_INTERVAL = float(pipelines.STORYBOARD.options["interval"])  # seconds
-
-
-class StageView:
-    """A stage on a page."""
-
-    def __init__(self, status: StageStatus, live: Live | None) -> None:
-        self.status = status
-        self.name, self.label, self.state = status.name, status.label, str(status.state)
-        self.wait = live.waits.get(status.name) if live else None
-        self.retrying = bool(self.wait and self.wait.until)
-        self.icon = "rotate-ccw" if self.retrying else ICONS[status.state]
-        self.speed = live.speeds.get(status.name) if live else None
-        self.left = live.time_left.get(status.name) if live else None
-
-    @property
-    def running(self) -> bool:
-        """Whether it is at work."""
-        return self.status.state == StageState.RUNNING
-
-    @property
-    def turning(self) -> bool:
-        """Whether its sign turns: it is at work and not between two attempts."""
-        return self.running and not self.retrying
-
-    @property
-    def failed(self) -> bool:
-        """Whether it waits for a person."""
-        return self.status.state == StageState.FAILED
-
-    @property
-    def percent(self) -> int | None:
-        """Whole percent while it runs; None where nobody knows."""
-        known = self.running and self.status.progress is not None and not self.status.retry_at
-        return int(self.status.progress or 0) if known else None
-
-    @property
-    def words(self) -> str:
-        """What it is doing, or came to, in words."""
-        status = self.status
-        if self.running:
-            if self.wait:
-                text = f"{self.wait.text}: {self.wait.reason}" if self.wait.reason else self.wait.text
-                return text[0].upper() + text[1:]
-            parts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
-            parts += [f"{self.speed:.1f}× speed"] if self.speed else []
-            parts += [f"{reach(self.left)} left"] if self.left and self.left > 1 else []
-            text = ", ".join(parts) or ("working" if status.task_id else "starting")
-            return text[0].upper() + text[1:]
-        if status.state == StageState.SUCCEEDED:
-            took = (status.finished_at or 0) - (status.started_at or 0)
-            tries = f", on attempt {status.attempt}" if status.attempt > 1 else ""
-            return (f"Done in {span(took)}" if status.started_at and status.finished_at else "Done") + tries
-        if status.state == StageState.PENDING:
-            return "Waiting for its turn"
-        if status.state == StageState.FAILED:
-            return f"Failed on attempt {status.attempt}" if status.attempt > 1 else "Failed"
-        return f"Skipped: {status.error}" if status.state == StageState.SKIPPED else "Cancelled"
-
-    @property
-    def next_step(self) -> str:
-        """What a person may do about its failure."""
-        return NEXT_STEPS.get(self.status.error_kind or "", "Retry the stage; what is finished is kept.")
+# The stage whose output each stage works on, by pipeline.
+NEEDS = {name: {stage.name: stage.needs for stage in pipeline.stages} for name, pipeline in PIPELINES.items()}
+AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
 
 
 class Row:
     """A job in the list."""
 
     def __init__(self, job: Job, live: Live | None) -> None:
-        self.job, self.live = job, live
-        self.now = live.status if live else job.status()
-        self.stages = [StageView(stage, live) for stage in self.now.stages]
+        self.job = job
+        self.live = live
+        self.status = live.status if live else job.status()
+        labels = {stage.name: stage.label for stage in self.status.stages}
+        needs = NEEDS.get(job.pipeline, {})
+        self.stages = [
+            StageView(stage, live, labels.get(needs.get(stage.name, ""), "")) for stage in self.status.stages
+        ]
 
     @property
     def state(self) -> str:
-        """For the style sheet."""
-        return "cancelling" if self.cancelling else str(self.now.state)
+        """For the style sheet: the job's state, or "cancelling"."""
+        return "cancelling" if self.cancelling else str(self.status.state)
 
     @property
     def cancelling(self) -> bool:
-        """A cancel was asked for and isn't done yet."""
-        return (self.now.cancelling or self.job.cancelling) and self.now.state in ACTIVE
+        """Whether a cancel was requested and isn't done yet."""
+        return (self.status.cancelling or self.job.cancelling) and self.active
 
     @property
-    def word(self) -> str:
-        """The state in a word."""
-        return "Cancelling" if self.cancelling else STATE_WORDS[self.now.state]
+    def state_label(self) -> str:
+        """The state for people."""
+        return "Cancelling" if self.cancelling else STATE_LABELS[self.status.state]
 
     @property
     def active(self) -> bool:
         """Whether it may still change."""
-        return self.now.state in ACTIVE
+        return self.status.state in ACTIVE
 
     def output(self, stage: str) -> Output | None:
-        """What a stage made, once it is there."""
-        found = next((s for s in self.now.stages if s.name == stage), None)
+        """The output of a stage that has succeeded."""
+        found = next((each for each in self.status.stages if each.name == stage), None)
         return found.output if found and found.state == StageState.SUCCEEDED else None
 
     @property
@@ -152,37 +76,37 @@ class Row:
         return link(self.output("thumbnails"))
 
     @property
-    def when(self) -> str:
-        """How long ago it was submitted."""
-        return ago(self.job.created_at)
-
-    @property
     def preview(self) -> str:
         """The animated preview's address."""
         return link(self.output("preview"))
 
     @property
+    def submitted(self) -> str:
+        """How long ago it was submitted."""
+        return ago(self.job.created_at)
+
+    @property
     def facts(self) -> str:
-        """Size and length in one line."""
-        made = self.output("ingest")
-        return line(size(self.job.source_size), clock(made.duration) if made else "")
+        """The source's bytes and length in one line."""
+        ingested = self.output("ingest")
+        return join_facts(size(self.job.source_size), timecode(ingested.duration) if ingested else "")
 
     @property
     def can_cancel(self) -> bool:
-        """Whether the cancel button makes sense."""
+        """Whether to show the cancel button."""
         return self.active and not self.cancelling
 
     @property
     def can_retry(self) -> bool:
-        """Whether the retry button makes sense."""
+        """Whether to show the retry button."""
         failed = any(stage.failed for stage in self.stages)
-        return self.now.state in (JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED) or (
+        return self.status.state in (JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED) or (
             failed and not self.active
         )
 
     @property
-    def waiting(self) -> StageView | None:
-        """The stage that doesn't move, where one tells why."""
+    def waiting_stage(self) -> StageView | None:
+        """The first stage that waits for a reason that is known."""
         return next((stage for stage in self.stages if stage.running and stage.wait), None)
 
     @property
@@ -191,15 +115,22 @@ class Row:
         failed = [stage for stage in self.stages if stage.failed]
         if failed:
             return f"{failed[0].label}: {failed[0].status.error}"
-        return self.now.error
+        return self.status.error
+
+
+class TimeAxis(NamedTuple):
+    """The folded gaps of the time axis, and each stage with its segments on it."""
+
+    folds: list[Segment]
+    rows: list[tuple[StageView, list[Segment]]]
 
 
 class JobPage(Row):
-    """A job's page."""
+    """A job on its own page."""
 
     @property
     def banner(self) -> str:
-        """What is missing, where something is."""
+        """What keeps the page from being live, or the job from running."""
         return self.live.banner if self.live else ""
 
     @property
@@ -209,119 +140,96 @@ class JobPage(Row):
 
     @cached_property
     def events(self) -> list[Event]:
-        """The timeline, the newest first."""
+        """The timeline, newest first."""
         return list(self.job.events.order_by("-at", "-id")[:200])
 
     @cached_property
-    def outputs(self) -> list[dict[str, Any]]:
-        """Everything that was made, to look at and to save."""
-        stem = self.job.title.rsplit(".", 1)[0][:80] or "output"
-        found = []
-        for stage in self.stages:
-            if made := self.output(stage.name):
-                path = link(made)
-                form = (made.format or "bin").lower()
-                name = f"{stem} - {stage.label.lower()}.{'m3u8' if form == 'hls' else form}"
-                found.append(
-                    {
-                        "name": stage.name,
-                        "label": stage.label,
-                        "url": path,
-                        "about": about(made),
-                        "id": "thumbnail" if stage.name == "thumbnails" else f"picture-{stage.name}",
-                        "picture": made.kind == "image" and stage.name != "storyboard",
-                        "save": storage.link(made.name, save_as=name) if made.name else path,
-                        "warnings": " ".join(made.warnings),
-                    }
-                )
-        return found
+    def outputs(self) -> list[OutputView]:
+        """The output of each stage that has one."""
+        return [
+            view_output(self.job.title, stage.status, output)
+            for stage in self.stages
+            if (output := self.output(stage.name))
+        ]
 
     @property
-    def pictures(self) -> list[dict[str, Any]]:
+    def images(self) -> list[OutputView]:
         """The outputs to look at."""
-        return [each for each in self.outputs if each["picture"]]
+        return [each for each in self.outputs if each.is_image]
 
     @property
-    def files(self) -> list[dict[str, Any]]:
-        """The source and every output, with its facts."""
-        job = self.job
-        name, film = job.source_filename or job.source_url, self.output("ingest")
-        probed = film.source if film else None
-        known = about(replace(probed, filesize=job.source_size)) if probed else glued(size(job.source_size))
-        source = {"label": "Source", "about": BETWEEN.join(filter(None, (name, known)))}
-        if job.source_name:
-            save = storage.link(job.source_name, save_as=job.source_filename or job.title)
-            source |= {"url": storage.link(job.source_name), "save": save}
-        return [source, *self.outputs]
+    def files(self) -> list[OutputView]:
+        """The source and every output."""
+        ingested = self.output("ingest")
+        return [view_source(self.job, ingested.source if ingested else None), *self.outputs]
 
-    def _made_by(self, stage: str) -> dict[str, Any] | None:
-        """One of the outputs."""
-        return next((each for each in self.outputs if each["name"] == stage), None)
+    def _output_of(self, stage: str) -> OutputView | None:
+        return next((each for each in self.outputs if each.stage == stage), None)
 
     @property
-    def player(self) -> dict[str, Any] | None:
-        """The best thing to play: the transcode, else the ingested original."""
-        return self._made_by("transcode") or self._made_by("ingest")
+    def player(self) -> OutputView | None:
+        """What plays first: the transcode, else the ingested original."""
+        return self._output_of("transcode") or self._output_of("ingest")
 
     @property
-    def original(self) -> dict[str, Any] | None:
+    def original(self) -> OutputView | None:
         """The ingested original, where the transcode is what plays first."""
-        return self._made_by("ingest") if self._made_by("transcode") else None
+        return self._output_of("ingest") if self._output_of("transcode") else None
 
     @property
-    def stream(self) -> dict[str, Any] | None:
-        """The HLS stream, whose renditions suit fast and slow lines."""
-        return self._made_by("hls")
+    def stream(self) -> OutputView | None:
+        """The HLS stream."""
+        return self._output_of("hls")
 
     @property
-    def sound(self) -> dict[str, Any] | None:
+    def audio(self) -> OutputView | None:
         """The extracted audio."""
-        return self._made_by("audio")
+        return self._output_of("audio")
 
     @property
-    def filmstrip(self) -> dict[str, str | int | float] | None:
-        """The storyboard's picture and how to read it: ten frames to a row, so many seconds each."""
-        made, film = self.output("storyboard"), self.output("ingest")
-        if not made or not film or not film.duration:
-            return None
-        interval = max(STORYBOARD_INTERVAL, film.duration / 100)
-        return {
-            "url": link(made),
-            "interval": round(interval, 3),
-            "count": math.ceil(film.duration / interval),
-        }
+    def storyboard_vtt(self) -> str:
+        """The address of the WebVTT that says which part of the storyboard shows which second.
+
+        "" for one on another host, from which our content security policy loads nothing.
+        """
+        sprite = self.output("storyboard")
+        name = sprite.extras.get("vtt", "") if sprite else ""
+        return storage.link(name) if name and "://" not in name else ""
 
     @property
     def waveform(self) -> str:
-        """Where the audio's peaks are."""
+        """The address of the audio's peaks."""
         return link(self.output("waveform"))
 
     @property
-    def saving(self) -> str:
-        """How much smaller the transcode is than the source."""
-        made, before = self.output("transcode"), self.job.source_size
-        if not made or not made.filesize or not before or made.filesize >= before:
+    def size_saving(self) -> str:
+        """How much smaller the transcode is than the source; "" where it isn't."""
+        transcode = self.output("transcode")
+        before = self.job.source_size
+        if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
             return ""
-        return f"{(1 - made.filesize / before) * 100:.0f}\u00a0% smaller than the source"
+        return f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original"
 
     @cached_property
-    def axis(self) -> tuple[list[Segment], list[tuple[StageView, list[Segment]]]]:
-        """The folds of the time axis, and each stage with its segments on it."""
+    def axis(self) -> TimeAxis:
+        """The time axis; unfinished attempts end at the next multiple of AXIS_STEP."""
         attempts = [attempt for stage in self.stages for attempt in stage.status.attempts]
-        axis = Axis(attempts, (time.time() // STEP + 1) * STEP)
-        return axis.marks(), [(each, list(axis.segments(each.status.attempts))) for each in self.stages]
+        axis = Axis(attempts, (time.time() // AXIS_STEP + 1) * AXIS_STEP)
+        rows = [(stage, list(axis.segments(stage.status.attempts))) for stage in self.stages]
+        return TimeAxis(axis.fold_segments(), rows)
 
     @property
-    def pace(self) -> str:
-        """How often the page asks: each second while something moves, else every three."""
+    def poll_interval(self) -> str:
+        """For hx-trigger: each second while there is progress, else every three."""
         return "1s" if any(stage.percent is not None for stage in self.stages) else "3s"
 
     @property
-    def length(self) -> str:
-        """How long the job took, or has been at it."""
-        if not self.now.started_at:
+    def elapsed(self) -> str:
+        """How long the job took, or has been running, to the minute: seconds would change each poll."""
+        started = self.status.started_at
+        if not started:
             return ""
-        if self.now.finished_at:
-            return glued(f"took {span(self.now.finished_at - self.now.started_at)}")
-        minutes = int((time.time() - self.now.started_at) / 60)  # a word that changes each second jumps
-        return glued(f"at it for {minutes} min") if minutes else ""
+        if self.status.finished_at:
+            return nbsp(f"took {duration(self.status.finished_at - started)}")
+        minutes = int((time.time() - started) / 60)
+        return nbsp(f"running for {minutes} min") if minutes else ""

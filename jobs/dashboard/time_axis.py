@@ -1,4 +1,7 @@
-"""The time axis of a job's page: attempts as segments, waits between them, idle gaps folded. Pure."""
+"""The time axis of a job's page: attempts as segments, waits between them, idle gaps folded.
+
+Pure arithmetic on unix seconds: it knows no page and no clock.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,29 @@ from itertools import pairwise
 from jobs.state import Attempt
 
 WIDTH = 1000.0  # units of the axis
-FOLD = 30.0  # units that a folded gap keeps
-LONG = 0.25  # of the time at work: a longer gap is folded
-WORTH = 20.0  # seconds that a gap lasts at least: a wait between two attempts is to be seen
+FOLD_WIDTH = 30.0  # units that a folded gap takes
+FOLD_SHARE = 0.25  # of the time with running attempts: a longer gap is folded
+FOLD_SECONDS = 20.0  # a shorter gap is never folded: a wait between two attempts must be visible
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of the axis, in its units; *lasted* in seconds."""
+    """A rectangle on the axis: *x* and *width* in its units, *seconds* in time.
+
+    *kind* is "waiting", "fold", or an attempt's outcome with dashes.
+    """
 
     x: float
     width: float
     kind: str
-    lasted: float = 0.0
+    seconds: float = 0.0
     attempt: Attempt | None = None
 
 
 class Axis:
-    """Seconds on the left, units on the right; what nobody worked in takes little room.
+    """Maps unix seconds to units of the axis; long gaps without any running attempt are folded.
 
-    *attempts*: of all stages. *now*: where unfinished ones end.
+    *attempts*: of all stages. *now*: unix seconds at which unfinished attempts end.
     """
 
     def __init__(self, attempts: Sequence[Attempt], now: float) -> None:
@@ -41,33 +47,38 @@ class Axis:
                 busy.append([start, max(end, start + 0.001)])
         worked = sum(end - start for start, end in busy)
         gaps = [(a[1], b[0]) for a, b in pairwise(busy)]
-        self.folds = [(start, end) for start, end in gaps if end - start > max(LONG * worked, WORTH)]
+        limit = max(FOLD_SHARE * worked, FOLD_SECONDS)
+        self.folds = [(start, end) for start, end in gaps if end - start > limit]
         shown = worked + sum(end - start for start, end in gaps if (start, end) not in self.folds)
-        self.first = busy[0][0] if busy else now
-        self.scale = (WIDTH - FOLD * len(self.folds)) / max(shown, 0.001)
+        self.start = busy[0][0] if busy else now
+        self.scale = (WIDTH - FOLD_WIDTH * len(self.folds)) / max(shown, 0.001)
 
-    def at(self, moment: float) -> float:
-        """Where a moment is, in units."""
-        units, behind = 0.0, self.first
+    def position(self, moment: float) -> float:
+        """Units from the left edge to *moment*."""
+        units = 0.0
+        covered = self.start  # the moment up to which the folds before it are counted
         for start, end in self.folds:
             if moment <= start:
                 break
-            units += (start - behind) * self.scale + FOLD * min(1.0, (moment - start) / (end - start))
-            behind = min(end, moment)
-        return units + (moment - behind) * self.scale
+            units += (start - covered) * self.scale
+            units += FOLD_WIDTH * min(1.0, (moment - start) / (end - start))
+            covered = min(end, moment)
+        return units + (moment - covered) * self.scale
 
     def segments(self, attempts: Sequence[Attempt]) -> Iterator[Segment]:
-        """One stage's attempts, and hatched the waits between them."""
-        before: float | None = None
+        """One stage's attempts, and the waits between them."""
+        previous_end: float | None = None
         for attempt in attempts:
-            start, end = attempt.started_at, attempt.finished_at or self.now
-            if before is not None and start > before:
-                left = self.at(before)
-                yield Segment(left, self.at(start) - left, "waiting", start - before)
+            start = attempt.started_at
+            end = attempt.finished_at or self.now
+            x = self.position(start)
+            if previous_end is not None and start > previous_end:
+                left = self.position(previous_end)
+                yield Segment(left, x - left, "waiting", start - previous_end)
             kind = (attempt.outcome or "running").replace(" ", "-")
-            yield Segment(self.at(start), max(self.at(end) - self.at(start), 3), kind, end - start, attempt)
-            before = attempt.finished_at
+            yield Segment(x, max(self.position(end) - x, 3), kind, end - start, attempt)
+            previous_end = attempt.finished_at
 
-    def marks(self) -> list[Segment]:
+    def fold_segments(self) -> list[Segment]:
         """The folded gaps."""
-        return [Segment(self.at(start), FOLD, "fold", end - start) for start, end in self.folds]
+        return [Segment(self.position(start), FOLD_WIDTH, "fold", end - start) for start, end in self.folds]

@@ -1,20 +1,19 @@
-"""The dashboard's pages and fragments: get, act, answer.
+"""The dashboard's pages and fragments: load, act, respond.
 
-A running job is asked of its workflow (jobs.live), a finished one of the database.
+What a page shows is decided in presenters and job_list, what a button does in control and bulk.
 """
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Concatenate
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -22,15 +21,19 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import control, serialize
-from jobs.dashboard import bulk as bulk_actions
-from jobs.dashboard import polling, presenters
+from jobs.dashboard import bulk, presenters
 from jobs.dashboard.forms import NewJob
-from jobs.dashboard.job_list import Listing, in_tab, search, understood
-from jobs.live import look
+from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
+from jobs.dashboard.polling import PageRequest, fragment
+from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
-from jobs.uploads import intake, sample_clip
+from jobs.uploads import sample_clip
+from jobs.uploads.errors import UploadError
+from jobs.uploads.views import unfinished_uploads
+
+Verb = Callable[Concatenate[Job, ...], Awaitable[str]]  # of jobs.control
 
 
 def needs_url() -> bool:
@@ -39,197 +42,191 @@ def needs_url() -> bool:
 
 
 @require_GET
-def job_list(request: HttpRequest) -> HttpResponse:
+def job_list(request: PageRequest) -> HttpResponse:
     """The list, and where uploads begin."""
-    listing = Listing(request.user, request.GET)
+    page = JobList(request.user, request.GET)
     context = {
-        **listing.context(),
-        "rows": listing.rows(),
+        **page.context(reverse("jobs:list")),
+        "rows": page.rows(),
         "form": NewJob(),
         "needs_url": needs_url(),
-        "stopped": intake.unfinished_uploads(request.user.pk),
+        "unfinished_uploads": unfinished_uploads(request.user.pk),
     }
     return render(request, "jobs/job_list.html", context)
 
 
 @require_GET
-def rows(request: HttpRequest) -> HttpResponse:
-    """The list's rows and tabs, polled while something is active."""
-    listing = Listing(request.user, request.GET)
-
-    def rendered() -> str:
-        return render_to_string("jobs/_job_rows.html", {**listing.context(), "rows": listing.rows()}, request)
-
-    key = ("list", request.user.pk, request.user.is_staff, request.GET.urlencode())
-    return polling.respond_or_304(request, key, listing.made_of, rendered)
+def rows(request: PageRequest) -> HttpResponse:
+    """The list's rows and tabs, as a fragment that the list polls."""
+    page = JobList(request.user, request.GET)
+    context = {**page.context(reverse("jobs:list")), "rows": page.rows()}
+    viewer = request.user.pk, request.user.is_staff
+    return fragment(request, "jobs/_job_rows.html", viewer, context, lambda: context)
 
 
 @require_http_methods(["GET", "POST"])
-def new(request: HttpRequest) -> HttpResponse:
-    """The form; works without JavaScript."""
-    assert request.user.is_authenticated
-    posted = request.method == "POST"
-    form = NewJob(request.POST, request.FILES) if posted else NewJob()
-    if posted and form.is_valid():
-        try:
-            job = form.submit(request.user)
-        except intake.UploadError as refused:
-            form.add_error("file", refused.text)
-        else:
-            return _started(request, job)
-    status = 400 if posted else 200
+def new(request: PageRequest) -> HttpResponse:
+    """The new-job form; it works without JavaScript."""
+    if request.method == "GET":
+        form = NewJob()
+    else:
+        form = NewJob(request.POST, request.FILES)
+        if form.is_valid():
+            try:
+                return _start(request, form.submit(request.user))
+            except UploadError as error:
+                form.add_error("file", error.text)
+    status = 400 if form.is_bound else 200
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
 
 
-def _started(request: HttpRequest, job: Job) -> HttpResponse:
-    if job.workflow_started_at is None and not async_to_sync(control.start)(job):
-        messages.warning(request, control.AWAY)
+def _start(request: PageRequest, job: Job) -> HttpResponse:
+    """Starts a new job's workflow, unless it has been, and shows its page."""
+    if job.workflow_started_at is None:
+        async_to_sync(control.start)(job)  # where that fails, the page shows the job's note
     return redirect(job)
 
 
 @require_POST
-def sample(request: HttpRequest) -> HttpResponse:
-    """A job on a clip that FFmpeg makes, for people who have no file at hand."""
-    assert request.user.is_authenticated
+def sample(request: PageRequest) -> HttpResponse:
+    """Starts a job on the sample clip, for people who have no file at hand."""
     source = sample_clip.source()
     job = Job.submit(request.user, title=source.filename, pipeline=DEFAULT, source=source)
-    return _started(request, job)
+    return _start(request, job)
 
 
-def _job(request: HttpRequest, pk: UUID) -> Job:
+def _job(request: PageRequest, pk: UUID) -> Job:
+    """The job, if the user may see it. Raises Http404."""
     jobs = Job.objects.visible_to(request.user).select_related("owner")
     return get_object_or_404(jobs, pk=pk)
 
 
 @require_GET
-def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = _job(request, pk)
-    live = look(job)
-    return render(request, "jobs/job_detail.html", {"job": job, "page": presenters.JobPage(job, live)})
+    page = presenters.JobPage(job, reader.read(job))
+    return render(request, "jobs/job_detail.html", {"job": job, "page": page})
 
 
 @require_GET
-def status(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """A job's stages, polled while it is active."""
+def status(request: PageRequest, pk: UUID) -> HttpResponse:
+    """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
     job = _job(request, pk)
-    live = look(job)
-
-    def rendered() -> str:
-        page = presenters.JobPage(job, live)
-        return render_to_string("jobs/_job_status.html", {"job": job, "page": page}, request)
-
-    step = (
-        int(time.time() // presenters.STEP) if job.active else 0
-    )  # the axis grows while nothing else changes
-    made_of = (live, job.title, job.state, job.seq, job.run, job.cancelling, job.note, step)
-    return polling.respond_or_304(request, ("job", pk, request.user.is_staff), made_of, rendered)
+    live = reader.read(job)
+    return fragment(
+        request,
+        "jobs/_job_status.html",
+        request.user.is_staff,
+        (job.version, live.version),
+        lambda: {"job": job, "page": presenters.JobPage(job, live)},
+        max_age=presenters.AXIS_STEP if job.active else None,
+    )
 
 
 @require_GET
-def as_json(request: HttpRequest, pk: UUID) -> JsonResponse:
+def as_json(request: PageRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
     job = _job(request, pk)
-    live = look(job)
+    live = reader.read(job)
     return JsonResponse(serialize.full(job, live.status), json_dumps_params={"indent": 2})
 
 
-def _act(request: HttpRequest, job: Job, act: Any, *arguments: object) -> HttpResponse:
-    """Does what a button says, and tells what came of it."""
+def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> HttpResponse:
+    """Performs what a button says, and shows the resulting sentence on the page it was pressed on."""
     reason = request.POST.get("reason", "").strip()[:500]
     try:
-        said = async_to_sync(act)(job, *arguments, request.user.get_username(), reason)
-    except control.NotPossible as refused:
-        messages.info(request, str(refused))
-    except control.TemporalUnavailable as away:
-        messages.warning(request, str(away))
+        sentence = async_to_sync(verb)(job, *arguments, request.user.get_username(), reason)
+    except control.NotPossible as error:
+        messages.info(request, str(error))
+    except control.TemporalUnavailable as error:
+        messages.warning(request, str(error))
     else:
-        messages.success(request, said)
+        messages.success(request, sentence)
     back = request.POST.get("next", "")
-    ours = url_has_allowed_host_and_scheme(back, {request.get_host()})
-    return redirect(back if ours else job.get_absolute_url())
+    safe = url_has_allowed_host_and_scheme(back, {request.get_host()})
+    return redirect(back if safe else job.get_absolute_url())
 
 
 @require_POST
-def retry(request: HttpRequest, pk: UUID, name: str | None = None) -> HttpResponse:
+def retry(request: PageRequest, pk: UUID, name: str | None = None) -> HttpResponse:
     """Runs a failed stage again, or all that failed; a closed job is started again."""
     return _act(request, _job(request, pk), control.retry, name)
 
 
 @require_POST
-def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     """Cancels a job."""
     return _act(request, _job(request, pk), control.cancel)
 
 
-def _chosen(request: HttpRequest) -> JobQuerySet:
-    """The ticked jobs, or all that the list's search matches."""
+def _selected_jobs(request: PageRequest) -> JobQuerySet:
+    """The ticked jobs, or all that the list's search matches, as far as the user may see them."""
     if request.POST.get("matching"):
         query = QueryDict(request.POST["matching"])
         return in_tab(search(request.user, query), query.get("tab", ""))
-    ids = [pk for text in request.POST.getlist("job") if (pk := understood(UUID, text))]
+    ids = [pk for text in request.POST.getlist("job") if (pk := parse_or_none(UUID, text))]
     return Job.objects.visible_to(request.user).filter(pk__in=ids)
 
 
 @require_POST
-def bulk(request: HttpRequest) -> HttpResponse:
-    """Retries, cancels or deletes many jobs at once, and says what was done and what was not."""
+def bulk_action(request: PageRequest) -> HttpResponse:
+    """Retries, cancels or deletes many jobs once confirmed, and says what was done and what was not."""
     action = request.POST.get("action", "")
     back = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
     back += f"?{request.POST.get('query', '')}"
-    if action not in bulk_actions.ACTIONS:
-        messages.error(request, "Choose what to do with the ticked jobs: retry, cancel or delete.")
+    if action not in bulk.ACTIONS:
+        messages.error(request, "Choose an action: retry, cancel or delete.")
         return redirect(back)
-    chosen = _chosen(request)
-    jobs, matching = bulk_actions.first(action, chosen), chosen.count()
+    selected = _selected_jobs(request)
+    jobs = bulk.select_jobs(action, selected)
+    matching = selected.count()
     if not jobs:
-        messages.error(request, "Tick the jobs first; none is ticked that is there and yours.")
+        messages.error(request, "Select at least one job first.")
         return redirect(back)
     if not request.POST.get("confirmed"):
-        asked = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
-        return render(request, "jobs/confirm.html", asked)
-    outcome = bulk_actions.act(action, jobs, request.user.get_username())
-    level = messages.WARNING if outcome.unanswered else messages.SUCCESS if outcome.done else messages.INFO
-    left = matching - len(jobs)
-    more = f" {left} more match: do it again for the next ones." if left else ""
-    messages.add_message(request, level, f"{outcome}{more}")
+        context = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
+        return render(request, "jobs/confirm.html", context)
+    result = bulk.apply(action, jobs, request.user.get_username())
+    level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
+    rest = matching - len(jobs)
+    more = f" {rest} more match; repeat to include them." if rest else ""
+    messages.add_message(request, level, f"{result}{more}")
     return redirect(back)
 
 
 @require_POST
-def save_view(request: HttpRequest) -> HttpResponse:
-    """Keeps the list's search under a name, or forgets it."""
+def save_view(request: PageRequest) -> HttpResponse:
+    """Saves the list's search under a name, or deletes a saved one."""
     name = request.POST.get("name", "").strip()[:60]
     query = request.POST.get("query", "")[:500]
-    views = SavedView.objects.filter(owner_id=request.user.pk)
-    if forgotten := request.POST.get("forget"):
-        views.filter(name=forgotten).delete()
+    views = SavedView.objects.filter(owner=request.user)
+    if deleted := request.POST.get("forget"):
+        views.filter(name=deleted).delete()
     elif name:
-        SavedView.objects.update_or_create(
-            owner_id=int(request.user.pk or 0), name=name, defaults={"query": query}
-        )
+        SavedView.objects.update_or_create(owner=request.user, name=name, defaults={"query": query})
     else:
-        messages.error(request, "Give the view a name, then save it.")
+        messages.error(request, "Enter a name.")
     return redirect(f"/?{query}")
 
 
 @require_GET
-def news(request: HttpRequest) -> HttpResponse:
-    """What has finished of a person's jobs since the last look, polled on pages that don't show it.
+def news(request: PageRequest) -> HttpResponse:
+    """The user's jobs that have ended since *since*, as a fragment that other pages poll.
 
-    A job's page leaves out that job, so that it asks for news only while another one is at work.
+    A job's page leaves out that job (*but*), so that it polls only while another one is active.
     """
-    shown = understood(UUID, request.GET.get("but", ""))
-    own = Job.objects.filter(owner_id=request.user.pk)
-    own = own.exclude(pk=shown) if shown else own
-    since = understood(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
+    excluded = parse_or_none(UUID, request.GET.get("but", ""))
+    jobs = Job.objects.filter(owner=request.user)
+    jobs = jobs.exclude(pk=excluded) if excluded else jobs
+    since = parse_or_none(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
     if since is None or timezone.is_naive(since):
         since = timezone.now()
-    told = {
-        "finished": own.filter(finished_at__gt=since).order_by("finished_at")[:5],
-        "waiting": own.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
-        "active": own.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exists(),
+    context = {
+        "finished": jobs.filter(finished_at__gt=since).order_by("finished_at")[:5],
+        "waiting": jobs.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
+        "active": jobs.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exists(),
         "now": timezone.now().isoformat(),
-        "but": shown,
+        "but": excluded,
     }
-    return render(request, "jobs/_news.html", told)
+    return render(request, "jobs/_news.html", context)

@@ -1,7 +1,7 @@
 """The Ittybit tasks API: create a task, read it, cancel it.
 
 Pure: httpx in, small frozen dataclasses out; it knows neither Django nor Temporal. What the replies
-mean is told by jobs.ittybit.replies.
+mean is decided by jobs.ittybit.replies.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ from typing import Any
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
-from jobs.ittybit.replies import Broken, Rejected, Task, Unreachable, check, parse_task, problem
+from jobs.ittybit.replies import (
+    Broken,
+    Rejected,
+    SourceProblem,
+    Task,
+    Unreachable,
+    check,
+    parse_probe,
+    parse_task,
+    problem,
+)
 from jobs.pipelines import Option
 from jobs.state import Cancellation
 
 TIMEOUT = httpx.Timeout(20, connect=5)
-DEADLINE = 25.0  # seconds for a whole answer, even of a server that sends a byte now and then
+DEADLINE = 25.0  # seconds for a complete answer, even from a server that sends a byte now and then
 
 
 class IttybitClient:
-    """The three calls. *resource* is `tasks` (the default) or `jobs`; the body is the same."""
+    """The API's calls; each raises IttybitError. *resource* is `tasks` (the default) or `jobs`."""
 
     def __init__(self, http: httpx.AsyncClient, resource: str = "tasks") -> None:
         self.http = http
@@ -34,20 +44,19 @@ class IttybitClient:
             async with asyncio.timeout(self.deadline):
                 return await self.http.request(method, path, **parts)
         except TimeoutError:
-            raise Unreachable(f"The engine's answer was not whole after {self.deadline:.0f} s.") from None
+            raise Unreachable(f"The engine’s answer wasn’t complete after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
-            raise Unreachable(f"The engine did not answer in time ({type(error).__name__}).") from None
+            raise Unreachable(f"The engine didn’t answer in time ({type(error).__name__}).") from None
         except httpx.HTTPError as error:
-            raise Unreachable(f"The engine cannot be reached ({type(error).__name__}).") from None
+            raise Unreachable(f"The engine can’t be reached ({type(error).__name__}).") from None
 
     @staticmethod
-    def _task(response: httpx.Response) -> Task:
+    def _json(response: httpx.Response) -> object:
         check(response)
         try:
-            answer = response.json()
+            return response.json()
         except ValueError:
             raise Broken("The engine answered with a page instead of JSON.") from None
-        return parse_task(answer)
 
     async def create(
         self,
@@ -59,7 +68,7 @@ class IttybitClient:
         metadata: Mapping[str, str] | None = None,
         webhook_url: str = "",
     ) -> Task:
-        """Asks for a task. The same *key* within 24 h is the same task, however often it is sent."""
+        """Creates a task. The same *key* within 24 h is the same task, however often it is sent."""
         body: dict[str, object] = {"input": input, "kind": kind, "options": dict(options)}
         if metadata:
             body["metadata"] = dict(metadata)
@@ -67,31 +76,39 @@ class IttybitClient:
             body["webhook_url"] = webhook_url
         response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
         if response.status_code == 404:
-            raise Rejected(problem(response)[1] + " Check ITTYBIT_API_URL and ITTYBIT_RESOURCE.")
-        return self._task(response)
+            sentence = problem(response)[1].rstrip(".")
+            raise Rejected(f"{sentence}. Ask an admin to check the engine’s address.")
+        return parse_task(self._json(response))
 
     async def read(self, task_id: str) -> Task:
-        """The task as it is now. Raises Missing where the API doesn't know it."""
-        return self._task(await self._send("GET", f"/{self.resource}/{task_id}"))
+        """The task as it is now. Raises Missing where the API doesn't know *task_id*."""
+        return parse_task(self._json(await self._send("GET", f"/{self.resource}/{task_id}")))
+
+    async def probe(self, url: str) -> SourceProblem | None:
+        """Why the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
+
+        None where it may be media. An extension of the embedded engine: the cloud knows no probe.
+        """
+        return parse_probe(self._json(await self._send("POST", "/probe", json={"input": url})))
 
     async def cancel(self, task_id: str) -> Cancellation:
-        """Stops a task where the API can: DELETE is our engine's extension, Ittybit documents none."""
+        """Cancels a task where the API can: DELETE is our engine's extension, Ittybit documents no cancel."""
         response = await self._send("DELETE", f"/{self.resource}/{task_id}")
         if response.status_code in (404, 405, 501):
             return Cancellation(supported=False)
         check(response)
         try:
-            about = as_mapping(as_mapping(response.json()).get("cancelled"))
+            result = as_mapping(as_mapping(response.json()).get("cancelled"))
         except ValueError:
-            about = {}
+            result = {}
         return Cancellation(
-            encoder_stopped=about.get("encoder_stopped") is True,
-            freed_bytes=as_integer(about.get("freed_bytes")) or 0,
+            encoder_stopped=result.get("encoder_stopped") is True,
+            freed_bytes=as_integer(result.get("freed_bytes")) or 0,
         )
 
 
 def open_http(url: str, key: str) -> httpx.AsyncClient:
-    """The one HTTP client of a worker; close it when the worker ends."""
+    """An HTTP client for the API at *url* with the bearer *key*: one per worker, closed with it."""
     return httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {key}", "Accept": "application/json", "User-Agent": "mediapipe"},

@@ -1,4 +1,4 @@
-"""Values in somebody else's JSON, as we take them: of the type we want, or nothing. Pure."""
+"""Reads JSON that others wrote: each value is of the type we want, or empty. Pure."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
-    """An object, or nothing."""
+    """The object, or an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_text(value: object, limit: int = 1000) -> str:
-    """A text as a database takes it; what travels through Temporal with every change stays short."""
+    """At most *limit* characters without NUL (no database takes it), or "": it travels with every change."""
     return value.replace("\0", "")[:limit] if isinstance(value, str) else ""
 
 
 def as_number(value: object) -> float | None:
-    """A number that means something: none of NaN, infinity and 1e300 seconds."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return float(value) if known else None  # type: ignore[arg-type]
+    """A finite number below 1e15 (a duration of 1e300 s means nothing), or None."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    return float(value) if usable else None  # type: ignore[arg-type]
 
 
 def as_list(value: object) -> list[Any]:
-    """A list, or nothing."""
+    """The list, or an empty one."""
     return value if isinstance(value, list) else []
 
 
 def as_integer(value: object) -> int | None:
-    """A whole number."""
-    found = as_number(value)
-    return None if found is None else int(found)
+    """The number without its fraction, or None."""
+    number = as_number(value)
+    return None if number is None else int(number)
 
 
 def first_item(value: object) -> object:
-    """The first of a list, or what isn't one."""
+    """The first item of a list; what is no list, as it is."""
     return value[0] if isinstance(value, list) and value else value

@@ -1,15 +1,7 @@
-"""What the Ittybit API's replies mean: a Task, or an error that says whether trying again can help.
+"""What the Ittybit API's replies mean: a Task, or an IttybitError that says whether a retry can help.
 
-Pure: it knows neither Django nor Temporal, nor how a reply was asked for. The vendor has shipped five
-shapes of this API, so every reply is read tolerantly and sorted into ours here, once. Whether trying
-again can help is decided here too (`permanent`), where the error is known.
-
-    IttybitError
-    ├── Rejected       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
-    ├── Busy          too many requests: come back after `retry_after`
-    ├── Unreachable   nobody answered at that address, or the connection broke
-    ├── Broken        an answer that helps nobody: 5xx, a web page, no status
-    └── Missing       no such task; right after its creation that may pass
+Pure: it knows neither Django nor Temporal, nor how a request was sent. The vendor has shipped five shapes of
+this API, so every reply is read leniently and turned into ours here, once.
 """
 
 from __future__ import annotations
@@ -26,11 +18,11 @@ import httpx
 from jobs.ittybit.lenient_json import as_integer, as_list, as_mapping, as_number, as_text, first_item
 from jobs.state import Output
 
-LONGEST_URL = 4000
+MAX_URL_LENGTH = 4000
 
 
 class TaskState(StrEnum):
-    """Where a task stands, in the words of the current API."""
+    """The status of a task, by the names of the current API."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -55,7 +47,7 @@ STATES = {
 }
 TERMINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
-# A failed task of one of these kinds fails again whatever we do; of any other it may not.
+# A failed task of one of these kinds would fail again; of any other it may succeed.
 PERMANENT_KINDS = frozenset(
     (
         *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
@@ -66,7 +58,15 @@ PERMANENT_KINDS = frozenset(
 
 
 class IttybitError(Exception):
-    """Anything that went wrong with the API, as one sentence."""
+    """A failed call of the API, as one sentence. *permanent*: no retry can help.
+
+    IttybitError
+    ├── Rejected       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
+    ├── Busy           too many requests (429): retry after `retry_after` seconds
+    ├── Unreachable    no connection, or one that broke before the answer was complete
+    ├── Broken         an unusable answer: 5xx, a web page, no task id, no status
+    └── Missing        no such task (404); right after its creation that may pass
+    """
 
     permanent = False
     kind = "api_error"
@@ -78,20 +78,20 @@ class IttybitError(Exception):
 
 
 class Rejected(IttybitError):
-    """The API won't do this, now or later."""
+    """The API refuses this request, now and later."""
 
     permanent = True
     kind = "refused"
 
 
 class Busy(IttybitError):
-    """429: the API asks us to slow down."""
+    """Too many requests: the API asks us to wait."""
 
     kind = "busy"
 
 
 class Unreachable(IttybitError):
-    """No connection, or one that broke before the answer was whole."""
+    """No connection, or one that broke before the answer was complete."""
 
     kind = "unreachable"
 
@@ -110,7 +110,7 @@ class Missing(IttybitError):
 
 @dataclass(frozen=True)
 class Task:
-    """Ittybit's object, normalised. *progress* is 0 to 100; *time_left* is in seconds."""
+    """Ittybit's task, normalised: *progress* 0 to 100, *speed* times real time, *time_left* in seconds."""
 
     id: str
     state: TaskState
@@ -126,58 +126,55 @@ class Task:
 
     @property
     def terminal(self) -> bool:
-        """Whether it will change no more."""
+        """Whether it is over: it won't change again."""
         return self.state in TERMINAL
 
     @property
     def permanent(self) -> bool:
-        """Whether its failure would only repeat itself."""
+        """Whether a new task would fail in the same way."""
         return self.error_kind in PERMANENT_KINDS
 
 
 def parse_output(body: Mapping[str, Any]) -> Output | None:
     """The output of a task's body: object, string, list, `outputs` or `output_url`; None without a URL."""
-    found = first_item(body.get("output")) or first_item(body.get("outputs")) or body.get("output_url")
+    output = first_item(body.get("output")) or first_item(body.get("outputs")) or body.get("output_url")
     tasks = [as_mapping(task) for task in as_list(body.get("tasks"))]
-    if isinstance(found, str):  # a job's: one of its tasks may tell more of the same file
-        parts = (as_mapping(task.get("output")) for task in tasks)
-        found = next((part for part in parts if part.get("url") == found), {"url": found})
-    about = as_mapping(found)
-    url = as_text(about.get("url"), LONGEST_URL) or as_text(body.get("output_url"), LONGEST_URL)
+    if isinstance(output, str):  # a job's: one of its tasks may have the facts of the same file
+        files = (as_mapping(task.get("output")) for task in tasks)
+        output = next((file for file in files if file.get("url") == output), {"url": output})
+    file = as_mapping(output)
+    url = as_text(file.get("url"), MAX_URL_LENGTH) or as_text(body.get("output_url"), MAX_URL_LENGTH)
     if not url:
         return None
-    more = [(key, value) for key, value in about.items() if key.endswith("_url")][:10]
-    extras = {key.removesuffix("_url"): value for key, value in more}
+    links = [(key.removesuffix("_url"), value) for key, value in file.items() if key.endswith("_url")][:10]
     probed = next((task.get("output") for task in tasks if task.get("kind") == "probe"), body.get("source"))
     source = as_mapping(probed)
     return replace(
-        _file(about),
+        _parse_file(file),
         url=url,
         warnings=[as_text(text, 300) for text in as_list(body.get("warnings"))[:10] if isinstance(text, str)],
-        extras={
-            key[:60]: as_text(value, LONGEST_URL) for key, value in extras.items() if isinstance(value, str)
-        },
-        source=_file(source) if isinstance(source.get("codecs"), dict) else None,
+        extras={name[:60]: as_text(value, MAX_URL_LENGTH) for name, value in links if isinstance(value, str)},
+        source=_parse_file(source) if isinstance(source.get("codecs"), dict) else None,
     )
 
 
-def _file(about: Mapping[str, Any]) -> Output:
-    """The facts of the API's File, without its place."""
-    codecs = about.get("codecs")
+def _parse_file(file: Mapping[str, Any]) -> Output:
+    """The facts of the API's File, without its URL."""
+    codecs = file.get("codecs")
     return Output(
-        kind=as_text(about.get("kind"), 60),
-        format=as_text(about.get("format"), 60),
-        width=as_integer(about.get("width")),
-        height=as_integer(about.get("height")),
-        duration=as_number(about.get("duration")),
-        filesize=as_integer(about.get("filesize")),
+        kind=as_text(file.get("kind"), 60),
+        format=as_text(file.get("format"), 60),
+        width=as_integer(file.get("width")),
+        height=as_integer(file.get("height")),
+        duration=as_number(file.get("duration")),
+        filesize=as_integer(file.get("filesize")),
         video_codec=as_text(as_mapping(codecs).get("video"), 60) or None,
         audio_codec=as_text(as_mapping(codecs).get("audio"), 60) or None,
         codecs_known=isinstance(codecs, dict),
     )
 
 
-def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
+def _parse_failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
     """Kind, message and details of a failed task: its own, else its first failed sub-task's."""
     parts = [part for key in ("tasks", "steps") for part in as_list(body.get(key)) if isinstance(part, dict)]
     failed = [part for part in parts if STATES.get(as_text(part.get("status")).lower()) == TaskState.FAILED]
@@ -185,11 +182,11 @@ def _failure(body: Mapping[str, Any]) -> tuple[str, str, str]:
         error = candidate.get("error")
         if isinstance(error, str) and error:
             return "", as_text(error), ""
-        about = as_mapping(error)
-        kind = as_text(about.get("kind"), 60) or as_text(about.get("code"), 60)
-        message = as_text(about.get("message"))
+        fields = as_mapping(error)
+        kind = as_text(fields.get("kind"), 60) or as_text(fields.get("code"), 60)
+        message = as_text(fields.get("message"))
         if kind or message:
-            return kind, message or kind.replace("_", " "), as_text(about.get("details"), 4000)
+            return kind, message or kind.replace("_", " "), as_text(fields.get("details"), 4000)
     return "", as_text(body.get("message")), ""
 
 
@@ -200,13 +197,13 @@ def parse_task(answer: object) -> Task:
         body = as_mapping(body["data"])
     task_id = body.get("id")
     if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200:
-        raise Broken("The engine's answer holds no task id.")
+        raise Broken("The engine’s answer has no task id.")
     status = as_text(body.get("status")).lower()
     if not status:
-        raise Broken("The engine's answer holds no status.")
+        raise Broken("The engine’s answer has no status.")
     state = STATES.get(status, TaskState.PROCESSING)
     kind, message, details = (
-        _failure(body) if state in (TaskState.FAILED, TaskState.CANCELLED) else ("", "", "")
+        _parse_failure(body) if state in (TaskState.FAILED, TaskState.CANCELLED) else ("", "", "")
     )
     if state == TaskState.CANCELLED and not message:
         message = "The engine cancelled the task."
@@ -240,6 +237,24 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
 
 
+@dataclass(frozen=True)
+class SourceProblem:
+    """Why a file is certainly no usable media: a kind (`not_media`, `image`, `protected`…), a sentence."""
+
+    kind: str
+    message: str
+
+
+def parse_probe(answer: object) -> SourceProblem | None:
+    """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
+    body = as_mapping(answer)
+    if "problem" not in body:
+        raise Broken("The engine's answer to a probe names no problem and no none.")
+    found = as_mapping(body["problem"])
+    kind = as_text(found.get("kind"), 60)
+    return SourceProblem(kind, as_text(found.get("message"))) if kind else None
+
+
 def problem(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:
@@ -248,9 +263,9 @@ def problem(response: httpx.Response) -> tuple[str, str]:
         body = {}
     error = body.get("error")
     kind = as_text(body.get("kind"), 60) or as_text(as_mapping(error).get("kind"), 60)
-    said = as_text(body.get("message")) or as_text(as_mapping(error).get("message")) or as_text(error)
+    message = as_text(body.get("message")) or as_text(as_mapping(error).get("message")) or as_text(error)
     return kind, f"The engine answered {response.status_code}" + (
-        f": {said[:500]}" if said else f" ({response.reason_phrase or 'no reason given'})."
+        f": {message[:500]}" if message else f" ({response.reason_phrase or 'no reason given'})."
     )
 
 
@@ -267,5 +282,5 @@ def check(response: httpx.Response) -> None:
     if response.status_code in (408, 425) or response.status_code >= 500:
         raise Broken(sentence, kind=kind, retry_after=after)
     if response.status_code in (401, 403):
-        sentence += " Check ITTYBIT_API_KEY."
+        sentence = f"{sentence.rstrip('.')}. Ask an admin to check the engine’s API key."
     raise Rejected(sentence, kind=kind)

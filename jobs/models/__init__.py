@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from jobs.models.event import Event
-from jobs.models.job import Job, JobQuerySet
+from jobs.models.job import Job
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.saved_view import SavedView
 from jobs.models.stage import Stage
 from jobs.models.upload import Upload
-from jobs.state import Output
-from mediapipe import storage
 
-__all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload", "link"]
-
-
-def link(output: Output | None) -> str:
-    """A path or URL at which a browser gets the output; ours are signed anew."""
-    if output is None:
-        return ""
-    return storage.link(output.name) if output.name else output.url
+__all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+
+from jobs.state import EventRecord
+
+if TYPE_CHECKING:
+    from jobs.models.job import Job
 
 
 class Event(models.Model):
     """A line of a job's timeline: what happened, when, and who did it. Never edited."""
 
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="events")
-    run = models.IntegerField(default=0)  # 0: told by the dashboard, not by a workflow
+    run = models.IntegerField(default=0)  # 0: written by the dashboard, not reported by a workflow
     seq = models.IntegerField(null=True, blank=True)
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=30)
@@ -29,3 +37,17 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return self.text or self.kind
+
+    @classmethod
+    def from_record(cls, record: EventRecord, *, job: Job, run: int) -> Event:
+        """An unsaved row of what workflow run *run* of *job* reported."""
+        return cls(
+            job=job,
+            run=run,
+            seq=record.seq,
+            at=datetime.fromtimestamp(record.at, UTC),
+            kind=record.kind,
+            stage=record.stage,
+            actor=record.actor,
+            text=record.text,
+        )

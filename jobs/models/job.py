@@ -1,48 +1,38 @@
 """Job: one run of a pipeline on one source, its states, and the verbs that change them.
 
-The database is the memory: what a workflow did is recorded here, so lists, history and finished
-jobs never ask Temporal. Nothing here knows Temporal or HTTP.
+The database is the memory: workflows report here, so lists, history and finished jobs need no
+Temporal. Nothing here knows Temporal or HTTP.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, transaction
-from django.db.models import Exists, Q
+from django.db.models import Exists, F, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models.event import Event
-from jobs.models.stage import Stage, moment
+from jobs.models.job_queryset import JobQuerySet
+from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
-from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
+from jobs.state import (
+    ACTIVE,
+    EventRecord,
+    JobState,
+    PipelineInput,
+    PipelineStatus,
+    Source,
+    StageState,
+    workflow_id,
+)
 from mediapipe import storage
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    """The questions asked of many jobs."""
-
-    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> JobQuerySet:
-        """Staff see all jobs, an editor sees their own."""
-        if getattr(user, "is_staff", False):
-            return self
-        return self.filter(owner_id=user.pk)
-
-    def active(self) -> JobQuerySet:
-        """Jobs that may still change by themselves or by a person."""
-        return self.filter(state__in=ACTIVE)
-
-    def unstarted(self, older_than: timedelta = timedelta(0)) -> JobQuerySet:
-        """Jobs whose workflow isn't known to have started."""
-        return self.filter(
-            state=JobState.QUEUED, workflow_started_at=None, created_at__lte=timezone.now() - older_than
-        )
 
 
 class Job(models.Model):
@@ -50,7 +40,7 @@ class Job(models.Model):
 
     State = JobState
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
     title = models.CharField(max_length=300)
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
@@ -67,9 +57,10 @@ class Job(models.Model):
     cancelling = models.BooleanField(default=False)
     receipt = models.TextField(blank=True)
     error = models.TextField(blank=True)
-    note = models.TextField(blank=True)  # why it is queued, in plain words
+    note = models.TextField(blank=True)  # why it is queued, as a sentence
     seq = models.IntegerField(default=0)  # of the last recorded status
     run = models.IntegerField(default=1)  # workflows started for this job
+    version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
     created_at = models.DateTimeField(default=timezone.now)
     workflow_started_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -88,6 +79,16 @@ class Job(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's, and raises the version in the database, where others may have raised it meanwhile."""
+        if self._state.adding:
+            return super().save(*args, **kwargs)
+        self.version = F("version") + 1
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
+        super().save(*args, **kwargs)
+        self.refresh_from_db(fields=["version"])
+
     def get_absolute_url(self) -> str:
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
@@ -95,13 +96,7 @@ class Job(models.Model):
     @classmethod
     @transaction.atomic
     def submit(
-        cls,
-        owner: AbstractBaseUser,
-        *,
-        title: str,
-        pipeline: str,
-        source: Source,
-        pk: uuid.UUID | None = None,
+        cls, owner: AbstractBaseUser, *, title: str, pipeline: str, source: Source, pk: UUID | None = None
     ) -> Job:
         """A new job and its stages, `queued`; the caller starts its workflow after commit.
 
@@ -109,7 +104,7 @@ class Job(models.Model):
         """
         stages = pipelines.PIPELINES[pipeline].stages
         job = cls.objects.create(
-            pk=pk or uuid.uuid4(),
+            pk=pk or uuid4(),
             owner_id=owner.pk,
             title=title[:300],
             pipeline=pipeline,
@@ -123,13 +118,13 @@ class Job(models.Model):
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(stages)
         )
-        job.add_event("submitted", actor=owner.get_username(), text=f"{title} was submitted")
+        job.add_event("submitted", actor=owner.get_username(), text="Submitted")
         return job
 
     @property
     def workflow_id(self) -> str:
         """The id of this job's workflow."""
-        return f"media-{self.pk}"
+        return workflow_id(str(self.pk))
 
     @property
     def active(self) -> bool:
@@ -138,11 +133,11 @@ class Job(models.Model):
 
     @property
     def source(self) -> Source:
-        """What the job works on."""
+        """The file or URL that the job processes."""
         return Source(self.source_url, self.source_name, self.source_filename, self.source_size)
 
     def workflow_input(self) -> PipelineInput:
-        """What the workflow gets; the finished outputs of an earlier run are carried over."""
+        """The workflow's input; finished stages of an earlier run are carried over."""
         stages = [
             pipelines.Stage(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
             for stage in self.plan
@@ -159,10 +154,11 @@ class Job(models.Model):
             carried={s.name: s.status() for s in rows if s.state == StageState.SUCCEEDED},
             tries={s.name: s.tries for s in rows if s.tries},
             run=self.run,
+            heartbeat_timeout=settings.HEARTBEAT_SECONDS,
         )
 
     def status(self) -> PipelineStatus:
-        """The job as last recorded, in the words of the status query."""
+        """The job as last recorded, in the shape that the status query returns."""
         return PipelineStatus(
             job_id=str(self.pk),
             state=JobState(self.state),
@@ -176,12 +172,13 @@ class Job(models.Model):
         )
 
     def add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
-        """Adds a line to the job's timeline that no workflow told us."""
+        """Adds a line to the job's timeline that no workflow reported."""
+        Job.objects.filter(pk=self.pk).update()  # the timeline is part of the job's page
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
     @transaction.atomic
     def mark_started(self) -> bool:
-        """The workflow is known to run; False where the job was cancelled a moment before."""
+        """Records that the workflow has started; False where the job was cancelled a moment before."""
         row = Job.objects.select_for_update().get(pk=self.pk)
         if row.state == JobState.CANCELLED and row.run == self.run:
             return False
@@ -192,11 +189,11 @@ class Job(models.Model):
         return True
 
     def mark_cancelling(self) -> None:
-        """A cancel was asked for; the workflow will say what came of it."""
+        """Records that a cancel was requested; the workflow reports the result."""
         Job.objects.filter(pk=self.pk, state__in=ACTIVE).update(cancelling=True)
 
     def explain_wait(self, note: str) -> None:
-        """Says in plain words why the job is still queued."""
+        """Stores a sentence about why the job is still queued."""
         Job.objects.filter(pk=self.pk, state=JobState.QUEUED).update(note=note)
 
     @transaction.atomic
@@ -205,7 +202,7 @@ class Job(models.Model):
         changed = Job.objects.filter(pk=self.pk, state=JobState.QUEUED, workflow_started_at=None).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
-            receipt="Cancelled before it started: nothing had been handed over.",
+            receipt="Cancelled before it started.",
             note="",
         )
         if changed:
@@ -215,15 +212,14 @@ class Job(models.Model):
 
     @transaction.atomic
     def start_again(self, actor: str, reason: str = "") -> bool:
-        """Makes a closed job `queued` for one more workflow; its finished outputs are kept.
+        """Queues a closed job for one more workflow; its finished outputs stay.
 
-        False where another request was faster, or the job isn't closed or has nothing left to do.
+        False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
-        again = Q(state__in=(JobState.FAILED, JobState.CANCELLED)) | Q(
-            Exists(failed), state=JobState.SUCCEEDED
-        )
-        changed = Job.objects.filter(again, pk=self.pk).update(
+        unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
+        failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
+        changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             finished_at=None,
@@ -232,38 +228,25 @@ class Job(models.Model):
             error="",
             note="",
             reason=reason[:500],
-            run=models.F("run") + 1,
+            run=F("run") + 1,
         )
         if changed:
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.add_event(
-                "restarted", actor=actor, text=reason or "Started again; finished outputs are kept"
-            )
+            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
         return bool(changed)
 
     @transaction.atomic
     def record(self, status: PipelineStatus, events: list[EventRecord], run: int) -> bool:
-        """Takes over what workflow number *run* tells; an old or repeated telling changes nothing."""
+        """Stores a status reported by workflow run *run*; stale or duplicate reports are ignored.
+
+        Whether the report was news.
+        """
         if run != self.run:
-            return False  # the job was started again since
-        Event.objects.bulk_create(
-            [
-                Event(
-                    job=self,
-                    run=self.run,
-                    seq=event.seq,
-                    at=datetime.fromtimestamp(event.at, UTC),
-                    kind=event.kind,
-                    stage=event.stage,
-                    actor=event.actor,
-                    text=event.text,
-                )
-                for event in events
-            ],
-            ignore_conflicts=True,
-        )
+            return False  # the job has been started again since
+        rows = [Event.from_record(event, job=self, run=run) for event in events]
+        Event.objects.bulk_create(rows, ignore_conflicts=True)
         changed = Job.objects.filter(pk=self.pk, run=run, seq__lt=status.seq).update(
             seq=status.seq,
             state=status.state,
@@ -271,8 +254,8 @@ class Job(models.Model):
             receipt=status.receipt,
             error=status.error,
             note="",
-            started_at=moment(status.started_at),
-            finished_at=moment(status.finished_at),
+            started_at=to_datetime(status.started_at),
+            finished_at=to_datetime(status.finished_at),
             workflow_started_at=self.workflow_started_at or timezone.now(),
         )
         if changed:
@@ -284,23 +267,20 @@ class Job(models.Model):
         """Deletes the job and its media; False while it is active."""
         if self.active:
             return False
-        made = [stage.made() for stage in self.stages.all()]
-        names = {name for each in made if each for name in each.names}
+        outputs = [stage.parsed_output() for stage in self.stages.all()]
+        names = {name for output in outputs if output for name in output.names}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
-        Upload.objects.filter(job=self).delete()  # it would make a job of bytes that are gone
+        Upload.objects.filter(job=self).delete()  # a second request for it would start a job without a file
         self.delete()
-        for name in names:
-            folder = name.rpartition("/")[0]
-            beside = [each for each, _, _ in storage.under(folder)] if name.endswith(".m3u8") else [name]
-            for each in beside:
-                storage.remove(each)
+        for member in list(storage.members(names)):
+            storage.remove(member)
         return True
 
     @transaction.atomic
     def close(self, state: JobState, error: str) -> bool:
-        """Settles a job whose workflow ended behind our back (terminated, or its history expired)."""
-        # of this very run: it may have been started again since we looked
+        """Ends a job whose workflow is gone without a report (terminated, or its history expired)."""
+        # of this very run: it may have been started again since this instance was read
         changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE).update(
             state=state, error=error, finished_at=timezone.now(), cancelling=False, note=""
         )

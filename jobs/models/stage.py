@@ -11,7 +11,7 @@ from django.db import models
 from jobs.state import Attempt, Output, StageState, StageStatus
 
 
-def moment(seconds: float | None) -> datetime | None:
+def to_datetime(seconds: float | None) -> datetime | None:
     """Unix seconds as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
@@ -53,16 +53,16 @@ class Stage(models.Model):
 
     @staticmethod
     def fields_from(stage: StageStatus) -> dict[str, Any]:
-        """The row's values for what the workflow tells of the stage."""
+        """The columns of a status that the workflow reported, for `update()`."""
         return {
             "state": stage.state,
             "attempt": stage.attempt,
             "max_attempts": stage.max_attempts,
             "tries": stage.tries,
             "progress": stage.progress,
-            "retry_at": moment(stage.retry_at),
-            "started_at": moment(stage.started_at),
-            "finished_at": moment(stage.finished_at),
+            "retry_at": to_datetime(stage.retry_at),
+            "started_at": to_datetime(stage.started_at),
+            "finished_at": to_datetime(stage.finished_at),
             "task_id": stage.task_id or "",
             "output": asdict(stage.output) if stage.output else None,
             "error": stage.error or "",
@@ -71,15 +71,15 @@ class Stage(models.Model):
             "attempts": [asdict(attempt) for attempt in stage.attempts],
         }
 
-    def made(self) -> Output | None:
-        """The stage's output."""
+    def parsed_output(self) -> Output | None:
+        """The output column as the dataclass it was; None where the stage has no output."""
         if not self.output:
             return None
         source = self.output.get("source")
         return Output(**{**self.output, "source": Output(**source) if source else None})
 
     def status(self) -> StageStatus:
-        """The stage as the status query would tell it."""
+        """The stage as last recorded, in the shape that the status query returns."""
         return StageStatus(
             name=self.name,
             label=self.label,
@@ -91,7 +91,7 @@ class Stage(models.Model):
             finished_at=self.finished_at.timestamp() if self.finished_at else None,
             retry_at=self.retry_at.timestamp() if self.retry_at else None,
             task_id=self.task_id or None,
-            output=self.made(),
+            output=self.parsed_output(),
             error=self.error or None,
             error_kind=self.error_kind or None,
             details=self.details or None,

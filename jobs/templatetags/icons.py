@@ -15,7 +15,7 @@ register = template.Library()
 @register.simple_tag
 @cache
 def icon(name: str, spin: bool = False) -> SafeString:
-    """`{% icon "film" %}`; *spin*: it turns while something is at work."""
+    """`{% icon "film" %}`; *spin* turns it, for what is running."""
     return format_html(
         '<svg class="i{}" aria-hidden="true"><use href="{}#{}"></use></svg>',
         " spin" if spin else "",

@@ -1,64 +1,66 @@
-"""Bytes on their way in: part files, one writer each, and the one job that a whole file becomes.
+"""Files on their way in: part files with one writer each, and the one job that a whole file becomes.
 
-It knows files and rows, and nothing of HTTP but the status that a refusal is answered with.
+It knows files and rows. It builds no URLs and reads no headers; of HTTP it knows only the status of an
+UploadError.
 """
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import hashlib
-import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.urls import reverse
+from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.module_loading import import_string
 
 from jobs import pipelines
 from jobs.models import Job, Upload
 from jobs.state import JobState, Source
-from mediapipe import storage
+from jobs.uploads.errors import UploadError
+from jobs.uploads.source_check import find_problem
+from mediapipe import disk, storage
 
-LIFE = timedelta(days=2)
-CHOICE = timedelta(hours=1)  # for which the same bytes as before are kept, should they be wanted twice
-KNOWN = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
-# sha256 of the bytes seen so far, while this process has seen every one of them.
-digests: dict[uuid.UUID, tuple[int, Any]] = {}
-
-
-class UploadError(Exception):
-    """An upload request that cannot be granted: HTTP status, sentence, headers."""
-
-    def __init__(self, status: int, text: str = "", **headers: object) -> None:
-        super().__init__(text)
-        self.status, self.text, self.headers = status, text, headers
+UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
+DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
+SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
+LOCKED = "Another request is writing this upload; try again in a moment."
 
 
-def plain_name(text: str) -> str:
-    """A file's name as people may see it: no path, no control characters."""
+def display_name(text: str) -> str:
+    """A file's name as people may see it: no path, no control characters, at most 200 characters."""
     name = "".join(sign for sign in text.replace("\\", "/").rsplit("/", 1)[-1] if sign.isprintable()).strip()
     return name[-200:] or "upload"
 
 
+def suffix(filename: str) -> str:
+    """The extension where it is one of SUFFIXES, else .bin; demuxers use it where the bytes leave a doubt."""
+    found = Path(filename).suffix.lower()
+    return found if found.removeprefix(".") in SUFFIXES else ".bin"
+
+
+def source_name(key: object, filename: str) -> str:
+    """Our neutral name for a source."""
+    return f"sources/{key}/source{suffix(filename)}"
+
+
 def part_path(upload: Upload) -> Path:
     """Where the bytes arrive: on the media's own disk, so that a rename finishes them."""
-    return Path(settings.MEDIA_ROOT) / "incoming" / f"{upload.pk.hex}{suffix(upload.filename)}"
+    return storage.path("incoming") / f"{upload.pk.hex}{suffix(upload.filename)}"
 
 
 def offset_of(upload: Upload) -> int:
@@ -70,87 +72,115 @@ def offset_of(upload: Upload) -> int:
     return 0
 
 
-@contextmanager
-def writing(upload: Upload, *, create: bool = True) -> Iterator[int]:
-    """The part file's descriptor, for one writer at a time. Raises UploadError (423), FileNotFoundError."""
-    path = part_path(upload)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = os.O_CREAT if create else 0
-    fd = os.open(path, os.O_RDWR | made | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UploadError(423, "Another request is writing this upload; try again in a moment.") from None
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def write_at(fd: int, parts: list[bytes], offset: int, digests: list[Any]) -> int:
-    """Writes *parts* at *offset*; the new offset."""
-    for part in parts:
-        for digest in digests:
-            digest.update(part)
-        view = memoryview(part)
-        while view:
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-    return offset
-
-
 def check_length(length: int) -> None:
-    """Raises UploadError for a file that is empty, too large, or has no room."""
+    """Raises UploadError for a file that is empty, too large, or finds no space."""
     if length == 0:
-        raise UploadError(400, "This file is empty (0 bytes). Choose a file with something in it.")
+        raise UploadError(400, "This file is empty (0 bytes).")
     if length > settings.MAX_UPLOAD_BYTES:
         limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
-        raise UploadError(
-            413, f"This file is too large: at most {limit:g} GB are accepted. Compress it first."
-        )
-    if not storage.has_room(length):
-        raise UploadError(507, "There is not enough free space for this file. Ask an admin to make room.")
+        raise UploadError(413, f"This file is too large. The limit is {limit:g} GB.")
+    if not disk.has_media_space(length):
+        sentence = "The server doesn’t have enough free space for this file. Ask an admin to free some."
+        raise UploadError(507, sentence)
 
 
-def suffix(filename: str) -> str:
-    """The extension, where it is one we know; readers of media go by it where the bytes leave a doubt."""
-    found = Path(filename).suffix.lower()
-    return found if found.removeprefix(".") in KNOWN else ".bin"
+class PartFile:
+    """The file in which an upload arrives, open for one writer; its size is the upload's offset.
+
+    The sha256 of what has arrived is carried from one request to the next, while this process has seen every
+    byte; after a restart the whole file is read for it. The methods block: call them in a thread.
+    """
+
+    digests: dict[uuid.UUID, tuple[int, Hash]] = {}  # of an upload's first so many bytes
+
+    def __init__(self, upload: Upload, fd: int) -> None:
+        self.pk = upload.pk
+        self.length = upload.length
+        self.fd = fd
+        self.start = os.fstat(fd).st_size
+        self.offset = self.start
+        seen, digest = self.digests.pop(upload.pk, (0, hashlib.sha256()))
+        self._digest = digest if seen == self.start else None
+
+    @classmethod
+    @contextmanager
+    def open(cls, upload: Upload, *, create: bool = True) -> Iterator[PartFile]:
+        """Opens and locks it. Raises UploadError (423) while another writes it, FileNotFoundError."""
+        path = part_path(upload)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        fd = os.open(path, flags, 0o640)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UploadError(423, LOCKED) from None
+            part = cls(upload, fd)
+            try:
+                yield part
+            finally:
+                part._remember_digest()
+        finally:
+            os.close(fd)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte has arrived."""
+        return self.offset == self.length
+
+    def write(self, blocks: list[bytes], checksum: Hash | None = None) -> None:
+        """Appends *blocks*, and feeds them to *checksum*. Raises OSError; what fitted the disk then stays."""
+        for block in blocks:
+            digest = self._digest
+            self._digest = None  # unknown until the block is written: a full disk takes only a piece of it
+            self.offset = disk.write_at(self.fd, block, self.offset)
+            for each in (digest, checksum):
+                if each is not None:
+                    each.update(block)
+            self._digest = digest
+
+    def truncate(self) -> None:
+        """Drops what this writer has written."""
+        os.ftruncate(self.fd, self.start)
+        if self.offset != self.start:
+            self._digest = None
+        self.offset = self.start
+
+    def sync(self) -> None:
+        """Waits until the bytes are on the disk."""
+        os.fsync(self.fd)
+
+    def _remember_digest(self) -> None:
+        about = os.fstat(self.fd)  # without a name it was removed meanwhile, and nobody continues it
+        if self._digest is not None and self.offset == about.st_size > 0 and about.st_nlink:
+            self.digests[self.pk] = (self.offset, self._digest)
+
+    @classmethod
+    def take_sha256(cls, upload: Upload) -> str:
+        """sha256 of a whole part file: as carried along, else by reading it. Raises FileNotFoundError."""
+        seen, digest = cls.digests.pop(upload.pk, (0, None))
+        if digest is not None and seen == upload.length:
+            return digest.hexdigest()
+        with open(part_path(upload), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @classmethod
+    def remove(cls, upload: Upload) -> None:
+        """Removes the bytes; whoever still writes them writes into a file without a name."""
+        part_path(upload).unlink(missing_ok=True)
+        cls.digests.pop(upload.pk, None)
 
 
-def source_name(key: object, filename: str) -> str:
-    """Our neutral name for a source."""
-    return f"sources/{key}/source{suffix(filename)}"
-
-
-async def what_is_wrong(part: Path) -> str:
-    """Why a file that has arrived is certainly no media; "" where it may be, or where nobody can tell."""
-    check: Callable[[Path], Awaitable[str]] = import_string(settings.SOURCE_CHECK)
-    try:
-        return await check(part)
-    except Exception:  # it says nothing about the file, and must not cost anybody an upload
-        log.exception("a file could not be checked and was taken")
-        return ""
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a whole file, by reading it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def finish(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
+def create_job(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
     """The job of a whole upload, and whether it is an older one of the same bytes.
 
     One job per upload, however often it is called; *again* runs the same bytes once more.
     """
-    name, part = source_name(upload.pk, upload.filename), part_path(upload)
+    name = source_name(upload.pk, upload.filename)
     with suppress(FileNotFoundError):  # another request was faster
         if not upload.sha256:
-            seen, digest = digests.pop(upload.pk, (0, None))
-            sha256 = digest.hexdigest() if digest and seen == upload.length else digest_of(part)
-            Upload.objects.filter(pk=upload.pk).update(sha256=sha256)
-        storage.publish(part, name)
+            Upload.objects.filter(pk=upload.pk).update(sha256=PartFile.take_sha256(upload))
+        storage.publish(part_path(upload), name)
     return _one_job(upload, name, again)
 
 
@@ -165,7 +195,7 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
         .first()
     )
     if older and not again:
-        Upload.objects.filter(pk=upload.pk).update(expires_at=timezone.now() + CHOICE)
+        Upload.objects.filter(pk=upload.pk).update(expires_at=timezone.now() + DUPLICATE_LIFETIME)
         return older, True
     job = Job.submit(
         upload.owner,
@@ -180,76 +210,69 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
 
 
 def store_form_file(file: UploadedFile[Any]) -> Source:
-    """The plain form's file as a source. Raises UploadError for one that cannot be taken."""
+    """The plain form's file as a source. Raises UploadError for one that can't be accepted."""
     check_length(file.size or 0)
-    folder = Path(settings.MEDIA_ROOT) / "incoming"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{uuid.uuid4().hex}{suffix(file.name or '')}"
-    temporary: Callable[[], str] | None = getattr(file, "temporary_file_path", None)
+    temporary: str | None = file.temporary_file_path() if hasattr(file, "temporary_file_path") else None
     try:
-        if temporary:
-            shutil.move(temporary(), part)
-        else:
-            with open(part, "wb") as out:
-                shutil.copyfileobj(file, out)
-        return publish_source(part, file.name or "")
+        with incoming_file(file.name or "") as part:
+            if temporary:
+                shutil.move(temporary, part)
+            else:
+                with open(part, "wb") as out:
+                    shutil.copyfileobj(file, out)
+            return _publish(part, file.name or "")
     except OSError:
-        raise UploadError(507, "The file could not be stored. Ask an admin to check the storage.") from None
+        raise UploadError(507, "The file couldn’t be saved. Ask an admin to check the storage.") from None
+
+
+def store_local_file(path: Path) -> Source:
+    """A copy of a file of this machine as a source. Raises UploadError for an unacceptable one, OSError."""
+    check_length(path.stat().st_size)
+    with incoming_file(path.name) as part:
+        shutil.copyfile(path, part)  # on one disk and a modern file system this shares the blocks
+        return _publish(part, path.name)
+
+
+@contextmanager
+def incoming_file(filename: str) -> Iterator[Path]:
+    """A place on the media's own disk for a file that arrives in one piece; what is left there goes."""
+    folder = storage.path("incoming")
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{uuid.uuid4().hex}{suffix(filename)}"
+    try:
+        yield part
     finally:
         part.unlink(missing_ok=True)
 
 
-def publish_source(part: Path, filename: str) -> Source:
-    """Publishes a whole file as a source. Raises UploadError where it is no media, OSError."""
-    if sentence := async_to_sync(what_is_wrong)(part):
-        raise UploadError(422, sentence)
-    name, size = source_name(uuid.uuid4(), filename), part.stat().st_size
+def _publish(part: Path, filename: str) -> Source:
+    """Moves a whole file to its place. Raises UploadError where it is no media, OSError."""
+    if problem := async_to_sync(find_problem)(part):
+        raise UploadError(422, problem)
+    name = source_name(uuid.uuid4(), filename)
+    size = part.stat().st_size
     storage.publish(part, name)
-    return Source(name=name, filename=plain_name(filename), size=size)
+    return Source(name=name, filename=display_name(filename), size=size)
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """An upload that waits for the rest of its bytes; *modified* is the file's time, by the browser."""
-
-    url: str
-    name: str
-    size: int
-    modified: str
-    percent: int
-
-
-def unfinished_uploads(owner_id: int | None) -> list[Stopped]:
-    """What a person began to upload and has not finished: any browser may go on with it."""
-    found = []
-    for upload in Upload.objects.filter(
-        owner_id=owner_id, job=None, sha256="", expires_at__gt=timezone.now()
-    ).order_by("created_at"):
-        modified = next((p[9:] for p in upload.metadata.split(",") if p.startswith("modified ")), "")
-        found.append(
-            Stopped(
-                url=reverse("jobs:upload", args=[upload.pk]),
-                name=upload.filename,
-                size=upload.length,
-                modified=base64.b64decode(modified).decode(errors="replace"),
-                percent=offset_of(upload) * 100 // upload.length,
-            )
-        )
-    return found
+def unfinished(owner_id: int | None) -> QuerySet[Upload]:
+    """What a person began to upload and has not finished, oldest first: any browser may continue it."""
+    waiting = Upload.objects.filter(owner_id=owner_id, job=None, sha256="", expires_at__gt=timezone.now())
+    return waiting.order_by("created_at")
 
 
 def sweep() -> int:
-    """Removes expired uploads that became no job, and part files nobody knows; how many."""
+    """Removes expired uploads that became no job, and part files of no upload; how many."""
     removed = 0
     for upload in Upload.objects.filter(job=None, expires_at__lt=timezone.now()):
         remove(upload)
         removed += 1
-    incoming = Path(settings.MEDIA_ROOT) / "incoming"
+    incoming = storage.path("incoming")
     known = {pk.hex for pk in Upload.objects.filter(job=None).values_list("pk", flat=True)}
-    old = time.time() - LIFE.total_seconds()
+    oldest = time.time() - UPLOAD_LIFETIME.total_seconds()
     for path in incoming.iterdir() if incoming.is_dir() else ():
         with suppress(FileNotFoundError):  # it has just become a source
-            if path.stem not in known and path.lstat().st_mtime < old:
+            if path.stem not in known and path.lstat().st_mtime < oldest:
                 path.unlink()
                 removed += 1
     return removed
@@ -258,8 +281,7 @@ def sweep() -> int:
 @transaction.atomic
 def remove(upload: Upload) -> None:
     """Forgets an upload, and its bytes where no job has them."""
-    part_path(upload).unlink(missing_ok=True)
-    digests.pop(upload.pk, None)
+    PartFile.remove(upload)
     now = Upload.objects.select_for_update().filter(pk=upload.pk).first()
     if now is None:
         return

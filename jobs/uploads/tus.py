@@ -1,4 +1,4 @@
-"""The tus 1.0 protocol as such: its headers, its refusals, and the frame around every request.
+"""The tus 1.0 protocol as such: its headers, its errors, and the frame around every request.
 
 It knows HTTP and who is signed in, and nothing of files or jobs. https://tus.io/protocols/resumable-upload
 """
@@ -10,19 +10,22 @@ import binascii
 import hashlib
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 
-from jobs.uploads.intake import UploadError
+from jobs.uploads.errors import UploadError
 from mediapipe.web.request_body import OFFSET_STREAM, Disconnected
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "md5": hashlib.md5}
-LONGEST_METADATA = 8192  # characters
+MAX_METADATA = 8192  # characters
 
 
 def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
@@ -38,7 +41,7 @@ def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
 
 
 def options() -> HttpResponse:
-    """What is offered; asked before a version is agreed on."""
+    """What this server offers; a client may ask before a version is agreed on."""
     reply = answer(
         204,
         Tus_Version=VERSION,
@@ -61,7 +64,7 @@ def number(request: HttpRequest, name: str) -> int:
 def metadata(raw: str) -> dict[str, str]:
     """Upload-Metadata: comma separated keys, each one once, each with a base64 value or none."""
     found: dict[str, str] = {}
-    if len(raw) > LONGEST_METADATA:
+    if len(raw) > MAX_METADATA:
         raise UploadError(400, "Upload-Metadata is too long.")
     for pair in raw.split(",") if raw else ():
         key, _, value = pair.partition(" ")
@@ -76,8 +79,8 @@ def metadata(raw: str) -> dict[str, str]:
     return found
 
 
-def checksum(request: HttpRequest) -> tuple[Any, bytes]:
-    """The digest to fill and the value to meet; (None, b"") where none is asked for."""
+def checksum(request: HttpRequest) -> tuple[Hash | None, bytes]:
+    """The digest to fill and the value it must come to; (None, b"") where the request names none."""
     raw = request.headers.get("Upload-Checksum")
     if raw is None:
         return None, b""
@@ -112,10 +115,10 @@ View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 def tus(view: View) -> View:
-    """The protocol's frame: version, method override, who may, and refusals as plain sentences.
+    """The protocol's frame: version, method override, sign-in, and errors as plain sentences.
 
     A method override is heard on POST alone, where the CSRF token has been checked. What a reply to HEAD
-    cannot carry as its body stands in a header, Mediapipe-Says.
+    can't carry as its body stands in a header, Mediapipe-Says, which takes no curly apostrophe.
     """
 
     @login_not_required  # a redirect to the login page would be no answer to a tus client
@@ -127,16 +130,14 @@ def tus(view: View) -> View:
             return options()
         try:
             if request.headers.get("Tus-Resumable") != VERSION:
-                raise UploadError(412, "This server speaks tus 1.0.0.", Tus_Version=VERSION)
+                raise UploadError(412, "This server supports tus 1.0.0.", Tus_Version=VERSION)
             if not (await request.auser()).is_authenticated:
-                raise UploadError(
-                    401, "You are signed out. Sign in again; the upload goes on where it stopped."
-                )
+                raise UploadError(401, "You’ve been signed out. Sign in to continue the upload.")
             return await view(request, **parts)
-        except UploadError as refused:
-            said = {"Mediapipe_Says": refused.text} if request.method == "HEAD" else {}
-            return answer(refused.status, refused.text, **refused.headers, **said)
+        except UploadError as error:
+            sentence = {"Mediapipe_Says": error.text.replace("’", "'")} if request.method == "HEAD" else {}
+            return answer(error.status, error.text, **error.headers, **sentence)
         except Disconnected:
-            return answer(408, "The connection was lost; the upload goes on where it stopped.")
+            return answer(408, "Connection lost. The upload will continue as soon as you’re back online.")
 
     return wrapped

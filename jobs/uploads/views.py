@@ -1,18 +1,18 @@
 """Uploads: a tus 1.0 server (core, creation, creation-with-upload, checksum, expiration, termination).
 
-Bytes go to a part file whose size is the upload's offset, so nothing can get out of step with it; a
-whole file is synced, looked at, moved to its place and becomes exactly one job. The protocol's own rules
-are in jobs.tus. https://tus.io/protocols/resumable-upload
+Bytes go to a part file whose size is the upload's offset, so nothing can get out of step with it; a whole
+file is synced, checked, moved to its place and becomes exactly one job. These views translate between HTTP
+and jobs.uploads.intake; the protocol's own rules are in jobs.uploads.tus.
+https://tus.io/protocols/resumable-upload
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
-import os
 import uuid
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
@@ -24,102 +24,87 @@ from jobs import control
 from jobs.models import Upload
 from jobs.pipelines import PIPELINES
 from jobs.uploads import intake
-from jobs.uploads.intake import (
-    LIFE,
-    UploadError,
-    check_length,
-    finish,
-    offset_of,
-    plain_name,
-    remove,
-    what_is_wrong,
-    write_at,
-    writing,
-)
+from jobs.uploads.errors import UploadError
+from jobs.uploads.intake import PartFile
+from jobs.uploads.source_check import find_problem
 from jobs.uploads.tus import answer, check_body, checksum, has_bytes, metadata, number, tus
-from mediapipe import storage
+from mediapipe import disk
 from mediapipe.threads import run_to_completion
 from mediapipe.web.request_body import Disconnected, chunks
 
-UNFINISHED = 200  # uploads a person may have under way
-FULL = "The server's disk is full. The upload goes on once there is room."
-UNSTORED = "The server could not store this part. The upload goes on where it stopped."
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+MAX_UNFINISHED = 200  # uploads of one person
+TOO_LONG = "More bytes came than Upload-Length promised."
+DISK_FULL = "The server is out of disk space. The upload will continue when there’s room."
+NOT_SAVED = "The server couldn’t save this part. The upload will continue where it stopped."
+GONE = "This upload no longer exists. Start it again."
 
 
 async def append(request: HttpRequest, upload: Upload) -> int:
-    """Writes the body behind what has arrived; the new offset. Raises UploadError, Disconnected."""
-    digest, wanted = checksum(request)
-    with writing(upload) as fd:
-        start = os.fstat(fd).st_size
-        check_body(request, start, upload.length)
-        offset = await receive(request, upload, fd, digest)
-        if digest and digest.digest() != wanted:
-            os.ftruncate(fd, start)
-            intake.digests.pop(upload.pk, None)
-            raise UploadError(460, "The checksum does not match; the part was dropped and can be sent again.")
-        if offset == upload.length:
-            await run_to_completion(os.fsync, fd)
-    return offset
+    """Writes the body behind what has arrived; the new offset. Raises UploadError, Disconnected.
 
-
-async def receive(request: HttpRequest, upload: Upload, fd: int, digest: Any) -> int:
-    """Writes what comes to *fd* and into the digests; the new offset.
-
-    A part that breaks off stays as far as it came, unless a checksum was to say that it is right.
+    A body that breaks off stays as far as it came, unless a checksum was to say that it is right.
     """
-    start = offset = os.fstat(fd).st_size
-    seen, running = intake.digests.pop(upload.pk, (0, hashlib.sha256()))
-    digests = [each for each in (digest, running if seen == start else None) if each is not None]
-    try:
-        async for parts in chunks(request):
-            if offset + sum(map(len, parts)) > upload.length:
-                raise UploadError(413, "More bytes came than Upload-Length promised.")
-            if not storage.has_room():
-                raise OSError(errno.ENOSPC, "the reserve is reached")
-            offset = await run_to_completion(write_at, fd, parts, offset, digests)
-    except (UploadError, Disconnected, OSError) as error:
-        if isinstance(error, UploadError) or digest:
-            os.ftruncate(fd, start)
-            offset = start
-        if isinstance(error, OSError):
-            raise UploadError(
-                507, FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else UNSTORED
-            ) from None
-        raise
-    finally:
-        written = os.fstat(fd)  # without a name it was removed meanwhile: nobody goes on with it
-        if seen == start and offset == written.st_size and offset > start and written.st_nlink:
-            intake.digests[upload.pk] = (offset, running)
-    return offset
+    digest, expected = checksum(request)
+    with PartFile.open(upload) as part:
+        check_body(request, part.offset, upload.length)
+        try:
+            await receive(request, part, digest)
+        except (Disconnected, OSError, asyncio.CancelledError) as error:
+            if digest:
+                part.truncate()
+            if isinstance(error, OSError):
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                raise UploadError(507, DISK_FULL if full else NOT_SAVED) from None
+            raise
+        if digest and digest.digest() != expected:
+            part.truncate()
+            raise UploadError(460, "The checksum doesn’t match; the part was dropped and can be sent again.")
+        if part.is_whole:
+            await run_to_completion(part.sync)
+    return part.offset
 
 
-async def settled(upload: Upload) -> None:
-    """Waits until nobody writes the part file any more: its last part may yet fail its checksum."""
+async def receive(request: HttpRequest, part: PartFile, digest: Hash | None) -> None:
+    """Writes what comes to *part* and feeds it to *digest*. Raises UploadError, Disconnected, OSError."""
+    async for blocks in chunks(request):
+        if part.offset + sum(map(len, blocks)) > part.length:
+            part.truncate()
+            raise UploadError(413, TOO_LONG)
+        if not disk.has_media_space():
+            raise OSError(errno.ENOSPC, "the reserve is reached")
+        await run_to_completion(part.write, blocks, digest)
+
+
+async def wait_for_writer(upload: Upload) -> None:
+    """Waits for a writer to end: its last bytes may yet fail their checksum. Raises UploadError."""
     for _ in range(40):
         try:
-            with writing(upload, create=False):
+            with PartFile.open(upload, create=False):
                 return
         except FileNotFoundError:
             return
         except UploadError:
             await asyncio.sleep(0.05)
-    raise UploadError(423, "Another request is writing this upload; try again in a moment.")
+    raise UploadError(423, intake.LOCKED)
 
 
-async def finished(upload: Upload, *, again: bool = False) -> dict[str, str]:
-    """Makes the job, starts it, and tells the browser where it is. Raises UploadError."""
+async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
+    """Makes and starts the job of a whole upload; the headers that name it. Raises UploadError."""
     if not (upload.job_id or upload.sha256):
-        await settled(upload)
-        if sentence := await what_is_wrong(intake.part_path(upload)):
-            await sync_to_async(remove)(upload)
-            raise UploadError(422, sentence)
+        await wait_for_writer(upload)
+        if problem := await find_problem(intake.part_path(upload)):
+            await sync_to_async(intake.remove)(upload)
+            raise UploadError(422, problem)
     try:
-        job, older = await sync_to_async(finish, thread_sensitive=False)(upload, again=again)
+        job, older = await sync_to_async(intake.create_job, thread_sensitive=False)(upload, again=again)
     except Upload.DoesNotExist:
-        raise UploadError(404, "There is no such upload; start it again.") from None
+        raise UploadError(404, GONE) from None
     except OSError:
         raise UploadError(
-            503, "The storage cannot be reached. The upload is whole and goes on by itself."
+            503, "The storage can’t be reached. The upload is complete and continues when it’s back."
         ) from None
     if older:
         return {"Mediapipe_Duplicate": job.get_absolute_url()}
@@ -128,34 +113,62 @@ async def finished(upload: Upload, *, again: bool = False) -> dict[str, str]:
     return {"Mediapipe_Job": job.get_absolute_url()}
 
 
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """An upload that waits for the rest of its bytes; *modified* is the file's time, by the browser."""
+
+    url: str
+    name: str
+    size: int
+    modified: str
+    percent: int
+
+
+def unfinished_uploads(owner_id: int | None) -> list[UnfinishedUpload]:
+    """What a person began to upload and has not finished: any browser may continue it."""
+    return [
+        UnfinishedUpload(
+            url=reverse("jobs:upload", args=[upload.pk]),
+            name=upload.filename,
+            size=upload.length,
+            modified=metadata(upload.metadata).get("modified", ""),
+            percent=intake.offset_of(upload) * 100 // upload.length,
+        )
+        for upload in intake.unfinished(owner_id)
+    ]
+
+
 @tus
 async def collection(request: HttpRequest) -> HttpResponse:
-    """POST makes an upload (creation, creation-with-upload)."""
+    """POST creates an upload (creation, creation-with-upload)."""
     if request.method != "POST":
-        raise UploadError(405, "Only POST is known here.", Allow="POST, OPTIONS")
+        raise UploadError(405, "Method not allowed: use POST.", Allow="POST, OPTIONS")
     length = number(request, "Upload-Length")
-    check_length(length)
+    intake.check_length(length)
     raw = request.headers.get("Upload-Metadata", "")
-    about, carries = metadata(raw), has_bytes(request)
+    about = metadata(raw)
+    carries = has_bytes(request)
     user = await request.auser()
-    if await Upload.objects.filter(owner_id=user.pk, job=None).acount() >= UNFINISHED:
-        raise UploadError(429, f"You have {UNFINISHED} unfinished uploads. Finish or remove some first.")
+    if await Upload.objects.filter(owner_id=user.pk, job=None).acount() >= MAX_UNFINISHED:
+        sentence = f"You have {MAX_UNFINISHED} unfinished uploads. Finish or remove some before adding more."
+        raise UploadError(429, sentence)
     upload = await Upload.objects.acreate(
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
         pipeline=about["pipeline"] if about.get("pipeline") in PIPELINES else "",
-        filename=plain_name(about.get("filename", about.get("name", ""))),
-        expires_at=timezone.now() + LIFE,
+        filename=intake.display_name(about.get("filename", about.get("name", ""))),
+        expires_at=timezone.now() + intake.UPLOAD_LIFETIME,
     )
-    offset, extra = 0, dict[str, str]()
+    offset = 0
+    extra: dict[str, str] = {}
     if carries:
         try:
             offset = await append(request, upload)
         except (UploadError, Disconnected):  # the client has not learned where it is
-            await sync_to_async(remove)(upload)
+            await sync_to_async(intake.remove)(upload)
             raise
-        extra = await finished(upload) if offset == length else {}
+        extra = await job_headers(upload) if offset == length else {}
     return answer(
         201,
         Location=reverse("jobs:upload", args=[upload.pk]),
@@ -165,38 +178,39 @@ async def collection(request: HttpRequest) -> HttpResponse:
     )
 
 
-async def find(request: HttpRequest, pk: uuid.UUID) -> Upload:
+async def find_upload(request: HttpRequest, pk: uuid.UUID) -> Upload:
     """The signed-in person's upload. Raises UploadError: 404 for anybody else's, 410 when expired."""
     user = await request.auser()
     upload = await Upload.objects.select_related("owner").filter(pk=pk, owner_id=user.pk).afirst()
     if upload is None:
-        raise UploadError(404, "There is no such upload; start it again.")
+        raise UploadError(404, GONE)
     if upload.job_id is None and upload.expires_at < timezone.now():
-        raise UploadError(410, "This upload has expired; start it again.")
+        raise UploadError(410, "This upload has expired. Start it again.")
     return upload
 
 
 @tus
 async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """HEAD tells the offset, PATCH appends, DELETE gives up."""
+    """HEAD answers the offset, PATCH appends, DELETE terminates."""
     if request.method not in ("HEAD", "PATCH", "DELETE"):
         raise UploadError(
-            405, "Only HEAD, PATCH and DELETE are known here.", Allow="HEAD, PATCH, DELETE, OPTIONS"
+            405, "Method not allowed: use HEAD, PATCH or DELETE.", Allow="HEAD, PATCH, DELETE, OPTIONS"
         )
-    upload = await find(request, pk)
-    if request.method == "DELETE":  # whoever writes it: the rest goes into a file without a name
-        await sync_to_async(remove)(upload)
+    upload = await find_upload(request, pk)
+    if request.method == "DELETE":  # who still writes it writes into a file without a name
+        await sync_to_async(intake.remove)(upload)
         return answer(204)
-    offset = offset_of(upload)
+    offset = intake.offset_of(upload)
     if request.method == "PATCH":
         has_bytes(request)
         if offset == upload.length:
             check_body(request, offset, upload.length)
         else:
-            upload.expires_at = timezone.now() + LIFE  # a slow link may take longer than that in all
+            # anew: a slow link may take longer than that in all
+            upload.expires_at = timezone.now() + intake.UPLOAD_LIFETIME
             await Upload.objects.filter(pk=pk).aupdate(expires_at=upload.expires_at)
             offset = await append(request, upload)
-    whole: dict[str, str] = await finished(upload) if offset == upload.length else {}
+    whole: dict[str, str] = await job_headers(upload) if offset == upload.length else {}
     whole["Upload_Expires"] = http_date(upload.expires_at.timestamp())
     if request.method == "PATCH":
         return answer(204, Upload_Offset=offset, **whole)
@@ -207,10 +221,10 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @tus
 async def run_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """POST makes a job of an upload whose bytes have been a job before."""
+    """POST creates a job from an upload whose bytes have been a job before."""
     if request.method != "POST":
-        raise UploadError(405, "Only POST is known here.", Allow="POST")
-    upload = await find(request, pk)
-    if offset_of(upload) != upload.length:
-        raise UploadError(409, "This upload is not whole yet.")
-    return answer(201, **await finished(upload, again=True))
+        raise UploadError(405, "Method not allowed: use POST.", Allow="POST")
+    upload = await find_upload(request, pk)
+    if intake.offset_of(upload) != upload.length:
+        raise UploadError(409, "This upload isn’t complete yet.")
+    return answer(201, **await job_headers(upload, again=True))

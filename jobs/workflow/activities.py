@@ -1,4 +1,4 @@
-"""The pipeline's activities: a stage's task against the Ittybit API, and recording what happened.
+"""The pipeline's activities: a stage's task against the Ittybit API, copies of outputs, recording.
 
 Each failure leaves here as an ApplicationError that says what it means (jobs.state.Failure);
 whether and when to try again is the workflow's decision.
@@ -14,10 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -25,10 +23,23 @@ from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError
 from jobs.models import Job
 from jobs.pipelines import ACTIVITIES
-from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, Source, TaskRequest, TaskWatch
-from jobs.workflow.watch import Watcher, fail_by, handed_over
+from jobs.state import (
+    CANCEL_TASK,
+    CREATE_TASK,
+    KEEP_OUTPUT,
+    RECORD,
+    Cancellation,
+    KeepRequest,
+    Output,
+    RecordRequest,
+    Source,
+    TaskRequest,
+    TaskWatch,
+)
+from jobs.workflow.watch import Watcher, fail_with, or_hand_over
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
+from mediapipe.database import fresh_connections
 
 
 def source_url(source: Source) -> str:
@@ -46,32 +57,36 @@ class Activities:
     def __init__(self, client: IttybitClient) -> None:
         self.client = client
 
-    def waiting(self) -> list[Callable[..., Any]]:
-        """What may take hours: the stages, by their own names."""
+    def stages(self) -> list[Callable[..., Any]]:
+        """What may take hours: each stage by its own name, so that Temporal's UI reads like the plan."""
         return [*map(self._stage, ACTIVITIES)]
 
-    def at_once(self) -> list[Callable[..., Any]]:
-        """What is done at once, and must never wait behind those (CONTROL)."""
+    def control(self) -> list[Callable[..., Any]]:
+        """What takes a moment and must never wait behind the stages."""
         return [self.create_task, self.cancel_task, record]
+
+    def transfers(self) -> list[Callable[..., Any]]:
+        """What copies outputs, a few at a time."""
+        return [self.keep_output]
 
     def _stage(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)
         async def stage(watch: TaskWatch) -> Output:
             try:
-                return await handed_over(Watcher(self.client, watch).result())
+                return await or_hand_over(Watcher(self.client, watch).result())
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
-                if details and details.not_found:  # a webhook was faster and has completed it
+                if details and details.not_found:  # a webhook has completed it
                     return Output()
                 raise
 
         return stage
 
-    @activity.defn
+    @activity.defn(name=CREATE_TASK)
     async def create_task(self, request: TaskRequest) -> str:
-        """Asks for a task; its id goes into history, so that nobody ever asks (and pays) twice."""
+        """Creates a task. Its id goes into history, so that it is never created (and paid for) twice."""
         try:
-            task = await handed_over(
+            task = await or_hand_over(
                 self.client.create(
                     kind=request.kind,
                     input=source_url(request.source),
@@ -82,49 +97,51 @@ class Activities:
                 )
             )
         except IttybitError as error:
-            fail_by(error, task_over=error.permanent)
+            fail_with(error, task_over=error.permanent)
         return task.id
 
-    @activity.defn
+    @activity.defn(name=CANCEL_TASK)
     async def cancel_task(self, task_id: str) -> Cancellation:
-        """Stops a task where the API can."""
+        """Cancels a task where the API can. Raises ApplicationError where it doesn't answer."""
         try:
             return await self.client.cancel(task_id)
         except IttybitError as error:
             raise ApplicationError(str(error), non_retryable=error.permanent) from None
 
-    @activity.defn
+    @activity.defn(name=KEEP_OUTPUT)
     async def keep_output(self, request: KeepRequest) -> Output:
-        """Copies an output of the API into our storage; where that fails its own URL has to do."""
+        """Copies an output of the API into our storage; after three tries it stays there, with a warning."""
         output = request.output
         suffix = output.format or PurePosixPath(urlsplit(output.url).path).suffix.removeprefix(".")
         suffix = suffix if suffix.isalnum() and suffix.isascii() and len(suffix) <= 5 else "bin"
         name = f"outputs/{request.job_id}/{request.key}.{suffix.lower()}"
         try:
-            async with httpx.AsyncClient(timeout=httpx.Timeout(60, connect=10), trust_env=False) as http:
-                size = await download.download(http, output.url, name, output.filesize, activity.heartbeat)
-        except (httpx.HTTPError, httpx.InvalidURL, download.DownloadError, OSError) as error:
+            size = await download.download_to_storage(
+                output.url,
+                name,
+                expected=output.filesize,
+                report=lambda have, total: activity.heartbeat(have),
+                trusted_origin=settings.ITTYBIT_API_URL,
+            )
+        except (download.DownloadError, OSError) as error:
             if activity.info().attempt < 3 and not getattr(error, "permanent", False):
                 raise ApplicationError(f"{type(error).__name__}: {error}") from None
             warning = (
-                "This output could not be copied to our storage; its link is the engine's and may expire."
+                "This output couldn’t be copied to your storage. Its link is the engine’s and may expire."
             )
             return replace(output, warnings=[*output.warnings, warning])
         return replace(output, name=name, filesize=size)
 
 
-@activity.defn
+@activity.defn(name=RECORD)
 async def record(request: RecordRequest) -> bool:
-    """Writes a status to the database; a job that was deleted meanwhile is no error."""
+    """Writes a status and its events to the database; False where it is stale or the job was deleted."""
     return await sync_to_async(_record, thread_sensitive=False)(request)
 
 
+@fresh_connections()
 def _record(request: RecordRequest) -> bool:
-    close_old_connections()
-    try:
-        with suppress(Job.DoesNotExist):
-            job = Job.objects.get(pk=request.job_id)
-            return job.record(request.status, request.events, request.run or job.run)
-        return False
-    finally:
-        close_old_connections()
+    with suppress(Job.DoesNotExist):
+        job = Job.objects.get(pk=request.job_id)
+        return job.record(request.status, request.events, request.run or job.run)
+    return False

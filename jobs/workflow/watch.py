@@ -1,4 +1,4 @@
-"""One task of the engine, watched until it is over; what its end means for the attempt.
+"""Watches one task of the engine until it is over, and says what its end means for the attempt.
 
 Each failure leaves here as an ApplicationError that carries a Failure (jobs.state); whether and when to
 try again is the workflow's decision. It knows neither rows nor webhooks.
@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import activity
@@ -22,20 +24,20 @@ from jobs.ittybit.replies import IttybitError, Task, TaskState
 from jobs.state import HANDED_OVER, STAGE_FAILED, Failure, HeartbeatDetails, Output, TaskWatch
 from mediapipe import storage
 
-# Seconds that an attempt goes on asking an engine that refuses, is away, or doesn't know a new task yet.
+# Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 PATIENCE = 30.0
-SLOWEST = 3.0  # seconds between two looks at a task
+MAX_INTERVAL = 3.0  # seconds between two reads of a task
 
 T = TypeVar("T")
 
 
 def fail(message: str, failure: Failure) -> NoReturn:
-    """Ends the attempt."""
+    """Ends the attempt. Raises ApplicationError with *failure* as its details."""
     raise ApplicationError(message, failure, type=STAGE_FAILED, non_retryable=True) from None
 
 
-def fail_by(error: IttybitError, *, task_over: bool = False) -> NoReturn:
-    """Ends the attempt with what the API said, or didn't."""
+def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
+    """Ends the attempt with the API's error, in its own words."""
     fail(
         str(error),
         Failure(
@@ -48,8 +50,8 @@ def fail_by(error: IttybitError, *, task_over: bool = False) -> NoReturn:
     )
 
 
-def ours(output: Output) -> Output:
-    """The output with its name, where it is a file of this installation."""
+def with_local_names(output: Output) -> Output:
+    """The output with names instead of URLs, where its files are in our storage."""
     try:
         name = storage.name_of(output.url)
         extras = {key: storage.name_of(url) or url for key, url in output.extras.items()}
@@ -58,12 +60,12 @@ def ours(output: Output) -> Output:
     return replace(output, url="" if name else output.url, name=name or "", extras=extras)
 
 
-def outcome(task: Task) -> Output:
-    """What a terminal task comes to. Raises the attempt's failure."""
+def output_of(task: Task) -> Output:
+    """The output of a task that is over. Raises ApplicationError where it failed or has none."""
     if task.state == TaskState.SUCCEEDED and task.output:
-        return ours(task.output)
+        return with_local_names(task.output)
     if task.state == TaskState.SUCCEEDED:
-        fail("The engine says it is done but names no output.", Failure("no_output", task_over=True))
+        fail("The engine reported success without an output.", Failure("no_output", task_over=True))
     fail(
         task.error,
         Failure(task.error_kind or "task_failed", task.permanent, task_over=True, details=task.details),
@@ -71,7 +73,7 @@ def outcome(task: Task) -> Output:
 
 
 async def pause(seconds: float) -> None:
-    """Sleeps; a worker that shuts down ends it at once, and the attempt with it."""
+    """Sleeps. Raises ApplicationError (HANDED_OVER) as soon as the worker shuts down."""
     shutdown = asyncio.ensure_future(activity.wait_for_worker_shutdown())
     try:
         done, _ = await asyncio.wait({shutdown}, timeout=seconds)
@@ -82,7 +84,7 @@ async def pause(seconds: float) -> None:
 
 
 def heartbeat_details(task: Task) -> HeartbeatDetails:
-    """What the page wants to know of a task at work."""
+    """What the job's page shows of a task that runs."""
     return HeartbeatDetails(
         state=task.state,
         progress=task.progress,
@@ -94,83 +96,107 @@ def heartbeat_details(task: Task) -> HeartbeatDetails:
 
 
 class Watcher:
-    """Looks at one task until it is over, stalls, or the engine stays silent."""
+    """Reads one task until it is over, stalls, or the engine fails for longer than *patience* seconds."""
 
     def __init__(self, client: IttybitClient, watch: TaskWatch, patience: float = PATIENCE) -> None:
-        self.client, self.watch, self.patience = client, watch, patience
-        self.began = time.monotonic()
-        self.seen: Task | None = None
-        self.working_since: float | None = None
-        self.moved = self.began  # when the task last made progress
-        self.trouble_since: float | None = None
-        self.empty = 0  # times that it was done without an output
+        self.client = client
+        self.watch = watch
+        self.patience = patience
+        self.details = HeartbeatDetails()  # as last sent
+        self.started_at = time.monotonic()
+        self.last: Task | None = None  # as last read
+        self.processing_since: float | None = None
+        self.progressed_at = self.started_at
+        self.failing_since: float | None = None
+        self.reads_without_output = 0  # although it had succeeded
+
+    @cached_property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats, at most: a third of the plan's heartbeat timeout."""
+        timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
+        return timeout.total_seconds() / 3
 
     async def result(self) -> Output:
         """The task's output. Raises ApplicationError."""
         while True:
             try:
-                task = await self.client.read(self.watch.task_id)
+                task = await self._read()
             except IttybitError as error:
-                await self._trouble(error)
+                await self._wait_out(error)
                 continue
-            self.trouble_since = None
-            activity.heartbeat(heartbeat_details(task))
+            self.failing_since = None
+            self._heartbeat(heartbeat_details(task))
             if task.terminal and not self._still_without_output(task):
-                return outcome(task)
+                return output_of(task)
             self._check_progress(task)
             await pause(self._interval())
 
+    async def _read(self) -> Task:
+        """The task as the engine has it now; heartbeats continue while its answer is slow."""
+        reading = asyncio.ensure_future(self.client.read(self.watch.task_id))
+        try:
+            while not (await asyncio.wait({reading}, timeout=self.heartbeat_interval))[0]:
+                self._heartbeat(self.details)
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def _heartbeat(self, details: HeartbeatDetails) -> None:
+        self.details = details
+        activity.heartbeat(details)
+
     def _interval(self) -> float:
-        """A tenth of the time that has passed, 0.1 to 3 s: short tasks are seen at once."""
-        passed = time.monotonic() - self.began
-        return min(max(0.1 * passed, 0.1), SLOWEST) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
+        passed = time.monotonic() - self.started_at
+        interval = min(max(0.1 * passed, 0.1), MAX_INTERVAL, self.heartbeat_interval)
+        return interval * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:
-        """Some replies say it is done a moment before they name the output: look again, twice."""
-        self.empty += task.state == TaskState.SUCCEEDED and task.output is None
-        return 0 < self.empty <= 2 and task.output is None
+        """Some replies report success a moment before they name the output: read again, twice."""
+        self.reads_without_output += task.state == TaskState.SUCCEEDED and task.output is None
+        return 0 < self.reads_without_output <= 2 and task.output is None
 
     def _check_progress(self, task: Task) -> None:
         now = time.monotonic()
         if task.state == TaskState.QUEUED:
-            self.working_since, self.moved = None, now
-        elif self.seen is None or (self.seen.state, self.seen.progress) != (task.state, task.progress):
-            self.moved = now
+            self.processing_since = None
+            self.progressed_at = now
+        elif self.last is None or (self.last.state, self.last.progress) != (task.state, task.progress):
+            self.progressed_at = now
         if task.state != TaskState.QUEUED:
-            self.working_since = self.working_since or now
-        self.seen = task
-        if task.progress is not None and now - self.moved > self.watch.stall:
+            self.processing_since = self.processing_since or now
+        self.last = task
+        if task.progress is not None and now - self.progressed_at > self.watch.stall:
             fail(
-                f"No progress for {self.watch.stall / 60:.0f} minutes at {task.progress:.0f} %; "
-                "the task was stopped.",
+                f"No progress for {self.watch.stall / 60:.0f} minutes at {task.progress:.0f}%, "
+                "so it was stopped.",
                 Failure("stalled", task_over=True, stop=True),
             )
-        if self.working_since and now - self.working_since > self.watch.allowed:
+        if self.processing_since and now - self.processing_since > self.watch.allowed:
             fail(
-                f"Not done after {self.watch.allowed / 60:.0f} minutes of work; the task was stopped.",
+                f"Processing took longer than {self.watch.allowed / 60:.0f} minutes and was stopped.",
                 Failure("timeout", task_over=True, stop=True),
             )
 
-    async def _trouble(self, error: IttybitError) -> None:
-        """Goes on asking for a while; then, or where that cannot help, ends the attempt."""
+    async def _wait_out(self, error: IttybitError) -> None:
+        """Waits before the next read; ends the attempt when patience is over or waiting can't help."""
         now = time.monotonic()
-        self.trouble_since = self.trouble_since or now
-        passed = now - self.trouble_since
-        missing = isinstance(error, replies.Missing)
+        self.failing_since = self.failing_since or now
+        passed = now - self.failing_since
         if error.permanent or passed > self.patience:
-            fail_by(error, task_over=missing)
+            fail_with(error, task_over=isinstance(error, replies.Missing))
         wait = error.retry_after or min(max(0.5, passed / 2), 5.0)
         until = now + wait
-        while (left := until - time.monotonic()) > 0:  # heartbeats go on while it waits
-            seen = heartbeat_details(self.seen) if self.seen else HeartbeatDetails()
-            activity.heartbeat(replace(seen, last_error=str(error), next_at=time.time() + left))
-            await pause(min(left, 5.0))
+        while (left := until - time.monotonic()) > 0:  # heartbeats continue meanwhile
+            details = heartbeat_details(self.last) if self.last else HeartbeatDetails()
+            self._heartbeat(replace(details, last_error=str(error), next_at=time.time() + left))
+            await pause(min(left, 5.0, self.heartbeat_interval))
         if error.retry_after:
-            self.trouble_since = None  # it asked for patience and got it
+            self.failing_since = None  # the wait that it asked for is over
 
 
-async def handed_over(work: Coroutine[Any, Any, T]) -> T:
-    """The result of *work*; a worker that shuts down in the middle hands over instead of failing."""
+async def or_hand_over(work: Coroutine[Any, Any, T]) -> T:
+    """The result of *work*. Raises ApplicationError (HANDED_OVER) where the worker shuts down before."""
     try:
         return await work
     except asyncio.CancelledError:

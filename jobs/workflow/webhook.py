@@ -1,6 +1,6 @@
 """The webhook of a stage's task: the URL that is signed, the token that is read, and the view that answers.
 
-A webhook only spares the poller its wait: its body is never read, the task itself is. Polling is the
+A webhook only shortens the poller's wait: its body is never read, the task itself is. Polling is the
 guarantee, so a webhook that comes early, late or twice changes nothing.
 """
 
@@ -21,58 +21,58 @@ from temporalio.service import RPCError
 
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient, open_http
+from jobs.state import workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
-from jobs.workflow.watch import outcome
+from jobs.workflow.watch import output_of
 from mediapipe import temporal
 
-SOON = timedelta(seconds=3)
+RPC_TIMEOUT = timedelta(seconds=3)
 SALT = "jobs.hook"
 
 
 def webhook_url(job_id: str, stage: str, activity_id: str) -> str:
-    """Where the engine may tell that a task is over: unguessable, and different for each task."""
+    """Where the engine may report that a task is over: unguessable, and different for each task."""
     base = settings.LOCAL_URL if settings.EMBEDDED_ENGINE else settings.PUBLIC_URL
     token = signing.dumps([job_id, stage, activity_id], salt=SALT, compress=True)
     return f"{base}/hooks/ittybit/{token}" if base else ""
 
 
 async def on_webhook(token: str) -> bool:
-    """A webhook says that a task is over: looks for itself, and spares the poller its wait.
+    """Reads the task that *token* names and, where it is over, completes the stage's activity.
 
-    False for a token that isn't ours.
+    False for a token that isn't ours. Temporal or the engine being unavailable is left to the poller.
     """
     try:
         job_id, stage, activity_id = signing.loads(token, salt=SALT)
     except (signing.BadSignature, ValueError):
         return False
     client = await temporal.client()
-    workflow_id = f"media-{job_id}"
+    run = client.get_workflow_handle_for(MediaPipeline.run, workflow_id(job_id))
     with contextlib.suppress(
         RPCError, RuntimeError, TimeoutError, KeyError, WorkflowQueryFailedError, replies.IttybitError
     ):
         async with asyncio.timeout(10):
-            run = client.get_workflow_handle_for(MediaPipeline.run, workflow_id)
-            task_id = (await run.query(MediaPipeline.status, rpc_timeout=SOON)).stage(stage).task_id
+            task_id = (await run.query(MediaPipeline.status, rpc_timeout=RPC_TIMEOUT)).stage(stage).task_id
             if task_id is None:
                 return True
             async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
                 task = await IttybitClient(http, settings.ITTYBIT_RESOURCE).read(task_id)
             if not task.terminal or (task.state == replies.TaskState.SUCCEEDED and not task.output):
-                return True  # the poller looks again for an output that is named a moment later
-            waiting = client.get_async_activity_handle(
-                workflow_id=workflow_id, run_id=None, activity_id=activity_id
+                return True  # the poller reads again: the output may be named a moment later
+            watching = client.get_async_activity_handle(
+                workflow_id=run.id, run_id=None, activity_id=activity_id
             )
             try:
-                await waiting.complete(outcome(task), rpc_timeout=SOON)
+                await watching.complete(output_of(task), rpc_timeout=RPC_TIMEOUT)
             except ApplicationError as error:
-                await waiting.fail(error, rpc_timeout=SOON)
+                await watching.fail(error, rpc_timeout=RPC_TIMEOUT)
     return True
 
 
 @csrf_exempt
 @login_not_required
 async def receive(request: HttpRequest, token: str) -> HttpResponse:
-    """The engine says that a task is over. The body is not read: the task itself is asked."""
+    """The engine reports that a task is over. The body is ignored: the task itself is read."""
     if request.method != "POST":
         return HttpResponse(status=405, headers={"Allow": "POST"})
     known = await on_webhook(token)

@@ -6,10 +6,12 @@ The figures behind the choices (presets, quality tables, filters) are in docs/en
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from mediapipe.engine.media import UNSAID, Media, Unusable, Video
-from mediapipe.engine.options import Value
-from mediapipe.engine.probe import DEMUXERS, NAMED
+from mediapipe.engine.errors import TaskError
+from mediapipe.engine.media import UNSPECIFIED, Media, Video
+from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
+from mediapipe.engine.validators import Options, Value
 
 HEAD = (
     "-nostdin",
@@ -21,7 +23,7 @@ HEAD = (
     "pipe:1",
     "-stats_period",
     "0.5",
-    "-max_error_rate",  # damage is counted by us (run.check), and never ends a run half-way
+    "-max_error_rate",  # damage is counted by us (encode.check_exit), and never ends a run half-way
     "1",
 )
 GUARD = (  # what may be opened, and how much of it
@@ -32,7 +34,7 @@ GUARD = (  # what may be opened, and how much of it
     "-max_streams",
     "64",
     "-max_pixels",
-    "40000000",
+    str(MAX_PIXELS),
 )
 CLEAN = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
@@ -49,8 +51,15 @@ class Plan:
     frames: float = 0.0  # how many it should have; 0: not known
     wants_video: bool = False
     wants_audio: bool = False
-    copied: bool = False
+    copied: bool = False  # whether the first of *tries* copies the picture
     warnings: list[str] = field(default_factory=list)
+    layout: Literal["file", "folder"] = "file"  # one file, or a playlist and what it names
+    format: str = ""  # of the output, as the API says it; "" where it is the extension
+
+    @property
+    def file_name(self) -> str:
+        """The output, or the playlist that names all the rest."""
+        return f"{'index' if self.layout == 'folder' else 'output'}.{self.extension}"
 
 
 def makes_several(arguments: list[str]) -> bool:
@@ -67,7 +76,7 @@ def _pixels(value: Value, of: float) -> float:
     return of * int(value[:-1]) / 100 if isinstance(value, str) else float(value)
 
 
-def size(video: Video, options: dict[str, Value]) -> tuple[int, int, str]:
+def size(video: Video, options: Options) -> tuple[int, int, str]:
     """Width and height of the output and the filter's tail (pad, crop) for `fit`. Never enlarges."""
     shown_w, shown_h = video.shown
     width = _pixels(options["width"], shown_w) if "width" in options else 0
@@ -83,33 +92,38 @@ def size(video: Video, options: dict[str, Value]) -> tuple[int, int, str]:
 
 
 def _fitted(
-    shown_w: float, shown_h: float, width: int, height: int, options: dict[str, Value]
+    shown_w: float, shown_h: float, width: int, height: int, options: Options
 ) -> tuple[int, int, str]:
-    fit, where = options.get("fit", "contain"), str(options.get("position", "center"))
+    fit = options.get("fit", "contain")
+    where = str(options.get("position", "center"))
     if fit == "fill":
         return width, height, ""
-    ratios = width / shown_w, height / shown_h
+    ratios = (width / shown_w, height / shown_h)
     scale = max(ratios) if fit == "cover" else min(ratios)
-    inner_w, inner_h = even(shown_w * scale), even(shown_h * scale)
+    inner_w = even(shown_w * scale)
+    inner_h = even(shown_h * scale)
     x = "0" if "left" in where else "{0}" if "right" in where else "{0}/2"
     y = "0" if "top" in where else "{1}" if "bottom" in where else "{1}/2"
     if fit == "cover":
-        inner_w, inner_h = max(inner_w, width), max(inner_h, height)
+        inner_w = max(inner_w, width)
+        inner_h = max(inner_h, height)
         place = f"{x.format('(iw-ow)', '')}:{y.format('', '(ih-oh)')}"
         return inner_w, inner_h, f"crop={width}:{height}:{place}"
-    inner_w, inner_h = min(inner_w, width), min(inner_h, height)
+    inner_w = min(inner_w, width)
+    inner_h = min(inner_h, height)
     colour = "0x" + str(options.get("background", "#000000"))[1:]
     place = f"{x.format('(ow-iw)', '')}:{y.format('', '(oh-ih)')}"
     return inner_w, inner_h, f"pad={width}:{height}:{place}:color={colour}"
 
 
-def smaller(video: Video, options: dict[str, Value], short: int) -> dict[str, Value] | None:
+def smaller(video: Video, options: Options, short: int) -> Options | None:
     """The options of the same picture with so short a side; None where it is not a third smaller at least."""
     shown_w, shown_h = video.shown
     width, height, _ = size(video, options)
     fit: Value = "fill"  # the ratio is that of the large one: what rounding leaves is no reason for bars
     if "width" in options and "height" in options:
-        width, height = even(_pixels(options["width"], shown_w)), even(_pixels(options["height"], shown_h))
+        width = even(_pixels(options["width"], shown_w))
+        height = even(_pixels(options["height"], shown_h))
         fit = options.get("fit", "contain")
     scale = short / min(width, height)
     if scale > 2 / 3:
@@ -132,7 +146,7 @@ TO_SDR = (
 
 def filters(
     video: Video,
-    options: dict[str, Value],
+    options: Options,
     pixels: str = "yuv420p",
     *,
     still: bool = False,
@@ -161,9 +175,9 @@ def filters(
 
 
 def _said(video: Video) -> list[str]:
-    """Tells zscale the colours of HDR that its file leaves out: it refuses to guess."""
-    lacking = [] if video.primaries != UNSAID else ["color_primaries=bt2020"]
-    if video.matrix == UNSAID and video.pix_fmt.startswith("yuv"):
+    """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
+    lacking = [] if video.primaries != UNSPECIFIED else ["color_primaries=bt2020"]
+    if video.matrix == UNSPECIFIED and video.pix_fmt.startswith("yuv"):
         lacking.append("colorspace=bt2020nc")
     return ["setparams=" + ":".join(lacking)] if lacking else []
 
@@ -171,7 +185,7 @@ def _said(video: Video) -> list[str]:
 def _colours(video: Video, target: str) -> str:
     """The scaler's arguments: RGB and 4:4:4 become BT.709, and so is taken what is large and says nothing."""
     rgb = video.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "gray", "pal8", "0", "mono"))
-    large = video.matrix == UNSAID and not rgb and min(video.shown) >= 720
+    large = video.matrix == UNSPECIFIED and not rgb and min(video.shown) >= 720
     to_709 = (rgb or large or "444" in video.pix_fmt) and "matrix" not in target
     return (
         target + (":in_color_matrix=bt709" if large else "") + (":out_color_matrix=bt709" if to_709 else "")
@@ -210,11 +224,12 @@ def drawn(video: Video, chain: str) -> list[str]:
     return ["-filter_complex", f"[0:g:0]{chain}[whole]"] if video.tiled else ["-vf", chain]
 
 
-def span(length: float, options: dict[str, Value]) -> tuple[float | None, list[str], float]:
+def span(length: float, options: Options) -> tuple[float | None, list[str], float]:
     """Seek, arguments for the end, and the seconds that come out of *length* (0 where unknown)."""
-    start, end = float(options.get("start", 0)), float(options["end"]) if "end" in options else 0.0
+    start = float(options.get("start", 0))
+    end = float(options["end"]) if "end" in options else 0.0
     if start and length and start >= length:
-        raise Unusable("invalid_input", f"start is {start:g} s, but the source is only {length:.1f} s long.")
+        raise TaskError("invalid_input", f"start is {start:g} s, but the source is only {length:.1f} s long.")
     stop = min(end, length) if end and length else end or length
     return (
         start or None,

@@ -1,32 +1,25 @@
-"""EngineTask: what the API tells of a task, and the guarded verbs that change it."""
+"""EngineTask: a task's row, and the guarded verbs that change it. It knows neither HTTP nor FFmpeg."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from statistics import median
 from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
-from mediapipe import storage
+from mediapipe.engine.kinds import LIGHT
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
-IDEMPOTENT = timedelta(hours=24)
-LIGHT = ("image", "audio")
-STEPS = ("probe", "import", "encode", "export")  # a job's tasks, in the reference's order
-SILENT = timedelta(seconds=6)
+KEY_LIFETIME = timedelta(hours=24)  # that an Idempotency-Key leads to the same task
+STALE_AFTER = timedelta(seconds=6)  # without a write by the worker that runs a task
 
 
 def new_id(resource: str = "task") -> str:
     """An opaque id such as task_01h…"""
     return f"{resource}_" + "".join(secrets.choice(ALPHABET) for _ in range(26))
-
-
-def milliseconds(at: datetime | None) -> int | None:
-    """Unix milliseconds, as the API counts."""
-    return None if at is None else round(at.timestamp() * 1000)
 
 
 class EngineTask(models.Model):
@@ -44,7 +37,7 @@ class EngineTask(models.Model):
     id = models.CharField(primary_key=True, max_length=40, default=new_id)
     kind = models.CharField(max_length=20)
     input = models.TextField()
-    options = models.JSONField(default=dict)  # as they were asked for
+    options = models.JSONField(default=dict)  # as in the request
     metadata = models.JSONField(default=dict)
     webhook_url = models.TextField(blank=True)
     key = models.CharField(max_length=310, null=True, blank=True, unique=True)  # "tasks/…" or "jobs/…"
@@ -56,7 +49,7 @@ class EngineTask(models.Model):
     output = models.JSONField(null=True)  # with the file's "name" in place of its URL
     warnings = models.JSONField(default=list)
     error = models.JSONField(null=True)
-    freed_bytes = models.BigIntegerField(null=True)  # of partial files, when it was cancelled at work
+    freed_bytes = models.BigIntegerField(null=True)  # of partial files, when it was cancelled while it ran
     created_at = models.DateTimeField(default=timezone.now)
     steps = models.JSONField(default=dict)  # when each began (unix ms), and the source's "file"
     started_at = models.DateTimeField(null=True)
@@ -73,7 +66,7 @@ class EngineTask(models.Model):
 
     @property
     def light(self) -> bool:
-        """Whether it takes the light lane: an encode that nobody waits long for."""
+        """Whether it takes the light queue: work of a moment, beside the heavy encodes."""
         return self.kind in LIGHT
 
     @property
@@ -83,41 +76,41 @@ class EngineTask(models.Model):
 
     @property
     def owner(self) -> str:
-        """Whose task it is: tasks of different owners take turns."""
+        """Whose task it is: the queue is fair to different owners."""
         return str(self.metadata.get("owner", ""))
 
     @property
-    def silent(self) -> bool:
-        """Whether the worker that is at it gives no sign of life; another takes over by itself."""
-        return self.status == self.Status.PROCESSING and timezone.now() - self.updated_at > SILENT
+    def is_stale(self) -> bool:
+        """Whether the worker that runs it has stopped writing; another one takes over soon."""
+        return self.status == self.Status.PROCESSING and timezone.now() - self.updated_at > STALE_AFTER
 
     @classmethod
     def of_key(cls, key: str) -> EngineTask | None:
-        """The task that was made with this Idempotency-Key in the last 24 hours."""
-        cls.objects.filter(key=key, created_at__lt=timezone.now() - IDEMPOTENT).update(key=None)
+        """The task created with this Idempotency-Key in the last 24 hours, None where there is none."""
+        cls.objects.filter(key=key, created_at__lt=timezone.now() - KEY_LIFETIME).update(key=None)
         return cls.objects.filter(key=key).first()
 
     def update(self, **fields: Any) -> bool:
-        """Changes a task that is still active; False where it is over."""
+        """Changes these columns of a task that is still active; False where it is over."""
         changed = EngineTask.objects.filter(pk=self.pk, status__in=self.ACTIVE).update(
             **fields, updated_at=timezone.now()
         )
         return bool(changed)
 
     def begin(self) -> bool:
-        """It is being worked on."""
+        """A worker runs it now; False where it is over."""
         return self.update(
             status=self.Status.PROCESSING, started_at=self.started_at or timezone.now(), waiting_for=""
         )
 
     def wait(self, waiting_for: str = "") -> bool:
-        """Back in the queue: its worker hands over, or the disk has no room."""
+        """Back in the queue: its worker restarts, or the disk is full ("space"). False where it is over."""
         return self.update(
             status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
         )
 
     def succeed(self, output: dict[str, Any], warnings: list[str], **fields: Any) -> bool:
-        """It is done."""
+        """Stores the output (a File, with names instead of URLs); False where the task was over before."""
         return self.update(
             **fields,
             status=self.Status.SUCCEEDED,
@@ -130,116 +123,44 @@ class EngineTask(models.Model):
         )
 
     def fail(self, kind: str, message: str, details: str = "", **fields: Any) -> bool:
-        """It came to nothing."""
+        """Stores why there is no output; False where the task was over before."""
         error = {"kind": kind, "message": message} | ({"details": details} if details else {})
         over = {"time_left": None, "finished_at": timezone.now()}
         return self.update(**fields, **over, status=self.Status.FAILED, error=error)
 
     def cancel(self) -> bool:
-        """Somebody stopped it."""
+        """Marks it as cancelled; False where it was over before. Its workflow must be cancelled as well."""
         error = {"kind": "cancelled", "message": "The task was cancelled."}
         return self.update(
             status=self.Status.CANCELLED, error=error, time_left=None, finished_at=timezone.now()
         )
 
-    def pace(self) -> float | None:
-        """Seconds of work per second of film, as tasks like this one took lately; None where none did."""
+    def realtime_factor(self) -> float | None:
+        """Seconds of work per second of media: the median of recent tasks like this one, None without any."""
         alike = EngineTask.objects.filter(
             kind=self.kind, options=self.options, status=self.Status.SUCCEEDED, started_at__isnull=False
         )
-        paces = [
+        factors = [
             (task.finished_at - task.started_at).total_seconds() / task.output["duration"]
             for task in alike.order_by("-created_at")[:20]
             if task.started_at and task.finished_at and task.output and task.output.get("duration")
         ]
-        return median(paces) if paces else None
+        return median(factors) if factors else None
 
     @classmethod
-    def at_work(cls, light: bool) -> bool:
-        """Whether a worker is at a task of that lane, and alive."""
-        fresh = cls.objects.filter(status=cls.Status.PROCESSING, updated_at__gt=timezone.now() - SILENT)
+    def is_any_running(cls, light: bool) -> bool:
+        """Whether a live worker runs a task of that queue."""
+        fresh = cls.objects.filter(status=cls.Status.PROCESSING, updated_at__gt=timezone.now() - STALE_AFTER)
         return (fresh.filter(kind__in=LIGHT) if light else fresh.exclude(kind__in=LIGHT)).exists()
 
-    def place(self) -> int | None:
-        """Its place in the queue, 1 being next; None when it isn't queued."""
+    def queue_position(self) -> int | None:
+        """Its place in its queue, 1 being next; None when it isn't queued."""
         if self.status != self.Status.QUEUED:
             return None
-        lane = EngineTask.objects.filter(status=self.Status.QUEUED, created_at__lt=self.created_at)
-        return (lane.filter(kind__in=LIGHT) if self.light else lane.exclude(kind__in=LIGHT)).count() + 1
-
-    def file(self) -> dict[str, Any] | None:
-        """The output as the API's File; URLs are signed anew."""
-        if not self.output:
-            return None
-        output = {key: value for key, value in self.output.items() if not key.endswith("name")}
-        for key, value in self.output.items():
-            if key.endswith("name"):
-                output[key.removesuffix("name") + "url"] = storage.signed_url(value)
-        return output
+        ahead = EngineTask.objects.filter(status=self.Status.QUEUED, created_at__lt=self.created_at)
+        return (ahead.filter(kind__in=LIGHT) if self.light else ahead.exclude(kind__in=LIGHT)).count() + 1
 
     @property
     def resource(self) -> str:
-        """`task` or `job`: what it was asked for as."""
+        """`task` or `job`: under which name it was requested."""
         return str(self.pk).split("_", 1)[0]
-
-    def as_json(self) -> dict[str, Any]:
-        """The task, or the job, as the API tells it."""
-        output = self.file()
-        body: dict[str, Any] = {
-            "id": self.pk,
-            "object": self.resource,
-            "kind": self.kind,
-            "input": self.input,
-            "options": self.options,
-            "metadata": self.metadata,
-            "status": self.status,
-            "progress": self.progress,
-            "output": output["url"] if output and self.resource == "job" else output,
-            "error": self.error,
-            "warnings": self.warnings,
-            "created_at": milliseconds(self.created_at),
-            "started_at": milliseconds(self.started_at),
-            "finished_at": milliseconds(self.finished_at),
-            "updated_at": milliseconds(self.updated_at),
-        }
-        if self.resource == "job":
-            body["tasks"] = [self._part(at, step, output) for at, step in enumerate(STEPS)]
-        elif file := self.steps.get("file"):
-            body["source"] = {"object": "file", "url": self.input, **file}
-        if self.active:
-            body |= {"speed": self.speed, "time_left": self.time_left, "queue_position": self.place()}
-            waiting_for = "worker" if self.silent else self.waiting_for
-            body |= {"waiting_for": waiting_for} if waiting_for else {}
-        return body
-
-    def _part(self, at: int, step: str, output: dict[str, Any] | None) -> dict[str, Any]:
-        """One task of a job: its own times and status; the one that was at work has the job's error."""
-        begun = {name: when for name, when in self.steps.items() if name in STEPS}
-        last = max(begun, key=lambda name: begun[name], default="import")
-        started = begun.get(step)
-        later = [when for when in begun.values() if started is not None and when > started]
-        finished = min(later, default=None if self.active else milliseconds(self.finished_at))
-        status = "succeeded"
-        if step == last and self.status != self.Status.SUCCEEDED:
-            status = "waiting" if self.status == self.Status.QUEUED else self.status
-        elif started is None and self.status != self.Status.SUCCEEDED:
-            status = "waiting" if self.active else "cancelled"
-        external = {"object": "external_file", "url": self.input}
-        source = {"object": "file", "url": self.input, **self.steps.get("file", {})}
-        result = output if step in ("encode", "export") else source
-        return {
-            "id": f"task_{self.pk.split('_', 1)[1]}{at}",
-            "object": "task",
-            "kind": self.kind if step == "encode" else step,
-            "step": step,
-            "input": external if step in ("probe", "import") else source if step == "encode" else output,
-            "options": self.options if step == "encode" else {},
-            "status": status,
-            "progress": self.progress if step == "encode" else None,
-            "output": result if status == "succeeded" else None,
-            "error": self.error if status == "failed" else None,
-            "created_at": milliseconds(self.created_at),
-            "started_at": started,
-            "finished_at": finished if started is not None else None,
-            "updated_at": finished or started or milliseconds(self.created_at),
-        }

@@ -1,60 +1,33 @@
-"""The engine's OpenAPI description, made from the same tables that check requests. Pure."""
+"""The engine's OpenAPI description, made from the validators that check requests. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mediapipe.engine.options import CODECS, FORMATS, KNOWN, LAST_SECOND, POSITIONS, QUALITIES
+from mediapipe.engine.kinds import KINDS, Kind
 
-NUMBER = {"type": "number"}
-SIDE = {
-    "oneOf": [
-        {"type": "integer", "minimum": 2, "maximum": 7680},
-        {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
-    ]
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "quality": {"enum": list(QUALITIES)},
-    "width": SIDE,
-    "height": SIDE,
-    "fit": {"enum": ["contain", "cover", "fill"]},
-    "position": {"enum": list(POSITIONS)},
-    "background": {"type": "string", "pattern": "^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"},
-    "fps": NUMBER | {"minimum": 1, "maximum": 60},
-    "start": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
-    "end": NUMBER | {"minimum": 0, "maximum": LAST_SECOND},
-    "interval": NUMBER | {"minimum": 0.1, "maximum": 3600},
-    "waveform": {"enum": ["json"]},
-    "waveform_points": {"type": "integer", "minimum": 10, "maximum": 10000},
-    "codec": {"enum": sorted({codec for codecs in CODECS.values() for codec in codecs})},
-}
-BITRATE = {"video": (300_000, 60_000_000), "audio": (32_000, 320_000)}
+INPUT = {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"}
 
 
-def _options(kind: str) -> dict[str, Any]:
-    properties: dict[str, dict[str, Any]] = {}
-    for name in KNOWN[kind]:
-        if name == "format":
-            properties[name] = {"enum": list(FORMATS[kind])}
-        elif name == "bitrate":
-            low, high = BITRATE[kind]
-            properties[name] = {"type": "integer", "minimum": low, "maximum": high}
-        else:
-            properties[name] = OPTIONS[name]
-    required = ["end"] if kind == "animation" else []
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _request(kind: str) -> dict[str, Any]:
+def _options(kind: Kind) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": ["kind", "input", *(["options"] if kind == "animation" else [])],
+        "properties": {name: option.schema() for name, option in kind.options.items()},
+        "required": list(kind.required),
+        "additionalProperties": False,
+    }
+
+
+def _request(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["kind", "input", *(["options"] if kind.required else [])],
         "properties": {
-            "kind": {"const": kind},
-            "input": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+            "kind": {"const": kind.name},
+            "input": INPUT,
             "options": _options(kind),
             "metadata": {"type": "object"},
-            "webhook_url": {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"},
+            "webhook_url": INPUT,
         },
     }
 
@@ -82,7 +55,7 @@ TASK: dict[str, Any] = {
     "properties": {
         "id": {"type": "string"},
         "object": {"enum": ["task", "job"]},
-        "kind": {"enum": list(KNOWN)},
+        "kind": {"enum": list(KINDS)},
         "status": {"enum": ["queued", "processing", "succeeded", "failed", "cancelled"]},
         "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100},
         "output": {"type": ["object", "null"]},
@@ -107,61 +80,105 @@ def _json(schema: dict[str, Any], about: str) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": schema}}}
 
 
-def _paths(name: str) -> dict[str, Any]:
-    """The paths of `task` or of `job`."""
-    problem = {"$ref": "#/components/schemas/Problem"}
-    task = {"$ref": f"#/components/schemas/{name.capitalize()}"}
-    wrong = {
-        str(code): _json(problem, about) for code, about in ((400, "wrong request"), (401, "no valid key"))
-    }
-    missing = wrong | {"404": _json(problem, f"no such {name}")}
-    key_pattern = {"type": "string", "pattern": "^[!-~]{1,300}$"}
-    statuses = {"enum": TASK["properties"]["status"]["enum"]}
-    lists = {
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name.capitalize()}"}
+
+
+WRONG = {
+    "400": _json(_ref("problem"), "wrong request"),
+    "401": _json(_ref("problem"), "no valid key"),
+}
+
+
+def _collection(name: str) -> dict[str, Any]:
+    """`/tasks` or `/jobs`, *name* being `task` or `job`."""
+    key = {"type": "string", "pattern": "^[!-~]{1,300}$"}
+    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KINDS.values()]}}}
+    filters = {
         "limit": {"type": "integer", "minimum": 1, "maximum": 100},
         "order": {"enum": ["asc", "desc"]},
-        "kind": {"enum": list(KNOWN)},
-        "status": statuses,
+        "kind": {"enum": list(KINDS)},
+        "status": {"enum": TASK["properties"]["status"]["enum"]},
         "input": {"type": "string"},
     }
-    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KNOWN]}}}
-    task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
+    listed = _json({"type": "array", "items": _ref(name)}, "the newest first")
     return {
-        f"/{name}s": {
-            "post": {
-                "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key_pattern}],
-                "requestBody": {"required": True, "content": body},
-                "responses": {
-                    "201": _json(task, "made"),
-                    "200": _json(task, "made before"),
-                    "503": _json(problem, "no room, or no queue"),
-                    **wrong,
-                },
-            },
-            "get": {
-                "parameters": [
-                    {"name": name, "in": "query", "schema": schema} for name, schema in lists.items()
-                ],
-                "responses": {"200": _json({"type": "array", "items": task}, "the newest first"), **wrong},
+        "post": {
+            "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": key}],
+            "requestBody": {"required": True, "content": body},
+            "responses": {
+                "201": _json(_ref(name), "created"),
+                "200": _json(_ref(name), "created before"),
+                "503": _json(_ref("problem"), "no disk space, or no queue"),
+                **WRONG,
             },
         },
-        f"/{name}s/{{id}}": {
-            "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
-            "get": {"responses": {"200": _json(task, "as it stands"), **missing}},
-            "delete": {"responses": {"200": _json(task, "stopped"), **missing}},
+        "get": {
+            "parameters": [
+                {"name": name, "in": "query", "schema": schema} for name, schema in filters.items()
+            ],
+            "responses": {"200": listed, **WRONG},
         },
+    }
+
+
+def _item(name: str) -> dict[str, Any]:
+    """One task or job."""
+    task_id = {"type": "string", "pattern": f"^{name}_[a-z0-9]+$"}
+    missing = WRONG | {"404": _json(_ref("problem"), f"no such {name}")}
+    return {
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": task_id}],
+        "get": {"responses": {"200": _json(_ref(name), "its state"), **missing}},
+        "delete": {"responses": {"200": _json(_ref(name), "cancelled"), **missing}},
+    }
+
+
+def _probe() -> dict[str, Any]:
+    """`/probe`, our extension: what a file of this installation holds."""
+    found = {
+        "type": "object",
+        "required": ["object", "problem", "source"],
+        "properties": {
+            "object": {"const": "probe"},
+            "problem": {"oneOf": [{"type": "null"}, PROBLEM]},
+            "source": {"type": ["object", "null"]},
+        },
+    }
+    body = {
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": INPUT},
+        "additionalProperties": False,
+    }
+    return {
+        "post": {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {
+                "200": _json(found, "what is in the file"),
+                **WRONG,
+                "400": _json(_ref("problem"), "wrong request, or no file of this installation"),
+                "404": _json(_ref("problem"), "no file behind this link any more"),
+            },
+        }
     }
 
 
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
-    title, about = "mediapipe's embedded engine", "Ittybit's tasks and jobs API on FFmpeg."
+    title = "mediapipe's embedded engine"
+    about = "Ittybit's tasks and jobs API on FFmpeg."
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": about},
         "servers": [{"url": server}],
         "security": [{"key": []}],
-        "paths": _paths("task") | _paths("job"),
+        "paths": {
+            "/tasks": _collection("task"),
+            "/tasks/{id}": _item("task"),
+            "/jobs": _collection("job"),
+            "/jobs/{id}": _item("job"),
+            "/probe": _probe(),
+        },
         "components": {
             "schemas": {"Task": TASK, "Job": JOB, "Problem": PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

@@ -15,12 +15,14 @@ from mediapipe.engine.arguments import (
     source,
     span,
 )
-from mediapipe.engine.media import Media, Unusable, Video
-from mediapipe.engine.options import Value
-from mediapipe.engine.stills import animation_plan, image_plan, sprite_plan
+from mediapipe.engine.errors import NO_AUDIO, NO_VIDEO, TaskError
+from mediapipe.engine.media import Media, Video
+from mediapipe.engine.validators import Options
 
-EVEN_KEYS, SOURCE_KEYS = "expr:gte(t,n_forced*2)", "source"  # every two seconds; where the source has them
-GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
+EVEN_KEYS = "expr:gte(t,n_forced*2)"  # a keyframe every two seconds
+SOURCE_KEYS = "source"  # keyframes where the source has them
+MAX_GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
+COPYABLE = {"format", "codec", "quality"}  # options that a copy of the picture can satisfy
 CRF = {
     "h264": dict(zip(("very_low", "low", "medium", "high", "very_high"), (33, 28, 23, 18, 15), strict=True)),
     "h265": dict(zip(("very_low", "low", "medium", "high", "very_high"), (36, 31, 26, 22, 19), strict=True)),
@@ -37,29 +39,14 @@ ENCODERS = {
     "av1": ("libsvtav1", "-preset", "10"),
 }
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
+WAVEFORM_POINTS = 800
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
-def make(kind: str, options: dict[str, Value], media: Media, path: str) -> Plan:
-    """The plan for one task. Raises Unusable where the source has not what is asked for."""
-    if kind == "video":
-        return video_plan(options, media, path)
-    if kind == "audio":
-        return audio_plan(options, media, path)
-    if kind == "image":
-        return (
-            sprite_plan(options, media, path) if "interval" in options else image_plan(options, media, path)
-        )
-    if kind == "animation":
-        return animation_plan(options, media, path)
-    return hls_plan(options, media, path)
-
-
-def can_copy_video(options: dict[str, Value], media: Media) -> bool:
-    """Whether the picture already is what ingest wants: web-safe H.264, and nothing is asked of it."""
+def can_copy_video(options: Options, media: Media) -> bool:
+    """Whether the picture may stay as it is: it is web-safe H.264, and no option wants another one."""
     video = media.video
-    asked = {"width", "height", "fit", "fps", "start", "end", "bitrate", "background"} & set(options)
-    if video is None or asked or options.get("format") not in ("mp4", "mov"):
+    if video is None or not set(options) <= COPYABLE or options.get("format") not in ("mp4", "mov"):
         return False
     if options.get("codec", "h264") != "h264" or options.get("quality", "high") not in ("high", "very_high"):
         return False
@@ -74,15 +61,16 @@ def can_copy_video(options: dict[str, Value], media: Media) -> bool:
         and video.height % 2 == 0
         and max(video.width, video.height) <= LONGEST_SIDE
         and 0 < video.fps <= 60.5
-        and video.gap <= GAP
+        and video.gap <= MAX_GAP
         and abs(media.start) < 0.1
         and 0 < rate <= limit
     )
 
 
-def sound(options: dict[str, Value], media: Media, container: str, *, copy: bool = True) -> list[str]:
+def sound(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
     """The arguments for a video's sound: copied where it already fits, unless *copy* is False."""
-    audio, kbps = media.audio, AAC[str(options.get("quality", "medium"))]
+    audio = media.audio
+    kbps = AAC[str(options.get("quality", "medium"))]
     if audio is None:
         return ["-an"]
     if container == "webm":
@@ -104,14 +92,14 @@ def heard(media: Media) -> list[str]:
     return ["-af", ",".join(chain)]
 
 
-def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
-    """A video; an audio-only source yields audio in the same container where nothing asks for a picture."""
+def video_plan(options: Options, media: Media, path: str) -> Plan:
+    """A video; a source of audio alone yields audio in the same container, unless a picture is needed."""
     container = str(options["format"])
     tail = ["-max_muxing_queue_size", "1024", *(["-movflags", "+faststart"] if container != "webm" else [])]
     film = media.video if media.video and not media.video.cover else None
     if film is None:
         if media.audio is None or {"width", "height", "fit", "fps", "codec"} & set(options):
-            raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+            raise TaskError("no_video", NO_VIDEO)
         seek, limit, seconds = span(media.duration, options)
         arguments = [*HEAD, *source(path, media, seek), "-map", f"0:{media.audio.index}", "-vn", *limit]
         tries = _with_sound([*arguments, *CLEAN], options, media, container, tail)
@@ -140,14 +128,14 @@ def video_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
 
 
 def _with_sound(
-    head: list[str], options: dict[str, Value], media: Media, container: str, tail: list[str]
+    head: list[str], options: Options, media: Media, container: str, tail: list[str]
 ) -> list[list[str]]:
     """The tries for the sound: a copy may meet what its container refuses (a codec that changes midway)."""
     ways = [sound(options, media, container), sound(options, media, container, copy=False)]
     return [[*head, *way, *tail] for way in (ways if ways[0] != ways[1] else ways[:1])]
 
 
-def encoder(options: dict[str, Value], video: Video, container: str, keys: str = EVEN_KEYS) -> list[str]:
+def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEYS) -> list[str]:
     """The arguments that encode a picture, as pairs; *keys*: where its keyframes are."""
     codec = str(options.get("codec") or ("vp9" if container == "webm" else "h264"))
     name, *settings = ENCODERS[codec]
@@ -172,86 +160,73 @@ def encoder(options: dict[str, Value], video: Video, container: str, keys: str =
     ]
 
 
-def audio_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
-    """The sound alone, or its waveform's samples."""
+def audio_plan(options: Options, media: Media, path: str) -> Plan:
+    """The sound alone, or its waveform's samples. Raises TaskError."""
     audio = media.audio
     if audio is None:
-        raise Unusable("no_audio", "This file has no sound.")
+        raise TaskError("no_audio", NO_AUDIO)
     seek, limit, seconds = span(audio.duration or media.duration, options)
-    head = [
-        *HEAD,
-        *source(path, media, seek),
-        "-map",
-        f"0:{audio.index}",
-        "-vn",
-        "-sn",
-        "-dn",
-        *limit,
-        *CLEAN,
-    ]
+    track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
+    head = [*HEAD, *source(path, media, seek), *track, *limit, *CLEAN]
     if "waveform" in options:
         return waveform_plan(options, head, media, seconds)
-    wanted, quality = str(options["format"]), str(options.get("quality", "medium"))
-    rate = f"{int(options['bitrate'])}" if "bitrate" in options else f"{AAC[quality]}k"
-    codecs: dict[str, tuple[str, list[str]]] = {
-        "mp3": (
-            "mp3",
-            [
-                "-c:a",
-                "libmp3lame",
-                *(["-b:a", rate] if "bitrate" in options else ["-q:a", str(MP3[quality])]),
-            ],
-        ),
-        "aac": ("adts", ["-c:a", "aac", "-b:a", rate]),
-        "ogg": (
-            "ogg",
-            [
-                "-c:a",
-                "libvorbis",
-                *(["-b:a", rate] if "bitrate" in options else ["-q:a", str(VORBIS[quality])]),
-            ],
-        ),
-        "opus": ("opus", ["-c:a", "libopus", "-b:a", rate]),
+    form = str(options["format"])
+    muxer, codec = audio_encoder(form, options)
+    limited = ["-ar", "48000"] if form in ("mp3", "aac") and audio.rate > 48000 else []
+    return Plan([[*head, *codec, *limited, *heard(media)]], muxer, form, seconds, wants_audio=True)
+
+
+def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
+    """The muxer and the encoder's arguments of an audio format, by `bitrate` or else by `quality`."""
+    quality = str(options.get("quality", "medium"))
+    given = ["-b:a", str(int(options["bitrate"]))] if "bitrate" in options else []
+    rate = given or ["-b:a", f"{AAC[quality]}k"]
+    encoders = {
+        "mp3": ("mp3", ["-c:a", "libmp3lame", *(given or ["-q:a", str(MP3[quality])])]),
+        "aac": ("adts", ["-c:a", "aac", *rate]),
+        "ogg": ("ogg", ["-c:a", "libvorbis", *(given or ["-q:a", str(VORBIS[quality])])]),
+        "opus": ("opus", ["-c:a", "libopus", *rate]),
         "wav": ("wav", ["-c:a", "pcm_s16le"]),
         "flac": ("flac", ["-c:a", "flac"]),
     }
-    muxer, codec = codecs[wanted]
-    limited = ["-ar", "48000"] if wanted in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *heard(media)]], muxer, wanted, seconds, wants_audio=True)
+    return encoders[form]
 
 
-def waveform_plan(options: dict[str, Value], head: list[str], media: Media, seconds: float) -> Plan:
+def waveform_plan(options: Options, head: list[str], media: Media, seconds: float) -> Plan:
     """The peaks of short pieces of the sound, of all its channels, as text: nothing large is ever held."""
-    wanted = int(options.get("waveform_points", 800))
+    points = int(options.get("waveform_points", WAVEFORM_POINTS))
     rate = media.audio.rate if media.audio else 48000
-    piece = min(max(int(rate * (seconds or 600) / wanted / 4), 64), rate)
+    piece = min(max(int(rate * (seconds or 600) / points / 4), 64), rate)
     measured = "measure_perchannel=none:measure_overall=Peak_level"
     chain = "aresample=async=1:first_pts=0," if media.video and not media.video.cover else ""
     chain += f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"
     # a relative name: FFmpeg works in the folder of its output
     chain += ",ametadata=mode=print:key=lavfi.astats.Overall.Peak_level:file=output.txt"
-    return Plan([[*head, "-af", chain, "-c:a", "pcm_s16le"]], "null", "txt", seconds)
+    return Plan([[*head, "-af", chain, "-c:a", "pcm_s16le"]], "null", "txt", seconds, format="json")
 
 
-def hls_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
+def hls_plan(options: Options, media: Media, path: str) -> Plan:
     """An HLS stream of 4-second segments, copied where the source fits; a large picture comes small too."""
-    asked = {**options, "format": "mp4"}
-    video = video_plan(asked, media, path)
+    options = {**options, "format": "mp4"}
+    video = video_plan(options, media, path)
     large = media.video if video.wants_video and not media.is_still else None
-    small = smaller(large, asked, SMALL) if large else None
-    tries, copied = [[*without_faststart(each), *SEGMENTS] for each in video.tries], video.copied
+    small = smaller(large, options, SMALL) if large else None
+    tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
+    copied = video.copied
     if large and small:
         # a copy stays turned by its header: a player that changes to the small one would turn its picture
         copied = copied and not large.rotation
         # the large one alone where two do not fit together: FFmpeg names none of less than half a second
-        tries = [*_ladder(large, small, asked, media, path, copied=copied), tries[-1]]
-    return replace(video, tries=tries, muxer="hls", extension="m3u8", copied=copied)
+        tries = [*_ladder(large, small, options, media, path, copied=copied), tries[-1]]
+    return replace(
+        video, tries=tries, muxer="hls", extension="m3u8", copied=copied, layout="folder", format="hls"
+    )
 
 
 def _ladder(
     large: Video,
-    small: dict[str, Value],
-    options: dict[str, Value],
+    small: Options,
+    options: Options,
     media: Media,
     path: str,
     *,
@@ -264,10 +239,9 @@ def _ladder(
     head = [*HEAD, *source(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
     parts = "v:0,a:0 v:1,a:1" if heard else "v:0 v:1"
     tail = [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
-    first, second = encoder(options, large, "mp4"), encoder(small, large, "mp4")
-    tries = _with_sound(
-        [*head, *of_rendition(0, first), *of_rendition(1, second)], options, media, "mp4", tail
-    )
+    first = of_rendition(0, encoder(options, large, "mp4"))
+    second = of_rendition(1, encoder(small, large, "mp4"))
+    tries = _with_sound([*head, *first, *second], options, media, "mp4", tail)
     if copied:
         second = of_rendition(1, encoder(small, large, "mp4", SOURCE_KEYS))
         tries.insert(0, [*head, "-c:v:0", "copy", *second, *sound(options, media, "mp4"), *tail])

@@ -8,45 +8,77 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from mediapipe.engine import stills
 from mediapipe.engine.media import Media
-from mediapipe.engine.options import Value
+from mediapipe.engine.plan import WAVEFORM_POINTS
+from mediapipe.engine.timecode import webvtt_timecode
+from mediapipe.engine.validators import Options
 
 PEAK = re.compile(rb"Peak_level=(-?[0-9.]+|-?inf|-?nan)")
 
 
-def waveform(measured: Path, points: int, seconds: float) -> Path:
-    """Peaks from 0 to 1 as JSON, from the decibels that FFmpeg wrote, one per piece of the sound."""
+@dataclass(frozen=True)
+class Encoded:
+    """A verified output before it is published: *file* is what FFmpeg wrote, *name* its name afterwards."""
+
+    options: Options
+    source: Media
+    output: Media
+    file: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The file to publish as the output, and those beside it by what the API's File calls them ("vtt")."""
+
+    file: Path
+    beside: dict[str, Path] = field(default_factory=dict)
+
+
+def as_encoded(encoded: Encoded) -> Finished:
+    """What FFmpeg wrote is the output."""
+    return Finished(encoded.file)
+
+
+def waveform(encoded: Encoded) -> Finished:
+    """Peaks from 0 to 1 as JSON where a waveform is wanted, from the decibels that FFmpeg wrote."""
+    if "waveform" not in encoded.options:
+        return as_encoded(encoded)
     levels: list[float] = []
-    with open(measured, "rb") as file:
+    with open(encoded.file, "rb") as file:
         for line in file:
             if found := PEAK.search(line):
                 decibels = float(found[1])
                 levels.append(min(1.0, 10 ** (decibels / 20)) if decibels == decibels else 0.0)
-    points = min(points, len(levels))
+    points = min(int(encoded.options.get("waveform_points", WAVEFORM_POINTS)), len(levels))
     edges = [at * len(levels) // points for at in range(points + 1)] if points else [0]
     peaks = [round(max(levels[a:b]), 3) for a, b in pairwise(edges)]
-    target = measured.with_suffix(".json")
-    target.write_text(json.dumps({"peaks": peaks, "duration": round(seconds, 3)}))
-    return target
+    target = encoded.file.with_suffix(".json")
+    target.write_text(json.dumps({"peaks": peaks, "duration": round(encoded.output.duration, 3)}))
+    return Finished(target)
 
 
-def storyboard(options: dict[str, Value], media: Media, sprite: Media, name: str, target: Path) -> None:
-    """The WebVTT that tells which part of the sprite (called *name*) belongs to which second."""
-    interval, rows = stills.storyboard(options, media)
-    assert sprite.video is not None
-    width, height = sprite.video.width // 10, sprite.video.height // rows
+def storyboard(encoded: Encoded) -> Finished:
+    """The sprite, and where it is a storyboard's the WebVTT that says which part belongs to which second."""
+    if "interval" not in encoded.options:
+        return as_encoded(encoded)
+    interval, rows = stills.storyboard_grid(encoded.options, encoded.source)
+    sprite = encoded.output.video
+    assert sprite is not None
+    width = sprite.width // 10
+    height = sprite.height // rows
+    length = encoded.source.duration
     lines = ["WEBVTT", ""]
-    for at in range(min(rows * 10, max(1, math.ceil(media.duration / interval - 0.001)))):
-        start, stop = at * interval, min((at + 1) * interval, media.duration)
+    for at in range(min(rows * 10, max(1, math.ceil(length / interval - 0.001)))):
+        start = webvtt_timecode(at * interval)
+        stop = webvtt_timecode(min((at + 1) * interval, length))
         place = f"{(at % 10) * width},{at // 10 * height},{width},{height}"
-        lines += [f"{clock(start)} --> {clock(stop)}", f"{name}#xywh={place}", ""]
+        lines += [f"{start} --> {stop}", f"{encoded.name}#xywh={place}", ""]
+    target = encoded.file.with_suffix(".vtt")
     target.write_text("\n".join(lines))
-
-
-def clock(seconds: float) -> str:
-    """As WebVTT counts: 00:00:05.000."""
-    return f"{int(seconds // 3600):02}:{int(seconds // 60 % 60):02}:{seconds % 60:06.3f}"
+    return Finished(encoded.file, {"vtt": target})

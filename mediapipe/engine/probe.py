@@ -1,4 +1,4 @@
-"""Reads what a media file holds, and checks what was made: for a jailed child process (prober.py).
+"""Reads what a media file holds, and checks an output: for a sandboxed child process (prober.py).
 
 It prints one JSON object, and runs alone because a hostile file may crash the decoder: it imports PyAV
 and the standard library, and nothing of ours.
@@ -16,7 +16,8 @@ DEMUXERS = (
     "amr,amrnb,amrwb,caf,gif,webp_pipe,png_pipe,jpeg_pipe,mxf,w64,ivf,dv,avif,h263,m4v,mpegvideo,"
     "au,wv,tta,ape,dsf,voc,dts,rm,gxf,h264,hevc,obu,apng,bmp_pipe,tiff_pipe,jpegxl_pipe,webp_anim"
 )
-COVER_ART, DEPENDENT = 0x400, 0x80000  # AV_DISPOSITION_*
+COVER_ART = 0x400  # AV_DISPOSITION_*
+DEPENDENT = 0x80000
 # Named by these first bytes, because the extension would choose image2, which reads other files too.
 NAMED = {
     b"\xff\xd8\xff": "jpeg_pipe",
@@ -27,8 +28,8 @@ NAMED = {
 }
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
-MOST_PIXELS = 40_000_000  # media.MAX_PIXELS
-MOST_READ = 64 << 20  # bytes, in search of keyframes
+MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
+MAX_READ = 64 << 20  # bytes, in search of keyframes
 T = TypeVar("T")
 
 
@@ -52,7 +53,8 @@ def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, i
         size, kind = struct.unpack(">I4s", head[:8])
         content = at + 8
         if size == 1 and len(head) == 16:
-            size, content = struct.unpack(">Q", head[8:])[0], at + 16
+            size = struct.unpack(">Q", head[8:])[0]
+            content = at + 16
         size = size or end - at
         if size < content - at:
             return
@@ -67,10 +69,11 @@ def is_iso(path: str) -> bool:
 
 
 def is_protected(path: str) -> bool:
-    """Whether an ISO file is encrypted: PyAV does not tell, its boxes do."""
+    """Whether an ISO file is encrypted: PyAV doesn’t say so, its boxes do."""
     with open(path, "rb") as file:
         end = file.seek(0, 2)
-        todo, seen = [(0, end)], 0
+        todo = [(0, end)]
+        seen = 0
         while todo and seen < 3000:
             for kind, start, stop in boxes(file, *todo.pop()):
                 seen += 1
@@ -118,8 +121,8 @@ def animated_webp(path: str) -> dict[str, Any] | None:
         while len(chunk := file.read(8)) == 8:
             size = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"ANMF":
-                frames, shown = frames + 1, file.read(16)[12:15]
-                milliseconds += int.from_bytes(shown, "little")
+                frames += 1
+                milliseconds += int.from_bytes(file.read(16)[12:15], "little")
                 size -= 16
             file.seek(max(0, size) + size % 2, 1)
         length = milliseconds / 1000
@@ -189,14 +192,17 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
 def longest_gap(container: Any, stream: Any) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none."""
     container.seek(0)
-    last, longest, read, origin = None, 0.0, 0, None
+    last = origin = None
+    longest = 0.0
+    read = 0
     for packet in container.demux(stream):
         if packet.pts is None:
             continue
         at = float(packet.pts * packet.time_base)
         origin = at if origin is None else origin
         if packet.is_keyframe:
-            longest, last = max(longest, at - last if last is not None else 0.0), at
+            longest = max(longest, at - last if last is not None else 0.0)
+            last = at
         elif last is None:
             return 86400.0
         if last is not None:
@@ -204,7 +210,7 @@ def longest_gap(container: Any, stream: Any) -> float:
         if longest > 30:
             break
         read += packet.size
-        if at - origin > 60 or (longest and read > MOST_READ):
+        if at - origin > 60 or (longest and read > MAX_READ):
             break
     return longest
 
@@ -233,31 +239,31 @@ def known_length(path: str, form: str) -> bool:
     return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def picture_facts(path: str, container: Any, found: dict[str, Any], wanted: list[str]) -> None:
-    """What only the frames and packets of the largest picture tell."""
+def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[str]) -> None:
+    """What only the frames and packets of the largest picture show."""
     videos = [f for f in found["streams"] if f["type"] == "video" and f["codec"]]
     shown = [f for f in videos if not f["disposition"] & COVER_ART] or videos
     if not shown:
         return
     facts = max(shown, key=lambda f: (f["width"] * f["height"], f["frames"]))
     stream = container.streams[facts["index"]]
-    if facts["width"] * facts["height"] > MOST_PIXELS:  # refused anyway: not to be decoded
+    if facts["width"] * facts["height"] > MAX_PIXELS:  # refused anyway: not to be decoded
         return
     value(lambda: first_frame(container, stream, facts), None)
     if facts["tiled"]:
         facts |= value(lambda: canvas(path), dict[str, int]())
     if facts["codec"] in INTRA:
         facts["gap"] = 0.0
-    elif "--gap" in wanted:
+    elif "--gap" in extra:
         facts["gap"] = value(lambda: longest_gap(container, stream), 86400.0)
-    if "--pictures" in wanted:
+    if "--pictures" in extra:
         length = facts["duration"] or found["duration"]
         places = [0.0, length / 2, max(0.0, length - 0.5)]
         facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
 
 
-def probe(path: str, wanted: list[str]) -> dict[str, Any]:
-    """What a plan asks of a file; *wanted*: `--gap` and `--pictures` take longer."""
+def probe(path: str, extra: list[str]) -> dict[str, Any]:
+    """What a plan needs to know of a file; *extra*: `--gap` and `--pictures` take longer."""
     if (animation := value(lambda: animated_webp(path), None)) is not None:
         return animation
     import av
@@ -278,14 +284,14 @@ def probe(path: str, wanted: list[str]) -> dict[str, Any]:
             "streams": [stream_facts(stream) for stream in container.streams],
         }
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
-        picture_facts(path, container, found, wanted)
+        picture_facts(path, container, found, extra)
     return found
 
 
-def tell(path: str, wanted: list[str]) -> None:
-    """Prints what is in the file, or why that cannot be told."""
+def print_facts(path: str, extra: list[str]) -> None:
+    """Prints one JSON object: what is in the file, or `error` where it cannot be read."""
     try:
-        found = probe(path, wanted)
+        found = probe(path, extra)
     except Exception as problem:
         said = f"{type(problem).__name__}: {problem}".replace(path, "source")[:300]
         found = {"error": said, "protected": value(lambda: is_protected(path), False)}

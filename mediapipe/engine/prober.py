@@ -1,7 +1,7 @@
-"""Asks what a media file holds, in a child of its own: a process that has PyAV loaded forks for each file.
+"""Reads what a media file holds, in a child of its own: a process that has PyAV loaded forks for each file.
 
 Loading PyAV takes longer than reading most files. The forking process itself never opens one; each child
-goes into its cage (jail.py), reads one file (probe.py) and ends, whatever the file did to it.
+goes into its sandbox (sandbox.py), reads one file (probe.py) and ends, whatever the file did to it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import sys
 import threading
 from pathlib import Path
 
+from mediapipe.engine.errors import TaskError
+from mediapipe.engine.media import Media, media_from_probe
+from mediapipe.recent import Recent
+
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST = 1 << 16  # bytes of a request: a path and its options
-CPU = 60  # seconds that one file may take
-MEMORY = 4 << 30
+MAX_REQUEST = 1 << 16  # bytes: a path and its options
+TIMEOUT = 90.0  # seconds that somebody waits for one file
+CPU = 60  # seconds of it that one file may take
+MEMORY = 4 << 30  # bytes
 
 
 class Prober:
-    """The forking process of this one; it is started when it is first needed, and ends with us."""
+    """This process' forking process: started when it is first needed, ended with us."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -34,7 +39,7 @@ class Prober:
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Starts it where it isn't there (any more)."""
+        """Starts it unless it is running."""
         with self.lock:
             if self.process is not None and self.process.poll() is None:
                 return
@@ -47,11 +52,11 @@ class Prober:
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     env={"PATH": "/usr/bin", "LC_ALL": "C.UTF-8"},  # none of our secrets
-                    start_new_session=True,  # it ends when nobody can ask it any more, not by our signals
+                    start_new_session=True,  # it ends when its socket is closed, not by our signals
                 )
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes its socket, which ends it; kills it where it takes longer than 5 s."""
         if self.asking is not None and self.process is not None:
             self.asking.close()
             try:
@@ -62,7 +67,7 @@ class Prober:
         self.asking = self.process = None
 
     def send(self, request: bytes, answer: int) -> None:
-        """Has it answer *request* into the file descriptor *answer*."""
+        """Makes it write the answer to *request* into the file descriptor *answer*."""
         with self.lock:
             self.start()
             try:
@@ -78,15 +83,46 @@ class Prober:
 
 
 _prober = Prober()
-warm = _prober.start
+start = _prober.start
+# By device, inode, size and time; the result that one task verifies is the next one's source.
+_probed: Recent[tuple[int, ...], tuple[set[str], Media]] = Recent(200)
 
 
-async def ask(path: str, *wanted: str) -> bytes:
+async def probe(path: Path, *extra: str) -> Media:
+    """What is in the file. *extra*: "--gap", "--pictures" (probe.py), which take longer.
+
+    Raises TaskError where it cannot be used, OSError.
+    """
+    stat = await asyncio.to_thread(path.stat)
+    file = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    known, media = _probed.get(file, (set[str](), None))
+    if media is None or not set(extra) <= known:
+        media = await _probe(path, *extra)
+        _probed[file] = (set(extra), media)
+    return media
+
+
+async def _probe(path: Path, *extra: str) -> Media:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            out = await ask(str(path), *extra)
+    except TimeoutError:
+        raise TaskError(
+            "damaged", f"The file couldn’t be read within {TIMEOUT:.0f} seconds; it may be damaged."
+        ) from None
+    try:
+        return media_from_probe(json.loads(out))
+    except ValueError:
+        raise TaskError("damaged", "This file couldn’t be opened safely. It’s probably damaged.") from None
+
+
+async def ask(path: str, *extra: str) -> bytes:
     """The JSON object that a child prints about the file (probe.py); cut short where the child died.
 
-    A child whose asker goes away is killed.
+    A child is killed when this call is cancelled.
     """
-    request, out = json.dumps([path, *wanted]).encode(), b""
+    request = json.dumps([path, *extra]).encode()
+    out = b""
     for _ in range(2):  # once more where the forking process died instead of the child
         reading, writing = os.pipe()
         try:
@@ -100,7 +136,7 @@ async def ask(path: str, *wanted: str) -> bytes:
 
 
 async def _answer(reading: int) -> tuple[bool, bytes]:
-    """Whether a child has begun, and what it said."""
+    """Whether a child has begun, and what it printed."""
     reader = asyncio.StreamReader(limit=1 << 20)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
@@ -119,8 +155,8 @@ async def _answer(reading: int) -> tuple[bool, bytes]:
             os.close(child)
 
 
-def serve(asked: int) -> None:
-    """The forking process: a child for each request, until nobody can ask any more."""
+def serve(descriptor: int) -> None:
+    """The forking process: a child for each request, until its socket is closed."""
     import av  # noqa: F401 - loaded once here, so that no child has to
 
     def reap(number: int, frame: object) -> None:
@@ -130,9 +166,9 @@ def serve(asked: int) -> None:
 
     signal.signal(signal.SIGCHLD, reap)
     own = os.getpid()
-    with socket.socket(fileno=asked) as asking:
+    with socket.socket(fileno=descriptor) as asking:
         while True:
-            request, answers, _, _ = socket.recv_fds(asking, LONGEST, 1)
+            request, answers, _, _ = socket.recv_fds(asking, MAX_REQUEST, 1)
             if not request:
                 return
             if os.fork() == 0:
@@ -145,15 +181,15 @@ def serve(asked: int) -> None:
 
 
 def _child(request: bytes, answer: int, parent: int) -> None:
-    """Tells its process id, and then what it was asked, from within its cage."""
-    from mediapipe.engine import jail, probe
+    """Prints its process id, enters its sandbox, and prints what is in the file."""
+    from mediapipe.engine import probe, sandbox
 
     os.setsid()
     os.dup2(answer, 1)
     os.close(answer)
-    os.dup2(0, 2)  # nobody reads what a decoder has to say
-    path, *wanted = json.loads(request)
+    os.dup2(0, 2)  # what a decoder prints is of no use
+    path, *extra = json.loads(request)
     os.write(1, b"%d\n" % os.getpid())
     read = [sys.prefix, sys.base_prefix, str(Path(__file__).parent), path]
-    jail.cage({"parent": parent, "read": read, "write": [], "cpu": CPU, "memory": MEMORY})
-    probe.tell(path, wanted)
+    sandbox.enter({"parent": parent, "read": read, "write": [], "cpu": CPU, "memory": MEMORY})
+    probe.print_facts(path, extra)

@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 from mediapipe.engine.arguments import CLEAN, HEAD, Plan, drawn, filters, has_alpha, pictures, source, span
-from mediapipe.engine.media import Media, Unusable, Video
-from mediapipe.engine.options import Value
+from mediapipe.engine.errors import NO_VIDEO, TaskError
+from mediapipe.engine.media import Media, Video
+from mediapipe.engine.validators import Options
 
 WEBP = {"very_low": 35, "low": 55, "medium": 75, "high": 85, "very_high": 95}
 JPEG = {"very_low": 20, "low": 12, "medium": 6, "high": 3, "very_high": 2}
 SAME = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif": "png"}  # by a photo's codec
 AVIF = {"very_low": 45, "low": 38, "medium": 30, "high": 24, "very_high": 18}
 # Frames that aren't black, and of thirty such the one nearest to their average.
-TELLING = (
+TYPICAL = (
     "signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value=40:function=greater,thumbnail=n=30,"
 )
 
 
-def picture(options: dict[str, Value], pixels_with_alpha: bool) -> tuple[str, str, list[str]]:
+def picture(options: Options, pixels_with_alpha: bool) -> tuple[str, str, list[str]]:
     """Muxer, pixel format and encoder of a still."""
-    wanted, quality = str(options["format"]), str(options.get("quality", "medium"))
-    if wanted == "webp":
+    form = str(options["format"])
+    quality = str(options.get("quality", "medium"))
+    if form == "webp":
         pixels = "yuva420p" if pixels_with_alpha else "yuv420p"
         return "webp", pixels, ["-c:v", "libwebp", "-quality", str(WEBP[quality])]
-    if wanted == "png":
+    if form == "png":
         return "image2", "rgba" if pixels_with_alpha else "rgb24", ["-c:v", "png", "-update", "1"]
-    if wanted == "avif":
+    if form == "avif":
         still = ["-c:v", "libaom-av1", "-still-picture", "1", "-cpu-used", "8", "-crf", str(AVIF[quality])]
         return "avif", "yuv420p", still
     return "image2", "yuvj420p", ["-c:v", "mjpeg", "-q:v", str(JPEG[quality]), "-update", "1"]
 
 
-def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
-    """One frame: a fast seek, else a decode up to it, else the first; without `start` a telling one."""
+def image_plan(options: Options, media: Media, path: str) -> Plan:
+    """A storyboard where an `interval` is given, else one frame. Raises TaskError."""
+    return (
+        storyboard_plan(options, media, path) if "interval" in options else frame_plan(options, media, path)
+    )
+
+
+def frame_plan(options: Options, media: Media, path: str) -> Plan:
+    """One frame: a fast seek, else a decode up to it, else the first; without `start` a typical one."""
     video = media.video
     if video is None:
-        raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+        raise TaskError("no_video", NO_VIDEO)
     options = {"format": SAME.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
     muxer, pixels, encode = picture(options, has_alpha(video))
-    start, length, warnings = float(options.get("start", 0)), video.duration or media.duration, []
-    near: list[float] = []  # where else to look: a last frame may begin earlier than its time tells
+    start = float(options.get("start", 0))
+    length = video.duration or media.duration
+    warnings = []
+    near: list[float] = []  # where else to look: a last frame may begin earlier than its time says
     if length and start >= length and not media.is_still:
         warnings.append(f"The source is only {length:.1f} s long; this is its last frame.")
         start = max(0.0, length - 1.1 / (video.fps or 25))
@@ -57,8 +68,8 @@ def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
         early = length * 0.1
         tries = [
             # looked for in so many seconds of the film: a black one must not be decoded to its end
-            shot(early, TELLING, ("-skip_frame", "nokey", "-t", "1200")),
-            shot(early, TELLING, ("-t", "20")),
+            shot(early, TYPICAL, ("-skip_frame", "nokey", "-t", "1200")),
+            shot(early, TYPICAL, ("-t", "20")),
             shot(None, "thumbnail=n=30,", ("-t", "5")),
             shot(None),
         ]
@@ -66,21 +77,23 @@ def image_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
 
 
 def _moving(media: Media) -> Video:
-    """The picture of a film. Raises Unusable."""
+    """The film’s picture track; cover art and photos are none. Raises TaskError."""
     video = media.video
     if video is None or video.cover:
-        raise Unusable("no_video", "There is no picture in this file (it is sound only).")
+        raise TaskError("no_video", NO_VIDEO)
     if video.tiled:
-        raise Unusable("no_video", "This is a photo: it has nothing that moves. Ask for an image instead.")
+        raise TaskError(
+            "no_video", "This is a photo, so there is nothing to animate. Ask for an image instead."
+        )
     return video
 
 
-def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
+def storyboard_plan(options: Options, media: Media, path: str) -> Plan:
     """A storyboard: a frame each `interval` seconds (at most 100), tiled ten to a row."""
     video = _moving(media)
     options = {"format": "jpeg", **options}
     muxer, pixels, encode = picture(options, False)
-    interval, rows = storyboard(options, media)
+    interval, rows = storyboard_grid(options, media)
     shape = {"width": 160, **options}
     # The last keyframe may lie before the last part, which would stay black: it is held until the end.
     held = f"tpad=stop_mode=clone:stop_duration={interval:g}"
@@ -95,18 +108,19 @@ def sprite_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
     return Plan(tries, muxer, str(options["format"]), wants_video=True)
 
 
-def storyboard(options: dict[str, Value], media: Media) -> tuple[float, int]:
+def storyboard_grid(options: Options, media: Media) -> tuple[float, int]:
     """Seconds between a storyboard's frames, grown so that 100 are enough, and its rows of ten."""
     length = max(media.duration, 0.1)
     interval = max(float(options["interval"]), length / 100)
     return interval, max(1, min(10, -(-int(-(-length // interval)) // 10)))
 
 
-def animation_plan(options: dict[str, Value], media: Media, path: str) -> Plan:
+def animation_plan(options: Options, media: Media, path: str) -> Plan:
     """A short silent clip that plays as an image."""
     video = _moving(media)
     seek, limit, seconds = span(media.duration, options)
-    webp, alpha = options["format"] == "webp", has_alpha(video)
+    webp = options["format"] == "webp"
+    alpha = has_alpha(video)
     pixels = ("yuva420p" if alpha else "yuv420p") if webp else "rgba" if alpha else "rgb24"
     chain = filters(video, options, pixels, still=True, rate=not media.is_still)
     if webp:

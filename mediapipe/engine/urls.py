@@ -8,6 +8,7 @@ from mediapipe.engine import views
 
 urlpatterns = [
     path("openapi.json", views.openapi),
+    path("probe", views.probe),
     path("<resource:resource>", views.collection),
     path("<resource:resource>/<str:task_id>", views.item),
     re_path(r"^.*$", views.nowhere),

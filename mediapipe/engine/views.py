@@ -1,6 +1,6 @@
-"""The engine's HTTP API: Ittybit's tasks, with DELETE as our documented extension.
+"""The engine's HTTP API: Ittybit's tasks, with DELETE and `probe` as our documented extensions.
 
-Errors are {kind, message}. A poll is one read of a row; Temporal is asked only to start and stop.
+Errors are {kind, message}. A poll is one read of a row; Temporal is called only to start and stop.
 """
 
 from __future__ import annotations
@@ -25,28 +25,33 @@ from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from mediapipe import temporal
-from mediapipe.engine import lanes, room
+from mediapipe import disk, temporal
 from mediapipe.engine import openapi as description
+from mediapipe.engine import queue, source_check
+from mediapipe.engine.errors import InvalidRequest
+from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask, new_id
-from mediapipe.engine.options import KNOWN, Refused, Request, check_request
+from mediapipe.engine.options import Request, check_probe, check_request
+from mediapipe.engine.serialize import task_json
 
-AWAY = "The engine's queue (Temporal) cannot be reached. Send the same request again in a moment."
-SOON = timedelta(seconds=3)
-FULL = "The engine's disk is full. Free some space, then send the same request again."
+UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
+RPC_TIMEOUT = timedelta(seconds=3)
+CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
+PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
+FULL = "The engine’s disk is full. Free some space, then send the same request again."
 
 
 class Resource:
-    """`tasks` or `jobs`."""
+    """The path converter of the API's two names for the same thing: `tasks` and the newer `jobs`."""
 
     regex = "tasks|jobs"
 
     def to_python(self, value: str) -> str:
-        """As it stands in the path."""
+        """The name itself."""
         return value
 
     def to_url(self, value: str) -> str:
-        """As it stands in the path."""
+        """The name itself."""
         return value
 
 
@@ -55,12 +60,12 @@ View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 def problem(status: int, kind: str, message: str, **headers: str) -> JsonResponse:
-    """An error as the API tells it."""
+    """An error as the API reports it: {kind, message}."""
     return JsonResponse({"kind": kind, "message": message}, status=status, headers=headers)
 
 
 def api(*methods: str) -> Callable[[View], View]:
-    """The frame of each endpoint: its methods, the bearer key, and refusals as JSON."""
+    """Wraps each endpoint: its methods, the bearer key, and InvalidRequest as a 400 in JSON."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -71,14 +76,16 @@ def api(*methods: str) -> Callable[[View], View]:
             if scheme.lower() != "bearer" or not key:
                 return problem(401, "token_missing", "Send the header Authorization: Bearer <key>.")
             if not hmac.compare_digest(key.strip().encode(), settings.ENGINE_KEY.encode()):
-                return problem(401, "token_invalid", "This key is not valid here.")
+                return problem(401, "token_invalid", "This key isn’t valid.")
             if methods and request.method not in methods:
                 allowed = ", ".join(methods)
-                return problem(405, "method_not_allowed", f"Only {allowed} is known here.", Allow=allowed)
+                return problem(
+                    405, "method_not_allowed", f"Method not allowed: use {allowed}.", Allow=allowed
+                )
             try:
                 return await view(request, **parts)
-            except Refused as refused:
-                return problem(400, refused.kind, str(refused))
+            except InvalidRequest as error:
+                return problem(400, error.kind, str(error))
 
         return wrapped
 
@@ -88,7 +95,7 @@ def api(*methods: str) -> Callable[[View], View]:
 @api()
 async def nowhere(request: HttpRequest) -> HttpResponse:
     """Any other path."""
-    return problem(404, "not_found", "There is no such path. Known: /tasks, /tasks/{id}, /jobs, /jobs/{id}.")
+    return problem(404, "not_found", f"There is no such path. Known: {PATHS}.")
 
 
 @login_not_required
@@ -99,28 +106,45 @@ async def openapi(request: HttpRequest) -> HttpResponse:
 
 @api("GET", "POST")
 async def collection(request: HttpRequest, resource: str) -> HttpResponse:
-    """POST makes a task, GET lists them."""
+    """POST creates a task, GET lists them."""
     if request.method == "GET":
         return await _list(request, resource)
-    try:
-        body = json.loads(request.body, parse_constant=_not_json)
-    except (ValueError, RecursionError):
-        raise Refused("request_invalid", "The body is not JSON.") from None
-    wanted = check_request(body)
+    body = _body(request)
+    checked = check_request(body)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
-        raise Refused("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
-    key = f"{resource}/{key}" if key else None  # of this resource: a job is no answer to who asks for a task
+        raise InvalidRequest("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
+    key = f"{resource}/{key}" if key else None  # of this resource: a job is no answer to a request for a task
     given = body.get("options") or {}
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
-    if known is None and await asyncio.to_thread(room.is_full):
+    if known is None and await asyncio.to_thread(disk.is_work_full):
         return problem(503, "no_space", FULL, **{"Retry-After": "30"})
-    task, made = (known, False) if known else await _make(resource, wanted, given, key)
-    if task.active and not await lanes.start(task):
-        if made:
+    task, created = (known, False) if known else await _create(resource, checked, given, key)
+    if task.active and not await queue.start(task):
+        if created:
             await task.adelete()
-        return problem(503, "internal_error", AWAY, **{"Retry-After": "2"})
-    return JsonResponse(await sync_to_async(task.as_json)(), status=201 if made else 200)
+        return problem(503, "internal_error", UNAVAILABLE, **{"Retry-After": "2"})
+    return JsonResponse(await sync_to_async(task_json)(task), status=201 if created else 200)
+
+
+@api("POST")
+async def probe(request: HttpRequest) -> HttpResponse:
+    """What a file of this installation holds, and whether it is certain that it is no usable media."""
+    url = check_probe(_body(request))
+    try:
+        path = await asyncio.to_thread(source_check.local_path, url)
+    except FileNotFoundError:
+        return problem(404, "source_not_found", "There is no file behind this link any more.")
+    found = await source_check.report(path)
+    source = found["source"] and {"object": "file", "url": url, **found["source"]}
+    return JsonResponse({"object": "probe", "problem": found["problem"], "source": source})
+
+
+def _body(request: HttpRequest) -> Any:
+    try:
+        return json.loads(request.body, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("request_invalid", "The body is not JSON.") from None
 
 
 def _not_json(name: str) -> NoReturn:
@@ -128,97 +152,110 @@ def _not_json(name: str) -> NoReturn:
 
 
 @sync_to_async
-def _make(resource: str, wanted: Request, given: dict[str, Any], key: str | None) -> tuple[EngineTask, bool]:
+def _create(
+    resource: str, checked: Request, given: dict[str, Any], key: str | None
+) -> tuple[EngineTask, bool]:
     """The task, and whether it is new: the same key within 24 hours is the same task."""
     try:
         with transaction.atomic():
-            made = EngineTask.objects.create(
+            task = EngineTask.objects.create(
                 id=new_id(resource.removesuffix("s")),
-                kind=wanted.kind,
-                input=wanted.input,
+                kind=checked.kind.name,
+                input=checked.input,
                 options=given,
-                metadata=wanted.metadata,
-                webhook_url=wanted.webhook_url,
+                metadata=checked.metadata,
+                webhook_url=checked.webhook_url,
                 key=key,
             )
     except IntegrityError:  # the same key, at the same moment
         return EngineTask.objects.get(key=key), False
-    return made, True
+    return task, True
 
 
 @api("GET", "DELETE")
 async def item(request: HttpRequest, resource: str, task_id: str) -> HttpResponse:
-    """GET tells how a task stands, DELETE stops it."""
+    """GET answers a task's state, DELETE cancels it."""
     task = await EngineTask.objects.filter(pk=task_id).afirst() if "\0" not in task_id else None
     if task is None:
         name = resource.removesuffix("s")
         return problem(404, f"{name}_not_found", f"There is no {name} with this id.")
     if request.method == "DELETE":
         return JsonResponse(await _cancel(task))
-    await lanes.look_after(task)
-    body = await sync_to_async(task.as_json)()
-    if task.status == EngineTask.Status.QUEUED and not task.waiting_for and await lanes.deserted(task):
+    await queue.reconcile_task(task)
+    body = await sync_to_async(task_json)(task)
+    if task.status == EngineTask.Status.QUEUED and not task.waiting_for and await queue.has_no_poller(task):
         body["waiting_for"] = "nobody"
     return JsonResponse(body)
 
 
 async def _cancel(task: EngineTask) -> dict[str, Any]:
-    """Stops the task and waits, for some seconds at most, until its encoder is gone."""
+    """Cancels the task and waits, for some seconds at most, until its encoder is gone."""
     stopped = False
     was_active = await sync_to_async(task.cancel)()
     if was_active:
         client = await temporal.client()
         handle = client.get_workflow_handle(task.pk)
         with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
-            async with asyncio.timeout(6):
-                await handle.cancel(rpc_timeout=SOON)
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                await handle.cancel(rpc_timeout=RPC_TIMEOUT)
                 with contextlib.suppress(WorkflowFailureError):
                     await handle.result()
                 stopped = True
     await task.arefresh_from_db()
     encoder = stopped and task.freed_bytes is not None
-    told = {"encoder_stopped": encoder, "freed_bytes": task.freed_bytes or 0}
-    return {**await sync_to_async(task.as_json)(), "cancelled": told}
+    receipt = {"encoder_stopped": encoder, "freed_bytes": task.freed_bytes or 0}
+    return {**await sync_to_async(task_json)(task), "cancelled": receipt}
 
 
 def _filtered(request: HttpRequest, resource: str) -> QuerySet[EngineTask]:
     query = EngineTask.objects.filter(pk__startswith=resource.removesuffix("s") + "_")
     if kind := request.GET.get("kind"):
-        if kind not in KNOWN:
-            raise Refused("request_invalid", f"kind must be one of: {', '.join(KNOWN)}.")
+        if kind not in KINDS:
+            raise InvalidRequest("request_invalid", f"kind must be one of: {', '.join(KINDS)}.")
         query = query.filter(kind=kind)
     if status := request.GET.get("status"):
         if status not in EngineTask.Status.values:
-            raise Refused("request_invalid", f"status must be one of: {', '.join(EngineTask.Status.values)}.")
+            raise InvalidRequest(
+                "request_invalid", f"status must be one of: {', '.join(EngineTask.Status.values)}."
+            )
         query = query.filter(status=status)
     if source := request.GET.get("input"):
         query = query.filter(input=source)
     return query
 
 
-async def _list(request: HttpRequest, resource: str) -> HttpResponse:
-    raw, order = request.GET.get("limit", "20"), request.GET.get("order", "desc")
-    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= 100):
-        raise Refused("request_invalid", "limit must be a whole number from 1 to 100.")
-    if order not in ("asc", "desc"):
-        raise Refused("request_invalid", "order must be asc or desc.")
-    limit, query = int(raw), _filtered(request, resource)
+async def _between(
+    query: QuerySet[EngineTask], request: HttpRequest, resource: str, order: str
+) -> QuerySet[EngineTask]:
+    """The tasks behind the cursor `after` and before the cursor `before`, in that order."""
     for name in ("after", "before"):
-        if (cursor := request.GET.get(name)) is not None:
-            at = await EngineTask.objects.filter(pk=cursor.replace("\0", "")).afirst()
-            if at is None:
-                raise Refused("request_invalid", f"{name} names no {resource.removesuffix('s')}.")
-            later = (name == "after") == (order == "asc")
-            side, tie = ("gt", "gt") if later else ("lt", "lt")
-            query = query.filter(
-                Q(**{f"created_at__{side}": at.created_at})
-                | Q(created_at=at.created_at, **{f"pk__{tie}": at.pk})
-            )
+        if (cursor := request.GET.get(name)) is None:
+            continue
+        at = await EngineTask.objects.filter(pk=cursor.replace("\0", "")).afirst()
+        if at is None:
+            raise InvalidRequest("request_invalid", f"{name} names no {resource.removesuffix('s')}.")
+        side = "gt" if (name == "after") == (order == "asc") else "lt"
+        later = Q(**{f"created_at__{side}": at.created_at})
+        query = query.filter(later | Q(created_at=at.created_at, **{f"pk__{side}": at.pk}))
+    return query
+
+
+async def _list(request: HttpRequest, resource: str) -> HttpResponse:
+    raw = request.GET.get("limit", "20")
+    order = request.GET.get("order", "desc")
+    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= 100):
+        raise InvalidRequest("request_invalid", "limit must be a whole number from 1 to 100.")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("request_invalid", "order must be asc or desc.")
+    limit = int(raw)
+    query = await _between(_filtered(request, resource), request, resource, order)
     sign = "" if order == "asc" else "-"
     found = [task async for task in query.order_by(f"{sign}created_at", f"{sign}pk")[: limit + 1]]
-    more, found = len(found) > limit, found[:limit]
-    response = JsonResponse([await sync_to_async(task.as_json)() for task in found], safe=False)
-    response["Limit"], response["Has-More"] = str(limit), str(more).lower()
+    more = len(found) > limit
+    found = found[:limit]
+    response = JsonResponse([await sync_to_async(task_json)(task) for task in found], safe=False)
+    response["Limit"] = str(limit)
+    response["Has-More"] = str(more).lower()
     if more:
         query_string = request.GET.copy()
         query_string["after"] = found[-1].pk

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -21,11 +21,11 @@ from django.utils.crypto import salted_hmac
 
 from mediapipe.storage import s3
 
-ROUND = 6 * 3600  # seconds: a poll a moment later signs the very same URL, so no player restarts
-LIFE = 7 * 24 * 3600  # seconds: longer than any wait in a queue
-RESERVE = 512 * 1024 * 1024  # bytes of the disk that what comes in leaves free
-# Served by us from a bucket too: they name other files, or a script reads them.
-TEXTS = (".m3u8", ".vtt", ".json")
+URL_PERIOD = 6 * 3600  # seconds in which a file has the very same URL, so that no player restarts
+URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
+LINKING = (".m3u8", ".vtt")  # texts that name files beside them
+TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
+PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
 
 # By extension and from this list alone: an upload must never be answered as a page.
 TYPES = {
@@ -75,8 +75,8 @@ def path(name: str) -> Path:
 def signed_path(name: str, *, now: float | None = None) -> str:
     """A path like /media/outputs/x.mp4?expires=…&signature=…, valid for a week or a little more."""
     moment = time.time() if now is None else now
-    expires = (int(moment) // ROUND + 1) * ROUND + LIFE
-    return f"/media/{quote(name)}?expires={expires}&signature={_signature(name, expires)}"
+    expires = (int(moment) // URL_PERIOD + 1) * URL_PERIOD + URL_LIFETIME
+    return f"{settings.MEDIA_URL}{quote(name)}?expires={expires}&signature={_signature(name, expires)}"
 
 
 def link(name: str, *, save_as: str = "") -> str:
@@ -95,13 +95,13 @@ def signed_url(name: str, *, local: bool = False) -> str:
 
 
 def content_type(name: str) -> str:
-    """What a file is answered as."""
+    """The Content-Type of a file."""
     return TYPES.get(name.rsplit(".", 1)[-1].lower(), "application/octet-stream")
 
 
 def in_bucket(name: str) -> bool:
-    """Whether readers get the file from the bucket, and not from us."""
-    return bool(settings.S3_BUCKET) and not name.endswith(TEXTS)
+    """Whether readers get the file from the bucket; incoming ones, and texts, they get from us."""
+    return bool(settings.S3_BUCKET) and not name.startswith("incoming/") and not name.endswith(TEXTS)
 
 
 def is_in_bucket(url: str) -> bool:
@@ -129,18 +129,6 @@ def publish(source: Path, name: str) -> None:
     os.replace(source, target)
 
 
-def room() -> int:
-    """How many bytes may still come in."""
-    root = Path(settings.MEDIA_ROOT)
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free - RESERVE
-
-
-def has_room(length: int = 0) -> bool:
-    """Whether the disk takes *length* more bytes and keeps its reserve."""
-    return room() > length
-
-
 def exists(name: str) -> bool:
     """Whether the file is there."""
     return s3.exists(name) if settings.S3_BUCKET else path(name).is_file()
@@ -160,6 +148,20 @@ def remove(name: str) -> None:
     parent = path(name).parent
     if name.count("/") > 1 and parent.is_dir() and not any(parent.iterdir()):
         parent.rmdir()
+
+
+def folder_of(name: str) -> str:
+    """The folder that *name* stands for, with all that is in it; "" where it stands for itself alone."""
+    return name.rpartition("/")[0] if name.endswith(PLAYLIST) else ""
+
+
+def members(names: Iterable[str]) -> Iterator[str]:
+    """Every file that an output of these *names* consists of."""
+    for name in names:
+        if folder := folder_of(name):
+            yield from (member for member, _, _ in under(folder))
+        else:
+            yield name
 
 
 def under(folder: str) -> Iterator[tuple[str, int, float]]:
@@ -189,10 +191,10 @@ def name_of(url: str) -> str | None:
     if is_in_bucket(url):
         return unquote(urlsplit(url[len(s3.base()) :]).path)
     for base in filter(None, (settings.LOCAL_URL, settings.PUBLIC_URL)):
-        if url.startswith(f"{base}/media/"):
+        if url.startswith(f"{base}{settings.MEDIA_URL}"):
             parts = urlsplit(url)
             query = parse_qs(parts.query)
-            name = unquote(parts.path[len(urlsplit(base).path) + len("/media/") :])
+            name = unquote(parts.path[len(urlsplit(base).path) + len(settings.MEDIA_URL) :])
             check(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
             return name
     return None

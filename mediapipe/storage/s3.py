@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from django.conf import settings
 from django.utils.http import content_disposition_header
 
+from mediapipe.recent import Recent
+
 if TYPE_CHECKING:
     from storages.backends.s3 import S3Storage
 
-LIFE = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
-KEPT = 6 * 3600  # seconds for which the very same URL is handed out, so that no player restarts
+URL_LIFETIME = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
+URL_PERIOD = 6 * 3600  # seconds in which a file has the very same URL, so that no player restarts
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Away(OSError):
-    """The bucket cannot be reached, or refuses."""
+class BucketUnavailable(OSError):
+    """The bucket can't be reached, or refuses."""
 
 
-def told(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, with the errors of boto3 as ours."""
+def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
+    """*function*, raising BucketUnavailable for whatever boto3 raises."""
 
     @wraps(function)
     def wrapped(*args: P.args, **fields: P.kwargs) -> T:
@@ -38,7 +40,7 @@ def told(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **fields)
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise Away(5, f"the bucket {settings.S3_BUCKET} cannot be used ({error})") from None
+            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can't be used ({error})") from None
 
     return wrapped
 
@@ -54,7 +56,7 @@ def storage() -> S3Storage:
         endpoint_url=settings.S3_ENDPOINT_URL,
         region_name=settings.S3_REGION,
         file_overwrite=True,
-        querystring_expire=LIFE,
+        querystring_expire=URL_LIFETIME,
         client_config=Config(
             signature_version="s3v4",
             # other servers than Amazon's do not know its newer checksums
@@ -66,20 +68,18 @@ def storage() -> S3Storage:
     )
 
 
-_urls: dict[tuple[str, str], tuple[float, str]] = {}
+_urls: Recent[tuple[str, str], tuple[float, str]] = Recent(5000)
 
 
 def url(name: str, save_as: str = "") -> str:
     """A signed URL, the same one for some hours."""
-    kept = _urls.get((name, save_as))
-    if kept and time.monotonic() - kept[0] < KEPT:
-        return kept[1]
-    asked = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
-    made = str(storage().url(name, parameters=asked))
-    if len(_urls) > 5000:
-        _urls.clear()
-    _urls[name, save_as] = time.monotonic(), made
-    return made
+    cached = _urls.get((name, save_as))
+    if cached and time.monotonic() - cached[0] < URL_PERIOD:
+        return cached[1]
+    about = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
+    signed = str(storage().url(name, parameters=about))
+    _urls[name, save_as] = (time.monotonic(), signed)
+    return signed
 
 
 @cache
@@ -88,26 +88,26 @@ def base() -> str:
     return str(storage().url("x")).split("?")[0].removesuffix("x")
 
 
-@told
+@as_bucket_unavailable
 def put(source: Path, name: str, content_type: str) -> None:
     """Uploads a file, in parts where it is large; it is visible when it is whole."""
     storage().bucket.upload_file(str(source), name, ExtraArgs={"ContentType": content_type})
 
 
-@told
+@as_bucket_unavailable
 def exists(name: str) -> bool:
     """Whether there is such a file."""
     return bool(storage().exists(name))
 
 
-@told
+@as_bucket_unavailable
 def read(name: str) -> bytes:
     """A small file. Raises FileNotFoundError."""
     with storage().open(name) as file:
         return bytes(file.read())
 
 
-@told
+@as_bucket_unavailable
 def remove(name: str) -> None:
     """Removes a file."""
     storage().delete(name)

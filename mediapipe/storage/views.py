@@ -22,7 +22,7 @@ from mediapipe import storage
 from mediapipe.threads import run_to_completion
 
 BLOCK = 256 * 1024
-SPEC = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
+RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
 NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
 LINKS = re.compile(rf'^((?:#.*URI=")?)({NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
@@ -32,12 +32,12 @@ class Unsatisfiable(Exception):
     """The range begins behind the end of the file."""
 
 
-def wanted(header: str | None, size: int) -> tuple[int, int] | None:
-    """(start, stop) asked for by a Range header (RFC 9110 14.2); None where the whole file is the answer.
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(start, stop) of a Range header (RFC 9110 14.2); None where the whole file is the answer.
 
-    Several ranges at once get the whole file, which a server may do; no player asks for them.
+    Several ranges at once get the whole file, which a server may do; no player sends them.
     """
-    match = SPEC.fullmatch(header) if header else None
+    match = RANGE.fullmatch(header) if header else None
     if match is None:
         return None
     first, last, suffix = match.groups()
@@ -61,7 +61,9 @@ class Blocks:
     """
 
     def __init__(self, path: Path, start: int, stop: int) -> None:
-        self.path, self.at, self.stop = path, start, stop
+        self.path = path
+        self.at = start
+        self.stop = stop
         self.fd: int | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -83,8 +85,10 @@ class Blocks:
         return data
 
     def close(self) -> None:
-        """Lets go of the file."""
-        fd, self.fd, self.at = self.fd, None, self.stop
+        """Closes the file."""
+        fd = self.fd
+        self.fd = None
+        self.at = self.stop
         if fd is not None:
             os.close(fd)
 
@@ -96,20 +100,20 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     try:
         storage.check(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
-        if name.endswith((".m3u8", ".vtt")) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
+        if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
             text = await asyncio.to_thread(storage.read_text, name)
-            return HttpResponse(signed_links(name, text), headers=_about(request, name))
+            return HttpResponse(signed_links(name, text), headers=_headers(request, name))
         path = storage.path(name)
         stat = await asyncio.to_thread(os.stat, path)
     except storage.Forbidden as error:
-        return _sentence(403, f"This link cannot be used: {error}. Open the job's page for a new one.")
+        return _sentence(403, f"This link can’t be used: {error}. Open the job’s page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
-        return _sentence(404, "This file is no longer here. Open the job's page to see what is.")
+        return _sentence(404, "This file no longer exists. Open the job’s page to see what does.")
     if settings.ACCEL_PREFIX:
         return HttpResponse(
-            headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_about(request, name)}
+            headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_headers(request, name)}
         )
-    return _ranged(request, path, stat, _about(request, name))
+    return _ranged(request, path, stat, _headers(request, name))
 
 
 def signed_links(name: str, text: str) -> str:
@@ -127,7 +131,7 @@ def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> 
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
-def _about(request: HttpRequest, name: str) -> dict[str, str]:
+def _headers(request: HttpRequest, name: str) -> dict[str, str]:
     headers = {
         "Content-Type": storage.content_type(name),
         "X-Content-Type-Options": "nosniff",
@@ -143,22 +147,24 @@ def _about(request: HttpRequest, name: str) -> dict[str, str]:
 def _ranged(
     request: HttpRequest, path: Path, stat: os.stat_result, headers: dict[str, str]
 ) -> HttpResponseBase:
-    etag, modified = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"', int(stat.st_mtime)
+    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+    modified = int(stat.st_mtime)
     validators = {"ETag": etag, "Last-Modified": http_date(modified)}
     early = get_conditional_response(request, etag, modified)
     if early is not None:
-        told = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
-        for name, value in told.items():
+        repeated = {**validators, "Cache-Control": headers["Cache-Control"]}  # RFC 9110 15.4.5
+        for name, value in repeated.items():
             early[name] = value
         return early
-    header, condition = request.headers.get("Range"), request.headers.get("If-Range")
+    header = request.headers.get("Range")
+    condition = request.headers.get("If-Range")
     if request.method != "GET" or (condition and condition not in (etag, http_date(modified))):
         header = None  # ranges are defined for GET alone (RFC 9110 14.2)
     try:
-        span = wanted(header, stat.st_size)
+        span = parse_range(header, stat.st_size)
     except Unsatisfiable:
         return _sentence(
-            416, "This part is behind the end of the file.", {"Content-Range": f"bytes */{stat.st_size}"}
+            416, "This range begins behind the end of the file.", {"Content-Range": f"bytes */{stat.st_size}"}
         )
     start, stop = span or (0, stat.st_size)
     headers |= {**validators, "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}

@@ -32,7 +32,7 @@ POLICY = "; ".join(
 
 @cache
 def policy() -> str:
-    """The policy; media and pictures may come from the bucket, where there is one."""
+    """The Content-Security-Policy; media and images may come from the bucket, where there is one."""
     if not settings.S3_BUCKET:
         return POLICY
     parts = urlsplit(s3.base())
@@ -52,7 +52,7 @@ def compress(request: HttpRequest, response: HttpResponse) -> None:
 
 
 class ContentSecurityPolicy:
-    """Says on every answer that pages load nothing but our own files, and run nothing inline.
+    """Sets the policy on every response: pages load nothing but our own files, and run nothing inline.
 
     Pages are compressed on the way, and nothing else: media is streamed, static files are compressed on disk.
     """
@@ -92,22 +92,22 @@ def check_text(request: HttpRequest) -> None:
 
 @sync_and_async_middleware
 def plain_text(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Answers 400 to what is no text, before anything reads it."""
+    """Answers 400 to fields that are no text, before any view reads them."""
     if iscoroutinefunction(get_response):
 
-        async def later(request: HttpRequest) -> HttpResponseBase:
+        async def async_middleware(request: HttpRequest) -> HttpResponseBase:
             check_text(request)
             response: HttpResponseBase = await get_response(request)
             return response
 
-        return later
+        return async_middleware
 
-    def at_once(request: HttpRequest) -> HttpResponseBase:
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
         check_text(request)
         response: HttpResponseBase = get_response(request)
         return response
 
-    return at_once
+    return sync_middleware
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise has no types
@@ -122,7 +122,7 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise has
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """The static file at this path, else what the application says."""
+        """The static file at this path, else the application's response."""
         return self._later(request) if self.is_async else super().__call__(request)
 
     async def _later(self, request: HttpRequest) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""An ASGI layer that lets an upload keep its body as a stream, and caps every other body.
+"""An ASGI layer that lets an upload keep its body as a stream, and limits every other body.
 
 Django reads each ASGI body into a temporary file before it routes the request: a tus body would be
 written twice, and anybody could fill the disk before having signed in. So this layer shows Django
@@ -15,25 +15,27 @@ from typing import Any
 from django.http import HttpRequest
 
 OFFSET_STREAM = "application/offset+octet-stream"
-KEY = "mediapipe.receive"
-SILENCE = 60.0  # seconds that a body may pause
+SCOPE_KEY = "mediapipe.receive"
+MAX_PAUSE = 60.0  # seconds that a body may pause
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-Cap = Callable[[str], Awaitable[int]]
+FormLimit = Callable[[str], Awaitable[int]]  # Cookie header in, bytes out
 
 
 class Disconnected(Exception):
     """The client went away in the middle of its body."""
 
 
-def raw_body(app: App, *, cap: int, form_path: str, form_cap: Cap, too_large: Callable[[int], str]) -> App:
-    """*app* with streamed tus bodies; others are at most *cap* bytes.
+def raw_body(
+    app: App, *, limit: int, form_path: str, form_limit: FormLimit, too_large: Callable[[int], str]
+) -> App:
+    """*app* with streamed tus bodies; others are at most *limit* bytes.
 
-    The plain form at *form_path* may carry as many as *form_cap* grants the Cookie header. *too_large*
-    makes the page that a client over its limit gets.
+    The plain form at *form_path* may carry as many as *form_limit* grants the Cookie header. *too_large*
+    renders the page for a client over its limit.
     """
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -41,19 +43,20 @@ def raw_body(app: App, *, cap: int, form_path: str, form_cap: Cap, too_large: Ca
             return await app(scope, receive, send)
         headers = dict(scope["headers"])
         if headers.get(b"content-type") == OFFSET_STREAM.encode():
-            return await app({**scope, KEY: receive}, _nothing(), send)
-        length, limit = headers.get(b"content-length", b"0"), cap
-        large = b"transfer-encoding" in headers or (length.isdigit() and int(length) > cap)
+            return await app({**scope, SCOPE_KEY: receive}, _empty_body(), send)
+        length = headers.get(b"content-length", b"0")
+        granted = limit
+        large = b"transfer-encoding" in headers or (length.isdigit() and int(length) > limit)
         if large and scope["path"] == form_path:
-            limit = max(cap, await form_cap(headers.get(b"cookie", b"").decode("latin-1")))
-        if length.isdigit() and int(length) > limit:
-            return await _refuse(send, too_large(limit))
-        return await app(scope, _capped(receive, limit), send)
+            granted = max(limit, await form_limit(headers.get(b"cookie", b"").decode("latin-1")))
+        if length.isdigit() and int(length) > granted:
+            return await _answer_413(send, too_large(granted))
+        return await app(scope, _limited(receive, granted), send)
 
     return wrapped
 
 
-def _nothing() -> Receive:
+def _empty_body() -> Receive:
     """A body that is empty, and a client that then stays connected."""
     shown = False
 
@@ -67,7 +70,7 @@ def _nothing() -> Receive:
     return receive
 
 
-def _capped(receive: Receive, limit: int) -> Receive:
+def _limited(receive: Receive, limit: int) -> Receive:
     """*receive*, for a body that names no length and may not end: a client that sends more is cut off."""
     seen = 0
 
@@ -80,7 +83,7 @@ def _capped(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _refuse(send: Send, page: str) -> None:
+async def _answer_413(send: Send, page: str) -> None:
     headers = [(b"content-type", b"text/html; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": page.encode()})
@@ -88,18 +91,19 @@ async def _refuse(send: Send, page: str) -> None:
 
 async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[list[bytes]]:
     """The raw body of *request*, in lists of buffers of about *size* bytes. Raises Disconnected."""
-    receive: Receive | None = getattr(request, "scope", {}).get(KEY)
+    receive: Receive | None = getattr(request, "scope", {}).get(SCOPE_KEY)
     if receive is None:  # Django's test client, or another content type
         while block := request.read(size):
             yield [block]
         return
     parts: list[bytes] = []
-    held, more = 0, True
+    held = 0
+    more = True
     while more:
         try:
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(MAX_PAUSE):
                 message = await receive()
-        except TimeoutError:  # who holds the line and says nothing keeps others from this upload
+        except TimeoutError:  # a silent client would lock everybody else out of this upload
             message = {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             if parts:
@@ -111,4 +115,5 @@ async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[lis
         more = bool(message.get("more_body", False))
         if parts and (held >= size or not more or len(parts) == 1000):
             yield parts
-            parts, held = [], 0
+            parts = []
+            held = 0

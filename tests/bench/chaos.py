@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.product import Product, make_clip, token, until
+from tests.support.product import Product, make_clip, token, until
 
 VICTIMS = ("worker", "web", "temporal", "encoder")
 

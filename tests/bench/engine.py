@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.product import FFMPEG, Product, make_clip
+from tests.support.product import FFMPEG, Product, make_clip
 
 QUIET = [FFMPEG, "-nostdin", "-v", "error", "-y"]
 
@@ -94,7 +94,7 @@ def family(pid: int) -> list[int]:
 def run_job(product: Product, clip: Path) -> dict[str, float]:
     """Seconds of each stage's task at the engine, and of the whole job from submit to done."""
     before = cpu(product)
-    done = product.command("submit", str(clip), "--wait", "--json", patience=3600)
+    done = product.script("submit", str(clip), "--wait", "--json", patience=3600)
     assert done.returncode == 0, done.stderr
     status = product.status(json.loads(done.stdout)["id"])
 

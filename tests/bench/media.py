@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.bench.upload import number
-from tests.product import Product
+from tests.support.product import Product
 
 
 def main(megabytes: int, aborts: int) -> None:
@@ -49,7 +49,7 @@ def measure(product: Product, size: int, aborts: int) -> None:
     with open(path, "wb") as file:
         for _ in range(size >> 20):
             file.write(block)
-    code = "from mediapipe import files; print(files.signed_path('outputs/big.mp4'))"
+    code = "from mediapipe import storage; print(storage.signed_path('outputs/big.mp4'))"
     url = product.url + product.command("shell", "-v", "0", "-c", code).stdout.strip()
     web = product.children()["web"]
     before = number(web, "status", "VmRSS")

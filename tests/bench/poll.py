@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.faulty_api import FaultyApi
-from tests.product import Product, until
+from tests.support.faulty_api import FaultyApi
+from tests.support.product import Product, until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -46,7 +46,7 @@ def measure(product: Product, watchers: int) -> None:
         for _ in range(3)
     ]
     code = (
-        "from jobs.models import Job; from jobs.pipelines import Source; "
+        "from jobs.models import Job; from jobs.state import Source; "
         "from django.contrib.auth import get_user_model as g; o = g().objects.get(username='ada'); "
         "made = [Job.submit(o, title=f'job {n}', pipeline='standard', source=Source(url='http://x/'))"
         " for n in range(22)]; [job.cancel_unstarted('a') for job in made]"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.product import Product, token
+from tests.support.product import Product, token
 
-CHUNK = 64 << 20  # static/upload.js
+CHUNK = 64 << 20  # static/upload-row.js
 
 
 def number(pid: int, file: str, field: str) -> int:

@@ -15,9 +15,8 @@ from jobs.models import Job
 from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
-from tests.dashboard import URL
-from tests.faulty_api import FaultyApi
-from tests.product import Product, make_clip
+from tests.support.dashboard import URL
+from tests.support.product import make_clip
 
 
 @pytest.fixture(scope="session")
@@ -25,30 +24,6 @@ def film(tmp_path_factory):
     """A film that ingest must encode, long enough to be interrupted twice."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
     return make_clip(path, 16, "1920x1080", "-c:v", "mpeg4", "-q:v", "4")
-
-
-@pytest.fixture(scope="session")
-def faulty():
-    with FaultyApi() as api:
-        yield api
-
-
-@pytest.fixture
-def api(faulty):
-    """An API of somebody else's that behaves, until a test says otherwise."""
-    faulty.behave()
-    return faulty
-
-
-@pytest.fixture(scope="package")
-def cloud(tmp_path_factory, faulty):
-    """The product, as processes, with that API for its engine."""
-    home = tmp_path_factory.mktemp("cloud") / "home"
-    made = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
-    made.environment["MEDIAPIPE_PUBLIC_URL"] = made.url
-    running = made.start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -63,7 +38,10 @@ class Inside:
     """The dashboard and its workers in this process, on a real Temporal and a real database."""
 
     def __init__(self, client, engine, owner, api):
-        self.client, self.engine, self.owner, self.api = client, engine, owner, api
+        self.client = client
+        self.engine = engine
+        self.owner = owner
+        self.api = api
         self.jobs = []
 
     async def submit(self, start: bool = True, **fields) -> Job:
@@ -120,7 +98,7 @@ async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, edito
 @pytest.fixture
 async def inside(dashboard):
     """Inside, with its workers."""
-    async with temporal.working(worker.build(dashboard.client, dashboard.engine)):
+    async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
         yield dashboard
         for job in dashboard.jobs:  # nobody hands over to nobody
             try:

@@ -13,7 +13,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from jobs.state import HANDED_OVER, JobState
-from tests.dashboard import (
+from tests.support.dashboard import (
     URL,
     again,
     banner,
@@ -25,8 +25,8 @@ from tests.dashboard import (
     timeline,
     working,
 )
-from tests.product import make_clip, token, until
-from tests.world import World, running
+from tests.support.product import make_clip, token, until
+from tests.support.world import World, running
 
 whole = pytest.mark.whole
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -156,10 +156,13 @@ def test_the_timeline_tells_when_a_worker_was_lost_and_when_another_went_on(clou
     job = submit(cloud, URL)
     until(lambda: stage(look(browser, job), "ingest")["task_id"], 30)
     cloud.kill("worker")
-    until(lambda: "Ingest resumed on attempt 2" in timeline(browser, job), 45)
+    until(lambda: "Another worker took over Ingest (attempt 2)" in timeline(browser, job), 45)
     clock = r"(\d\d:\d\d:\d\d) "
     told = re.search(
-        clock + "Ingest resumed on attempt 2 .*?" + clock + "Worker lost during ingest",
+        clock
+        + r"Another worker took over Ingest \(attempt 2\) .*?"
+        + clock
+        + "A worker stopped during Ingest",
         timeline(browser, job),
     )
     assert told and told[1] >= told[2]

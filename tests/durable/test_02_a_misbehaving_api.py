@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -14,10 +16,10 @@ from temporalio.testing import ActivityEnvironment
 from jobs.ittybit.client import DEADLINE
 from jobs.state import Failure, JobState, Source, StageState, TaskRequest, TaskWatch
 from jobs.workflow.watch import Watcher
-from tests.dashboard import URL, banner, settled, stage, submit
-from tests.product import until
-from tests.world import AWAY, FLAKY, World, attention, running
-from tests.world import until as workflow_until
+from tests.support.dashboard import URL, banner, settled, stage, submit
+from tests.support.product import until
+from tests.support.world import FLAKY, UNAVAILABLE, World, attention, running
+from tests.support.world import until as workflow_until
 
 pytestmark = pytest.mark.anyio
 
@@ -95,10 +97,10 @@ LASTING = [
     ("502", "The engine answered 502: On purpose", False, False),
     ("503", "The engine answered 503: On purpose", False, False),
     ("html", "The engine answered with a page instead of JSON.", False, False),
-    ("nostatus", "The engine's answer holds no status.", False, False),
-    ("drop", "The engine cannot be reached (RemoteProtocolError).", True, False),
-    ("slow 3", "The engine did not answer in time (ReadTimeout).", True, False),
-    ("401", "The engine answered 401: On purpose Check ITTYBIT_API_KEY.", False, True),
+    ("nostatus", "The engine’s answer has no status.", False, False),
+    ("drop", "The engine can’t be reached (RemoteProtocolError).", True, False),
+    ("slow 3", "The engine didn’t answer in time (ReadTimeout).", True, False),
+    ("401", "The engine answered 401: On purpose. Ask an admin to check the engine’s API key.", False, True),
     ("402", "The engine answered 402: On purpose", False, True),
 ]
 
@@ -134,7 +136,18 @@ async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doin
     began = time.monotonic()
     error = await failure(create(doing))
     assert time.monotonic() - began < 3
-    assert "not whole" in error.message and error.details[0].outage
+    assert "wasn’t complete" in error.message and error.details[0].outage
+
+
+async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task):
+    await create(doing)
+    env, beats = ActivityEnvironment(), []
+    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=0.3))
+    env.on_heartbeat = lambda *details: beats.append(time.monotonic())
+    api.faults = ["slow 1"]
+    began = time.monotonic()
+    assert (await env.run(Watcher(doing.client, TaskWatch("task_1")).result)).url
+    assert beats[0] - began < 0.3 and sum(beat - began < 1 for beat in beats) >= 5
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):
@@ -174,7 +187,7 @@ async def test_success_without_an_output_is_looked_at_again_and_then_a_failure(d
     api.output = None
     await create(doing)
     error = await failure(watch(doing))
-    assert error.message == "The engine says it is done but names no output."
+    assert error.message == "The engine reported success without an output."
     assert error.details[0].kind == "no_output" and error.details[0].task_over
     assert sum(method == "GET" for method, _, _ in api.requests) >= 3
 
@@ -183,7 +196,7 @@ async def test_a_task_stuck_in_processing_for_ever_is_stopped_and_tried_again(do
     api.life = ["processing"]
     await create(doing)
     error = await failure(watch(doing, allowed=0.3, stall=60))
-    assert re.fullmatch(r"Not done after \d+ minutes of work; the task was stopped\.", error.message)
+    assert re.fullmatch(r"Processing took longer than \d+ minutes and was stopped\.", error.message)
     assert error.details[0].stop and error.details[0].task_over and not error.details[0].permanent
 
 
@@ -252,7 +265,7 @@ async def test_a_failure_that_would_only_repeat_is_not_tried_again(skipping_env)
 
 
 async def test_an_engine_that_is_away_burns_no_attempt(skipping_env):
-    world = World({"create ingest": [AWAY] * 8})
+    world = World({"create ingest": [UNAVAILABLE] * 8})
     async with running(skipping_env, world) as handle:
         status = await handle.result()
     assert status.state == JobState.SUCCEEDED
@@ -263,7 +276,7 @@ async def test_an_engine_that_is_away_burns_no_attempt(skipping_env):
 async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(skipping_env):
     """Temporal ends a workflow at 51,200 events; three stages may wait at once, and be retried after."""
     patient = Failure("busy", outage=True, retry_after=1)
-    world = World({"create ingest": [AWAY, patient] * 2000})
+    world = World({"create ingest": [UNAVAILABLE, patient] * 2000})
     async with running(skipping_env, world) as handle:
         await workflow_until(skipping_env, handle, lambda _: len(world.created) > 2)
         await skipping_env.sleep(12 * 3600)
@@ -279,7 +292,7 @@ async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(ski
     ("faults", "says", "attempt"),
     [
         (["503", "500"], r"attempt 2 of 3 in \d+ s ?: The engine answered 503", 3),
-        (["429 2"] * 4, r"asks the engine again in \d+ s", 1),  # patience is nobody's attempt
+        (["429 2"] * 4, r"Trying again in \d+ s", 1),  # patience is nobody's attempt
     ],
 )
 def test_an_api_that_refuses_is_told_on_the_page_and_outlived(cloud, api, faults, says, attempt):

@@ -11,7 +11,7 @@ from jobs import control
 from jobs.models import Stage
 from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.world import BOTH, BROKEN, World, attention, plan, running, states, until
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def test_a_retry_runs_that_stage_and_nothing_else_and_says_who_asked(skipp
     assert status.state == JobState.SUCCEEDED
     assert status.stage("audio").error is None
     assert [(e.actor, e.stage, e.text) for e in world.events() if e.kind == "retry"] == [
-        ("grace", "audio", "Audio was retried: new disk")
+        ("grace", "audio", "Audio retried: “new disk”")
     ]
 
 
@@ -56,9 +56,9 @@ async def test_a_retried_ingest_is_followed_by_what_needs_it(skipping_env):
 @pytest.mark.parametrize(
     "request_, sentence",
     [
-        (RetryRequest("ingest"), "Ingest is succeeded, not failed: there is nothing to retry."),
+        (RetryRequest("ingest"), "Ingest hasn’t failed (succeeded), so it can’t be retried."),
         (RetryRequest("poster"), "This job has no stage 'poster'."),
-        (RetryRequest("audio", tries=7), "Audio has been retried by somebody else meanwhile."),
+        (RetryRequest("audio", tries=7), "Someone else has just retried Audio."),
     ],
 )
 async def test_a_retry_that_makes_no_sense_is_refused_with_a_sentence(skipping_env, request_, sentence):
@@ -92,7 +92,7 @@ async def test_a_job_nobody_decides_about_is_given_up_after_a_week_and_not_befor
         assert attention(await handle.query(MediaPipeline.status))
         with pytest.raises(WorkflowFailureError) as ended:
             await handle.result()
-    assert "Nobody decided within 7 days" in str(ended.value.cause)
+    assert "Closed after 7 days without a decision" in str(ended.value.cause)
     assert world.records[-1].status.state == JobState.FAILED
     assert world.records[-1].status.stage("audio").state == StageState.FAILED
     assert states(world.records[-1].status)["transcode"] == "succeeded"
@@ -155,8 +155,8 @@ async def test_two_people_who_retry_at_once_are_both_answered_and_one_task_is_as
         *(control.retry(job, "audio", who) for who in ("ada", "grace")), return_exceptions=True
     )
     for answer in said:
-        assert str(answer) == "Audio: trying again." or isinstance(answer, control.NotPossible), answer
-    assert "Audio: trying again." in map(str, said)
+        assert str(answer) == "Retrying Audio." or isinstance(answer, control.NotPossible), answer
+    assert "Retrying Audio." in map(str, said)
     job = await inside.ended(job, "succeeded")
     assert len(inside.asked(job, "audio")) == 2
     assert await job.events.filter(kind="retry").acount() == 1
@@ -173,7 +173,7 @@ async def test_a_stage_that_keeps_its_task_can_be_retried_again_and_again(inside
             job, lambda j: j.state == "attention" and j.stages.get(name="audio").state == "failed"
         )
         inside.api.always.clear()
-        assert "trying again" in await control.retry(job, "audio", "ada")
+        assert "Retrying" in await control.retry(job, "audio", "ada")
         job = await inside.until(job, lambda j: j.stages.get(name="audio").state == "running")
         assert await job.events.filter(kind="retry").acount() == expected
     assert len(inside.asked(job, "audio")) == 1
@@ -188,12 +188,12 @@ async def test_a_retry_that_arrives_after_a_cancel_starts_the_job_again_with_wha
     inside.api.lives.clear()
     asked = len(inside.asked(job))
     assert await control.retry(job, "audio", "ada", "meant the other one") == (
-        "The job was started again; its finished outputs are kept."
+        "Restarted. Finished outputs were kept."
     )
     job = await inside.ended(job, "succeeded")
     assert job.run == 2 and len(inside.asked(job)) == asked + 1
     told = [event.text async for event in job.events.filter(kind="restarted", actor="ada")]
-    assert told == ["meant the other one"]
+    assert told == ["Restarted: “meant the other one”"]
 
 
 async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_env):
@@ -206,13 +206,13 @@ async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_
         with pytest.raises(WorkflowUpdateFailedError) as refused:
             await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("audio"))
         world.gate.set()
-    assert "The job is ending; nothing can be retried now." in str(refused.value.cause)
+    assert "This job is ending, so nothing can be retried now." in str(refused.value.cause)
 
 
 async def test_a_job_that_was_given_up_is_started_again_with_what_is_finished(inside, settings):
     settings.HOLD_DAYS = 1 / 86_400
     job = await inside.ended(await held(inside), "failed")
-    assert "Nobody decided within" in job.error and "Retry starts it again" in job.error
+    assert "without a decision" in job.error and "Restart it any time" in job.error
     settings.HOLD_DAYS = 7
     inside.api.lives.clear()
     await control.retry(job, None, "ada")
@@ -229,6 +229,6 @@ async def test_a_double_click_on_start_again_starts_it_once_and_says_so(inside):
     said = await asyncio.gather(
         *(control.retry(job, None, who) for who in ("ada", "grace")), return_exceptions=True
     )
-    assert len([answer for answer in said if "started again; its" in str(answer)]) == 1, said
+    assert len([answer for answer in said if "Restarted. Finished" in str(answer)]) == 1, said
     job = await inside.ended(job, "succeeded")
     assert job.run == 2

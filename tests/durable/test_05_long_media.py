@@ -6,13 +6,13 @@ import asyncio
 import time
 
 import pytest
-from jobs.workflow.watch import Watcher
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
-from tests.world import World, plan, running
+from jobs.workflow.watch import Watcher
+from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0
@@ -68,7 +68,7 @@ async def test_a_task_without_progress_is_stopped_and_named(doing, api):
         await watch(doing, task, allowed=60, stall=0.5)
     assert error.value.details[0].kind == "stalled"
     assert error.value.details[0].stop and error.value.details[0].task_over
-    assert "No progress for" in error.value.message and "at 40 %" in error.value.message
+    assert "No progress for" in error.value.message and "at 40%" in error.value.message
 
 
 async def test_a_task_that_progresses_is_never_stopped_by_the_stall_limit(doing, api):

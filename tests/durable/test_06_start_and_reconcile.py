@@ -1,4 +1,4 @@
-"""6. A job is started exactly once, and its row ends in the true state whatever happened behind our back."""
+"""6. A job is started exactly once, and its row ends in the true state whatever was done to its workflow."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
 from jobs.uploads import intake
 from mediapipe import temporal
-from mediapipe.engine import lanes
+from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
-from tests.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
-from tests.product import until
+from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
+from tests.support.product import until
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
@@ -79,17 +79,23 @@ async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
     assert await control.start(job) and await runs(inside, job) == 1, "a closed job ran again"
 
 
+async def test_the_plan_says_how_long_a_worker_may_be_silent(dashboard, settings):
+    settings.HEARTBEAT_SECONDS = 7
+    job = await dashboard.submit(start=False)
+    assert (await sync_to_async(job.workflow_input)()).heartbeat_timeout == 7
+
+
 async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
     there = os.environ["TEMPORAL_ADDRESS"]
     at("127.0.0.1:1")  # nobody's
     job = await inside.submit(start=False)
     assert not await control.start(job)
     await aged(job)
-    assert await reconcile.once() == 0
+    assert await reconcile.run_once() == 0
     await job.arefresh_from_db()
-    assert job.state == "queued" and "starts by itself" in job.note
+    assert job.state == "queued" and "Starts automatically" in job.note
     at(there)
-    assert await reconcile.once() == 1
+    assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.note == "" and len(inside.asked(job)) == 4
 
@@ -100,8 +106,8 @@ async def test_a_crash_between_commit_and_start_and_one_just_after_it_are_both_m
     await Job.objects.filter(pk=unmarked.pk).aupdate(state="queued", workflow_started_at=None, seq=0)
     for job in (never, unmarked):
         await aged(job, timedelta(seconds=10))
-    await reconcile.once()
-    await reconcile.once()
+    await reconcile.run_once()
+    await reconcile.run_once()
     await inside.ended(never, "succeeded")
     await inside.ended(unmarked, "succeeded")
     assert len(inside.asked(never)) == len(inside.asked(unmarked)) == 4
@@ -116,14 +122,14 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
     await forget(inside, forgotten)
     for job, says in ((ended, "was ended in Temporal (terminated)"), (forgotten, "history expired")):
         at_work = inside.asked(job, "audio")[0]["id"]
-        await reconcile.once(inside.engine)
+        await reconcile.run_once(inside.engine)
         job = await inside.ended(job, "failed")
-        assert says in job.error and "Retry starts it again" in job.error
+        assert says in job.error and "Restart it any time" in job.error
         assert at_work in inside.api.deleted, "a task that nobody waits for went on"
     inside.api.lives.clear()
     for job in (ended, forgotten):
         asked = len(inside.asked(job))
-        assert "started again" in await control.retry(job, None, "ada")
+        assert "Restarted" in await control.retry(job, None, "ada")
         await inside.ended(job, "succeeded")
         assert len(inside.asked(job)) == asked + 1, "finished outputs were not carried over"
 
@@ -133,7 +139,7 @@ async def test_a_row_that_missed_the_end_is_given_it(inside):
     await Job.objects.filter(pk=job.pk).aupdate(state="running", seq=1, finished_at=None)
     await Stage.objects.filter(job=job).aupdate(state="running")
     await asyncio.sleep(0.2)
-    assert await reconcile.once() == 1
+    assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.finished_at and await job.stages.filter(state="succeeded").acount() == 4
 
@@ -159,8 +165,8 @@ async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_no
     for job in (broken, monster, other):
         await aged(job, timedelta(seconds=30))
     await aged(broken, HOUR)
-    await reconcile.once()
-    assert (await inside.ended(monster, "failed")).error.startswith("Temporal refused this job: ")
+    await reconcile.run_once()
+    assert (await inside.ended(monster, "failed")).error.startswith("This job couldn’t be started: ")
     await inside.ended(other, "succeeded")
 
 
@@ -168,8 +174,8 @@ async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, mo
     old = timezone.now() - HOUR
     upload = await Upload.objects.acreate(owner=inside.owner, length=1, expires_at=old)
     intake.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
-    monkeypatch.setattr(reconcile, "EVERY", 0.1)
-    keeper = asyncio.create_task(reconcile.forever(inside.engine))
+    monkeypatch.setattr(reconcile, "INTERVAL", 0.1)
+    keeper = asyncio.create_task(reconcile.run_forever(inside.engine))
     await asyncio.sleep(0.5)
     job = await aged(await inside.submit(start=False))
     await inside.ended(job, "succeeded")
@@ -188,14 +194,14 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     dashboard,
 ):
     ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
-    await lanes.start(ended)
+    await queue.start(ended)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     for task in (ended, lost):
-        await lanes.look_after(task)
+        await queue.reconcile_task(task)
         assert task.status == "queued", "it has just changed: nobody needs to look"
         await EngineTask.objects.filter(pk=task.pk).aupdate(updated_at=timezone.now() - HOUR)
         await task.arefresh_from_db()
-        await lanes.look_after(task)
+        await queue.reconcile_task(task)
         await task.arefresh_from_db()
     assert (ended.status, lost.status) == ("failed", "queued")
     assert ended.error["message"] == "The engine's work on this task was ended in Temporal, not from here."
@@ -217,11 +223,11 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
     before = cloud.children()
     began = time.monotonic()
     with frozen(cloud, "temporal"):
-        until(lambda: "Temporal cannot be reached" in banner(browser, working), 20)
+        until(lambda: "Live status is unavailable" in banner(browser, working), 20)
         answer = cloud.command("submit", URL, "--json")
-        assert "starts by itself" in answer.stderr
+        assert "Starts automatically" in answer.stderr
         later = json.loads(answer.stdout)["id"]
-        assert "starts by itself" in banner(browser, later)
+        assert "Starts automatically" in banner(browser, later)
         time.sleep(max(0.0, began + 35 - time.monotonic()))
     for job in (waiting, working, later):
         done = settled(browser, job, 90)
@@ -237,7 +243,7 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
 async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     """One job's process died between commit and start; another's workflow is ended in Temporal's UI."""
     code = (
-        "from jobs.models import Job; from jobs.pipelines import Source; "
+        "from jobs.models import Job; from jobs.state import Source; "
         "from django.contrib.auth import get_user_model as g; owner = g().objects.first(); "
         f"print(Job.submit(owner, title='t', pipeline='standard', source=Source(url={URL!r})).pk)"
     )
@@ -250,7 +256,7 @@ async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     api.lives["audio"] = ["processing", "succeeded"]
     never_started = cloud.command("shell", "-v", "0", "-c", code).stdout.strip()
     now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n, 40)
-    assert "ended in Temporal" in now["error"] and "Retry starts it again" in now["error"]
+    assert "ended in Temporal" in now["error"] and "Restart it any time" in now["error"]
     assert settled(browser, never_started, 60)["status"] == "succeeded"
     asked = len(api.tasks)
     assert cloud.command("retry", ended).returncode == 0

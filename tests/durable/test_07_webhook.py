@@ -16,8 +16,8 @@ from django.core import signing
 
 from jobs import control
 from jobs.workflow import webhook
-from tests.dashboard import URL, look, settled, stage, submit
-from tests.product import make_clip, until
+from tests.support.dashboard import URL, look, settled, stage, submit
+from tests.support.product import make_clip, until
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole

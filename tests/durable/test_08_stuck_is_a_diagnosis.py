@@ -14,13 +14,14 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.worker import Worker
 
 from jobs.dashboard.presenters import JobPage, StageView
-from jobs.live import Live, _wait, live
+from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
-from mediapipe.engine import lanes
+from jobs.waits import until_progress
+from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.worker import run_task
-from tests.dashboard import banner, frozen, look, settled, submit, working
-from tests.product import token, until
+from tests.support.dashboard import banner, frozen, look, settled, submit, working
+from tests.support.product import token, until
 
 pytestmark = pytest.mark.anyio
 
@@ -33,28 +34,28 @@ def pending(state: str, heard: float = 0.0) -> PendingActivityInfo:
 
 
 WAITS = [
-    (("SCHEDULED", 0), HeartbeatDetails(), True, "waiting for a free worker"),
-    (("SCHEDULED", 0), HeartbeatDetails(), False, "no worker is listening"),
+    (("SCHEDULED", 0), HeartbeatDetails(), True, "Waiting for a free worker"),
+    (("SCHEDULED", 0), HeartbeatDetails(), False, "No worker is running"),
     (
         ("STARTED", 18),
         HeartbeatDetails("processing", 40),
         True,
-        "the worker has been silent for 18 s; another takes over after 30 s",
+        "No sign from the worker for 18 s. Another takes over at 30 s.",
     ),
-    (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "place 3 in the engine's queue"),
-    (("STARTED", 0), HeartbeatDetails("queued"), True, "waiting in the engine's queue"),
-    (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "waiting for free disk space"),
+    (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "3rd in line"),
+    (("STARTED", 0), HeartbeatDetails("queued"), True, "Waiting in line"),
+    (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "Waiting for free disk space"),
     (
         ("STARTED", 0),
         HeartbeatDetails("processing", waiting_for="worker"),
         True,
-        "the engine's worker is silent; another takes over after 10 s",
+        "No sign from the encoder. Another takes over at 10 s.",
     ),
     (
         ("STARTED", 0),
         HeartbeatDetails("queued", queue_position=1, waiting_for="nobody"),
         True,
-        "no worker listens to the engine's queue; `python3 manage.py worker` starts one",
+        "No encoder is running",
     ),
     (("STARTED", 0), HeartbeatDetails("processing", 40), True, ""),
 ]
@@ -62,36 +63,36 @@ WAITS = [
 
 @pytest.mark.parametrize("activity, beat, answered, words", WAITS, ids=[row[3] or "at work" for row in WAITS])
 def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
-    assert str(_wait(pending(*activity), beat, answered=answered) or "") == words
+    assert str(until_progress(pending(*activity), beat, answered=answered) or "") == words
 
 
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     beat = HeartbeatDetails(
         "processing", last_error="The engine answered 429: Slow down", next_at=time.time() + 12
     )
-    told = _wait(pending("STARTED"), beat, answered=True)
-    assert re.fullmatch(r"asks the engine again in 1[12] s: The engine answered 429: Slow down", str(told))
+    told = until_progress(pending("STARTED"), beat, answered=True)
+    assert re.fullmatch(r"The engine answered 429: Slow down\. Trying again in 1[12] s\.", str(told))
 
 
 def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
     failed = StageStatus("audio", "Audio", StageState.FAILED, attempt=3, error="No.", error_kind="no_space")
     view = StageView(failed, Live(PipelineStatus("j", stages=[failed])))
-    assert view.failed and view.words == "Failed on attempt 3"
-    assert view.next_step == "Ask an admin to make room, then retry."
+    assert view.failed and view.summary == "Failed after 3 attempts"
+    assert view.next_step == "Ask an admin to free disk space, then retry."
 
 
 @pytest.mark.usefixtures("dashboard")
 async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
     video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
-    worker = Worker(dev_env.client, task_queue=lanes.TASK_QUEUE, activities=[run_task])
+    worker = Worker(dev_env.client, task_queue=queue.TASK_QUEUE, activities=[run_task])
     async with worker:
         await asyncio.sleep(0.5)
-        assert not await lanes.deserted(video), "its worker waits for work"
-    assert await lanes.deserted(audio)
-    lanes._deserted.clear()
+        assert not await queue.has_no_poller(video), "its worker waits for work"
+    assert await queue.has_no_poller(audio)
+    queue._unpolled.clear()
     await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
-    assert not await lanes.deserted(audio), "its worker is busy"
-    lanes._deserted.clear()
+    assert not await queue.has_no_poller(audio), "its worker is busy"
+    queue._unpolled.clear()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -104,9 +105,10 @@ async def test_the_engine_tells_that_the_worker_at_a_task_is_silent():
 
 async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobody_works(dashboard):
     job = await dashboard.submit()
-    now = await live(job)
-    assert not now.fresh and "No worker answers, so nothing moves" in now.banner
+    now = await reader.aread(job)
+    assert not now.fresh and now.banner.startswith("Processing is paused: no worker is running.")
     assert JobPage(job, now).banner == now.banner
+    assert "manage.py" not in now.banner and "manage.py" in now.remedy, "commands are for admins"
 
 
 @pytest.mark.whole
@@ -114,12 +116,12 @@ def test_stuck_is_a_diagnosis(product, film):
     browser = product.editor("grace", staff=True)
     first, second = submit(product, film), submit(product, film)
     working(browser, first, "ingest")
-    until(lambda: "place 1 in the engine" in banner(browser, second).lower(), 20)
+    until(lambda: "Next in line" in banner(browser, second), 20)
     with frozen(product, "worker"):
-        until(lambda: "No worker answers" in banner(browser, first), 20)
-        until(lambda: "has been silent for" in banner(browser, first), 30)
+        until(lambda: "Processing is paused: no worker is running" in banner(browser, first), 20)
+        until(lambda: "No sign from the worker for" in banner(browser, first), 30)
     with frozen(product, "temporal"):
-        until(lambda: "Temporal cannot be reached" in banner(browser, first), 20)
+        until(lambda: "Live status is unavailable" in banner(browser, first), 20)
         page = browser.get("/jobs/new/")
         answer = browser.post(
             "/jobs/new/",
@@ -127,7 +129,7 @@ def test_stuck_is_a_diagnosis(product, film):
             files={"file": ("later.mkv", film.read_bytes())},
         )
         later = re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
-        assert "by itself" in banner(browser, later) and look(browser, later)["status"] == "queued"
+        assert "Starts automatically" in banner(browser, later) and look(browser, later)["status"] == "queued"
     until(lambda: look(browser, later)["status"] == "running", 30)
     for job in (first, second, later):
         product.command("cancel", job)

@@ -8,27 +8,38 @@ import json
 import os
 import signal
 import time
+import uuid
 from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
-from jobs.workflow.watch import Watcher
 from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 
-from jobs.state import HANDED_OVER, JobState, Source, TaskRequest, TaskWatch
+from jobs import worker as jobs_worker
+from jobs.state import (
+    HANDED_OVER,
+    Cancellation,
+    JobState,
+    KeepRequest,
+    Output,
+    Source,
+    TaskRequest,
+    TaskWatch,
+)
 from jobs.workflow.media_pipeline import MediaPipeline
+from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
-from tests import histories
-from tests.dashboard import look, settled, stage, submit, timeline, working
-from tests.product import make_clip, until
-from tests.world import World, running
+from tests.support import histories
+from tests.support.dashboard import URL, look, settled, stage, submit, timeline, working
+from tests.support.product import make_clip, until
+from tests.support.world import World, running
 
 pytestmark = pytest.mark.anyio
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
@@ -126,8 +137,32 @@ def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, film
     assert time.monotonic() - began < 25, "it waited for a heartbeat timeout"
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)
-    assert "handed over" in timeline(browser, job)
+    assert "moved to another worker (planned restart)" in timeline(browser, job)
     assert stage(done, "ingest")["max_attempts"] - stage(done, "ingest")["attempt"] == 2
+
+
+async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(dashboard, settings):
+    settings.ITTYBIT_API_URL = dashboard.api.url
+    dashboard.api.can_cancel = True
+    task = await dashboard.engine.create(kind="video", input=URL, options={}, key="media-retired/ingest/1")
+    output = Output(url=f"{dashboard.api.url}/files/task_1.mp4", format="mp4")
+    waiting = [
+        await dashboard.client.start_activity(
+            name,
+            argument,
+            id=f"{name}-{uuid.uuid4()}",
+            task_queue=f"media-pipeline{suffix}",
+            result_type=result_type,
+            start_to_close_timeout=timedelta(seconds=20),
+        )
+        for suffix, name, argument, result_type in (
+            ("-desk", "cancel_task", task.id, Cancellation),
+            ("-copies", "keep_output", KeepRequest("j", "ingest", "ingest-1", output), Output),
+        )
+    ]
+    async with temporal.run_workers(jobs_worker.build(dashboard.client, dashboard.engine)):
+        cancellation, kept = [await asyncio.wait_for(each.result(), 15) for each in waiting]
+    assert cancellation.encoder_stopped and kept.name == "outputs/j/ingest-1.mp4"
 
 
 async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env):
@@ -142,7 +177,7 @@ async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env
 
     stuck = Worker(dev_env.client, task_queue="stuck", activities=[stubborn])
     at = time.monotonic()
-    async with temporal.working([stuck], ending=0.5):
+    async with temporal.run_workers([stuck], shutdown_timeout=0.5):
         await dev_env.client.start_activity(
             stubborn, id="stubborn", task_queue="stuck", start_to_close_timeout=timedelta(seconds=60)
         )

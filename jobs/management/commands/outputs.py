@@ -1,4 +1,4 @@
-"""Lists, and removes where asked, the media that no job refers to any more."""
+"""Lists the media that no job refers to any more, and removes it with --remove."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ class Command(BaseCommand):
         parser.add_argument("--older-than", type=float, default=24, metavar="HOURS", help="24 by default")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Lists, then removes."""
-        total = count = 0
+        """Prints each file and its size, and what they come to."""
+        total = 0
+        count = 0
         for name, length in list(orphans.orphaned_files(before=time.time() - options["older_than"] * 3600)):
-            total, count = total + length, count + 1
+            total += length
+            count += 1
             self.stdout.write(f"{size(length):>9}  {name}")
             if options["remove"]:
                 storage.remove(name)

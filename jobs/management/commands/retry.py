@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control
-from jobs.management.commands.status import find, leave
+from jobs.management.verbs import actor, find_job, perform
 
 
 class Command(BaseCommand):
     """`manage.py retry JOB [STAGE]`."""
 
-    help = "Runs a failed stage of a job again, or all that failed; a closed job is started again."
+    help = "Runs a failed stage of a job again, or all that failed; a closed job is restarted."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Which job, which stage."""
@@ -25,14 +23,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status 0: done; 1: not possible, the sentence says why."""
-        job = find(options["job"])
-        try:
-            said = asyncio.run(
-                control.retry(job, options["stage"], f"{getpass.getuser()} (command)", options["reason"])
-            )
-        except (control.NotPossible, control.TemporalUnavailable) as error:
-            self.stderr.write(str(error))
-            leave(1)
-        else:
-            self.stdout.write(said)
-        leave()
+        job = find_job(options["job"])
+        verb = control.retry(job, options["stage"], actor(), options["reason"])
+        perform(verb, self.stdout, self.stderr)

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import serialize
-from jobs.live import live as read_live
-from jobs.models import Job
-
-
-def find(text: str) -> Job:
-    """The job of this id (or workflow id). Raises CommandError, exit status 2."""
-    try:
-        return Job.objects.get(pk=text.removeprefix("media-"))
-    except (Job.DoesNotExist, ValidationError):
-        raise CommandError(f"There is no job {text!r}.", returncode=2) from None
-
-
-def leave(code: int = 0) -> None:
-    """Ends the process: the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+from jobs.live import reader
+from jobs.management.verbs import find_job
+from mediapipe.management.process import exit_now
 
 
 class Command(BaseCommand):
@@ -43,17 +26,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prints it."""
-        job = find(options["job"])
-        live = asyncio.run(read_live(job))
+        job = find_job(options["job"])
+        live = asyncio.run(reader.aread(job))
         if options["json"]:
             self.stdout.write(json.dumps(serialize.full(job, live.status)))
-            leave()
+            exit_now()
         self.stdout.write(f"{job.title}: {live.status.state}")
         if live.banner:
-            self.stdout.write(live.banner)
+            self.stdout.write(f"{live.banner} {live.remedy}".strip())
         for stage in live.status.stages:
-            percent = "" if stage.progress is None else f"{stage.progress:.0f} %"
+            percent = "" if stage.progress is None else f"{stage.progress:.0f}%"
             why = str(live.waits.get(stage.name) or stage.error or "")
             attempts = f"{stage.attempt}/{stage.max_attempts}"
             self.stdout.write(f"  {stage.name:12} {stage.state:10} {attempts:6} {percent:6} {why}".rstrip())
-        leave()
+        exit_now()

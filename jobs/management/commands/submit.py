@@ -1,34 +1,32 @@
-"""Starts a job from the command line, and waits for it where asked: the client for scripts."""
+"""Starts a job from the command line, and waits for it with --wait: the client for scripts."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import control, live, pipelines, serialize
+from jobs import control, pipelines, serialize
+from jobs.live import Live, reader
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
+from mediapipe.management.process import exit_now
 
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
 
 
 class NotStartable(Exception):
-    """No job comes of it; the sentence says why."""
+    """There will be no job; the sentence says why."""
 
 
 class Command(BaseCommand):
@@ -49,25 +47,25 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the job as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Submits, and exits with what came of it."""
+        """Submits, and exits with the status that `help` lists."""
         try:
             job = self._job(options)
         except NotStartable as error:
             self.stderr.write(str(error))
             if options["json"]:
                 self.stdout.write(json.dumps({"error": str(error)}))
-            self._exit(2)
+            exit_now(2)
         if not asyncio.run(control.start(job)) and not options["wait"]:
-            self.stderr.write(control.AWAY)
+            self.stderr.write(control.QUEUED_NOTE)
         job.refresh_from_db()
         status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
-        answer = serialize.job(job, status)
+        answer = serialize.summary(job, status)
         if status.state == JobState.SUCCEEDED:
             answer["result"] = serialize.result(status)
         elif status.state in EXIT:
             answer["error"] = serialize.error(status)
         self._print(answer, options["json"])
-        self._exit(EXIT.get(status.state, 0))
+        exit_now(EXIT.get(status.state, 0))
 
     def _print(self, answer: dict[str, Any], as_json: bool) -> None:
         if as_json:
@@ -79,17 +77,13 @@ class Command(BaseCommand):
         if answer.get("error"):
             self.stderr.write(answer["error"])
 
-    def _exit(self, code: int) -> NoReturn:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
-
     def _job(self, options: dict[str, Any]) -> Job:
         """The new job. Raises NotStartable."""
         if options["pipeline"] not in pipelines.PIPELINES:
             known = ", ".join(pipelines.PIPELINES)
             raise NotStartable(f"There is no pipeline {options['pipeline']!r}. Choose one of: {known}.")
-        owner, source = self._owner(options["owner"]), self._source(options["source"])
+        owner = self._owner(options["owner"])
+        source = self._source(options["source"])
         title = options["title"] or source.filename or options["source"]
         return Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
 
@@ -100,7 +94,7 @@ class Command(BaseCommand):
             raise NotStartable(
                 f"There is no user {name!r}."
                 if name
-                else "There is no user yet: `python3 manage.py up` makes one."
+                else "There is no user yet: `python3 manage.py up` creates one."
             )
         return owner
 
@@ -111,49 +105,44 @@ class Command(BaseCommand):
             except url_safety.UnsafeUrl as error:
                 raise NotStartable(str(error)) from None
             name = unquote(Path(urlsplit(text).path).name)
-            return Source(url=text, filename=intake.plain_name(name) if name else "")
+            return Source(url=text, filename=intake.display_name(name) if name else "")
         if "://" in text:
             raise NotStartable(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
         if not path.is_file():
             raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
-        size = path.stat().st_size
-        with tempfile.TemporaryDirectory(dir=settings.HOME) as folder:
-            copy = Path(folder) / f"copy{intake.suffix(path.name)}"
-            try:
-                intake.check_length(size)
-                shutil.copyfile(path, copy)  # on one disk and a modern file system this shares the blocks
-                return intake.publish_source(copy, path.name)
-            except intake.UploadError as refused:
-                raise NotStartable(f"{path.name}: {refused.text}") from None
-            except OSError as error:
-                why = error.strerror or error
-                raise NotStartable(f"{path.name} could not be stored: {why}.") from None
+        try:
+            return intake.store_local_file(path)
+        except UploadError as error:
+            raise NotStartable(f"{path.name}: {error.text}") from None
+        except OSError as error:
+            why = error.strerror or error
+            raise NotStartable(f"{path.name} couldn’t be saved: {why}.") from None
 
     async def _wait(self, job: Job) -> PipelineStatus:
-        """Until the job settles, telling what changes on stderr."""
-        told: dict[str, str] = {}
+        """The job's status once it settles; each change until then is a line on stderr."""
+        shown: dict[str, str] = {}  # each stage's last line; under "" the banner
         while True:
             if job.workflow_started_at is None:
                 await control.start(job)
-            now = await live.live(job)
-            self._tell(told, now)
-            if now.status.state in EXIT:
-                return now.status
+            live = await reader.aread(job)
+            self._show_changes(shown, live)
+            if live.status.state in EXIT:
+                return live.status
             await asyncio.sleep(0.5)
             await job.arefresh_from_db()
 
-    def _tell(self, told: dict[str, str], now: live.Live) -> None:
-        lines = {"": now.banner}
-        for stage in now.status.stages:
+    def _show_changes(self, shown: dict[str, str], live: Live) -> None:
+        lines = {"": f"{live.banner} {live.remedy}".strip()}
+        for stage in live.status.stages:
             line = str(stage.state)
             if stage.state == StageState.RUNNING:
-                percent = "" if stage.progress is None else f" {stage.progress:.0f} %"
-                line = f"running{percent} {now.waits.get(stage.name, '')}".rstrip()
+                percent = "" if stage.progress is None else f" {stage.progress:.0f}%"
+                line = f"running{percent} {live.waits.get(stage.name, '')}".rstrip()
             elif stage.error:
                 line = f"{stage.state}: {stage.error}"
             lines[stage.label] = line
         for label, line in lines.items():
-            if line and told.get(label) != line:
-                told[label] = line
+            if line and shown.get(label) != line:
+                shown[label] = line
                 self.stderr.write(f"{time.strftime('%H:%M:%S')} {label}{': ' if label else ''}{line}")

@@ -1,4 +1,7 @@
-"""Runs every check of the project: lint, types, templates, migrations, tests."""
+"""Runs every check of the project: pytest, and beside it lint, types, templates and migrations.
+
+What the tiers take and which checks there are stands in tests/support/.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,36 @@ import shutil
 import subprocess
 import sys
 from ctypes.util import find_library
-from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PACKAGES = ("chromium", "libatomic1", "fonts-dejavu-core")
+PARALLEL = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")  # on two cores: tests wait a lot
+COVERAGE = ("--cov", "--cov-report", "term:skip-covered")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 
 
 class Command(BaseCommand):
-    """`manage.py test [pytest arguments]`."""
+    """`manage.py test [--quick | --all] [pytest arguments]`."""
 
-    help = "Runs ruff, mypy, djlint and pytest; arguments go to pytest."
+    help = (
+        "Runs the linters and pytest, in parallel. --quick: what needs no server; --all: also what a release "
+        "needs. Other arguments go to pytest; where they name tests, it is one process."
+    )
     requires_system_checks: list[str] = []
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """All arguments are pytest's; its exit status is ours, unless a check has failed."""
-        root, scripts = settings.BASE_DIR, Path(sys.executable).parent
-        checks = [
-            ["ruff", "check", "."],
-            ["ruff", "format", "--check", "."],
-            ["mypy"],
-            ["djlint", "templates", "--lint", "--quiet"],
-        ]
-        failed = [
-            name
-            for name, *arguments in checks
-            if subprocess.run([str(scripts / name), *arguments], cwd=root).returncode
-        ]
-        migrations = [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"]
-        failed += ["makemigrations"] if subprocess.run(migrations, cwd=root).returncode else []
-        environment = {**os.environ, "MEDIAPIPE_BROWSER": browser()}
-        if failed:
-            print(f"Failed before the tests: {', '.join(failed)}. See above.", flush=True)
-        tests = [sys.executable, "-m", "pytest", *argv[2:]]
-        status = subprocess.run(tests, cwd=root, env=environment).returncode
-        sys.exit(status or bool(failed))
+        """All arguments are pytest's, the tiers too (tests/support/tiers.py); its exit status is ours."""
+        arguments = argv[2:]
+        names_tests = any(not each.startswith("-") for each in arguments)
+        how = ["--checks", *([] if names_tests else PARALLEL), *(COVERAGE if "--all" in arguments else [])]
+        environment = dict(os.environ)
+        if "--quick" not in arguments and "MEDIAPIPE_BROWSER" not in environment:
+            environment["MEDIAPIPE_BROWSER"] = browser()
+        tests = [sys.executable, "-m", "pytest", *how, *arguments]
+        sys.exit(subprocess.run(tests, cwd=settings.BASE_DIR, env=environment).returncode)
 
 
 def browser() -> str:
@@ -53,7 +48,10 @@ def browser() -> str:
     if found and find_library("atomic"):  # Playwright's driver needs it, and a bare Debian has it not
         return found
     if shutil.which("apt-get") and os.geteuid() == 0:
-        print("Installing Debian's chromium for the browser tests ...", flush=True)
+        print(
+            "The browser tests need a Chromium and there is none: installing Debian's by apt-get ...",
+            flush=True,
+        )
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (
             [*APT, "update"],

@@ -23,15 +23,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from mediapipe import temporal
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import check_port, server
-from mediapipe.supervisor import Service, Supervisor, answers, free_port
+from mediapipe.management.process import exit_now
+from mediapipe.supervisor import Service, Supervisor, free_port, is_listening
 
 HOST = "127.0.0.1"
 RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev server's default is one day
-# Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
-FAST = (
+SERVER_OPTIONS = (
+    # Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
     *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
     *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
-    # People take turns within a partition of a queue; of four, the one with the turn is rarely asked.
+    # Temporal is fair to owners within a partition of a task queue, and hardly across several.
     *("--dynamic-config-value", "matching.enableFairness=true"),
     *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
@@ -39,12 +40,13 @@ FAST = (
 
 
 def collect_static() -> None:
-    """Gathers and compresses the static files, where one has changed since the last start."""
+    """Collects and compresses the static files, if one has changed since the last start."""
     found = [(name, storage) for finder in get_finders() for name, storage in finder.list([])]
     paths = sorted(str(storage.path(name)) for name, storage in found)
-    facts = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
-    digest = hashlib.sha256(repr(facts).encode()).hexdigest()
-    stamp, manifest = settings.HOME / "static.stamp", settings.STATIC_ROOT / "staticfiles.json"
+    stats = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
+    digest = hashlib.sha256(repr(stats).encode()).hexdigest()
+    stamp = settings.HOME / "static.stamp"
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
     if not manifest.exists() or not stamp.exists() or stamp.read_text() != digest:
         call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
         stamp.write_text(digest)
@@ -54,7 +56,7 @@ class Command(BaseCommand):
     """`manage.py up [--host H] [--port N]`."""
 
     help = "Starts everything and keeps it running until Ctrl-C."
-    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
+    requires_system_checks: list[str] = []  # the tests run them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where the dashboard listens."""
@@ -72,73 +74,75 @@ class Command(BaseCommand):
             check_port(options["host"], options["port"])
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
             collect_static()
-            self.first_admin()
+            self.create_first_admin()
             try:
                 asyncio.run(self._run(options["host"], options["port"]))
             finally:
                 temporal.addresses_file().unlink(missing_ok=True)
-        sys.stdout.flush()
-        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+        exit_now()
 
-    def say(self, line: str) -> None:
-        """A line that nobody has to wait for."""
+    def print_line(self, line: str) -> None:
+        """Prints at once, also into a pipe."""
         print(line, flush=True)
 
-    def first_admin(self) -> None:
-        """The first start makes an admin; the password is shown this once."""
+    def create_first_admin(self) -> None:
+        """Creates an admin where there is none, and prints the password, this once."""
         users = get_user_model().objects
         if not users.filter(is_superuser=True).exists():
             password = secrets.token_urlsafe(12)
             users.create_superuser("admin", "", password)
-            self.say(f"Admin: name admin, password {password} (shown once)")
+            self.print_line(f"Admin: name admin, password {password} (shown once)")
 
     async def _run(self, host: str, port: int) -> None:
         web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-        first, addresses = self._temporal()
+        dev_server, addresses = self._temporal()
         addresses["web"] = web
         temporal.addresses_file().write_text(json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
 
-        async def serves() -> bool:
+        async def is_healthy() -> bool:
             with contextlib.suppress(httpx.HTTPError):
                 async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
                     return (await http.get(f"{web}/healthz")).status_code == 200
             return False
 
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        worker = Service("worker", [*manage, "worker"], says="worker: ready", env=env)
-        pages = Service("web", server(host, port), ready=serves, env=env)
+        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env)
+        web_server = Service("web", server(host, port), check=is_healthy, env=env)
 
-        async def ready() -> None:
-            self.say(f"Temporal: {addresses['temporal']}")
+        async def on_ready() -> None:
+            self.print_line(f"Temporal: {addresses['temporal']}")
             if addresses["temporal_ui"]:
-                self.say(f"Temporal UI: {addresses['temporal_ui']}")
+                self.print_line(f"Temporal UI: {addresses['temporal_ui']}")
             admin = await get_user_model().objects.filter(is_superuser=True, last_login=None).afirst()
             if admin:
                 path = await asyncio.to_thread(magic_link.create, admin.get_username())
-                self.say(f"Sign in once, within an hour, by this link: {web}{path}")
-            self.say(f"Ready: {web}")
-            if first:
-                await self._remember(addresses["temporal"])
+                self.print_line(f"Sign in once, within an hour, by this link: {web}{path}")
+            self.print_line(f"Ready: {web}")
+            if dev_server:
+                await self._set_retention(addresses["temporal"])
 
-        await Supervisor([*([first] if first else []), worker, pages], self.say).run(ready)
+        services = [worker, web_server]
+        await Supervisor([dev_server, *services] if dev_server else services, self.print_line).run(on_ready)
 
     def _temporal(self) -> tuple[Service | None, dict[str, str]]:
         """Temporal's dev server and the addresses; no server where TEMPORAL_ADDRESS names a cluster."""
         if cluster_address := os.environ.get("TEMPORAL_ADDRESS"):
             ui = os.environ.get("TEMPORAL_UI_URL", "")
             return None, {"temporal": cluster_address, "temporal_ui": ui}
-        port, ui_port = free_port(7233), free_port(8233)
+        port = free_port(7233)
+        ui_port = free_port(8233)
         argv = [str(Path(sys.executable).with_name("temporal")), "server", "start-dev", "--ip", HOST]
         argv += ["--port", str(port), "--ui-port", str(ui_port), "--ui-disable-news-fetch"]
-        argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error", *FAST]
+        argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error"]
+        argv += SERVER_OPTIONS
         if (namespace := temporal.namespace()) != "default":
             argv += ["--namespace", namespace]
-        service = Service("temporal", argv, ready=lambda: answers(port), quiet=True)
+        service = Service("temporal", argv, check=lambda: is_listening(port), errors_only=True)
         return service, {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{ui_port}"}
 
-    async def _remember(self, address: str) -> None:
-        """Closed workflows stay in Temporal's UI for a month."""
+    async def _set_retention(self, address: str) -> None:
+        """Has Temporal keep closed workflows for RETENTION."""
         program = str(Path(sys.executable).with_name("temporal"))
         update = ["operator", "namespace", "update", "--retention", RETENTION, "-n", temporal.namespace()]
         process = await asyncio.create_subprocess_exec(

@@ -15,13 +15,13 @@ from mediapipe import supervisor
 
 def server(host: str, port: int) -> list[str]:
     """The command line of the web server."""
-    quiet = ["--lifespan", "off", "--log-level", "warning", "--no-access-log", "--no-server-header"]
+    options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log", "--no-server-header"]
     program = [str(Path(sys.executable).with_name("uvicorn")), "mediapipe.asgi:application"]
-    return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *quiet]
+    return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *options]
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises CommandError where nobody could listen."""
+    """Raises CommandError where the port is taken."""
     if not supervisor.is_free(port, host):
         raise CommandError(
             f"Port {port} is taken by another program. Stop it, or choose another port: --port {port + 1}"
@@ -32,7 +32,7 @@ class Command(BaseCommand):
     """`manage.py web [--host H] [--port N]`."""
 
     help = "Runs the web server alone, for machines that run the parts apart. `up` runs everything."
-    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
+    requires_system_checks: list[str] = []  # the tests run them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to listen."""
@@ -40,8 +40,8 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.PORT)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Becomes the server."""
+        """Replaces this process by the server."""
         check_port(options["host"], options["port"])
         os.environ["MEDIAPIPE_PORT"] = str(options["port"])
         command = server(options["host"], options["port"])
-        os.execv(command[0], command)  # noqa: S606 - to become it is the point
+        os.execv(command[0], command)  # noqa: S606 - replacing the process is the point

@@ -1,4 +1,4 @@
-"""Runs the workers of one or more task queues until SIGTERM, then hands over."""
+"""Runs the workers of one or more task queues until SIGTERM, then hands their work over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from typing import Any
 
 from django.conf import settings
@@ -16,13 +15,14 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from mediapipe import temporal
+from mediapipe.management.process import exit_now
 
 
 class Command(BaseCommand):
     """`manage.py worker [--queue NAME ...]`."""
 
     help = "Runs the workers of the pipeline and of the embedded engine."
-    requires_system_checks: list[str] = []  # the tests make them; they cost a second at each start
+    requires_system_checks: list[str] = []  # the tests run them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Which task queues; all by default."""
@@ -34,20 +34,20 @@ class Command(BaseCommand):
         if not settings.EMBEDDED_ENGINE and options["queue"] is None:
             queues = ["media-pipeline"]
         asyncio.run(self._run(queues))
-        sys.stdout.flush()
-        os._exit(0)  # the SDK's threads may crash a Python that is ending (temporalio/sdk-python#300)
+        exit_now()
 
     async def _run(self, queues: list[str]) -> None:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
 
-        def stopping(number: int, frame: object) -> None:
+        def on_signal(number: int, frame: object) -> None:
             if stop.is_set():
                 os._exit(128 + number)
             loop.call_soon_threadsafe(stop.set)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stopping)
-        client = await self._connected(stop)
+            signal.signal(number, on_signal)
+        client = await self._connect(stop)
         if client is None:
             return
         async with contextlib.AsyncExitStack() as stack:
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             for queue in queues:
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
-            async with temporal.working(workers) as running:
+            async with temporal.run_workers(workers) as running:
                 self.stdout.write(f"worker: ready ({', '.join(queues)})")
                 self.stdout.flush()
                 stopped = asyncio.ensure_future(stop.wait())
@@ -65,15 +65,15 @@ class Command(BaseCommand):
                 if error := task.exception():
                     raise CommandError(f"A worker stopped: {error}") from error
 
-    async def _connected(self, stop: asyncio.Event) -> Client | None:
-        """Waits for Temporal, for as long as it takes: a worker may be started first."""
-        said = False
+    async def _connect(self, stop: asyncio.Event) -> Client | None:
+        """A client, however long Temporal takes to come up; None where *stop* is set first."""
+        reported = False
         while not stop.is_set():
             with contextlib.suppress(RPCError, RuntimeError):
                 return await temporal.worker_client()
-            if not said:
-                self.stderr.write("worker: Temporal does not answer yet; waiting for it.")
-                said = True
+            if not reported:
+                self.stderr.write("worker: waiting for Temporal, which does not answer yet.")
+                reported = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
         return None

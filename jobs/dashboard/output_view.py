@@ -1,0 +1,66 @@
+"""An output or a source as the pages show it: its facts, and the addresses to look at and to save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jobs.dashboard.formatting import SEPARATOR, describe_output, nbsp, size
+from jobs.models import Job
+from jobs.state import Output, StageStatus
+from mediapipe import storage
+
+
+def link(output: Output | None) -> str:
+    """A path or URL at which a browser gets the output, ours signed; "" for None."""
+    if output is None:
+        return ""
+    return storage.link(output.name) if output.name else output.url
+
+
+@dataclass(frozen=True)
+class OutputView:
+    """One file on a job's page. Without a *url* there is nothing of ours to look at or to save."""
+
+    label: str
+    facts: str
+    url: str = ""
+    download_url: str = ""
+    stage: str = ""
+    warnings: str = ""
+    is_image: bool = False  # to look at: a storyboard's sprite isn't
+
+    @property
+    def element_id(self) -> str:
+        """The id of its picture on the page."""
+        return "thumbnail" if self.stage == "thumbnails" else f"picture-{self.stage}"
+
+
+def view_output(title: str, stage: StageStatus, output: Output) -> OutputView:
+    """The *output* of *stage*; it is saved under a name made of the job's *title*."""
+    url = link(output)
+    stem = title.rsplit(".", 1)[0][:80] or "output"
+    extension = (output.format or "bin").lower().replace("hls", "m3u8")
+    filename = f"{stem} - {stage.label.lower()}.{extension}"
+    return OutputView(
+        label=stage.label,
+        facts=describe_output(output),
+        url=url,
+        download_url=storage.link(output.name, save_as=filename) if output.name else url,
+        stage=stage.name,
+        warnings=" ".join(output.warnings),
+        is_image=output.kind == "image" and stage.name != "storyboard",
+    )
+
+
+def view_source(job: Job, probed: Output | None) -> OutputView:
+    """The job's source; *probed*: what the engine found in it, once it did."""
+    name = job.source_filename or job.source_url
+    if probed:
+        facts = describe_output(replace(probed, filesize=job.source_size))
+    else:
+        facts = nbsp(size(job.source_size))
+    url = download_url = ""
+    if job.source_name:
+        url = storage.link(job.source_name)
+        download_url = storage.link(job.source_name, save_as=job.source_filename or job.title)
+    return OutputView("Source", SEPARATOR.join(filter(None, (name, facts))), url, download_url)

@@ -1,0 +1,102 @@
+"""A stage as the pages show it: icon, percent, what it is doing. It reads a status and decides nothing."""
+
+from __future__ import annotations
+
+from jobs.dashboard.formatting import duration, eta
+from jobs.live import Live
+from jobs.state import StageState, StageStatus
+
+ICONS = {
+    StageState.PENDING: "clock",
+    StageState.RUNNING: "loader-circle",
+    StageState.SUCCEEDED: "check",
+    StageState.FAILED: "circle-x",
+    StageState.SKIPPED: "circle-minus",
+    StageState.CANCELLED: "ban",
+}
+NEXT_STEPS = {
+    "damaged": "Export it again from your editing software and upload the new file.",
+    "invalid_input": "Upload a video or audio file.",
+    "protected": "Upload an unprotected copy.",
+    "source_not_found": "Check the link, or upload the file instead.",
+    "source_unreachable": "Check the link and retry, or upload the file instead.",
+    "source_refused": "Use another link, or upload the file instead.",
+    "too_large": "Upload a smaller file, or ask an admin about the limit.",
+    "unsupported": "Convert it to H.264 and upload that.",
+    "no_space": "Ask an admin to free disk space, then retry.",
+    "refused": "Ask an admin to check the settings, then retry.",
+}
+
+
+class StageView:
+    """A stage on a page; *live* adds why it waits, its speed and its time left.
+
+    *needs*: the label of the stage whose output it works on.
+    """
+
+    def __init__(self, status: StageStatus, live: Live | None, needs: str = "") -> None:
+        self.status = status
+        self.name = status.name
+        self.label = status.label
+        self.needs = needs
+        self.state = str(status.state)
+        self.wait = live.waits.get(status.name) if live else None
+        self.retrying = bool(self.wait and self.wait.until)
+        self.icon = "rotate-ccw" if self.retrying else ICONS[status.state]
+        self.speed = live.speeds.get(status.name) if live else None
+        self.time_left = live.time_left.get(status.name) if live else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs, or waits for its next attempt."""
+        return self.status.state == StageState.RUNNING
+
+    @property
+    def spinning(self) -> bool:
+        """Whether its icon spins: it runs and isn't between two attempts."""
+        return self.running and not self.retrying
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has used up its attempts."""
+        return self.status.state == StageState.FAILED
+
+    @property
+    def percent(self) -> int | None:
+        """Whole percent while it runs; None where no progress is known."""
+        known = self.running and self.status.progress is not None and not self.status.retry_at
+        return int(self.status.progress or 0) if known else None
+
+    @property
+    def summary(self) -> str:
+        """What it is doing, or how it ended, in a few words."""
+        status = self.status
+        if self.running:
+            return self._activity()
+        if status.state == StageState.SUCCEEDED:
+            text = "Done"
+            if status.started_at and status.finished_at:
+                text += f" in {duration(status.finished_at - status.started_at)}"
+            return text + (f", on attempt {status.attempt}" if status.attempt > 1 else "")
+        if status.state == StageState.PENDING:
+            return f"Waits for {self.needs}" if self.needs else "Waiting for its turn"
+        if status.state == StageState.FAILED:
+            return f"Failed after {status.attempt} attempts" if status.attempt > 1 else "Failed"
+        return f"Skipped: {status.error}" if status.state == StageState.SKIPPED else "Cancelled"
+
+    def _activity(self) -> str:
+        """What a running stage does at the moment, or what it waits for."""
+        status = self.status
+        if self.wait:
+            text = f"{self.wait.reason} {self.wait.text}".strip()
+        else:
+            facts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
+            facts += [f"{self.speed:.1f}× real time"] if self.speed else []
+            facts += [eta(self.time_left)] if self.time_left and self.time_left > 1 else []
+            text = ", ".join(facts) or ("in progress" if status.task_id else "starting")
+        return text[0].upper() + text[1:]
+
+    @property
+    def next_step(self) -> str:
+        """What a person may do about its failure."""
+        return NEXT_STEPS.get(self.status.error_kind or "", "Retry it; finished stages are kept.")

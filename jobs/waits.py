@@ -1,0 +1,91 @@
+"""Why a stage does not move at the moment, in sentences. It makes no requests."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.conf import settings
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+
+from jobs.state import HeartbeatDetails, StageStatus
+
+STALE_HEARTBEAT = 10.0  # seconds of silence that a page mentions
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a stage does not move; *until*: unix seconds of what happens next, *reason*: the last failure."""
+
+    text: str
+    until: int | None = None
+    reason: str = ""
+
+    @property
+    def left(self) -> str:
+        """How long until then, as "8 s"."""
+        return f"{max(0, round((self.until or 0) - time.time()))} s"
+
+    def __str__(self) -> str:
+        text = f"{self.text} in {self.left}" if self.until else self.text
+        return f"{self.reason} {text}." if self.reason else text
+
+
+def until_next_attempt(stage: StageStatus) -> Wait:
+    """What a stage between two attempts waits for."""
+    text = f"Attempt {stage.attempt + 1} of {stage.max_attempts}"
+    if stage.error_kind in ("unreachable", "busy"):
+        text = "Trying again"
+    return Wait(text, round(stage.retry_at or 0), _with_period(stage.error or ""))
+
+
+def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, answered: bool) -> Wait | None:
+    """What a stage's activity waits for; None where it makes progress.
+
+    *pending*: the activity as Temporal describes it; *answered*: whether a worker has answered just now.
+    """
+    if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+        return Wait("Waiting for a free worker" if answered else "No worker is running")
+    silent = _seconds_since_heartbeat(pending)
+    if silent > STALE_HEARTBEAT:
+        takeover = settings.HEARTBEAT_SECONDS
+        return Wait(f"No sign from the worker for {silent:.0f} s. Another takes over at {takeover:g} s.")
+    if details.last_error:
+        until = round(details.next_at) if details.next_at else None
+        return Wait("Trying again", until, _with_period(details.last_error))
+    return _at_the_engine(details)
+
+
+def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
+    has_heartbeat = pending.HasField("last_heartbeat_time")
+    heard = pending.last_heartbeat_time if has_heartbeat else pending.last_started_time
+    return (datetime.now(UTC) - heard.ToDatetime(UTC)).total_seconds()
+
+
+def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
+    if details.waiting_for == "space":
+        return Wait("Waiting for free disk space")
+    if details.waiting_for == "nobody":
+        return Wait("No encoder is running")
+    if details.waiting_for == "worker":
+        takeover = settings.HEARTBEAT_SECONDS / 3  # the engine's own heartbeat timeout
+        return Wait(f"No sign from the encoder. Another takes over at {takeover:.0f} s.")
+    if details.state != "queued":
+        return None
+    if details.queue_position == 1:
+        return Wait("Next in line")
+    return Wait(
+        f"{_ordinal(details.queue_position)} in line" if details.queue_position else "Waiting in line"
+    )
+
+
+def _ordinal(number: int) -> str:
+    """2nd, 3rd, 11th: a number as a place."""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def _with_period(sentence: str) -> str:
+    return sentence if not sentence or sentence.endswith((".", "!", "?")) else f"{sentence}."

@@ -1,0 +1,107 @@
+"""The activities as the workflow calls them: name, task queue, timeouts, retries. Deterministic.
+
+By name, because the activities' own module imports Django, which the workflow must not. When to call
+which, and what a failure means, is decided elsewhere (stage_run, failures).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+from temporalio.workflow import ActivityCancellationType
+
+with workflow.unsafe.imports_passed_through():
+    from jobs import state
+    from jobs.pipelines import Stage
+    from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, TaskRequest, TaskWatch
+
+ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
+FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
+COPY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=5)
+IN_QUEUE = timedelta(days=7)  # waiting for an encoder counts against no limit of the stage
+
+
+def _control_queue() -> str:
+    """Where short activities run, which never wait behind the stages."""
+    return workflow.info().task_queue + state.CONTROL
+
+
+async def create_task(request: TaskRequest, label: str) -> str:
+    """Creates a task at the engine; its id. Once begun it is awaited, even when the stage is cancelled."""
+    task_id: str = await workflow.execute_activity(
+        state.CREATE_TASK,
+        request,
+        result_type=str,
+        activity_id=f"create-{request.activity_id}",
+        task_queue=_control_queue(),
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=ONCE,
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        summary=f"create the task of {label}",
+    )
+    return task_id
+
+
+async def await_task(
+    stage: Stage, watch: TaskWatch, *, activity_id: str, heartbeat_timeout: float, attempt: int
+) -> Output:
+    """Runs the stage's own activity, which ends with its task; the task's output."""
+    output: Output = await workflow.execute_activity(
+        stage.activity,
+        watch,
+        result_type=Output,
+        activity_id=activity_id,
+        start_to_close_timeout=timedelta(seconds=watch.allowed) + IN_QUEUE,
+        heartbeat_timeout=timedelta(seconds=heartbeat_timeout),
+        retry_policy=ONCE,
+        cancellation_type=ActivityCancellationType.TRY_CANCEL,
+        summary=f"{stage.label}, attempt {attempt}",
+    )
+    return output
+
+
+async def copy_output(request: KeepRequest, label: str, *, heartbeat_timeout: float) -> Output:
+    """Copies an output of the API into our storage, because its URL may expire; the copy."""
+    copy: Output = await workflow.execute_activity(
+        state.KEEP_OUTPUT,
+        request,
+        task_queue=workflow.info().task_queue + state.TRANSFERS,
+        result_type=Output,
+        start_to_close_timeout=timedelta(hours=6),
+        heartbeat_timeout=timedelta(seconds=heartbeat_timeout),
+        retry_policy=COPY,
+        summary=f"copy the output of {label}",
+    )
+    return copy
+
+
+async def cancel_task(task_id: str) -> Cancellation | None:
+    """Cancels a task at the engine; None where the engine didn't answer within a minute."""
+    try:
+        result: Cancellation = await workflow.execute_activity(
+            state.CANCEL_TASK,
+            task_id,
+            task_queue=_control_queue(),
+            result_type=Cancellation,
+            start_to_close_timeout=timedelta(seconds=20),
+            schedule_to_close_timeout=timedelta(seconds=60),
+            retry_policy=FOREVER,
+        )
+    except ActivityError:
+        return None
+    return result
+
+
+async def record(request: RecordRequest) -> None:
+    """Writes a status and its events to the database, however long the database is unavailable."""
+    await workflow.execute_activity(
+        state.RECORD,
+        request,
+        task_queue=_control_queue(),
+        start_to_close_timeout=timedelta(seconds=20),
+        retry_policy=FOREVER,
+        summary="record",
+    )

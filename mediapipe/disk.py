@@ -1,0 +1,58 @@
+"""How much of a disk may still be written, and what each of us leaves free on it.
+
+It knows folders and bytes; who writes there, and what to do without space, is the callers'.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+
+MEDIA_RESERVE = 512 << 20  # bytes that uploads and copies leave free: everything else lives on them
+# Less than that, so that a task can end where an upload can no longer begin.
+WORK_RESERVE = 256 << 20  # bytes that the engine leaves free
+HOME_RESERVE = 512 << 20  # bytes below which the installation isn't ready: its database must be able to grow
+
+
+def free(folder: str | Path) -> int:
+    """Bytes free on the disk of *folder*, which is created where it is missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).free
+
+
+def free_for_media() -> int:
+    """Bytes that uploads and copies may still bring; negative where the reserve is touched."""
+    return free(settings.MEDIA_ROOT) - MEDIA_RESERVE
+
+
+def has_media_space(length: int = 0) -> bool:
+    """Whether *length* more bytes of media leave the reserve alone."""
+    return free_for_media() > length
+
+
+def free_for_work() -> int:
+    """Bytes that the engine's tasks may still write; negative where the reserve is touched."""
+    return free(settings.WORK_ROOT) - WORK_RESERVE
+
+
+def is_work_full() -> bool:
+    """Whether the engine can take no more tasks."""
+    return free_for_work() <= 0
+
+
+def is_home_full() -> bool:
+    """Whether the installation's own disk is too full to run jobs."""
+    return free(settings.HOME) <= HOME_RESERVE
+
+
+def write_at(fd: int, data: bytes, offset: int) -> int:
+    """Writes all of *data* to *fd* at *offset*, in as many parts as it takes; the offset behind it."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+    return offset

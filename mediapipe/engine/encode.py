@@ -1,0 +1,246 @@
+"""Runs FFmpeg in its sandbox: progress, stalls, limits, and an end that leaves no process behind.
+
+It knows argument lists and processes, and nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from mediapipe.engine.errors import TaskError, from_ffmpeg
+
+HERE = Path(__file__).resolve().parent
+STALL_TIMEOUT = 60.0  # seconds without a sign of progress
+GIB = 1 << 30
+MAX_LINES = 40
+
+Report = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+
+
+@cache
+def ffmpeg_path() -> str:
+    """The FFmpeg that is installed with us; finding it starts it once."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@dataclass
+class FfmpegExit:
+    """How a run of FFmpeg ended, and what it said on its way."""
+
+    returncode: int
+    ended: bool  # FFmpeg said progress=end
+    frames: int = 0
+    corrupt: int = 0  # frames that the decoder had to guess
+    undecodable: int = 0  # packets that it refused
+    seconds: float = 0.0  # of media that were written
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def last_lines(self) -> str:
+        """FFmpeg's last lines, without paths."""
+        return "\n".join(self.lines)[-4000:]
+
+
+def sandboxed(
+    program: list[str], *, read: list[str], write: list[str], cpu: int, memory: int = 4 * GIB
+) -> list[str]:
+    """The command that runs *program* in its sandbox (sandbox.py).
+
+    *read* and *write*: the paths it may use; *cpu* in seconds, *memory* in bytes.
+    """
+    config = {
+        "parent": os.getpid(),
+        "read": read,
+        "write": write,
+        "cpu": cpu,
+        "memory": memory,
+        "file_size": 200 * GIB,
+    }
+    return [sys.executable, "-I", "-S", str(HERE / "sandbox.py"), json.dumps(config), "--", *program]
+
+
+async def _start(command: list[str], folder: Path | None = None) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        cwd=folder,
+        limit=1 << 20,
+    )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kills the whole process group; what it had written is removed anyway."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+class Progress:
+    """Percent, speed and time left, from FFmpeg's -progress blocks. The percentage never goes back."""
+
+    def __init__(self, seconds: float, frames: float, report: Report) -> None:
+        self.seconds = seconds
+        self.frames = frames
+        self.report = report
+        self.percent: float | None = None
+        self.speed: float | None = None
+        self.done_frames = 0
+        self.done_seconds = 0.0
+        self.mark: tuple[str, ...] = ()
+        self.moved = time.monotonic()
+        self.ended = False
+        self.block: dict[str, str] = {}
+
+    def line(self, text: str) -> None:
+        """One `key=value` line; `progress=` closes a block."""
+        key, _, value = text.partition("=")
+        self.block[key] = value.strip()
+        if key == "progress":
+            self.ended = value.strip() == "end"
+            self._close()
+            self.block = {}
+
+    def _number(self, name: str) -> float | None:
+        try:
+            return float(self.block.get(name, "").removesuffix("x"))
+        except ValueError:
+            return None  # N/A
+
+    def _close(self) -> None:
+        mark = tuple(self.block.get(name, "") for name in ("frame", "out_time_us", "total_size"))
+        if mark != self.mark:
+            self.mark = mark
+            self.moved = time.monotonic()
+        frame = self._number("frame")
+        at = (self._number("out_time_us") or 0) / 1e6
+        self.done_frames = int(frame or 0)
+        self.done_seconds = max(self.done_seconds, at)
+        share = None
+        if self.frames and frame is not None:
+            share = frame / self.frames  # out_time runs ahead of the picture
+        elif self.seconds:
+            share = at / self.seconds
+        if share is not None:
+            self.percent = max(self.percent or 0.0, min(99.0, max(0.0, share * 100)))
+        speed = self._number("speed")
+        if speed:
+            self.speed = speed if self.speed is None else 0.7 * self.speed + 0.3 * speed
+        left = None
+        if share and self.speed and self.seconds:
+            left = max(0.0, (1 - min(share, 1)) * self.seconds / self.speed)
+        self.report(self.percent, self.speed, left)
+
+
+async def ffmpeg(
+    arguments: list[str],
+    output: Path,
+    muxer: list[str],
+    *,
+    source: Path,
+    seconds: float,
+    frames: float,
+    report: Report,
+) -> FfmpegExit:
+    """Runs FFmpeg into *output*. Raises TaskError when it stalls or takes unreasonably long."""
+    wall = max(120.0, 20 * seconds) if seconds else 6 * 3600.0
+    program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
+    cores = os.cpu_count() or 1
+    command = sandboxed(
+        program, read=[ffmpeg_path(), str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
+    )
+    process = await _start(command, output.parent)
+    progress = Progress(seconds, frames, report)
+    result = FfmpegExit(-1, ended=False)
+    readers = [
+        asyncio.create_task(_read_progress(process, progress)),
+        asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
+    ]
+    try:
+        await _watch(process, progress, wall)
+        await asyncio.gather(*readers)
+    finally:
+        await _end(process)
+        for reader in readers:
+            reader.cancel()
+    result.returncode = process.returncode if process.returncode is not None else -1
+    result.ended = progress.ended
+    result.frames = progress.done_frames
+    result.seconds = progress.done_seconds
+    return result
+
+
+async def _read_progress(process: asyncio.subprocess.Process, progress: Progress) -> None:
+    assert process.stdout is not None
+    async for raw in process.stdout:
+        progress.line(raw.decode(errors="replace").strip())
+
+
+async def _read_errors(
+    process: asyncio.subprocess.Process, result: FfmpegExit, hidden: dict[str, str]
+) -> None:
+    """Counts what was damaged, and keeps the last lines without paths."""
+    assert process.stderr is not None
+    while True:
+        try:
+            raw = await process.stderr.readline()
+        except ValueError:  # a line of more than a megabyte
+            continue
+        if not raw:
+            return
+        text = raw.decode(errors="replace").replace("\0", "").strip()  # no database keeps a NUL
+        result.corrupt += "corrupt decoded frame" in text
+        result.undecodable += "Error submitting packet to decoder" in text
+        for path, name in hidden.items():
+            text = text.replace(path, name)
+        result.lines = [*result.lines[1 - MAX_LINES :], text[:500]]
+
+
+async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float) -> None:
+    """Waits for the end. Raises TaskError when nothing moves for a minute, or it takes too long."""
+    ending = asyncio.ensure_future(process.wait())
+    began = time.monotonic()
+    try:
+        while not ending.done():
+            await asyncio.wait({ending}, timeout=1)
+            now = time.monotonic()
+            if now - progress.moved > STALL_TIMEOUT and not ending.done():
+                raise TaskError(
+                    "stalled",
+                    f"The encoder made no progress for {STALL_TIMEOUT:.0f} seconds and was stopped.",
+                )
+            if now - began > wall and not ending.done():
+                raise TaskError(
+                    "stalled", f"Encoding took longer than {wall / 60:.0f} minutes and was stopped."
+                )
+    finally:
+        ending.cancel()
+
+
+def check_exit(result: FfmpegExit) -> None:
+    """Raises TaskError unless FFmpeg says that all went well; its exit status alone lies."""
+    if result.returncode != 0:
+        raise from_ffmpeg(result.last_lines, result.returncode)
+    if not result.ended:
+        raise TaskError("internal_error", "The encoder stopped before its end.", result.last_lines)
+    if result.frames and result.corrupt > 0.2 * result.frames:
+        raise TaskError(
+            "damaged",
+            "Most frames in this file are damaged.",
+            result.last_lines,
+        )

@@ -1,0 +1,83 @@
+"""Why a task fails and why a request is wrong: an error kind of the API and one sentence each. Pure.
+
+It also reads what FFmpeg and PyAV wrote about a file, and says it in those sentences.
+"""
+
+from __future__ import annotations
+
+from mediapipe.engine.probe import MAX_PIXELS
+
+
+class InvalidRequest(Exception):
+    """A request that is wrong: the API's error kind and one sentence."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TaskError(Exception):
+    """The task fails: the API's error kind, one sentence, and what FFmpeg or the reader said of it."""
+
+    def __init__(self, kind: str, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.details = details
+
+
+NO_VIDEO = "The file has no video track."
+NO_AUDIO = "The file has no audio track."
+NOTHING_READABLE = "The file opens, but contains no readable video or audio."
+TOO_MANY_PIXELS = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} megapixels are accepted."
+UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to H.264 and upload that."
+NO_MEMORY = "The file needs more memory than is allowed. It may be damaged."
+
+
+def from_reader(said: str, *, is_iso: bool = False) -> TaskError:
+    """Why a file couldn’t even be opened; *said*: PyAV's error, *is_iso*: the file begins as MP4 does."""
+    text = said.lower()
+    if "moov atom" in text and is_iso:
+        return TaskError(
+            "damaged", "The file is incomplete: the upload or the recording stopped before its end.", said
+        )
+    if "whitelist" in text:
+        return TaskError(
+            "invalid_input",
+            "This kind of file isn’t accepted here. Upload the recording itself, "
+            "or convert it to MP4, MP3 or JPEG first.",
+            said,
+        )
+    if "end of file" in text or "eoferror" in text:
+        return TaskError("damaged", "The file ends before there is anything to play. Upload it again.", said)
+    if "cannot allocate" in text or "memoryerror" in text:
+        return TaskError("too_large", NO_MEMORY, said)
+    return TaskError("invalid_input", "This isn’t a video, audio or image file that can be read here.", said)
+
+
+# What FFmpeg says while it works, and what that means: pattern, kind, sentence.
+SENTENCES = (
+    ("no space left on device", "no_space", "The engine’s disk is full. Free some space, then try again."),
+    ("moov atom not found", "damaged", "The file is incomplete: the recording stopped before its end."),
+    ("not on whitelist", "invalid_input", "This kind of file (a playlist or a link) isn’t accepted."),
+    ("exceeds specified max pixel count", "too_large", TOO_MANY_PIXELS),
+    ("does not contain any stream", "no_audio", NO_AUDIO),
+    ("matches no streams", "no_video", NO_VIDEO),
+    ("no decoder found", "unsupported", UNKNOWN_CODEC),
+    ("nothing was written into output", "damaged", NOTHING_READABLE),
+    ("cannot allocate memory", "too_large", NO_MEMORY),
+    ("could not open encoder before eof", "damaged", NOTHING_READABLE),
+    ("invalid data found when processing input", "damaged", "The file is damaged and can’t be decoded."),
+)
+
+
+def from_ffmpeg(said: str, returncode: int) -> TaskError:
+    """Why FFmpeg failed, from its last lines and its exit status."""
+    text = said.lower()
+    for pattern, kind, sentence in SENTENCES:
+        if pattern in text:
+            return TaskError(kind, sentence, said)
+    if returncode == -25:  # SIGXFSZ
+        return TaskError("too_large", "The output grew past the size limit.", said)
+    if returncode in (-24, -9):
+        return TaskError("killed", "The encoder used too much time or memory and was stopped.", said)
+    return TaskError("internal_error", "The encoder failed; its last lines are in the details.", said)

@@ -1,0 +1,113 @@
+"""The engine's queue is Temporal: a task is put into it once, and kept in step with it while it is there.
+
+It knows rows and workflows, and nothing of FFmpeg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime, timedelta
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils import timezone
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from mediapipe import temporal
+from mediapipe.engine.models import EngineTask
+from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
+from mediapipe.recent import Recent
+
+RPC_TIMEOUT = timedelta(seconds=3)
+UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is worth a look
+DESCRIBE_EVERY = 30.0  # seconds between two looks at a task's workflow
+ENDED = "This task was stopped in Temporal itself, so it has no output. Start it again."
+POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
+CACHE_SECONDS = 5.0  # that an answer about a queue is cached
+
+_described: Recent[str, float] = Recent(2000)
+_unpolled: Recent[str, tuple[float, bool]] = Recent(10)
+
+
+async def start(task: EngineTask) -> bool:
+    """Puts a task into the queue, once however often it is called; False while Temporal is unavailable."""
+    client = await temporal.client()
+    try:
+        async with asyncio.timeout(5):
+            with contextlib.suppress(WorkflowAlreadyStartedError):
+                await client.start_workflow(
+                    EngineTaskWorkflow.run,
+                    args=[task.pk, task.light, settings.HEARTBEAT_SECONDS / 3],
+                    id=task.pk,
+                    task_queue=TASK_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    priority=temporal.fairness_key(task.owner),
+                    static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
+                    rpc_timeout=RPC_TIMEOUT,
+                )
+    except (RPCError, RuntimeError, TimeoutError):
+        return False
+    return True
+
+
+async def reconcile_task(task: EngineTask) -> None:
+    """Fails a task whose workflow was ended elsewhere, and queues one that Temporal doesn't know.
+
+    Without this it would be queued or running for ever. Cheap: most tasks have just changed.
+    """
+    now = time.monotonic()
+    if not task.active or timezone.now() - task.updated_at < UNCHANGED_FOR:
+        return
+    if now - _described.get(task.pk, -DESCRIBE_EVERY) < DESCRIBE_EVERY:
+        return
+    _described[task.pk] = now
+    client = await temporal.client()
+    try:
+        async with asyncio.timeout(3):
+            found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            await start(task)
+    except (RuntimeError, TimeoutError):
+        return
+    else:
+        if found.status not in (None, WorkflowExecutionStatus.RUNNING):
+            await sync_to_async(task.fail)("internal_error", ENDED)
+            await task.arefresh_from_db()
+
+
+async def has_no_poller(task: EngineTask) -> bool:
+    """Whether no worker serves the task's queue: none polled it lately, and none runs a task of it."""
+    queue = LIGHT_QUEUE if task.light else TASK_QUEUE
+    at, known = _unpolled.get(queue, (-CACHE_SECONDS, False))
+    if time.monotonic() - at >= CACHE_SECONDS:
+        running = await sync_to_async(EngineTask.is_any_running)(task.light)
+        known = not running and not await _is_polled(queue)
+        _unpolled[queue] = (time.monotonic(), known)
+    return known
+
+
+async def _is_polled(queue: str) -> bool:
+    """Whether a worker polls a task queue; True where Temporal can't say."""
+    client = await temporal.client()
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    try:
+        async with asyncio.timeout(3):
+            found = await client.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
+    except (RPCError, RuntimeError, TimeoutError):
+        return True
+    since = datetime.now(UTC) - POLL_INTERVAL
+    return any(poller.last_access_time.ToDatetime(UTC) > since for poller in found.pollers)

@@ -1,0 +1,239 @@
+"""One task from start to end: source, probe, plan, encode, verify, publish. Nothing partial is ever visible.
+
+It works in a folder of its own, which its caller clears however it ends. It knows storage and FFmpeg, and
+neither the database nor the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from mediapipe import storage
+from mediapipe.engine import encode, prober, verify
+from mediapipe.engine.arguments import Plan, makes_several
+from mediapipe.engine.encode import Report
+from mediapipe.engine.errors import TaskError
+from mediapipe.engine.fetch import fetch
+from mediapipe.engine.kinds import Kind
+from mediapipe.engine.media import Media
+from mediapipe.engine.previews import Encoded
+from mediapipe.engine.serialize import file_facts, output_facts
+from mediapipe.engine.validators import Options
+
+FULL_LIMIT = 5  # times that one task may meet a full disk
+HOPELESS = ("no_space", "stalled", "killed")  # errors after which no other try would help
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a task calls while it runs."""
+
+    wait_for_disk_space: Callable[[int], Awaitable[None]]  # returns when so many bytes are free
+    report: Report = lambda percent, speed, left: None
+    step: Callable[..., None] = lambda name, **about: None  # the step that begins, and what is known by now
+
+
+@dataclass
+class TaskOutput:
+    """A task's result: the API's File with the file's name, and warnings for a person."""
+
+    output: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EncodeOutcome:
+    """An output that holds what was wanted, not yet published."""
+
+    media: Media
+    warnings: list[str]
+
+
+@dataclass
+class Encode:
+    """The encode of one task: its plan's tries, one after the other, into *target*."""
+
+    task_id: str
+    kind: Kind
+    options: Options
+    plan: Plan
+    media: Media
+    source: Path
+    target: Path
+    hooks: Hooks
+    percent: float = 0.0
+
+    def estimate(self) -> int:
+        """Bytes the output may need: a copy as many as the source, an encode rarely more; each rendition."""
+        plan = self.plan
+        if plan.muxer in ("wav", "flac"):
+            return int(plan.seconds * 48000 * 2 * 2) + (1 << 20)
+        renditions = 1 + makes_several(plan.tries[0])
+        return int(self.media.size * 1.1) * renditions if plan.copied or plan.frames else 64 << 20
+
+    async def run(self) -> EncodeOutcome:
+        """The first of the plan's tries that holds what was wanted. Raises the last one's TaskError."""
+        tries = list(self.plan.tries)
+        full = 0
+        while True:
+            copied = self.plan.copied and len(tries) == len(self.plan.tries)
+            try:
+                return await self._try(tries[0], copied=copied)
+            except TaskError as error:
+                written = self._remove_files()
+                if error.kind == "no_space" and full < FULL_LIMIT:  # continues when there is more space
+                    full += 1
+                    await self.hooks.wait_for_disk_space(max(2 * written, self.estimate()))
+                    continue
+                tries.pop(0)
+                if not tries or error.kind in HOPELESS:
+                    raise
+
+    async def _try(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
+        """One run of FFmpeg, verified. Raises TaskError."""
+        plan = self.plan
+        muxer, output = self._muxer(arguments)
+        # a copy alone takes a moment and may be followed by an encode: its percentages would go back
+        silent = copied and not makes_several(arguments)
+        ended = await encode.ffmpeg(
+            arguments,
+            output,
+            muxer,
+            source=self.source,
+            seconds=plan.seconds,
+            frames=plan.frames,
+            report=self._report_alive if silent else self._report,
+        )
+        encode.check_exit(ended)
+        media, warnings = await verify.verified(
+            self.kind.verify, plan, self.media, self.target, ended, copied=copied
+        )
+        if ended.corrupt or ended.undecodable:
+            warnings.insert(0, "The source is damaged; the result may have errors where it is.")
+        return EncodeOutcome(media, warnings)
+
+    def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:
+        """The muxer's arguments, and the file FFmpeg is given; a master playlist names several such."""
+        if self.plan.layout == "file":
+            return ["-f", self.plan.muxer], self.target
+        several = makes_several(arguments)
+        segments = "segment%v_%04d.m4s" if several else "segment%04d.m4s"
+        output = self.target.with_name("rendition%v.m3u8") if several else self.target
+        return ["-hls_segment_filename", f"{self.target.parent}/{segments}"], output
+
+    def _report(self, percent: float | None, speed: float | None, left: float | None) -> None:
+        """Another try begins again; the percentage that is reported never goes back."""
+        self.percent = max(self.percent, percent or 0.0)
+        self.hooks.report(self.percent if percent is not None else None, speed, left)
+
+    def _report_alive(self, percent: float | None, speed: float | None, left: float | None) -> None:
+        self._report(None, None, None)
+
+    def _remove_files(self) -> int:
+        """Removes what a try has written; how many bytes."""
+        files = list(self.target.parent.iterdir())
+        size = sum(each.stat().st_size for each in files)
+        for each in files:
+            each.unlink()
+        return size
+
+    async def publish(self, outcome: EncodeOutcome) -> dict[str, Any]:
+        """Finishes the output and moves it to its place, whole and synced; the API's File of it."""
+        encoded = Encoded(
+            self.options, self.media, outcome.media, self.target, self.task_id + self.target.suffix
+        )
+        finished = await asyncio.to_thread(self.kind.finish, encoded)
+        main = finished.file
+        folder = self.plan.layout == "folder"
+        files = sorted(main.parent.iterdir()) if folder else [main]
+        size = sum(each.stat().st_size for each in files)
+        # playlists after their segments, and the one that names them last: who sees it finds all it names
+        for each in sorted(files, key=lambda each: (each == main, each.suffix == ".m3u8")):
+            await asyncio.to_thread(storage.publish, each, self._published_name(each))
+        names = {"name": self._published_name(main)}
+        for what, each in finished.beside.items():
+            names[f"{what}_name"] = self._published_name(each)
+            await asyncio.to_thread(storage.publish, each, names[f"{what}_name"])
+        form = self.plan.format or self.plan.extension
+        return names | output_facts(self.kind, outcome.media, form, size)
+
+    def _published_name(self, file: Path) -> str:
+        """`outputs/<task>.mp4`, or in a folder of the task's."""
+        if self.plan.layout == "folder":
+            return f"outputs/{self.task_id}/{file.name}"
+        return f"outputs/{self.task_id}{file.suffix}"
+
+
+def folder(task_id: str) -> Path:
+    """Where a task works."""
+    return Path(settings.WORK_ROOT) / task_id
+
+
+def clear(task_id: str) -> int:
+    """Removes a task's folder; the bytes that were in it."""
+    path = folder(task_id)
+    size = 0
+    for each in path.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += each.stat().st_size if each.is_file() else 0
+    shutil.rmtree(path, ignore_errors=True)
+    return size
+
+
+async def process(task_id: str, kind: Kind, options: Options, source_url: str, hooks: Hooks) -> TaskOutput:
+    """Does a task whose options are checked. Raises TaskError, OSError; the caller clears the folder."""
+    clear(task_id)
+    folder(task_id).mkdir(parents=True)
+    hooks.step("import")
+    source = await _source(source_url, folder(task_id) / "input", hooks)
+    hooks.step("probe")
+    media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
+    plan = kind.plan(options, media, str(source))
+    target = folder(task_id) / "out" / plan.file_name
+    work = Encode(task_id, kind, options, plan, media, source, target, hooks)
+    await hooks.wait_for_disk_space(work.estimate())
+    hooks.step("encode", file=file_facts(media, source))
+    target.parent.mkdir()
+    outcome = await work.run()
+    hooks.step("export")
+    output = await work.publish(outcome)
+    return TaskOutput(output, [*plan.warnings, *outcome.warnings])
+
+
+async def _source(url: str, target: Path, hooks: Hooks) -> Path:
+    """The source as a file: our own is read in place, another is downloaded to *target*."""
+    try:
+        name = storage.name_of(url)
+    except storage.Forbidden as error:
+        raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
+    if name is None or settings.S3_BUCKET:
+        await fetch(url, target, lambda percent: hooks.report(None, None, None), hooks.wait_for_disk_space)
+        return target
+    path = storage.path(name)
+    if not path.is_file():
+        raise TaskError("source_not_found", "The source is no longer here. Upload it again.")
+    if path.stat().st_size == 0:
+        raise TaskError("invalid_input", "The source is empty (0 bytes).")
+    return path
+
+
+def sweep(active: Callable[[list[str]], set[str]]) -> int:
+    """Removes the folders of tasks that are over; how many.
+
+    The folders are listed before *active* says which of these tasks are not over: several machines may
+    share the disk, and a task that begins meanwhile keeps its own.
+    """
+    root = Path(settings.WORK_ROOT)
+    found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    stale = set(found) - active(found) if found else set()
+    for name in stale:
+        clear(name)
+    return len(stale)

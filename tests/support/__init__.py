@@ -1,0 +1,1 @@
+"""What the tests share: the product as processes, a browser, an API that misbehaves, clips, and waiting."""

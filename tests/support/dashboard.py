@@ -1,0 +1,81 @@
+"""What a person does and sees in the running product: submit, look, kill a process, read the timeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from contextlib import contextmanager
+
+import httpx
+
+from tests.support.product import until
+
+URL = "http://127.0.0.1:9/film.mp4"  # a source that only an API of somebody else's would fetch
+
+
+def submit(product, source, *extra: str) -> str:
+    done = product.command("submit", str(source), "--json", *extra)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["id"]
+
+
+def look(browser, job: str) -> dict:
+    return browser.get(f"/jobs/{job}/json/").json()
+
+
+def stage(answer: dict, name: str) -> dict:
+    return next(each for each in answer["stages"] if each["name"] == name)
+
+
+def working(browser, job: str, name: str):
+    """Waits until a stage is in the middle of its work."""
+    until(lambda: (stage(look(browser, job), name)["progress"] or 0) > 3, 120)
+
+
+def settled(browser, job: str, patience: float = 150) -> dict:
+    return until(lambda: (now := look(browser, job))["status"] not in ("queued", "running") and now, patience)
+
+
+def timeline(browser, job: str) -> str:
+    page = browser.get(f"/jobs/{job}/").text
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.index('class="timeline"') :]))
+
+
+def banner(browser, job: str) -> str:
+    """A job's page as text."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", browser.get(f"/jobs/{job}/").text))
+
+
+def engine_tasks(product, job: str) -> list[dict]:
+    """What the embedded engine was asked for by a job."""
+    key = (product.home / "engine_key").read_text()
+    answer = httpx.get(
+        f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    )
+    return [task for task in answer.json() if task["metadata"].get("job") == job]
+
+
+def again(product, name: str, before: int) -> None:
+    """Waits until `up` has started a process anew and the dashboard is ready."""
+    until(lambda: product.children().get(name, before) != before, 30)
+    until(lambda: _answers(product), 30)
+
+
+def _answers(product) -> bool:
+    try:
+        return httpx.get(f"{product.url}/readyz", trust_env=False, timeout=3).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def frozen(product, name: str):
+    """A process that neither answers nor dies, until the block ends."""
+    pid = product.children()[name]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

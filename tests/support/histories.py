@@ -1,0 +1,120 @@
+"""One history of every shape a job can take; tests/durable/test_09_deploy.py replays and saves them.
+
+Jobs of older versions replay through today's workflow; what is saved here stands for them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from temporalio.client import WorkflowFailureError
+
+from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
+from jobs.workflow.media_pipeline import MediaPipeline
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, until
+
+FOLDER = Path(__file__).parents[1] / "histories"
+SILENT = Output(name="outputs/x.mp4", video_codec="h264", codecs_known=True, duration=10)
+FLAKY = Failure("task_failed", task_over=True)
+
+
+async def straight(env):
+    async with running(env, World(), plan("previews")) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def retried(env):
+    script = {"extract_audio": [FLAKY, Failure("unreachable", outage=True)], "create transcode": [FLAKY]}
+    async with running(env, World(script)) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def held(env):
+    async with running(env, World({"transcode": [BROKEN]})) as handle:
+        await until(env, handle, attention)
+        await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("transcode", "grace", "again"))
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def given_up(env):
+    async with running(env, World({"ingest": [BROKEN]})) as handle:
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await handle.fetch_history()
+
+
+async def skipped(env):
+    async with running(env, World({"ingest": [SILENT]})) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def carried(env):
+    done = StageStatus("ingest", "Ingest", StageState.SUCCEEDED, 1, 3, output=BOTH, tries=1)
+    given = plan(first_seq=30, carried={"ingest": done}, tries={"ingest": 1, "audio": 2})
+    async with running(env, World(), given) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def cancelled(env):
+    async with running(env, World({"transcode": ["hang"]})) as handle:
+        await until(
+            env,
+            handle,
+            lambda s: s.state == JobState.RUNNING and s.stage("audio").state == StageState.SUCCEEDED,
+        )
+        await handle.cancel()
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await handle.fetch_history()
+
+
+async def cancelled_between(env):
+    """While the tasks of the three that follow ingest are being created."""
+    world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
+    async with running(env, world) as handle:
+        await until(env, handle, lambda _: len(world.created) == 4)
+        await handle.cancel()
+        await until(env, handle, lambda s: s.cancelling)
+        world.gate.set()
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await handle.fetch_history()
+
+
+async def cancelled_too_late(env):
+    """When all is done but not yet recorded."""
+    world = World()
+    async with running(env, world) as handle:
+        await until(env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
+        world.script["record"] = ["hang"] * 9
+        await until(env, handle, lambda s: s.state == JobState.SUCCEEDED)
+        await handle.cancel()
+        await until(env, handle, lambda _: True)
+        world.gate.set()
+        await handle.result()
+        return await handle.fetch_history()
+
+
+SKIPPING = (straight, retried, held, given_up, skipped, carried)
+REAL = (cancelled, cancelled_between, cancelled_too_late)
+
+
+def save(name: str, history) -> None:
+    """Writes a history without the names of the machine that made it."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {k: "test" if k == "identity" else plain(v) for k, v in value.items()}
+        return [plain(each) for each in value] if isinstance(value, list) else value
+
+    FOLDER.mkdir(exist_ok=True)
+    text = json.dumps(plain(json.loads(history.to_json())), separators=(",", ":"))
+    (FOLDER / f"{name}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))

@@ -1,0 +1,200 @@
+"""The whole product as a user runs it: `manage.py up` in its own folder, its commands, and signed-in clients.
+
+It knows the product from outside only: processes, files, HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import imageio_ffmpeg
+
+ROOT = Path(__file__).resolve().parents[2]
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+MANAGE = [sys.executable, str(ROOT / "manage.py")]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: str) -> Path:
+    """A moving test picture with a tone, as a camera would write it: each is encoded once in a run."""
+    run = Path(os.environ.get("MEDIAPIPE_TEST_RUN") or tempfile.gettempdir())
+    name = hashlib.sha256(repr((seconds, size, extra)).encode()).hexdigest()
+    known = run / "clips" / f"{name}{path.suffix}"
+    if not known.exists():
+        known.parent.mkdir(exist_ok=True)
+        encode_clip(new := known.with_stem(f"{name}-{os.getpid()}"), seconds, size, extra)
+        new.rename(known)
+    shutil.copyfile(known, path)
+    return path
+
+
+def encode_clip(path: Path, seconds: float, size: str, extra: Sequence[str]) -> None:
+    """Encodes it anew."""
+    picture = f"testsrc2=size={size}:rate=25:duration={seconds}"
+    tone = f"sine=frequency=440:duration={seconds}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone]
+    codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac"]
+    subprocess.run([FFMPEG, "-v", "error", "-y", *inputs, *codec, *extra, str(path)], check=True)
+
+
+def make_broken(path: Path) -> Path:
+    """A film that opens, so that it is taken, and in which nothing can be decoded."""
+    data = make_clip(path, 1, "320x240").read_bytes()
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    path.write_bytes(data[:start] + b"x" * (end - start) + data[end:])
+    return path
+
+
+class Product:
+    """`up` with its own home and ports. *settings* are environment variables."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        own = {
+            "MEDIAPIPE_HOME": str(home),
+            "MEDIAPIPE_ALLOW_PRIVATE_SOURCES": "1",
+            "MEDIAPIPE_HEARTBEAT_SECONDS": "3",  # a lost worker is noticed soon
+        }
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MEDIAPIPE_", "TEMPORAL_"))
+        }
+        inherited["PATH"] = f"{ROOT / '.venv' / 'bin'}:{inherited.get('PATH', '')}"
+        self.environment = {**inherited, **own, **settings}
+        self.clients: list[httpx.Client] = []
+        self.people: dict[str, httpx.Cookies] = {}  # of who has signed in
+        self.commands: subprocess.Popen[str] | None = None
+
+    def start(self, gathered: bool = True, patience: float = 90) -> Product:
+        """Returns when a browser can use it. It finds static files *gathered*, where this run has any."""
+        self.home.mkdir(exist_ok=True, parents=True)
+        run = Path(os.environ.get("MEDIAPIPE_TEST_RUN", ""))
+        if gathered and (run / "static.stamp").exists():
+            shutil.copytree(run / "static", self.home / "static", dirs_exist_ok=True)
+            shutil.copy(run / "static.stamp", self.home)
+        self.log = self.home / "up.log"
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen(
+                [*MANAGE, "up", "--port", str(self.port)], stdout=out, stderr=out, env=self.environment
+            )
+        deadline = time.monotonic() + patience
+        while f"Ready: {self.url}" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit status after that signal."""
+        for client in self.clients:
+            client.close()
+        if self.commands:
+            self.commands.communicate()
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def children(self) -> dict[str, int]:
+        """The pids of up's children, by what they are."""
+        found = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+                command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if parent == self.process.pid:
+                name = "worker" if " worker" in command else "web" if "uvicorn" in command else "temporal"
+                found[name] = int(stat.parent.name)
+        return found
+
+    def kill(self, name: str) -> None:
+        os.kill(self.children()[name], signal.SIGKILL)
+
+    def script(self, *arguments: str, patience: float = 180) -> subprocess.CompletedProcess[str]:
+        """A management command, as a script would call it: a new process."""
+        return subprocess.run(
+            [*MANAGE, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+        )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same without the second that a start takes (tests.support.forked)."""
+        if not self.commands:
+            program = [sys.executable, "-m", "tests.support.forked"]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.commands = subprocess.Popen(program, cwd=ROOT, env=self.environment, **pipes)
+        self.commands.stdin.write(json.dumps(arguments) + "\n")
+        self.commands.stdin.flush()
+        return subprocess.CompletedProcess(arguments, *json.loads(self.commands.stdout.readline()))
+
+    def shell(self, code: str) -> str:
+        """What Python code prints that runs inside the product."""
+        done = self.command("shell", "-v", "0", "-c", code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def editor(self, name: str = "ada", staff: bool = False) -> httpx.Client:
+        """A signed-in person's browser without scripts; she signs in once."""
+        client = httpx.Client(
+            base_url=self.url,
+            follow_redirects=True,
+            timeout=30,
+            trust_env=False,
+            cookies=self.people.get(name),
+        )
+        self.clients.append(client)
+        if name not in self.people:
+            self.shell(
+                "from django.contrib.auth import get_user_model as g; "
+                f"g().objects.create_user({name!r}, password='correct horse', is_staff={staff})"
+            )
+            form = {"username": name, "password": "correct horse"}
+            page = client.get("/login/")
+            answer = client.post("/login/", data={**form, "csrfmiddlewaretoken": token(page)})
+            assert answer.status_code == 200 and "Sign out" in answer.text
+            self.people[name] = httpx.Cookies(client.cookies)
+        return client
+
+    def status(self, job: str) -> dict:
+        """A job as `status --json` prints it."""
+        done = self.command("status", job, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def token(page: httpx.Response) -> str:
+    """The CSRF token of a page's form."""
+    match = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    assert match, page.text[:500]
+    return match[1]
+
+
+def until(probe, patience: float = 60, every: float = 0.1):
+    """What *probe* returns once it is true."""
+    deadline = time.monotonic() + patience
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"not within {patience} s"
+        time.sleep(every)
+    return found

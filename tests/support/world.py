@@ -1,0 +1,161 @@
+"""A scripted outside for the workflow: activities that follow a script, on a real Temporal server."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from jobs.pipelines import ACTIVITIES, PIPELINES
+from jobs.state import (
+    CONTROL,
+    STAGE_FAILED,
+    TRANSFERS,
+    Cancellation,
+    Failure,
+    JobState,
+    KeepRequest,
+    Output,
+    PipelineInput,
+    RecordRequest,
+    Source,
+    TaskRequest,
+    TaskWatch,
+    workflow_id,
+)
+from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe import temporal
+
+BOTH = Output(name="outputs/x.mp4", video_codec="h264", audio_codec="aac", codecs_known=True, duration=10)
+BROKEN = Failure("damaged", permanent=True, task_over=True)
+FLAKY = Failure("internal_error", task_over=True)
+UNAVAILABLE = Failure("unreachable", outage=True)
+
+
+class World:
+    """A script of how each stage's attempts end, and a log of what was requested.
+
+    A step is a Failure, an Output, an error to raise, or "hang" until *gate* is set. The keys are
+    activities; "create <stage>" is how creating its task ends, "record" how recording does.
+    """
+
+    def __init__(self, script=None):
+        self.script = {name: list(steps) for name, steps in (script or {}).items()}
+        self.created = []
+        self.cancelled = []
+        self.records = []
+        self.watches = []
+        self.gate = asyncio.Event()
+
+    async def step(self, key):
+        steps = self.script.get(key)
+        step = steps.pop(0) if steps else None
+        if isinstance(step, Failure):
+            raise ApplicationError(f"it failed: {step.kind}", step, type=STAGE_FAILED, non_retryable=True)
+        if isinstance(step, Exception):
+            raise step
+        if step == "hang":
+            while not self.gate.is_set():
+                activity.heartbeat()
+                await asyncio.sleep(0.02)
+        return step
+
+    def stage(self, name):
+        @activity.defn(name=name)
+        async def run(watch: TaskWatch) -> Output:
+            self.watches.append(watch)
+            step = await self.step(name)
+            return step if isinstance(step, Output) else BOTH
+
+        return run
+
+    def control(self):
+        """The short activities of the control queue."""
+
+        @activity.defn
+        async def create_task(request: TaskRequest) -> str:
+            self.created.append((request.stage, request.key))
+            number = len(self.created)
+            await self.step(f"create {request.stage}")
+            return f"task-{number}"
+
+        @activity.defn
+        async def cancel_task(task_id: str) -> Cancellation:
+            self.cancelled.append(task_id)
+            return Cancellation(encoder_stopped=True, freed_bytes=41_000_000)
+
+        @activity.defn
+        async def record(request: RecordRequest) -> bool:
+            await self.step("record")
+            self.records.append(request)
+            return True
+
+        return [create_task, cancel_task, record]
+
+    def transfers(self):
+        """The activity of the transfers queue."""
+
+        @activity.defn
+        async def keep_output(request: KeepRequest) -> Output:
+            return replace(request.output, name=f"outputs/{request.stage}.mp4")
+
+        return [keep_output]
+
+    def events(self):
+        return [event for request in self.records for event in request.events]
+
+    def keys(self, stage):
+        """The idempotency keys of a stage's tasks, without the workflow's id."""
+        return [key.split("/", 1)[1] for name, key in self.created if name == stage]
+
+
+def plan(pipeline="standard", **fields):
+    return PipelineInput(
+        "j", Source(url="https://example.com/a.mov"), list(PIPELINES[pipeline].stages), "ada", **fields
+    )
+
+
+@asynccontextmanager
+async def running(env, world, given=None):
+    """A started pipeline and its workers."""
+    queue = str(uuid.uuid4())
+    stages = Worker(
+        env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
+    )
+    control = Worker(env.client, task_queue=queue + CONTROL, activities=world.control())
+    transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
+    async with temporal.run_workers([stages, control, transfers]):
+        handle = await env.client.start_workflow(
+            MediaPipeline.run, given or plan(), id=workflow_id(queue), task_queue=queue
+        )
+        try:
+            yield handle
+        finally:  # an open workflow without a worker would stop the server's skipping of time
+            with suppress(RPCError):
+                await handle.terminate()
+
+
+async def until(env, handle, condition):
+    """The first status for which *condition* holds; retries' waits are skipped where the server can."""
+    for _ in range(500):
+        status = await handle.query(MediaPipeline.status)
+        if condition(status):
+            return status
+        if env.supports_time_skipping:
+            await env.sleep(1)
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"never came true; last: {status}")
+
+
+def states(status):
+    return {stage.name: str(stage.state) for stage in status.stages}
+
+
+def attention(status):
+    return status.state == JobState.ATTENTION

@@ -1,0 +1,48 @@
+"""The ASGI handler: views that await stay with Django's own, and no list of paths can forget one."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from asgiref.sync import iscoroutinefunction
+from django.urls import URLPattern, get_resolver, reverse
+
+from mediapipe.web import handler
+
+GIVEN = {"pk": uuid.uuid4(), "name": "ingest", "token": "forged", "resource": "tasks", "task_id": "task_1"}
+
+
+def own_patterns():
+    """Every URL of the dashboard and of the installation, with its name; the back office awaits nothing."""
+    for pattern in get_resolver().url_patterns:
+        if isinstance(pattern, URLPattern):
+            yield pattern, str(pattern.name)
+        elif pattern.namespace == "jobs":
+            for inner in pattern.url_patterns:
+                yield inner, f"jobs:{inner.name}"
+
+
+def test_a_view_is_awaited_if_and_only_if_it_is_a_coroutine_or_streams():
+    seen = set()
+    for pattern, name in own_patterns():
+        path = reverse(name, kwargs={key: GIVEN[key] for key in pattern.pattern.converters})
+        view = pattern.callback
+        assert handler.awaits(path) is (iscoroutinefunction(view) or hasattr(view, "streams")), path
+        seen.add(handler.awaits(path))
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("path", "awaited"),
+    [
+        *(("/uploads/", True), (f"/uploads/{uuid.uuid4()}/", True), (f"/uploads/{uuid.uuid4()}/run/", True)),
+        *(("/media/outputs/x.mp4", True), ("/static/mediapipe.css", True), ("/readyz", True)),
+        *(("/ittybit/tasks", True), ("/ittybit/jobs/job_1", True), ("/ittybit/probe", True)),
+        *(("/hooks/ittybit/token", True), ("/history/jobs.csv", True)),
+        *(("/", False), ("/jobs/new/", False), ("/jobs/rows/", False), ("/history/", False)),
+        *(("/admin/jobs/job/", False), ("/login/", False), ("/healthz", False), ("/nothing/here", False)),
+    ],
+)
+def test_bodies_files_and_clusters_are_awaited_and_pages_run_in_one_thread(path, awaited):
+    assert handler.awaits(path) is awaited

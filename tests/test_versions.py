@@ -1,0 +1,146 @@
+"""Every write to a job raises its version, which is what pages are cached by, and no look does."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from jobs import live
+from jobs.models import Job, Stage
+from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState, StageStatus
+
+pytestmark = pytest.mark.django_db
+
+
+def _save(job: Job) -> None:
+    job.title = "another title"
+    job.save()
+
+
+def _save_a_field(job: Job) -> None:
+    job.note = "another note"
+    job.save(update_fields=["note"])
+
+
+def _record(job: Job) -> None:
+    stages = [StageStatus("ingest", "Ingest", state=StageState.RUNNING, attempt=1)]
+    status = PipelineStatus(str(job.pk), JobState.RUNNING, seq=job.seq + 1, stages=stages)
+    assert job.record(status, [EventRecord(1, 0.0, "started", "", "ada", "")], job.run)
+
+
+# Each public method of Job, and how it is called so that it does its work.
+VERBS = {
+    "save": _save,
+    "mark_started": Job.mark_started,
+    "mark_cancelling": Job.mark_cancelling,
+    "explain_wait": lambda job: job.explain_wait("Waiting for Temporal."),
+    "add_event": lambda job: job.add_event("noted", text="a line"),
+    "cancel_unstarted": lambda job: job.cancel_unstarted("ada"),
+    "start_again": lambda job: job.start_again("ada"),
+    "record": _record,
+    "close": lambda job: job.close(JobState.FAILED, "ended in Temporal"),
+}
+LOOKS = {
+    "get_absolute_url": Job.get_absolute_url,
+    "workflow_input": Job.workflow_input,
+    "status": Job.status,
+    "workflow_id": lambda job: job.workflow_id,
+    "active": lambda job: job.active,
+    "source": lambda job: job.source,
+}
+BEGIN_OR_END = {"submit", "remove"}  # there is no row before the one, and none after the other
+
+
+def _written(queries) -> set[str]:
+    return {sql["sql"].split()[0] for sql in queries.captured_queries} & {"INSERT", "UPDATE", "DELETE"}
+
+
+@pytest.fixture
+def job(editor):
+    return Job.submit(editor, title="a", pipeline="standard", source=Source(url="http://example.org/a.mp4"))
+
+
+def test_each_method_of_a_job_is_a_verb_or_a_look():
+    own = {
+        name
+        for name, value in vars(Job).items()
+        if not name.startswith("_")
+        and (inspect.isroutine(value) or isinstance(value, (property, classmethod)))
+        and getattr(value, "__module__", Job.__module__) == Job.__module__
+    }
+    generated = {name for name in own if name.startswith("get_") and name not in LOOKS}
+    assert own - generated == VERBS.keys() | LOOKS.keys() | BEGIN_OR_END
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_raises_the_version(job, name):
+    if name == "start_again":
+        Job.objects.filter(pk=job.pk).update(state=JobState.FAILED, finished_at=timezone.now())
+    job.refresh_from_db()
+    before = job.version
+    with CaptureQueriesContext(connection) as queries:
+        VERBS[name](job)
+    assert _written(queries), "this verb changed nothing: call it so that it does"
+    assert Job.objects.get(pk=job.pk).version > before
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_no_look_raises_the_version(job, name):
+    before = Job.objects.get(pk=job.pk).version
+    with CaptureQueriesContext(connection) as queries:
+        LOOKS[name](job)
+    assert not _written(queries) and Job.objects.get(pk=job.pk).version == before
+
+
+def test_a_version_that_somebody_else_has_raised_is_not_put_back(job):
+    stale = Job.objects.get(pk=job.pk)
+    for _ in range(3):
+        job.explain_wait("Waiting.")
+    for save in (_save, _save_a_field):
+        before = Job.objects.get(pk=job.pk).version
+        save(stale)
+        assert stale.version == Job.objects.get(pk=job.pk).version == before + 1
+
+
+def test_writes_to_many_jobs_raise_each_version(job):
+    before = Job.objects.get(pk=job.pk).version
+    job.title = "b"
+    Job.objects.bulk_update([job], ["title"])
+    Job.objects.update(title="c")
+    assert Job.objects.get(pk=job.pk).version == before + 2
+
+
+def test_a_repeated_report_changes_nothing(job):
+    _record(job)
+    job.refresh_from_db()
+    status = PipelineStatus(str(job.pk), JobState.SUCCEEDED, seq=job.seq)
+    assert not job.record(status, [], job.run)
+    now = Job.objects.get(pk=job.pk)
+    assert now.version == job.version and now.state == JobState.RUNNING
+    assert Stage.objects.get(job=job, name="ingest").state == StageState.RUNNING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_live_answer_has_a_new_version_when_it_changes_and_only_then(job, monkeypatch):
+    monkeypatch.setattr(live, "CACHE_SECONDS", 0)  # each read asks, in vain: no Temporal is there
+    job.mark_started()
+    job.refresh_from_db()
+    reader = live.LiveReader()
+    first, again = reader.read(job), reader.read(job)
+    assert not first.fresh and first.version > 0 and again.version == first.version
+    _record(job)
+    job.refresh_from_db()
+    changed = reader.read(job)
+    assert changed != first and changed.version > first.version
+    reader.invalidate(job)
+    assert reader.read(job).version not in (first.version, 0)
+
+
+def test_a_job_that_cannot_move_is_its_row_and_needs_no_version_of_its_own(job):
+    job.cancel_unstarted("ada")
+    job.refresh_from_db()
+    assert live.LiveReader().read(job).version == 0
