@@ -10,6 +10,7 @@ from jobs.pipelines import PIPELINES
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = [path for part in ("jobs", "mediapipe") for path in (ROOT / part).rglob("*.py")] + [ROOT / "manage.py"]
+MAP = ROOT / "docs" / "architecture.md"
 OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE"}  # not settings of the product
 
 
@@ -35,9 +36,17 @@ def test_the_readmes_commands_and_links_exist():
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
     named = set(re.findall(r"manage\.py (\w+)", readme)) - {"createsuperuser", "changepassword"}
     assert named <= commands and commands <= named | {"test"}
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert link.startswith("http") or (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_map_has_a_line_for_every_module_and_for_no_other():
+    known = {str(path.relative_to(ROOT)) for path in CODE if "migrations" not in path.parts}
+    empty = {name for name in known if name.endswith("__init__.py") or name == "manage.py"}
+    shown = set(re.findall(r"^\| `((?:jobs|mediapipe)/[\w/]+\.py)` \|", MAP.read_text(), re.M))
+    assert shown <= known, shown - known
+    assert known - empty <= shown, known - empty - shown
 
 
 def test_the_pipelines_documented_exist():
