@@ -48,7 +48,7 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     assert favicon(page) == "favicon-running" and page.title().startswith("Running")
     page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
-    assert "encoder stopped" in page.inner_text("#job-status")
+    assert "Encoding stopped" in page.inner_text("#job-status")
     assert "by maria" in page.inner_text(".timeline") and "wrong cut" in page.inner_text(".timeline")
     page.wait_for_timeout(500)
     heard.clear()
