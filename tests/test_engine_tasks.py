@@ -15,15 +15,18 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.utils import timezone
+from temporalio import activity
 from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
 
 from jobs.models import Job, Stage
 from jobs.state import Source
 from mediapipe import disk, storage
-from mediapipe.engine import worker
+from mediapipe.engine import queue, worker
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.serialize import output_json, task_json
 from mediapipe.engine.task import folder, sweep
+from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
 from tests.support.product import make_clip
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
@@ -118,6 +121,27 @@ async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not(task):
         (folder(name) / "part").write_bytes(b"x" * 1000)
     assert await sync_to_async(sweep)(worker.active_tasks) == 2
     assert {path.name for path in folder("x").parent.iterdir()} == {task.pk, waiting.pk}
+
+
+async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, settings, monkeypatch):
+    """A third of the setting; tasks that were started before it was an argument keep ten seconds."""
+    seen = []
+
+    @activity.defn(name="run_task")
+    async def look(task_id: str) -> None:
+        seen.append(activity.info().heartbeat_timeout.total_seconds())
+
+    client = dev_env.client
+    monkeypatch.setenv("TEMPORAL_ADDRESS", client.service_client.config.target_host)
+    settings.HEARTBEAT_SECONDS = 12
+    task = await EngineTask.objects.acreate(kind="audio", input="x")
+    light = Worker(client, task_queue=LIGHT_QUEUE, activities=[look])
+    async with light, Worker(client, task_queue=TASK_QUEUE, workflows=[EngineTaskWorkflow]):
+        assert await queue.start(task)
+        await client.get_workflow_handle(task.pk).result()
+        older = await client.start_workflow("EngineTask", args=["x", True], id="older", task_queue=TASK_QUEUE)
+        await older.result()
+    assert seen == [4, 10]
 
 
 async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
