@@ -163,7 +163,9 @@ def test_a_text_with_a_films_name_is_refused_by_the_server_in_its_row(product, p
     notes = tmp_path / "notes.mp4"
     notes.write_text("these are notes\n" * 99)
     choose(page, notes)
-    page.wait_for_selector(".upload[data-state=failed]:has-text('This isn’t a video or audio file, so it wasn’t uploaded.')")
+    page.wait_for_selector(
+        ".upload[data-state=failed]:has-text('This isn’t a video or audio file, so it wasn’t uploaded.')"
+    )
     assert row(page, "notes.mp4").locator("button").all_inner_texts() == ["Remove"]
     page.reload()
     assert not page.locator("text=notes.mp4").count()

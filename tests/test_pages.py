@@ -29,7 +29,10 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
         ({"url": "http://u:p@example.org/"}, "user name or password"),
         ({"url": "http://exa mple.org/"}, "spaces"),
         ({"file": ("empty.mp4", b"")}, "empty"),
-        ({"file": ("notes.mp4", b"these are notes\n" * 9)}, "This isn’t a video or audio file, so it wasn’t uploaded."),
+        (
+            {"file": ("notes.mp4", b"these are notes\n" * 9)},
+            "This isn’t a video or audio file, so it wasn’t uploaded.",
+        ),
         ({"file": ("a.mp4", b"x"), "url": "http://example.org/a.mp4"}, "not both"),
         ({"url": "http://example.org/a.mp4", "pipeline": "nope"}, "not one of the available choices"),
     ],

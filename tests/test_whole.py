@@ -148,7 +148,10 @@ def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"these are notes, not a film\n" * 100, "notes.mp4: This isn’t a video or audio file, so it wasn’t uploaded."),
+        (
+            b"these are notes, not a film\n" * 100,
+            "notes.mp4: This isn’t a video or audio file, so it wasn’t uploaded.",
+        ),
         (b"", "notes.mp4: This file is empty (0 bytes)."),
     ],
 )
