@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from mediapipe import storage
 from mediapipe.engine import prober
@@ -105,6 +108,37 @@ async def test_a_file_is_read_though_the_process_that_forks_has_just_died(made):
         await asyncio.sleep(0.1)
         forking.add(prober._prober.process.pid)
     assert len(forking) == 1 and not children(forking.pop()), "one forks for all, and buries its children"
+
+
+def test_reading_an_answer_closes_no_descriptor_of_somebody_else():
+    """Under uvloop, as in the web process, beside threads that open and close files."""
+    stop, robbed = threading.Event(), []
+
+    def open_and_close() -> None:
+        while not stop.is_set():
+            for descriptor in [os.open(os.devnull, os.O_RDONLY) for _ in range(5)]:
+                try:
+                    os.close(descriptor)
+                except OSError as error:
+                    robbed.append(error)
+
+    async def answers() -> None:
+        for _ in range(2000):
+            reading, writing = socket.socketpair()
+            with writing:
+                writing.sendall(b"99999999\n{}")  # no such process
+            assert await prober._answer(reading) == (True, b"{}")
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        uvloop.run(answers())
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not robbed
 
 
 def children(pid: int) -> str:

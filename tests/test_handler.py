@@ -10,7 +10,8 @@ from django.urls import URLPattern, get_resolver, reverse
 
 from mediapipe.web import handler
 
-GIVEN = {"pk": uuid.uuid4(), "name": "ingest", "token": "forged", "resource": "tasks", "task_id": "task_1"}
+PK = uuid.UUID(int=7)
+GIVEN = {"pk": PK, "name": "ingest", "token": "forged", "resource": "tasks", "task_id": "task_1"}
 
 
 def own_patterns():
@@ -36,7 +37,7 @@ def test_a_view_is_awaited_if_and_only_if_it_is_a_coroutine_or_streams():
 @pytest.mark.parametrize(
     ("path", "awaited"),
     [
-        *(("/uploads/", True), (f"/uploads/{uuid.uuid4()}/", True), (f"/uploads/{uuid.uuid4()}/run/", True)),
+        *(("/uploads/", True), (f"/uploads/{PK}/", True), (f"/uploads/{PK}/run/", True)),
         *(("/media/outputs/x.mp4", True), ("/static/mediapipe.css", True), ("/readyz", True)),
         *(("/ittybit/tasks", True), ("/ittybit/jobs/job_1", True), ("/ittybit/probe", True)),
         *(("/hooks/ittybit/token", True), ("/history/jobs.csv", True)),

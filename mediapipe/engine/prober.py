@@ -124,23 +124,22 @@ async def ask(path: str, *extra: str) -> bytes:
     request = json.dumps([path, *extra]).encode()
     out = b""
     for _ in range(2):  # once more where the forking process died instead of the child
-        reading, writing = os.pipe()
-        try:
-            _prober.send(request, writing)
-        finally:
-            os.close(writing)
+        reading, writing = socket.socketpair()
+        with writing:
+            _prober.send(request, writing.fileno())
         begun, out = await _answer(reading)
         if begun:
             break
     return out
 
 
-async def _answer(reading: int) -> tuple[bool, bytes]:
-    """Whether a child has begun, and what it printed."""
-    reader = asyncio.StreamReader(limit=1 << 20)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
-    )
+async def _answer(reading: socket.socket) -> tuple[bool, bytes]:
+    """Whether a child has begun, and what it printed.
+
+    A socket, not a pipe: uvloop closes the descriptor of a pipe's file object twice, and the second time it
+    may belong to somebody else by now.
+    """
+    reader, writer = await asyncio.open_connection(sock=reading, limit=1 << 20)
     child = -1
     try:
         pid = await reader.readline()
@@ -148,7 +147,7 @@ async def _answer(reading: int) -> tuple[bool, bytes]:
             child = os.pidfd_open(int(pid))
         return bool(pid), await reader.read()
     finally:
-        transport.close()
+        writer.close()
         if child >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(child, signal.SIGKILL)

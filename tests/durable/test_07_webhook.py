@@ -47,7 +47,9 @@ def over(task: dict, status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "forged", ["", "x", "a:b:c", signing.dumps(["j", "ingest", "ingest-1"], salt="other")]
+    "forged",
+    ["", "x", "a:b:c", signing.dumps(["j", "ingest", "ingest-1"], salt="other")],
+    ids=["empty", "a letter", "three parts", "another salt"],
 )
 async def test_a_forged_hook_is_not_known(dashboard, forged):
     assert not await webhook.on_webhook(forged)
