@@ -23,6 +23,8 @@ SHARED = {
     "skipping_env": "temporal",
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
+# What encodes for seconds: not in the quick loop.
+ENCODES = {f"tests/test_engine_{name}.py" for name in ("formats", "pictures", "previews", "stream", "tasks")}
 FIRST = ["product", "cloud", "temporal"]  # the longest begin first
 
 
@@ -69,7 +71,8 @@ def _is_worker(config) -> bool:
 
 def _is_taken(config, item) -> bool:
     if config.option.quick:
-        return not _servers(item) and not {"whole", "browser", "release"} & set(item.keywords)
+        slow = item.location[0] in ENCODES or {"whole", "browser", "release"} & set(item.keywords)
+        return not slow and not _servers(item)
     return config.option.all or "release" not in item.keywords
 
 
