@@ -5,8 +5,6 @@ It knows neither stages nor jobs: jobs.workflow.stage_run decides what follows.
 
 from __future__ import annotations
 
-from typing import Any
-
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
@@ -31,7 +29,7 @@ def classify_failure(error: ActivityError) -> AttemptFailed:
     if isinstance(cause, ApplicationError):
         if cause.type == HANDED_OVER:
             return AttemptFailed("The worker was restarted.", Failure("handed_over"), "handed over")
-        details: Any = cause.details[0] if cause.details else None
+        details: object = cause.details[0] if cause.details else None
         if cause.type == STAGE_FAILED and isinstance(details, dict):
             fields = {key: value for key, value in details.items() if key in Failure.__dataclass_fields__}
             return AttemptFailed(cause.message, Failure(**fields))

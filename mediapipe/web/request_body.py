@@ -26,7 +26,7 @@ FormLimit = Callable[[str], Awaitable[int]]  # Cookie header in, bytes out
 
 
 class Disconnected(Exception):
-    """The client went away in the middle of its body."""
+    """The client disconnected in the middle of its body."""
 
 
 def raw_body(
