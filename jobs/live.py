@@ -33,7 +33,7 @@ from mediapipe import temporal
 from mediapipe.recent import Recent
 
 CACHE_SECONDS = 1.0
-STALE_SECONDS = 4.0  # for so long an answer serves while a newer one is under way
+STALE_SECONDS = 4.0  # how old an answer may be while a newer one is under way
 CACHED_JOBS = 2000
 QUERY_BACKOFF = 3.0  # seconds without a query after one that no worker answered
 NO_WORKER_STATUSES = (  # what Temporal answers to a query in place of a worker

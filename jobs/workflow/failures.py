@@ -42,6 +42,6 @@ def outage_wait(tries: int, lasted: float, retry_after: float | None) -> float:
     """Seconds until an unavailable engine is tried again, after *tries* tries in *lasted* seconds.
 
     *retry_after*: how long it asked us to wait. After some minutes the wait is a tenth of the outage so
-    far: each try takes room in the history, which would be full after a night.
+    far: each try adds to the history, which would reach its limit in a night.
     """
     return max(retry_after or min(2.0 ** min(tries, 5), 30.0), min(lasted / 10, 300.0))

@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
-MAX_LOST_WORKERS = 10  # lost workers that one stage may cost: more, and the file itself is suspect
+MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
 SKIP_REASONS = {"no_video": "no video in this file.", "no_audio": "no audio in this file."}
 
 

@@ -29,8 +29,8 @@ from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.validators import Options
 
-MAX_DISK_WAITS = 5  # times that one task may meet a full disk
-FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which no other try would help
+MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
+FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past ta
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 SWEEP_EVERY = 3600.0  # seconds
-MAX_LOST_WORKERS = 10  # workers that one task may cost before it fails
+MAX_LOST_WORKERS = 10  # workers that one task may lose before it fails
 T = TypeVar("T")
 
 
