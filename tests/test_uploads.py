@@ -300,7 +300,7 @@ def test_nothing_is_remembered_of_an_upload_that_was_removed_while_it_was_writte
         return parts.pop(0)
 
     with PartFile.open(upload) as part:
-        asyncio.run(uploads.receive(SimpleNamespace(read=read), part, None))
+        asyncio.run(uploads.write_body(SimpleNamespace(read=read), part, None))
         assert part.offset == 100
     assert upload.pk not in PartFile.digests
 
