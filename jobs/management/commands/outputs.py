@@ -34,7 +34,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{size(length):>9}  {name}")
             if options["remove"]:
                 storage.remove(name)
-        verb = "removed" if options["remove"] else "could be removed: add --remove"
-        self.stdout.write(
-            f"{count} files, {size(total)}, {verb}" if count else "Every file belongs to a job."
-        )
+        files = "1 file" if count == 1 else f"{count} files"
+        result = "Removed." if options["remove"] else "Add --remove to remove them."
+        self.stdout.write(f"{files}, {size(total)}. {result}" if count else "Every file belongs to a job.")
