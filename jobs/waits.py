@@ -70,7 +70,7 @@ def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "nobody":
         return Wait("No encoder is running")
     if details.waiting_for == "worker":
-        takeover = settings.HEARTBEAT_SECONDS / 3  # the engine's own heartbeat timeout
+        takeover = settings.ENGINE_HEARTBEAT_SECONDS
         return Wait(f"No sign from the encoder. Another takes over at {takeover:.0f} s.")
     if details.state != "queued":
         return None

@@ -203,6 +203,7 @@ if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
 HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
+ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
     "media-pipeline": "jobs.worker.workers",

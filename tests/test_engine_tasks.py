@@ -133,7 +133,7 @@ async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, se
 
     client = dev_env.client
     monkeypatch.setenv("TEMPORAL_ADDRESS", client.service_client.config.target_host)
-    settings.HEARTBEAT_SECONDS = 12
+    settings.ENGINE_HEARTBEAT_SECONDS = 4.0
     task = await EngineTask.objects.acreate(kind="audio", input="x")
     light = Worker(client, task_queue=LIGHT_QUEUE, activities=[look])
     async with light, Worker(client, task_queue=TASK_QUEUE, workflows=[EngineTaskWorkflow]):

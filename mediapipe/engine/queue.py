@@ -45,7 +45,7 @@ async def start(task: EngineTask) -> bool:
             with contextlib.suppress(WorkflowAlreadyStartedError):
                 await client.start_workflow(
                     EngineTaskWorkflow.run,
-                    args=[task.pk, task.light, settings.HEARTBEAT_SECONDS / 3],
+                    args=[task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS],
                     id=task.pk,
                     task_queue=TASK_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

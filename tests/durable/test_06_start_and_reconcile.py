@@ -204,7 +204,9 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
         await queue.reconcile_task(task)
         await task.arefresh_from_db()
     assert (ended.status, lost.status) == ("failed", "queued")
-    assert ended.error["message"] == "The engine's work on this task was ended in Temporal, not from here."
+    assert ended.error["message"] == (
+        "This task was stopped in Temporal itself, so it has no output. Start it again."
+    )
     found = await dashboard.client.get_workflow_handle(lost.pk).describe()
     assert found.status == WorkflowExecutionStatus.RUNNING
     await dashboard.client.get_workflow_handle(lost.pk).terminate()

@@ -19,6 +19,7 @@ from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
 from jobs.waits import until_progress
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
+from mediapipe.engine.serialize import task_json
 from mediapipe.engine.worker import run_task
 from tests.support.dashboard import banner, frozen, look, settled, submit, working
 from tests.support.product import token, until
@@ -98,9 +99,9 @@ async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
 @pytest.mark.django_db(transaction=True)
 async def test_the_engine_tells_that_the_worker_at_a_task_is_silent():
     task = EngineTask(kind="video", status="processing", updated_at=timezone.now())
-    assert "waiting_for" not in task.as_json()
+    assert "waiting_for" not in task_json(task)
     task.updated_at -= timedelta(seconds=7)
-    assert task.as_json()["waiting_for"] == "worker"
+    assert task_json(task)["waiting_for"] == "worker"
 
 
 async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobody_works(dashboard):

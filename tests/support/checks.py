@@ -20,7 +20,7 @@ CHECKS = {
     "mypy": ("mypy",),
     "djlint": ("djlint", "templates", "--lint", "--quiet"),
     "djangofmt": ("djangofmt", "--check", "templates"),
-    "biome": ("biome", "ci"),
+    "biome": ("biome", "ci", "--colors=off"),
     "makemigrations": ("python", "manage.py", "makemigrations", "--check", "--dry-run"),
 }
 
