@@ -255,7 +255,7 @@ def parse_probe(answer: object) -> SourceProblem | None:
     return SourceProblem(kind, as_text(found.get("message"))) if kind else None
 
 
-def problem(response: httpx.Response) -> tuple[str, str]:
+def parse_error(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:
         body = as_mapping(response.json())
@@ -269,11 +269,11 @@ def problem(response: httpx.Response) -> tuple[str, str]:
     )
 
 
-def check(response: httpx.Response) -> None:
+def check_response(response: httpx.Response) -> None:
     """Raises the fitting IttybitError unless the reply is a success."""
     if response.is_success:
         return
-    kind, sentence = problem(response)
+    kind, sentence = parse_error(response)
     after = retry_after(response.headers.get("Retry-After"))
     if response.status_code == 404:
         raise Missing(sentence, kind=kind)

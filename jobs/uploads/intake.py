@@ -151,8 +151,8 @@ class PartFile:
         os.fsync(self.fd)
 
     def _remember_digest(self) -> None:
-        about = os.fstat(self.fd)  # without a name it was removed meanwhile, and nobody continues it
-        if self._digest is not None and self.offset == about.st_size > 0 and about.st_nlink:
+        stat = os.fstat(self.fd)  # without a name it has been removed: no request will continue it
+        if self._digest is not None and self.offset == stat.st_size > 0 and stat.st_nlink:
             self.digests[self.pk] = (self.offset, self._digest)
 
     @classmethod

@@ -31,7 +31,7 @@ async def find_problem(part: Path) -> str:
     """Why *part*, a file in incoming/, is certainly no usable media, in a sentence.
 
     "" where it may be media, or where the engine doesn't answer: that says nothing about the file, and must
-    cost nobody an upload.
+    not cost anyone an upload.
     """
     url = storage.signed_url(f"incoming/{part.name}", local=True)
     try:

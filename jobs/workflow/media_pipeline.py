@@ -109,7 +109,7 @@ class MediaPipeline:
         return self.job
 
     async def _until_complete(self, running: list[asyncio.Task[None]]) -> None:
-        """Until every stage is settled for good. Raises ApplicationError when nobody decides in time."""
+        """Until every stage is settled for good. Raises ApplicationError when no decision comes in time."""
 
         def first_error() -> BaseException | None:
             return next((e for t in running if t.done() and not t.cancelled() and (e := t.exception())), None)

@@ -38,7 +38,7 @@ class CancelReceipt:
         )
 
     def __str__(self) -> str:
-        """The receipt in words, for the person who cancelled."""
+        """The receipt as a sentence, for the person who cancelled."""
         return f"Cancelled. {self._stopped()}{self._kept()}."
 
     def _stopped(self) -> str:

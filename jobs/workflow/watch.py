@@ -37,7 +37,7 @@ def fail(message: str, failure: Failure) -> NoReturn:
 
 
 def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
-    """Ends the attempt with the API's error, in its own words."""
+    """Ends the attempt with the API's own error message."""
     fail(
         str(error),
         Failure(

@@ -1,4 +1,4 @@
-"""The engine's OpenAPI description, made from the validators that check requests. Pure."""
+"""The engine's OpenAPI description, generated from the validators that check requests. Pure."""
 
 from __future__ import annotations
 

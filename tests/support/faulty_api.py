@@ -71,7 +71,7 @@ class FaultyApi:
             return await self.misbehave(fault, send)
         headers = dict(scope["headers"])
         if scope["path"].startswith("/files/"):
-            kind = next(t["kind"] for t in self.tasks.values() if f"/{t['id']}." in scope["path"])
+            kind = next((t["kind"] for t in self.tasks.values() if f"/{t['id']}." in scope["path"]), "")
             data = self.files.get(kind, b"bytes of the output")
             return await self.reply(send, 200, data, "video/mp4")
         if scope["method"] == "POST":
