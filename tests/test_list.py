@@ -14,7 +14,7 @@ from jobs.models import Job, Stage
 from jobs.state import JobState, Source
 from tests.support.recorded import job, text
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
