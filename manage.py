@@ -60,7 +60,7 @@ def make_venv() -> None:
     command = [uv, "venv", "--quiet", "--python", base] if uv else [base, "-m", "venv"]
     if subprocess.run([*command, str(VENV)], stdout=subprocess.DEVNULL).returncode:
         shutil.rmtree(VENV, ignore_errors=True)
-        sys.exit("Python's venv module is not complete. On Debian or Ubuntu: apt-get install python3-venv")
+        sys.exit("Python's venv module isn't complete. On Debian or Ubuntu: apt-get install python3-venv")
 
 
 def enter_venv() -> None:

@@ -186,4 +186,4 @@ async def cancel(job: Job, actor: str, reason: str = "") -> str:
         await handle(client, job).cancel(reason=f"{actor}\n{reason[:500]}", rpc_timeout=temporal.RPC_TIMEOUT)
     await sync_to_async(job.mark_cancelling)()
     reader.invalidate(job)
-    return "Cancelling. Finished outputs are kept."
+    return "Cancel requested. Finished outputs are kept."

@@ -64,7 +64,7 @@ class Changed(Interrupted):
 async def refuse_without_space(length: int) -> None:
     """A WaitForSpace that doesn't wait. Raises DownloadError where *length* bytes touch the reserve."""
     if not disk.has_media_space(length):
-        raise DownloadError("no_space", "there is not enough free space for it")
+        raise DownloadError("no_space", "there isn’t enough free space for it")
 
 
 async def pinned_request(url: str, *, trusted_origin: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 import respx
 from temporalio.testing import WorkflowEnvironment
 
+from mediapipe import temporal
 from tests.support.environment import RUN, SHARED
 
 BIN = Path(sys.executable).parent
@@ -56,6 +57,19 @@ async def dev_env(anyio_backend):
     )
     yield env
     await env.shutdown()
+
+
+@pytest.fixture
+def temporal_at():
+    """Where this process looks for Temporal, until the test ends: after it nowhere, as before."""
+
+    def move(address: str) -> None:
+        os.environ["TEMPORAL_ADDRESS"] = address
+        temporal._clients.clear()
+
+    before = os.environ["TEMPORAL_ADDRESS"]
+    yield move
+    move(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from jobs.models import Job
 from jobs.state import JobState, Source
 from tests.support.recorded import job, text
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_every_page_asks_to_sign_in_and_says_so_to_no_one_else(client):

@@ -21,7 +21,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     problem = page.inner_text(".problem")
     for part in (
         "Ingest failed",
-        "held nothing",
+        "contains no readable video or audio",
         "upload the new file",
         "Retry ingest",
         "Technical details",

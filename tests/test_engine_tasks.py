@@ -27,7 +27,7 @@ from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.serialize import output_json, task_json
 from mediapipe.engine.task import folder, sweep
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
-from tests.support.product import make_clip
+from tests.support.product import make_clip, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -65,20 +65,21 @@ def fill(disk: Path, leave: int = 0) -> Path:
     return ballast
 
 
-async def until(task: EngineTask, condition) -> None:
-    for _ in range(400):
+async def reached(task: EngineTask, condition) -> None:
+    """Waits until *condition* holds for the task's row."""
+
+    async def look() -> bool:
         await task.arefresh_from_db()
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"it stayed {task.status}, waiting for {task.waiting_for!r}")
+        return condition()
+
+    await until_async(look, 20, about=lambda: f"{task.status}, waiting for {task.waiting_for!r}")
 
 
 async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
     ballast = fill(small_disk, leave=disk.WORK_RESERVE + (10 << 20))
     assert not disk.is_work_full()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
-    await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
+    await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     ballast.unlink()
     await asyncio.wait_for(running, 20)
     await task.arefresh_from_db()
@@ -92,12 +93,12 @@ async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_be
     task.kind, task.options = "video", {"quality": "very_high", "fps": 25}
     await task.asave()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
-    await until(task, lambda: (task.progress or 0) > 10)
+    await reached(task, lambda: (task.progress or 0) > 10)
     ballast = fill(small_disk)
-    await until(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
+    await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     assert not list(folder(task.pk).glob("out/*")) and output_json(task) is None
     ballast.unlink()
-    await until(task, lambda: task.status == "processing" and task.progress is not None)
+    await reached(task, lambda: task.status == "processing" and task.progress is not None)
     assert task.progress > 10, "what was told never goes back"
     await asyncio.wait_for(running, 60)
     await task.arefresh_from_db()
@@ -123,7 +124,7 @@ async def test_folders_of_dead_runs_are_swept_and_those_at_work_are_not(task):
     assert {path.name for path in folder("x").parent.iterdir()} == {task.pk, waiting.pk}
 
 
-async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, settings, monkeypatch):
+async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, settings, temporal_at):
     """A third of the setting; tasks that were started before it was an argument keep ten seconds."""
     seen = []
 
@@ -132,7 +133,7 @@ async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, se
         seen.append(activity.info().heartbeat_timeout.total_seconds())
 
     client = dev_env.client
-    monkeypatch.setenv("TEMPORAL_ADDRESS", client.service_client.config.target_host)
+    temporal_at(client.service_client.config.target_host)
     settings.ENGINE_HEARTBEAT_SECONDS = 4.0
     task = await EngineTask.objects.acreate(kind="audio", input="x")
     light = Worker(client, task_queue=LIGHT_QUEUE, activities=[look])

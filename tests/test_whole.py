@@ -16,6 +16,7 @@ import av
 import httpx
 import pytest
 
+from tests.support.dashboard import settled
 from tests.support.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
@@ -50,14 +51,6 @@ def check_result(result: dict, seconds: float) -> None:
     assert transcoded["video"] == ("h264", 1280) and transcoded["audio"] == "aac"
     for made in (ingested, audio, transcoded):
         assert abs(made["duration"] - seconds) < 0.5
-
-
-def settled(browser: httpx.Client, job: str) -> dict:
-    def look():
-        answer = browser.get(f"/jobs/{job}/json/").json()
-        return answer if answer["status"] not in ("queued", "running") else None
-
-    return until(look, 90)
 
 
 def test_a_file_posted_with_the_plain_form_becomes_four_outputs(product, clip):
@@ -167,7 +160,7 @@ def test_a_film_that_opens_and_cannot_be_decoded_becomes_a_job_that_fails_with_a
     done = product.script("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["status"] == "attention"
-    assert re.search("damaged|decoded|held nothing", answer["error"]), answer
+    assert re.search("damaged|decoded|no readable video or audio", answer["error"]), answer
 
 
 def test_static_files_are_gathered_again_only_after_a_change(settings, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.state import Cancellation, Failure, JobState, Output
 from jobs.workflow.receipt import CancelReceipt
-from tests.support.world import World, plan, running, states, until
+from tests.support.world import World, plan, running, states, status_when
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,9 @@ async def test_a_job_runs_its_four_stages_with_one_task_each(skipping_env):
 async def test_thumbnails_audio_and_transcode_run_at_the_same_time_after_ingest(dev_env):
     world = World({name: ["hang"] for name in ("generate_thumbnails", "extract_audio", "transcode")})
     async with running(dev_env, world) as handle:
-        status = await until(dev_env, handle, lambda s: sum(x.task_id is not None for x in s.stages) == 4)
+        status = await status_when(
+            dev_env, handle, lambda s: sum(x.task_id is not None for x in s.stages) == 4
+        )
         assert states(status) == {
             "ingest": "succeeded",
             "thumbnails": "running",

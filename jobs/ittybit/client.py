@@ -46,9 +46,9 @@ class IttybitClient:
         except TimeoutError:
             raise Unreachable(f"The engine’s answer wasn’t complete after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
-            raise Unreachable(f"The engine didn’t answer in time ({type(error).__name__}).") from None
+            raise Unreachable("The engine didn’t answer in time.") from error
         except httpx.HTTPError as error:
-            raise Unreachable(f"The engine can’t be reached ({type(error).__name__}).") from None
+            raise Unreachable("The engine can’t be reached.") from error
 
     @staticmethod
     def _json(response: httpx.Response) -> object:

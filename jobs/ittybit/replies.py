@@ -249,7 +249,7 @@ def parse_probe(answer: object) -> SourceProblem | None:
     """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
     body = as_mapping(answer)
     if "problem" not in body:
-        raise Broken("The engine's answer to a probe names no problem and no none.")
+        raise Broken("The engine’s answer to a probe is incomplete.")
     found = as_mapping(body["problem"])
     kind = as_text(found.get("kind"), 60)
     return SourceProblem(kind, as_text(found.get("message"))) if kind else None

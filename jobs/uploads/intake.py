@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
 DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
-LOCKED = "Another request is writing this upload; try again in a moment."
+LOCKED = "Another connection is sending this file. Try again in a moment."
 
 
 def display_name(text: str) -> str:

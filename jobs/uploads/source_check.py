@@ -20,7 +20,9 @@ SENTENCES = {
     "not_media": "This isn’t a video or audio file, so it wasn’t uploaded.",
     "image": "This is an image. Upload a video or audio file instead.",
     "protected": "This file is copy-protected. Upload an unprotected copy.",
-    "damaged": "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and retry.",
+    "damaged": (
+        "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and upload the new file."
+    ),
 }
 log = logging.getLogger(__name__)
 

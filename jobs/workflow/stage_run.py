@@ -175,7 +175,7 @@ class StageRun:
         if status.attempt > 1 and last and last.outcome == "lost":
             text = f"Another worker took over {label} (attempt {status.attempt})"
         elif status.attempt > 1:
-            text = f"{label}: attempt {status.attempt} of {status.max_attempts}"
+            text = f"{label} started again (attempt {status.attempt} of {status.max_attempts})"
         else:
             text = f"{label} started"
         self.add_event("attempt", stage=status.name, text=text)
@@ -201,7 +201,7 @@ class StageRun:
         text = {
             "lost": f"A worker stopped during {label}",
             "handed over": f"{label} moved to another worker (planned restart)",
-        }.get(failed.outcome, f"{label}: attempt {self.status.attempt} failed: {failed}")
+        }.get(failed.outcome, f"{label} failed on attempt {self.status.attempt}: {failed}")
         self.add_event("attempt_failed", stage=self.stage.name, text=text)
 
     def _fail(self, failed: AttemptFailed) -> None:

@@ -48,9 +48,7 @@ def from_reader(message: str, *, is_iso: bool = False) -> TaskError:
             message,
         )
     if "end of file" in text or "eoferror" in text:
-        return TaskError(
-            "damaged", "The file ends before there is anything to play. Upload it again.", message
-        )
+        return TaskError("damaged", "The file ends before there is anything to play.", message)
     if "cannot allocate" in text or "memoryerror" in text:
         return TaskError("too_large", NO_MEMORY, message)
     return TaskError(
@@ -60,7 +58,11 @@ def from_reader(message: str, *, is_iso: bool = False) -> TaskError:
 
 # What FFmpeg says while it works, and what that means: pattern, kind, sentence.
 FFMPEG_ERRORS = (
-    ("no space left on device", "no_space", "The engine’s disk is full. Free some space, then try again."),
+    (
+        "no space left on device",
+        "no_space",
+        "The disk is full. Ask an admin to free disk space, then retry.",
+    ),
     ("moov atom not found", "damaged", "The file is incomplete: the recording stopped before its end."),
     ("not on whitelist", "invalid_input", "This kind of file (a playlist or a link) isn’t accepted."),
     ("exceeds specified max pixel count", "too_large", TOO_MANY_PIXELS),

@@ -165,8 +165,8 @@ def _probe() -> dict[str, Any]:
 
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
-    title = "mediapipe's embedded engine"
-    about = "Ittybit's tasks and jobs API on FFmpeg."
+    title = "mediapipe’s embedded engine"
+    about = "Ittybit’s tasks and jobs API on FFmpeg."
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": about},

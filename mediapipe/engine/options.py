@@ -51,7 +51,7 @@ def check_options(kind: Kind, given: object) -> Options:
     container = str(options.get("format", ""))
     if codec and codec not in CODECS_BY_FORMAT[container]:
         fitting = ", ".join(CODECS_BY_FORMAT[container])
-        raise InvalidRequest("format_unsupported", f"{codec} does not fit {container}: use {fitting}.")
+        raise InvalidRequest("format_unsupported", f"{codec} doesn’t fit {container}: use {fitting}.")
     return options
 
 
@@ -96,7 +96,7 @@ def check_request(body: object) -> Request:
     source = _url("input", body.get("input"))
     if body.get("output") is not None:
         raise InvalidRequest(
-            "request_invalid", "output is not supported by this engine: results are kept here."
+            "request_invalid", "This engine doesn’t support output. Results are stored here."
         )
     metadata = _metadata(body.get("metadata"))
     hook = body.get("webhook_url")

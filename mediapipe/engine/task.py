@@ -214,7 +214,7 @@ async def _source(url: str, target: Path, hooks: Hooks) -> Path:
         return target
     path = storage.path(name)
     if not path.is_file():
-        raise TaskError("source_not_found", "The source is no longer here. Upload it again.")
+        raise TaskError("source_not_found", "The source is no longer here.")
     if path.stat().st_size == 0:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     return path

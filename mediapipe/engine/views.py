@@ -142,7 +142,7 @@ def _body(request: HttpRequest) -> Any:
     try:
         return json.loads(request.body, parse_constant=_not_json)
     except (ValueError, RecursionError):
-        raise InvalidRequest("request_invalid", "The body is not JSON.") from None
+        raise InvalidRequest("request_invalid", "The body isn’t JSON.") from None
 
 
 def _not_json(name: str) -> NoReturn:

@@ -68,7 +68,7 @@ def path(name: str) -> Path:
     """The path on disk of the file *name*. Raises Forbidden for a name that leaves MEDIA_ROOT."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name or not pure.parts:
-        raise Forbidden("not a media file")
+        raise Forbidden("it isn’t a media file")
     return Path(settings.MEDIA_ROOT, *pure.parts)
 
 
@@ -178,9 +178,9 @@ def under(folder: str) -> Iterator[tuple[str, int, float]]:
 def check_signature(name: str, expires: str, signature: str) -> None:
     """Raises Forbidden unless *signature* is ours for *name* and still valid."""
     if not expires.isdecimal() or not expires.isascii() or len(expires) > 12 or int(expires) < time.time():
-        raise Forbidden("this link has expired")
+        raise Forbidden("it has expired")
     if not hmac.compare_digest(_signature(name, int(expires)).encode(), signature.encode()):
-        raise Forbidden("this link is not valid")
+        raise Forbidden("it isn’t valid")
 
 
 def name_of(url: str) -> str | None:

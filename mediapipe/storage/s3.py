@@ -40,7 +40,7 @@ def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **fields)
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can't be used ({error})") from None
+            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can’t be used ({error})") from None
 
     return wrapped
 

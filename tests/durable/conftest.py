@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
-
 import pytest
 from asgiref.sync import sync_to_async
 
@@ -16,7 +12,7 @@ from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
 from tests.support.dashboard import URL
-from tests.support.product import make_clip
+from tests.support.product import make_clip, until_async
 
 
 @pytest.fixture(scope="session")
@@ -55,15 +51,17 @@ class Inside:
     async def until(self, job: Job, condition, patience: float = 75) -> Job:
         """The row as soon as *condition* holds for it.
 
-        Patient: an earlier test's worker may have taken a task along, which is given out anew after 30 s.
+        Patient: an earlier test's worker may have taken a short activity along, which is given out anew when
+        its time is over: 20 or 30 s.
         """
-        deadline = time.monotonic() + patience
-        while True:
-            job = await Job.objects.select_related("owner").aget(pk=job.pk)
-            if await sync_to_async(condition)(job):
-                return job
-            assert time.monotonic() < deadline, str(await sync_to_async(job.status)())
-            await asyncio.sleep(0.05)
+        last = job
+
+        async def look() -> Job | None:
+            nonlocal last
+            last = await Job.objects.select_related("owner").aget(pk=job.pk)
+            return last if await sync_to_async(condition)(last) else None
+
+        return await until_async(look, patience, about=lambda: f"{last.state}, {last.error or last.note}")
 
     async def ended(self, job: Job, state: str) -> Job:
         return await self.until(job, lambda j: j.state == state)
@@ -77,13 +75,13 @@ class Inside:
 
 
 @pytest.fixture
-async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, editor):
+async def dashboard(dev_env, api, settings, temporal_at, transactional_db, editor):
     """Inside, without workers."""
-    monkeypatch.setenv("TEMPORAL_ADDRESS", dev_env.client.service_client.config.target_host)
-    temporal._clients.pop(os.getpid(), None)
+    temporal_at(dev_env.client.service_client.config.target_host)
     settings.EMBEDDED_ENGINE = False
     settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY = api.url, "k"
     settings.PUBLIC_URL = "http://dashboard.example.com"
+    settings.HEARTBEAT_SECONDS = settings.ENGINE_HEARTBEAT_SECONDS = 3.0  # a lost worker is noticed soon
     async with open_http(api.url, "k") as http:
         made = Inside(dev_env.client, IttybitClient(http), editor, api)
         yield made
@@ -92,7 +90,6 @@ async def dashboard(dev_env, api, settings, monkeypatch, transactional_db, edito
                 await made.workflow(job).terminate()
             except Exception:
                 continue
-    temporal._clients.pop(os.getpid(), None)
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from jobs import control
 from jobs.models import Stage
 from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, until
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_failed_stage_holds_while_its_siblings_go_on(skipping_env):
     async with running(skipping_env, World({"extract_audio": [BROKEN]})) as handle:
-        status = await until(skipping_env, handle, attention)
+        status = await status_when(skipping_env, handle, attention)
     assert states(status) == {
         "ingest": "succeeded",
         "thumbnails": "succeeded",
@@ -30,7 +30,7 @@ async def test_a_failed_stage_holds_while_its_siblings_go_on(skipping_env):
 async def test_a_retry_runs_that_stage_and_nothing_else_and_says_who_asked(skipping_env):
     world = World({"extract_audio": [BROKEN]})
     async with running(skipping_env, world) as handle:
-        await until(skipping_env, handle, attention)
+        await status_when(skipping_env, handle, attention)
         before = len(world.created)
         labels = await handle.execute_update(
             MediaPipeline.retry_stage, RetryRequest("audio", "grace", "new disk")
@@ -47,7 +47,7 @@ async def test_a_retry_runs_that_stage_and_nothing_else_and_says_who_asked(skipp
 
 async def test_a_retried_ingest_is_followed_by_what_needs_it(skipping_env):
     async with running(skipping_env, World({"ingest": [BROKEN]})) as handle:
-        await until(skipping_env, handle, attention)
+        await status_when(skipping_env, handle, attention)
         await handle.execute_update(MediaPipeline.retry_stage, RetryRequest(actor="ada"))
         status = await handle.result()
     assert set(states(status).values()) == {"succeeded"}
@@ -56,14 +56,14 @@ async def test_a_retried_ingest_is_followed_by_what_needs_it(skipping_env):
 @pytest.mark.parametrize(
     "request_, sentence",
     [
-        (RetryRequest("ingest"), "Ingest hasn’t failed (succeeded), so it can’t be retried."),
+        (RetryRequest("ingest"), "Ingest hasn’t failed, so it can’t be retried."),
         (RetryRequest("poster"), "This job has no stage 'poster'."),
         (RetryRequest("audio", tries=7), "Someone else has just retried Audio."),
     ],
 )
 async def test_a_retry_that_makes_no_sense_is_refused_with_a_sentence(skipping_env, request_, sentence):
     async with running(skipping_env, World({"extract_audio": [BROKEN]})) as handle:
-        await until(skipping_env, handle, attention)
+        await status_when(skipping_env, handle, attention)
         with pytest.raises(WorkflowUpdateFailedError) as refused:
             await handle.execute_update(MediaPipeline.retry_stage, request_)
     assert sentence in str(refused.value.cause)
@@ -72,7 +72,7 @@ async def test_a_retry_that_makes_no_sense_is_refused_with_a_sentence(skipping_e
 async def test_three_retries_of_one_failure_get_one_retry(dev_env):
     world = World({"extract_audio": [BROKEN, "hang"]})
     async with running(dev_env, world) as handle:
-        await until(dev_env, handle, attention)
+        await status_when(dev_env, handle, attention)
         asked = [
             handle.execute_update(MediaPipeline.retry_stage, RetryRequest("audio", who, tries=1))
             for who in ("ada", "grace", "linus")
@@ -87,7 +87,7 @@ async def test_three_retries_of_one_failure_get_one_retry(dev_env):
 async def test_a_job_nobody_decides_about_is_given_up_after_a_week_and_not_before(skipping_env):
     world = World({"extract_audio": [BROKEN]})
     async with running(skipping_env, world) as handle:
-        await until(skipping_env, handle, attention)
+        await status_when(skipping_env, handle, attention)
         await skipping_env.sleep(6.9 * 86_400)
         assert attention(await handle.query(MediaPipeline.status))
         with pytest.raises(WorkflowFailureError) as ended:
@@ -122,7 +122,9 @@ async def test_a_stage_may_be_retried_hundreds_of_times_before_its_history_is_fu
     )
     async with running(skipping_env, world) as handle:
         for tries in range(1, 21):
-            await until(skipping_env, handle, lambda s, n=tries: attention(s) and s.stage("audio").tries == n)
+            await status_when(
+                skipping_env, handle, lambda s, n=tries: attention(s) and s.stage("audio").tries == n
+            )
             if tries == 5:
                 before = await handle.describe()
             if tries < 20:
@@ -199,10 +201,10 @@ async def test_a_retry_that_arrives_after_a_cancel_starts_the_job_again_with_wha
 async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_env):
     world = World({"extract_audio": [BROKEN], "record": [None] * 3})
     async with running(dev_env, world) as handle:
-        await until(dev_env, handle, attention)
+        await status_when(dev_env, handle, attention)
         world.script["record"] = ["hang"]  # the end is not on record yet
         await handle.cancel()
-        await until(dev_env, handle, lambda s: s.state == JobState.CANCELLED)
+        await status_when(dev_env, handle, lambda s: s.state == JobState.CANCELLED)
         with pytest.raises(WorkflowUpdateFailedError) as refused:
             await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("audio"))
         world.gate.set()

@@ -17,8 +17,7 @@ from jobs.state import Failure, JobState, Source, StageState, TaskRequest
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
 from tests.support.product import make_clip, token, until
-from tests.support.world import BROKEN, FLAKY, World, attention, running, states
-from tests.support.world import until as workflow_until
+from tests.support.world import BROKEN, FLAKY, World, attention, running, states, status_when
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
@@ -33,7 +32,7 @@ async def cancelled(handle):
 async def test_a_cancel_stops_the_tasks_at_work_and_leaves_a_receipt(dev_env):
     world = World({"transcode": ["hang"]})
     async with running(dev_env, world) as handle:
-        await workflow_until(
+        await status_when(
             dev_env, handle, lambda s: s.stage("transcode").task_id and s.stage("audio").state == "succeeded"
         )
         await cancelled(handle)
@@ -53,7 +52,7 @@ async def test_a_cancel_stops_the_tasks_at_work_and_leaves_a_receipt(dev_env):
 async def test_a_held_job_can_be_cancelled(dev_env):
     world = World({"ingest": [BROKEN]})
     async with running(dev_env, world) as handle:
-        await workflow_until(dev_env, handle, attention)
+        await status_when(dev_env, handle, attention)
         await cancelled(handle)
     assert world.records[-1].status.state == JobState.CANCELLED
     assert world.cancelled == []
@@ -63,7 +62,7 @@ async def test_a_held_job_can_be_cancelled(dev_env):
 async def test_a_cancel_during_the_wait_for_a_retry_ends_at_once(dev_env):
     world = World({"ingest": [FLAKY]})
     async with running(dev_env, world) as handle:
-        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        await status_when(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
         began = time.monotonic()
         await cancelled(handle)
     assert time.monotonic() - began < 3
@@ -73,7 +72,7 @@ async def test_a_cancel_during_the_wait_for_a_retry_ends_at_once(dev_env):
 async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):
     world = World({"create ingest": [Failure("unreachable", outage=True)] * 99})
     async with running(dev_env, world) as handle:
-        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        await status_when(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
         began = time.monotonic()
         await cancelled(handle)
     assert time.monotonic() - began < 3
@@ -84,9 +83,9 @@ async def test_a_cancel_exactly_between_two_stages_stops_what_was_just_being_ask
     """Ingest is done, the three that follow are being asked for: their tasks must not run on unseen."""
     world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
     async with running(dev_env, world) as handle:
-        await workflow_until(dev_env, handle, lambda s: len(world.created) == 4)
+        await status_when(dev_env, handle, lambda s: len(world.created) == 4)
         await handle.cancel()
-        status = await workflow_until(dev_env, handle, lambda s: s.cancelling)
+        status = await status_when(dev_env, handle, lambda s: s.cancelling)
         assert {s.task_id for s in status.stages if s.name != "ingest"} == {None}
         world.gate.set()
         with pytest.raises(WorkflowFailureError):
@@ -111,9 +110,9 @@ async def test_a_cancel_before_the_first_task_asks_for_none(dev_env):
 async def test_a_cancel_that_comes_when_all_is_done_changes_nothing(dev_env):
     world = World()
     async with running(dev_env, world) as handle:
-        await workflow_until(dev_env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
+        await status_when(dev_env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
         world.script["record"] = ["hang"] * 9
-        await workflow_until(dev_env, handle, lambda s: s.state == JobState.SUCCEEDED)
+        await status_when(dev_env, handle, lambda s: s.state == JobState.SUCCEEDED)
         await handle.cancel()
         await asyncio.sleep(0.2)
         world.gate.set()

@@ -21,7 +21,6 @@ from jobs import control, reconcile
 from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
 from jobs.uploads import intake
-from mediapipe import temporal
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
@@ -30,17 +29,6 @@ from tests.support.product import until
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def at(monkeypatch):
-    """Where the dashboard looks for Temporal, from now on."""
-
-    def move(address: str) -> None:
-        monkeypatch.setenv("TEMPORAL_ADDRESS", address)
-        temporal._clients.pop(os.getpid(), None)
-
-    return move
 
 
 async def aged(job: Job, age: timedelta = HOUR) -> Job:
@@ -85,16 +73,16 @@ async def test_the_plan_says_how_long_a_worker_may_be_silent(dashboard, settings
     assert (await sync_to_async(job.workflow_input)()).heartbeat_timeout == 7
 
 
-async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, at):
+async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_itself(inside, temporal_at):
     there = os.environ["TEMPORAL_ADDRESS"]
-    at("127.0.0.1:1")  # nobody's
+    temporal_at("127.0.0.1:1")  # nobody's
     job = await inside.submit(start=False)
     assert not await control.start(job)
     await aged(job)
     assert await reconcile.run_once() == 0
     await job.arefresh_from_db()
     assert job.state == "queued" and "Starts automatically" in job.note
-    at(there)
+    temporal_at(there)
     assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.note == "" and len(inside.asked(job)) == 4

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowFailureError
 
 from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.support.world import BOTH, BROKEN, World, attention, plan, running, until
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, status_when
 
 FOLDER = Path(__file__).parents[1] / "histories"
 SILENT = Output(name="outputs/x.mp4", video_codec="h264", codecs_known=True, duration=10)
@@ -36,7 +36,7 @@ async def retried(env):
 
 async def held(env):
     async with running(env, World({"transcode": [BROKEN]})) as handle:
-        await until(env, handle, attention)
+        await status_when(env, handle, attention)
         await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("transcode", "grace", "again"))
         await handle.result()
         return await handle.fetch_history()
@@ -65,7 +65,7 @@ async def carried(env):
 
 async def cancelled(env):
     async with running(env, World({"transcode": ["hang"]})) as handle:
-        await until(
+        await status_when(
             env,
             handle,
             lambda s: s.state == JobState.RUNNING and s.stage("audio").state == StageState.SUCCEEDED,
@@ -80,9 +80,9 @@ async def cancelled_between(env):
     """While the tasks of the three that follow ingest are being created."""
     world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
     async with running(env, world) as handle:
-        await until(env, handle, lambda _: len(world.created) == 4)
+        await status_when(env, handle, lambda _: len(world.created) == 4)
         await handle.cancel()
-        await until(env, handle, lambda s: s.cancelling)
+        await status_when(env, handle, lambda s: s.cancelling)
         world.gate.set()
         with suppress(WorkflowFailureError):
             await handle.result()
@@ -93,11 +93,11 @@ async def cancelled_too_late(env):
     """When all is done but not yet recorded."""
     world = World()
     async with running(env, world) as handle:
-        await until(env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
+        await status_when(env, handle, lambda s: s.stage("ingest").state == StageState.SUCCEEDED)
         world.script["record"] = ["hang"] * 9
-        await until(env, handle, lambda s: s.state == JobState.SUCCEEDED)
+        await status_when(env, handle, lambda s: s.state == JobState.SUCCEEDED)
         await handle.cancel()
-        await until(env, handle, lambda _: True)
+        await status_when(env, handle, lambda _: True)
         world.gate.set()
         await handle.result()
         return await handle.fetch_history()

@@ -5,6 +5,7 @@ It knows the product from outside only: processes, files, HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ import imageio_ffmpeg
 
 ROOT = Path(__file__).resolve().parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+LOOP = 4  # seconds of a long clip that are encoded
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
 
 
@@ -47,12 +49,22 @@ def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: st
 
 
 def encode_clip(path: Path, seconds: float, size: str, extra: Sequence[str]) -> None:
-    """Encodes it anew."""
-    picture = f"testsrc2=size={size}:rate=25:duration={seconds}"
-    tone = f"sine=frequency=440:duration={seconds}"
-    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone]
+    """Encodes it anew; the picture of a long one is a short one's again and again, which costs no encode."""
+    tone = ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
+    if seconds > 4 * LOOP:
+        encode_clip(once := path.with_stem(f"{path.stem}-once"), LOOP, size, [*extra, "-an"])
+        inputs = ["-stream_loop", "-1", "-i", str(once), *tone, "-t", str(seconds)]
+        run_ffmpeg(*inputs, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", str(path))
+        once.unlink()
+        return
+    picture = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={seconds}"]
     codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac"]
-    subprocess.run([FFMPEG, "-v", "error", "-y", *inputs, *codec, *extra, str(path)], check=True)
+    run_ffmpeg(*picture, *tone, *codec, *extra, str(path))
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    """Raises CalledProcessError."""
+    subprocess.run([FFMPEG, "-v", "error", "-y", *arguments], check=True)
 
 
 def make_broken(path: Path) -> Path:
@@ -129,11 +141,13 @@ class Product:
     def kill(self, name: str) -> None:
         os.kill(self.children()[name], signal.SIGKILL)
 
-    def script(self, *arguments: str, patience: float = 180) -> subprocess.CompletedProcess[str]:
-        """A management command, as a script would call it: a new process."""
+    def script(
+        self, *arguments: str, patience: float = 180, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A management command, as a script would call it: a new process, with *settings* of its own."""
         return subprocess.run(
             [*MANAGE, *arguments],
-            env=self.environment,
+            env={**self.environment, **settings},
             capture_output=True,
             text=True,
             timeout=patience,
@@ -197,4 +211,13 @@ def until(probe, patience: float = 60, every: float = 0.1):
     while not (found := probe()):
         assert time.monotonic() < deadline, f"not within {patience} s"
         time.sleep(every)
+    return found
+
+
+async def until_async(probe, patience: float = 60, every: float = 0.05, about=lambda: ""):
+    """What *probe*, a coroutine function, returns once it is true; *about* says what there was instead."""
+    deadline = time.monotonic() + patience
+    while not (found := await probe()):
+        assert time.monotonic() < deadline, f"not within {patience} s: {about()}"
+        await asyncio.sleep(every)
     return found

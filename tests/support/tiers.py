@@ -6,7 +6,12 @@ A server is started once per worker that needs it, so tests that share a server 
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
+
+from tests.support.environment import RUN
 
 # What is started once for many tests: by its fixture, the group of tests that run in one worker.
 SHARED = {
@@ -17,6 +22,7 @@ SHARED = {
     "dev_env": "temporal",
     "skipping_env": "temporal",
 }
+GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
 FIRST = ["product", "cloud", "temporal"]  # the longest begin first
 
 
@@ -32,11 +38,33 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out other tiers' tests, names each one's group, and orders them."""
     taken = [item for item in items if _is_taken(config, item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(taken)])
-    parallel = hasattr(config, "workerinput")
-    for item in taken:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    taken.sort(key=_place if parallel else _weight)
+    taken.sort(key=_place if _is_worker(config) else _weight)
     items[:] = taken
+    if _is_worker(config):
+        new = RUN / f"groups-{os.getpid()}"
+        new.write_text(json.dumps({item.nodeid: _group(item) for item in taken}))
+        new.rename(GROUPS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker for each group; pytest-xdist's own loadgroup loses the groups (pytest-xdist#1386)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        """Asks the workers' list for the group of a test."""
+
+        groups: dict[str, str] | None = None
+
+        def _split_scope(self, nodeid: str) -> str:
+            self.groups = self.groups or json.loads(GROUPS.read_text())
+            return self.groups[nodeid]
+
+    return ByGroup(config, log)
+
+
+def _is_worker(config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 def _is_taken(config, item) -> bool:

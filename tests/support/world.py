@@ -141,7 +141,7 @@ async def running(env, world, given=None):
                 await handle.terminate()
 
 
-async def until(env, handle, condition):
+async def status_when(env, handle, condition):
     """The first status for which *condition* holds; retries' waits are skipped where the server can."""
     for _ in range(500):
         status = await handle.query(MediaPipeline.status)

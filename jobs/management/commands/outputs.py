@@ -34,7 +34,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{filesize(length):>9}  {name}")
             if options["remove"]:
                 storage.remove(name)
-        verb = "removed" if options["remove"] else "could be removed: add --remove"
+        files = "1 file" if count == 1 else f"{count} files"
+        result = "Removed." if options["remove"] else "Add --remove to remove them."
         self.stdout.write(
-            f"{count} files, {filesize(total)}, {verb}" if count else "Every file belongs to a job."
+            f"{files}, {filesize(total)}. {result}" if count else "Every file belongs to a job."
         )
