@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Django's command line; on a fresh machine it first makes .venv and installs what is locked.
+"""Django's command line; on a fresh machine it first creates .venv and installs what is locked.
 
 This file runs on the system's Python before anything is installed: the standard library only.
 """
@@ -17,11 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("MEDIAPIPE_VENV") or ROOT / ".venv")
 PYTHON = VENV / "bin" / "python"
-RUNTIME, DEVELOPMENT = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
+RUNTIME = ROOT / "requirements.txt"
+DEVELOPMENT = ROOT / "requirements-dev.txt"
 
 
 def digest(lock: Path) -> str:
-    """What an environment made from *lock* by this Python is stamped with."""
+    """What an environment built from *lock* by this Python is stamped with."""
     return hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
 
 
@@ -52,18 +53,18 @@ def works() -> bool:
 
 
 def make_venv() -> None:
-    """A new .venv, in place of a missing or half-made one."""
+    """A new .venv, in place of a missing or unfinished one."""
     shutil.rmtree(VENV, ignore_errors=True)
     uv = shutil.which("uv")
     base = getattr(sys, "_base_executable", sys.executable)  # this very process may run from the old .venv
     command = [uv, "venv", "--quiet", "--python", base] if uv else [base, "-m", "venv"]
     if subprocess.run([*command, str(VENV)], stdout=subprocess.DEVNULL).returncode:
         shutil.rmtree(VENV, ignore_errors=True)
-        sys.exit("Python's venv module is not complete. On Debian or Ubuntu: apt-get install python3-venv")
+        sys.exit("Python's venv module isn't complete. On Debian or Ubuntu: apt-get install python3-venv")
 
 
 def enter_venv() -> None:
-    """Goes on in .venv's Python, which holds what is locked."""
+    """Continues in .venv's Python, which holds what is locked."""
     lock = DEVELOPMENT if sys.argv[1:2] == ["test"] else RUNTIME
     VENV.parent.mkdir(parents=True, exist_ok=True)
     with open(VENV.parent / ".venv.lock", "w") as guard:
@@ -74,8 +75,8 @@ def enter_venv() -> None:
 
 
 def main() -> None:
-    """Runs the command that was asked for."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - it is the system's Python that asks
+    """Runs the command that was given."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is the system's Python that runs this
         sys.exit("mediapipe needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
     if not os.environ.get("MEDIAPIPE_NO_VENV"):
         enter_venv()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 from asgiref.sync import sync_to_async
 from temporalio.client import (
@@ -28,13 +27,12 @@ from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, Retr
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
-RPC_TIMEOUT = timedelta(seconds=3)
 CALL_SECONDS = 5  # for all calls of a verb to Temporal, retries included
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 UNAVAILABLE = "The workflow service can’t be reached. Try again in a moment."
 NOT_CANCELLED = "The workflow service can’t be reached, so the job continues. Try again in a moment."
 NO_WORKER = "No worker is running. Your retry starts when one is back."
-ENDED = {  # why there is nothing to cancel
+NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.SUCCEEDED: "This job is already done.",
     JobState.FAILED: "This job has already failed.",
     JobState.CANCELLED: "This job is already cancelled.",
@@ -81,10 +79,10 @@ async def start(job: Job) -> bool:
     except (NotPossible, TemporalUnavailable):
         await sync_to_async(job.explain_wait)(QUEUED_NOTE)
         return False
-    if refusal:  # this job's own fault: waiting would not help it, and would hold up the others
+    if refusal:  # about this job alone: waiting would not help it, and would hold up the others
         await sync_to_async(job.close)(JobState.FAILED, f"This job couldn’t be started: {refusal}.")
     elif not await sync_to_async(job.mark_started)():  # cancelled a moment before
-        await handle(client, job).cancel(rpc_timeout=RPC_TIMEOUT)
+        await handle(client, job).cancel(rpc_timeout=temporal.RPC_TIMEOUT)
     await job.arefresh_from_db()
     return True
 
@@ -105,7 +103,7 @@ async def _request_start(client: Client, job: Job, plan: PipelineInput) -> str:
             id_reuse_policy=once if job.run == 1 else WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             priority=temporal.fairness_key(plan.submitted_by),
-            rpc_timeout=RPC_TIMEOUT,
+            rpc_timeout=temporal.RPC_TIMEOUT,
         )
     except WorkflowAlreadyStartedError:
         return ""
@@ -117,11 +115,11 @@ async def _request_start(client: Client, job: Job, plan: PipelineInput) -> str:
 
 
 async def _already_ran(client: Client, job: Job) -> bool:
-    """Whether this very run of a job that was started again exists already, closed or not."""
+    """Whether this run of a job that was started again exists already, closed or not."""
     if job.run == 1:
         return False  # Temporal itself refuses a second start
     try:
-        description = await handle(client, job).describe(rpc_timeout=RPC_TIMEOUT)
+        description = await handle(client, job).describe(rpc_timeout=temporal.RPC_TIMEOUT)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             return False
@@ -148,17 +146,17 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     async with temporal_call(UNAVAILABLE) as client:
         try:
             labels = await handle(client, job).execute_update(
-                MediaPipeline.retry_stage, request, id=update_id, rpc_timeout=RPC_TIMEOUT
+                MediaPipeline.retry_stage, request, id=update_id, rpc_timeout=temporal.RPC_TIMEOUT
             )
         except WorkflowUpdateFailedError as error:
-            raise NotPossible(_sentence(error.cause)) from None
+            raise NotPossible(_why_rejected(error.cause)) from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise TemporalUnavailable(NO_WORKER) from None
     reader.invalidate(job)
     return f"Retrying {' and '.join(labels)}."
 
 
-def _sentence(cause: BaseException | None) -> str:
+def _why_rejected(cause: BaseException | None) -> str:
     """What the workflow answered to an update that it rejects."""
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
     return text.removeprefix("ValueError: ")
@@ -181,11 +179,11 @@ async def cancel(job: Job, actor: str, reason: str = "") -> str:
     """Cancels the job; returns a sentence. Raises NotPossible, TemporalUnavailable."""
     await job.arefresh_from_db()
     if not job.active:
-        raise NotPossible(ENDED[JobState(job.state)])
+        raise NotPossible(NOTHING_TO_CANCEL[JobState(job.state)])
     if await sync_to_async(job.cancel_unstarted)(actor):
         return "Cancelled before it started."
     async with temporal_call(NOT_CANCELLED) as client:
-        await handle(client, job).cancel(reason=f"{actor}\n{reason[:500]}", rpc_timeout=RPC_TIMEOUT)
+        await handle(client, job).cancel(reason=f"{actor}\n{reason[:500]}", rpc_timeout=temporal.RPC_TIMEOUT)
     await sync_to_async(job.mark_cancelling)()
     reader.invalidate(job)
-    return "Cancelling. Finished outputs are kept."
+    return "Cancel requested. Finished outputs are kept."

@@ -33,10 +33,10 @@ from mediapipe import temporal
 from mediapipe.recent import Recent
 
 CACHE_SECONDS = 1.0
-STALE_SECONDS = 4.0  # for so long an answer serves while a newer one is under way
+STALE_SECONDS = 4.0  # how old an answer may be while a newer one is under way
 CACHED_JOBS = 2000
 QUERY_BACKOFF = 3.0  # seconds without a query after one that no worker answered
-NO_WORKER = (  # what Temporal answers to a query in place of a worker
+NO_WORKER_STATUSES = (  # what Temporal answers to a query in place of a worker
     RPCStatusCode.CANCELLED,
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.FAILED_PRECONDITION,
@@ -99,7 +99,7 @@ class LiveReader:
         self._cache.pop(job.pk, None)
 
     def _without_temporal(self, job: Job) -> Live | None:
-        """The job by its row alone, or from the cache; None where only Temporal can tell."""
+        """The job by its row alone, or from the cache; None where only Temporal knows."""
         if not job.active or job.workflow_started_at is None:
             return Live(job.status(), banner=job.note, temporal_url=_temporal_url(job))
         cached = self._cache.get(job.pk)
@@ -169,7 +169,7 @@ class LiveReader:
         except WorkflowQueryFailedError:
             return None
         except RPCError as error:
-            if error.status not in NO_WORKER:
+            if error.status not in NO_WORKER_STATUSES:
                 raise
             self._no_query_before = time.monotonic() + QUERY_BACKOFF
             return None

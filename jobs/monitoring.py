@@ -61,7 +61,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Counts in Prometheus' text format, for staff and for bearers of the engine's key; else 403."""
     given = request.headers.get("Authorization", "")
     if not getattr(request.user, "is_staff", False) and given != f"Bearer {settings.ENGINE_KEY}":
-        return HttpResponse("Sign in as staff, or send the engine's key as a bearer.\n", status=403)
+        return HttpResponse("Sign in as an admin, or send the engine’s key as a bearer token.\n", status=403)
     lines = ["# TYPE mediapipe_jobs gauge"]
     for row in Job.objects.order_by().values("state").annotate(count=Count("id")):
         lines.append(f'mediapipe_jobs{{state="{row["state"]}"}} {row["count"]}')

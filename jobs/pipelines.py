@@ -27,8 +27,8 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of a pipeline: the task it requests, its input, its limits and its retries."""
+class StageDefinition:
+    """A step of a pipeline as it is offered: the task it requests, its input, its limits and its retries."""
 
     name: str
     label: str
@@ -49,11 +49,11 @@ class Pipeline:
     name: str
     label: str
     description: str
-    stages: tuple[Stage, ...]
+    stages: tuple[StageDefinition, ...]
 
 
-INGEST = Stage("ingest", "Ingest", "ingest", "video", {"format": "mp4", "quality": "high"})
-THUMBNAILS = Stage(
+INGEST = StageDefinition("ingest", "Ingest", "ingest", "video", {"format": "mp4", "quality": "high"})
+THUMBNAILS = StageDefinition(
     "thumbnails",
     "Thumbnails",
     "generate_thumbnails",
@@ -64,7 +64,7 @@ THUMBNAILS = Stage(
     retry=RetryPolicy(attempts=5, first_interval=2),
     wants="video",
 )
-AUDIO = Stage(
+AUDIO = StageDefinition(
     "audio",
     "Audio",
     "extract_audio",
@@ -74,7 +74,7 @@ AUDIO = Stage(
     timeout=900,
     wants="audio",
 )
-TRANSCODE = Stage(
+TRANSCODE = StageDefinition(
     "transcode",
     "Transcode",
     "transcode",
@@ -83,7 +83,7 @@ TRANSCODE = Stage(
     needs="ingest",
     wants="video",
 )
-STORYBOARD = Stage(
+STORYBOARD = StageDefinition(
     "storyboard",
     "Storyboard",
     "make_storyboard",
@@ -93,7 +93,7 @@ STORYBOARD = Stage(
     wants="video",
     optional=True,
 )
-WAVEFORM = Stage(
+WAVEFORM = StageDefinition(
     "waveform",
     "Waveform",
     "draw_waveform",
@@ -103,7 +103,7 @@ WAVEFORM = Stage(
     wants="audio",
     optional=True,
 )
-PREVIEW = Stage(
+PREVIEW = StageDefinition(
     "preview",
     "Preview",
     "animate_preview",
@@ -113,7 +113,7 @@ PREVIEW = Stage(
     wants="video",
     optional=True,
 )
-HLS = Stage(
+HLS = StageDefinition(
     "hls",
     "HLS",
     "package_hls",
@@ -153,7 +153,7 @@ ACTIVITIES: tuple[str, ...] = tuple(
 )
 
 
-def allowed_seconds(stage: Stage, duration: float | None, size: int | None) -> float:
+def allowed_seconds(stage: StageDefinition, duration: float | None, size: int | None) -> float:
     """Seconds that one task of *stage* may take: the stage's timeout, grown with the media.
 
     *duration* in seconds, *size* in bytes. A 3-hour film gets 60 hours while it progresses:

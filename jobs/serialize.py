@@ -20,7 +20,7 @@ RESULT_KEYS = {
 }
 
 
-def absolute(output: Output) -> str:
+def absolute_url(output: Output) -> str:
     """A URL of *output* that works outside the dashboard; one of our own is signed and expires."""
     return storage.signed_url(output.name) if output.name else output.url
 
@@ -60,7 +60,7 @@ def _stage(status: StageStatus) -> dict[str, Any]:
 
 def _output(output: Output) -> dict[str, Any]:
     return {
-        "url": absolute(output),
+        "url": absolute_url(output),
         "kind": output.kind,
         "format": output.format,
         "width": output.width,
@@ -89,7 +89,7 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
 def result(status: PipelineStatus) -> dict[str, str | None]:
     """The four URLs; null for a stage without an output."""
     return {
-        RESULT_KEYS[stage.name]: absolute(stage.output) if stage.output else None
+        RESULT_KEYS[stage.name]: absolute_url(stage.output) if stage.output else None
         for stage in status.stages
         if stage.name in RESULT_KEYS
     }

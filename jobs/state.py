@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from jobs.pipelines import Option, Stage
+from jobs.pipelines import Option, StageDefinition
 
 # Names that running workflows and their histories hold, so they stay as they are. The stages' activities
 # are named by the pipelines.
@@ -142,7 +142,7 @@ class PipelineInput:
 
     job_id: str
     source: Source = field(default_factory=Source)
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[StageDefinition] = field(default_factory=list)
     submitted_by: str = ""
     reason: str = ""
     hold_days: float = 7

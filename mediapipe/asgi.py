@@ -13,7 +13,7 @@ from mediapipe.web.request_body import App, raw_body
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django.setup(set_prefix=False)
 
-from django.conf import settings  # noqa: E402 - settings are read when the application is made
+from django.conf import settings  # noqa: E402 - settings are read when the application is built
 from django.contrib.auth import SESSION_KEY  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.http import parse_cookie  # noqa: E402

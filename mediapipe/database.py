@@ -12,7 +12,7 @@ from django.db import close_old_connections
 def fresh_connections() -> Iterator[None]:
     """Around a use of the ORM in a long-lived thread, also as a decorator.
 
-    Django does this around each request: a connection that broke meanwhile, or is too old, is replaced.
+    Django does this around each request: a connection that has broken, or is too old, is replaced.
     """
     close_old_connections()
     try:

@@ -1,6 +1,6 @@
-"""How much of a disk may still be written, and what each of us leaves free on it.
+"""How much of a disk may still be written, and what each writer leaves free on it.
 
-It knows folders and bytes; who writes there, and what to do without space, is the callers'.
+It knows folders and bytes; who writes there, and what happens without space, the callers decide.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The one downloader: a file at somebody else's address, checked, capped, resumed where a connection breaks.
+"""The one downloader: a file at a foreign address, checked, capped, resumed where a connection breaks.
 
-Sources and outputs of the API come through here. Every hop of a redirect is checked and pinned to the very
+Sources and outputs of the API come through here. Every hop of a redirect is checked and pinned to the
 address that was checked; a part is continued only where it is still the same file; nothing is unpacked.
 It knows HTTP, addresses and our storage, and nothing of jobs or of the engine.
 """
@@ -27,15 +27,15 @@ from mediapipe import disk, storage, url_safety
 from mediapipe.threads import run_to_completion
 
 TIMEOUT = httpx.Timeout(30, connect=10)
-HOPS = 5
-PAUSES = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
+MAX_REDIRECTS = 5
+BACKOFF = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
 TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
-SLOWEST = 1024  # bytes a second: less is a server that only holds our place
-WINDOW = 30.0  # seconds over which that is measured
-CHECK_SPACE = 8 << 20  # bytes between two looks at the disk
+MIN_RATE = 1024  # bytes a second: less is a server that stalls
+RATE_WINDOW = 30.0  # seconds over which that is measured
+CHECK_SPACE = 8 << 20  # bytes between two checks of the free space
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
-Report = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
+ReportBytes = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
 WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
@@ -64,11 +64,11 @@ class Changed(Interrupted):
 async def refuse_without_space(length: int) -> None:
     """A WaitForSpace that doesn't wait. Raises DownloadError where *length* bytes touch the reserve."""
     if not disk.has_media_space(length):
-        raise DownloadError("no_space", "there is not enough free space for it")
+        raise DownloadError("no_space", "there isn’t enough free space for it")
 
 
-async def pinned(url: str, *, trusted_origin: str = "") -> dict[str, Any]:
-    """httpx's arguments for a request to *url*, sent to the very address that was checked.
+async def pinned_request(url: str, *, trusted_origin: str = "") -> dict[str, Any]:
+    """httpx's arguments for a request to *url*, sent to the address that was checked.
 
     Our own bucket and *trusted_origin* (the scheme and host of a URL) may be on a private network.
     Raises url_safety.UnsafeUrl.
@@ -91,7 +91,7 @@ async def download(
     url: str,
     fd: int,
     *,
-    report: Report,
+    report: ReportBytes,
     wait_for_space: WaitForSpace = refuse_without_space,
     trusted_origin: str = "",
 ) -> int:
@@ -109,7 +109,7 @@ async def download(
 
 
 async def download_to_storage(
-    url: str, name: str, *, expected: int | None, report: Report, trusted_origin: str = ""
+    url: str, name: str, *, expected: int | None, report: ReportBytes, trusted_origin: str = ""
 ) -> int:
     """Copies *url* to our file *name*, which is visible when it is whole; the bytes written.
 
@@ -139,7 +139,7 @@ class _Download:
 
     url: str
     fd: int
-    report: Report
+    report: ReportBytes
     wait_for_space: WaitForSpace
     trusted_origin: str
     have: int = 0  # bytes that have arrived
@@ -154,13 +154,13 @@ class _Download:
             try:
                 return await self._try(http)
             except Interrupted as error:
-                fruitless = 0 if self.have - furthest > SLOWEST * WINDOW else fruitless + 1
+                fruitless = 0 if self.have - furthest > MIN_RATE * RATE_WINDOW else fruitless + 1
                 furthest = max(furthest, self.have)
                 if isinstance(error, Changed):
                     self.validator = ""
-                if fruitless > len(PAUSES):
+                if fruitless > len(BACKOFF):
                     raise DownloadError("unreachable", str(error)) from None
-                await asyncio.sleep(PAUSES[max(0, fruitless - 1)])
+                await asyncio.sleep(BACKOFF[max(0, fruitless - 1)])
 
     async def _try(self, http: httpx.AsyncClient) -> None:
         have = self.have if self.validator else 0
@@ -182,9 +182,9 @@ class _Download:
     async def _open(self, http: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
         """The reply behind all redirects."""
         url = self.url
-        for _ in range(HOPS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             try:
-                request = await pinned(url, trusted_origin=self.trusted_origin)
+                request = await pinned_request(url, trusted_origin=self.trusted_origin)
                 request["headers"] |= headers
                 sent = http.send(http.build_request("GET", **request), stream=True)
             except url_safety.UnsafeUrl as unsafe:
@@ -200,7 +200,7 @@ class _Download:
                 url = urljoin(url, location)
             except ValueError:
                 raise DownloadError("refused", "it redirects to no address", permanent=True) from None
-        raise DownloadError("refused", f"it redirects more than {HOPS} times", permanent=True)
+        raise DownloadError("refused", f"it redirects more than {MAX_REDIRECTS} times", permanent=True)
 
     def _accept(self, response: httpx.Response, have: int) -> None:
         """Takes *response* as the file or as its rest behind *have*. Raises DownloadError, Interrupted."""
@@ -258,8 +258,8 @@ class _Download:
                 await self.wait_for_space(1)
                 since += time.monotonic() - waited  # that was our disk, and not the server
             passed = time.monotonic() - since
-            if passed > WINDOW:
-                if self.have - measured < SLOWEST * passed:
+            if passed > RATE_WINDOW:
+                if self.have - measured < MIN_RATE * passed:
                     raise Interrupted("the server sends almost nothing")
                 measured = self.have
                 since = time.monotonic()

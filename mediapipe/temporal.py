@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from temporalio.worker import Worker
 
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
 FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
+RPC_TIMEOUT = timedelta(seconds=3)  # for one call of a request
 SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
 
 _clients: dict[int, Client] = {}

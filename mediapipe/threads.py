@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def run_to_completion(function: Callable[..., T], *args: object) -> T:
-    """Runs *function* in a thread to its end, even where this task is cancelled meanwhile.
+    """Runs *function* in a thread to its end, even where this task is cancelled before that.
 
     Otherwise a cancelled task closes a file descriptor that the thread still uses, and the number
     may by then belong to another file.

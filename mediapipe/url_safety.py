@@ -84,7 +84,7 @@ class Pinned:
 
 
 def pin(url: str, *, trusted: bool = False) -> Pinned:
-    """*url* for a connection to the very address that check_url() allowed. Raises UnsafeUrl; it blocks."""
+    """*url* for a connection to the address that check_url() allowed. Raises UnsafeUrl; it blocks."""
     found = check_url(url, trusted=trusted)[0]
     parts = urlsplit(url)
     address = f"[{found}]" if ":" in found else found

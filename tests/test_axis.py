@@ -38,3 +38,16 @@ def test_what_is_unfinished_ends_now_and_nothing_at_all_is_no_error():
     (segment,) = Axis([running], 150).segments([running])
     assert (segment.x, segment.width, segment.kind) == (0, WIDTH, "running")
     assert list(Axis([], 5).segments([])) == []
+
+
+def test_each_attempt_says_in_a_line_how_it_went():
+    attempts = [
+        Attempt(1, 0, 4, "failed", "The file is damaged."),
+        Attempt(2, 4, 6, "succeeded"),
+        Attempt(3, 6),
+    ]
+    assert [segment.title for segment in Axis(attempts, 30).segments(attempts)] == [
+        "Attempt 1, failed after 4 s. The file is damaged.",
+        "Attempt 2, done in 2 s",
+        "Attempt 3, running for 24 s",
+    ]

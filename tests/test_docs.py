@@ -41,6 +41,24 @@ def test_the_readmes_commands_and_links_exist():
             assert link.startswith("http") or (document.parent / link).exists(), f"{document.name}: {link}"
 
 
+def test_the_sentences_that_the_readme_explains_are_the_products():
+    table = (ROOT / "README.md").read_text().split("## When something is wrong")[1]
+    sentences = re.findall(r'"([^"]+)"', table)
+    folders = ((ROOT / "jobs", "py"), (ROOT / "mediapipe", "py"), (ROOT / "templates", "html"))
+    shown = "".join(path.read_text() for folder, kind in folders for path in folder.rglob(f"*.{kind}"))
+    for sentence in sentences:
+        pattern = re.sub(r"\d+", r"\\{.*?\\}+", re.escape(sentence))  # numbers are filled in
+        assert re.search(pattern, shown), sentence
+    assert len(sentences) > 5
+
+
+def test_prose_keeps_to_120_columns():
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S)
+        long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
+        assert not long, f"{document.name}: {long}"
+
+
 def test_the_map_has_a_line_for_every_module_and_for_no_other():
     known = {str(path.relative_to(ROOT)) for path in CODE if "migrations" not in path.parts}
     empty = {name for name in known if name.endswith("__init__.py") or name == "manage.py"}

@@ -70,7 +70,7 @@ class Origin:
 @pytest.fixture
 async def origin(settings, monkeypatch, anyio_backend):
     """The API's own host, which is trusted wherever it is."""
-    monkeypatch.setattr(download, "PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(download, "BACKOFF", (0.01,) * 4)
     async with Origin() as origin:
         settings.ITTYBIT_API_URL = f"{origin.url}/v1"
         yield origin
@@ -166,7 +166,7 @@ async def test_a_link_that_always_breaks_is_given_up(origin):
 
 
 async def test_a_server_that_only_drips_is_given_up(origin, monkeypatch):
-    monkeypatch.setattr(download, "WINDOW", 0.2)
+    monkeypatch.setattr(download, "RATE_WINDOW", 0.2)
     origin.drip = 0.05
     error = await refusal(origin)
     assert "almost nothing" in str(error) and not error.permanent and len(origin.asked) == 5
@@ -179,7 +179,7 @@ async def test_a_download_may_not_take_for_ever(origin, monkeypatch):
 
 
 async def test_a_link_that_breaks_often_but_always_brings_more_is_not_given_up(origin, monkeypatch):
-    monkeypatch.setattr(download, "SLOWEST", 1)
+    monkeypatch.setattr(download, "MIN_RATE", 1)
     origin.cuts = [20_000] * 12
     await copy(origin, expected=len(DATA))
     assert is_right() and len(origin.asked) == 13
@@ -232,4 +232,4 @@ async def test_a_private_network_is_followed_where_the_installation_allows_it(or
 
 async def test_redirects_without_end_are_given_up(origin):
     origin.status, origin.headers = 302, {"Location": "/again"}
-    assert (await refusal(origin)).permanent and len(origin.asked) == download.HOPS + 1
+    assert (await refusal(origin)).permanent and len(origin.asked) == download.MAX_REDIRECTS + 1

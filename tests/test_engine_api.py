@@ -149,7 +149,7 @@ def test_the_same_key_is_the_same_task(api, source):
         (
             {"kind": "video", "input": "http://x/y", "options": {"codec": "vp9"}},
             "format_unsupported",
-            "does not fit",
+            "doesn’t fit",
         ),
         (
             {"kind": "image", "input": "http://x/y", "options": {"format": "bmp"}},
@@ -163,7 +163,7 @@ def test_the_same_key_is_the_same_task(api, source):
             "greater",
         ),
         ([], "request_invalid", "JSON object"),
-        ({"kind": "video", "input": "http://x/y", "output": "s3://b/k"}, "request_invalid", "not supported"),
+        ({"kind": "video", "input": "http://x/y", "output": "s3://b/k"}, "request_invalid", "support output"),
     ],
 )
 def test_a_wrong_request_is_told_what_is_wrong(api, body, kind, says):

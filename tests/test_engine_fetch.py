@@ -188,8 +188,8 @@ async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kin
 
 
 async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
-    monkeypatch.setattr(download, "WINDOW", 0.3)
-    monkeypatch.setattr(download, "PAUSES", (0.1,))
+    monkeypatch.setattr(download, "RATE_WINDOW", 0.3)
+    monkeypatch.setattr(download, "BACKOFF", (0.1,))
     with pytest.raises(TaskError, match="sends almost nothing") as caught:
         await get("drips")
     assert caught.value.kind == "source_unreachable"
@@ -200,7 +200,7 @@ async def test_a_server_that_only_drips_is_given_up(get, monkeypatch):
     [("moved", "the server isn’t responding"), ("hangs_up", "the connection broke")],
 )
 async def test_a_server_that_is_away_is_named_in_a_sentence(get, monkeypatch, path, says):
-    monkeypatch.setattr(download, "PAUSES", ())
+    monkeypatch.setattr(download, "BACKOFF", ())
     with pytest.raises(TaskError, match=f"Couldn’t download the source: {says}") as caught:
         await get(path)
     assert caught.value.kind == "source_unreachable"
@@ -215,7 +215,7 @@ async def test_what_is_packed_is_refused_and_never_unpacked(get, tmp_path):
 
 @pytest.mark.parametrize("path", ["changes", "unmarked"])
 async def test_two_versions_of_a_source_are_never_mixed(get, monkeypatch, path):
-    monkeypatch.setattr(download, "PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(download, "BACKOFF", (0.01,) * 4)
     assert await get(path) == DATA[::-1]
 
 
@@ -257,7 +257,10 @@ async def test_a_download_waits_for_room_and_goes_on(server, settings, tmp_path)
     ],
 )  # fmt: skip
 async def test_no_way_to_write_a_private_address_gets_through(host, settings, tmp_path):
+    async def room(wanted: int) -> None:
+        pass
+
     settings.ALLOW_PRIVATE_SOURCES = False
     with pytest.raises(TaskError) as caught:
-        await fetch.pinned(f"http://{host}/a.mp4")
+        await fetch.fetch(f"http://{host}/a.mp4", tmp_path / "input", lambda percent: None, room)
     assert caught.value.kind == "source_refused"

@@ -99,7 +99,7 @@ async def test_each_format_holds_the_codec_that_suits_it(made, kind, asked, form
             assert abs((container.duration or 0) / 1e6 - (asked["end"] - asked.get("start", 0))) < 0.2
 
 
-@pytest.mark.parametrize("form", KINDS["audio"].options["format"].words)
+@pytest.mark.parametrize("form", KINDS["audio"].options["format"].choices)
 async def test_every_audio_format_plays_for_its_whole_length(made, form):
     source = made("plain.mp4", *PICTURE, *TONE, *X264, "-g", "60", "-c:a", "aac")
     output = (await ask(source, "audio", {"format": form})).output

@@ -87,7 +87,7 @@ async def test_the_reader_of_a_file_is_sandboxed_knows_no_secret_and_ends_with_i
     monkeypatch.setenv("SECRET_KEY", "hush")
     prober._prober.close()
     os.mkfifo(tmp_path / "endless.mp4")
-    asking = asyncio.create_task(prober.ask(str(tmp_path / "endless.mp4")))
+    asking = asyncio.create_task(prober.read_facts(str(tmp_path / "endless.mp4")))
     forking = await appeared(lambda: prober._prober.process)
     child = Path("/proc", await appeared(lambda: children(forking.pid)))
     await appeared(lambda: "NoNewPrivs:\t1" in (child / "status").read_text())
@@ -104,7 +104,7 @@ async def test_a_file_is_read_though_the_process_that_forks_has_just_died(made):
     prober._prober.process.kill()
     forking = set()
     for _ in range(3):
-        assert json.loads(await prober.ask(str(plain)))["duration"] == pytest.approx(1, abs=0.1)
+        assert json.loads(await prober.read_facts(str(plain)))["duration"] == pytest.approx(1, abs=0.1)
         await asyncio.sleep(0.1)
         forking.add(prober._prober.process.pid)
     assert len(forking) == 1 and not children(forking.pop()), "one forks for all, and buries its children"

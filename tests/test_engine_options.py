@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mediapipe.engine import openapi
-from mediapipe.engine.arguments import size
+from mediapipe.engine.arguments import output_size
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Media, Video
@@ -24,7 +24,7 @@ URL = "https://example.org/a.mp4"
         *[("video", {"format": each}) for each in ("mp4", "webm", "mov")],
         *[("video", {"format": "mp4", "codec": each}) for each in ("h264", "h265", "av1")],
         *[("video", {"format": "webm", "codec": each}) for each in ("vp9", "av1")],
-        *[("audio", {"format": each}) for each in KINDS["audio"].options["format"].words],
+        *[("audio", {"format": each}) for each in KINDS["audio"].options["format"].choices],
         *[("image", {"format": each}) for each in ("jpeg", "jpg", "png", "webp", "avif")],
         *[("video", {"quality": each}) for each in ("very_low", "low", "medium", "high", "very_high")],
         ("video", {"fps": 1}),
@@ -130,7 +130,7 @@ WIDE = Video(0, "h264", 1920, 1080)
     ],
 )
 def test_sizes_keep_the_ratio_and_fit_as_asked(asked, comes):
-    assert size(WIDE, check_options(KINDS["video"], asked)) == comes
+    assert output_size(WIDE, check_options(KINDS["video"], asked)) == comes
 
 
 # --- copy or encode -------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ async def test_a_turned_film_is_upright_in_both_renditions(made):
     ],
 )
 def test_the_small_rendition_has_even_sides_and_is_a_third_smaller_or_there_is_none(sides, asked, small):
-    found = arguments.smaller(Video(0, "h264", *sides), asked, plan.SMALL)
+    found = arguments.smaller_options(Video(0, "h264", *sides), asked, plan.SMALL)
     assert (found and (found["width"], found["height"])) == small
 
 

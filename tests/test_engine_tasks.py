@@ -26,7 +26,7 @@ from mediapipe.engine import queue, worker
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.serialize import output_json, task_json
 from mediapipe.engine.task import folder, sweep
-from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from tests.support.product import make_clip, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
@@ -137,10 +137,12 @@ async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, se
     settings.ENGINE_HEARTBEAT_SECONDS = 4.0
     task = await EngineTask.objects.acreate(kind="audio", input="x")
     light = Worker(client, task_queue=LIGHT_QUEUE, activities=[look])
-    async with light, Worker(client, task_queue=TASK_QUEUE, workflows=[EngineTaskWorkflow]):
-        assert await queue.start(task)
+    async with light, Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow]):
+        assert await queue.enqueue(task)
         await client.get_workflow_handle(task.pk).result()
-        older = await client.start_workflow("EngineTask", args=["x", True], id="older", task_queue=TASK_QUEUE)
+        older = await client.start_workflow(
+            "EngineTask", args=["x", True], id="older", task_queue=HEAVY_QUEUE
+        )
         await older.result()
     assert seen == [4, 10]
 

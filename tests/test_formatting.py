@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.dashboard.bulk import ACTIONS, BulkResult
-from jobs.dashboard.formatting import SEPARATOR, describe_output, duration, eta, size, timecode
+from jobs.dashboard.formatting import SEPARATOR, describe_output, duration, eta, filesize, timecode
 from jobs.dashboard.stage_view import StageView
 from jobs.live import Live
 from jobs.state import Output, PipelineStatus, StageState, StageStatus
@@ -26,7 +26,7 @@ def test_an_estimate_is_one_round_number(seconds, text):
 
 
 def test_sizes_and_times_have_units():
-    assert [size(n) for n in (None, 0, 999, 1000, 2_400_000, 3e12)] == [
+    assert [filesize(n) for n in (None, 0, 999, 1000, 2_400_000, 3e12)] == [
         *("", "0 B", "999 B", "1.0 kB", "2.4 MB", "3.0 TB"),
     ]
     assert [timecode(n) for n in (None, 0, 62, 3723)] == ["", "0:00", "1:02", "1:02:03"]

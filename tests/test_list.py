@@ -114,7 +114,7 @@ def test_bulk_tells_jobs_that_could_not_be_reached_from_jobs_that_had_ended(ada,
     form = {"action": "cancel", "job": ids, "confirmed": "1"}
     answer = text(ada.post("/jobs/bulk/", form, follow=True))
     assert (
-        "Nothing was cancelled. 1 had already ended. 2 got no answer: The workflow service can’t be reached"
+        "Nothing was cancelled. 1 had already ended. 2 got no answer. The workflow service can’t be reached"
         in answer
     )
     assert "Try again in a moment." in answer

@@ -7,11 +7,15 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
 
+from jobs.dashboard.presenters import JobPage
+from jobs.dashboard.stage_view import StageView
+from jobs.live import START_WORKER, Live
 from jobs.models import Job
-from jobs.state import JobState, Source
+from jobs.state import JobState, Source, StageState, StageStatus
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
@@ -29,7 +33,7 @@ NOT_MEDIA = "This isn’t a video or audio file, so it wasn’t uploaded."
         ({"url": "http://127.0.0.1/a.mp4"}, "on a private network"),
         ({"url": "http://u:p@example.org/"}, "user name or password"),
         ({"url": "http://exa mple.org/"}, "spaces"),
-        ({"file": ("empty.mp4", b"")}, "empty"),
+        ({"file": ("empty.mp4", b"")}, "This file is empty (0 bytes)."),
         ({"file": ("notes.mp4", b"these are notes\n" * 9)}, NOT_MEDIA),
         ({"file": ("a.mp4", b"x"), "url": "http://example.org/a.mp4"}, "not both"),
         ({"url": "http://example.org/a.mp4", "pipeline": "nope"}, "not one of the available choices"),
@@ -75,7 +79,8 @@ def test_without_temporal_a_job_is_queued_and_says_why(ada):
     answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", sound())}, follow=True)
     made = Job.objects.get()
     assert made.state == JobState.QUEUED and answer.redirect_chain[-1][0] == made.get_absolute_url()
-    assert "Waiting for the workflow service. Starts automatically." in text(answer)
+    said = "Waiting for the workflow service. Starts automatically."
+    assert [text(page).count(said) for page in (answer, ada.get("/"))] == [1, 1]
 
 
 def test_a_queued_job_is_cancelled_without_temporal(ada, editor):
@@ -225,3 +230,20 @@ def test_what_machines_ask(client, chief, editor):
     assert ready.status_code == 503 and ready.json() == {"database": True, "temporal": False, "disk": True}
     assert client.post("/hooks/ittybit/forged").status_code == 404
     assert client.get("/hooks/ittybit/forged").status_code == 405
+
+
+def test_only_an_admin_reads_how_to_start_an_encoder(editor):
+    mine = job(editor)
+    page = JobPage(mine, Live(mine.status(), remedy=START_WORKER))
+    for staff in (True, False):
+        context = {"job": mine, "page": page, "user": {"is_staff": staff}}
+        shown = " ".join(render_to_string("jobs/_job_status.html", context).split())
+        assert (f"No encoder is running. {START_WORKER}" in shown) is staff
+
+
+def test_what_to_do_about_a_failure_is_said_once():
+    advice = "Convert it to H.264 and upload that."
+    status = StageStatus("ingest", state=StageState.FAILED, error_kind="unsupported")
+    assert StageView(status, None).next_step == advice
+    status.error = f"The file uses a codec this engine can’t decode. {advice}"
+    assert StageView(status, None).next_step == ""

@@ -83,7 +83,7 @@ NO_MEDIA = {
     "picture": (PNG, "This is an image. Upload a video or audio file instead."),
     "cut off": (
         b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\1\0\0mdat" + bytes(5000),
-        "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and retry.",
+        "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and upload the new file.",
     ),
 }
 
@@ -286,7 +286,7 @@ def test_one_writer_at_a_time(signed_in):
     patch(signed_in, url, DATA[:10], 0)
     with PartFile.open(Upload.objects.get()):
         answer = patch(signed_in, url, DATA[10:], 10)
-        assert answer.status_code == 423 and b"try again in a moment" in answer.content
+        assert answer.status_code == 423 and b"Try again in a moment" in answer.content
     assert patch(signed_in, url, DATA[10:], 10).status_code == 204
 
 
@@ -300,7 +300,7 @@ def test_nothing_is_remembered_of_an_upload_that_was_removed_while_it_was_writte
         return parts.pop(0)
 
     with PartFile.open(upload) as part:
-        asyncio.run(uploads.receive(SimpleNamespace(read=read), part, None))
+        asyncio.run(uploads.write_body(SimpleNamespace(read=read), part, None))
         assert part.offset == 100
     assert upload.pk not in PartFile.digests
 

@@ -74,7 +74,7 @@ class BulkResult:
         if self.skipped:
             skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
             sentences.append(f"{self.skipped} {skipped}")
-        sentences += [f"{count} got no answer: {text}" for text, count in self.unanswered.items()]
+        sentences += [f"{count} got no answer. {text}" for text, count in self.unanswered.items()]
         if self.untried:
             sentences.append(f"{self.untried} {'was' if self.untried == 1 else 'were'} left alone.")
         return " ".join(sentences)

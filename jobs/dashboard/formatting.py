@@ -9,8 +9,8 @@ from django.utils.timezone import localtime
 
 from jobs.state import Output
 
-FORMATS = {"webp": "WebP", "webm": "WebM"}  # others are written in capitals
-CODECS = {
+FORMAT_NAMES = {"webp": "WebP", "webm": "WebM"}  # others are written in capitals
+CODEC_NAMES = {
     "aac": "AAC",
     "av1": "AV1",
     "flac": "FLAC",
@@ -26,7 +26,7 @@ CODECS = {
 SEPARATOR = "\u00a0· "  # between two facts in one line, which breaks after it
 
 
-def size(count: float | None) -> str:
+def filesize(count: float | None) -> str:
     """Bytes in decimal units, like "2.4 MB"; "" for None."""
     if count is None:
         return ""
@@ -77,11 +77,11 @@ def join_facts(*facts: str) -> str:
 def describe_output(output: Output) -> str:
     """Format, codecs, size in pixels, length and bytes of an output in one line."""
     pixels = f"{output.width} × {output.height}" if output.width and output.height else ""
-    container = FORMATS.get(output.format.lower(), output.format.upper())
-    codecs = [CODECS.get(codec, codec) for codec in (output.video_codec, output.audio_codec) if codec]
+    container = FORMAT_NAMES.get(output.format.lower(), output.format.upper())
+    codecs = [CODEC_NAMES.get(codec, codec) for codec in (output.video_codec, output.audio_codec) if codec]
     if codecs == [container]:  # an MP3 file holds MP3: once is enough
         codecs = []
-    facts = (container, " + ".join(codecs), pixels, timecode(output.duration), size(output.filesize))
+    facts = (container, " + ".join(codecs), pixels, timecode(output.duration), filesize(output.filesize))
     return join_facts(*facts)
 
 

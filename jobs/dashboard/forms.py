@@ -26,7 +26,7 @@ class NewJob(forms.Form):
     """
 
     idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
-    file = forms.FileField(required=False, label="File")
+    file = forms.FileField(required=False, label="File", allow_empty_file=True)  # clean_file rejects it
     url = forms.CharField(required=False, max_length=4000, label="Link")
     title = forms.CharField(required=False, max_length=300, label="Title")
     pipeline = forms.ChoiceField(

@@ -151,6 +151,11 @@ class JobList:
             return "1500ms"
         return "3s" if self.live else "10s"
 
+    def _banner(self) -> str:
+        """What keeps the list from being live; why a job is still queued stands in its row."""
+        notes = {job.note for job in self.jobs}
+        return next((each.banner for each in self.live.values() if each.banner not in ("", *notes)), "")
+
     def context(self, path: str) -> ListContext:
         """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
@@ -161,7 +166,7 @@ class JobList:
             ],
             "running": self._count("running"),
             "poll_interval": self.poll_interval,
-            "banner": next((each.banner for each in self.live.values() if each.banner), ""),
+            "banner": self._banner(),
             "query": urlencode(self.filters | ({"page": str(self.number)} if self.number > 1 else {})),
             "total": self.total,
             "number": self.number,

@@ -1,16 +1,16 @@
-"""An output or a source as the pages show it: its facts, and the addresses to look at and to save it."""
+"""An output or a source as the pages show it: its facts, and the addresses to view and to save it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.dashboard.formatting import SEPARATOR, describe_output, nbsp, size
+from jobs.dashboard.formatting import SEPARATOR, describe_output, filesize, nbsp
 from jobs.models import Job
 from jobs.state import Output, StageStatus
 from mediapipe import storage
 
 
-def link(output: Output | None) -> str:
+def output_url(output: Output | None) -> str:
     """A path or URL at which a browser gets the output, ours signed; "" for None."""
     if output is None:
         return ""
@@ -19,7 +19,7 @@ def link(output: Output | None) -> str:
 
 @dataclass(frozen=True)
 class OutputView:
-    """One file on a job's page. Without a *url* there is nothing of ours to look at or to save."""
+    """One file on a job's page. Without a *url* there is nothing of ours to view or to save."""
 
     label: str
     facts: str
@@ -27,7 +27,7 @@ class OutputView:
     download_url: str = ""
     stage: str = ""
     warnings: str = ""
-    is_image: bool = False  # to look at: a storyboard's sprite isn't
+    is_image: bool = False  # worth viewing: a storyboard's sprite isn't
 
     @property
     def element_id(self) -> str:
@@ -36,8 +36,8 @@ class OutputView:
 
 
 def view_output(title: str, stage: StageStatus, output: Output) -> OutputView:
-    """The *output* of *stage*; it is saved under a name made of the job's *title*."""
-    url = link(output)
+    """The *output* of *stage*; it is saved under a name built from the job's *title*."""
+    url = output_url(output)
     stem = title.rsplit(".", 1)[0][:80] or "output"
     extension = (output.format or "bin").lower().replace("hls", "m3u8")
     filename = f"{stem} - {stage.label.lower()}.{extension}"
@@ -58,7 +58,7 @@ def view_source(job: Job, probed: Output | None) -> OutputView:
     if probed:
         facts = describe_output(replace(probed, filesize=job.source_size))
     else:
-        facts = nbsp(size(job.source_size))
+        facts = nbsp(filesize(job.source_size))
     url = download_url = ""
     if job.source_name:
         url = storage.link(job.source_name)

@@ -24,7 +24,7 @@ _rendered: Recent[Hashable, tuple[object, str]] = Recent(1000)  # the version an
 
 
 class PageRequest(HttpRequest):
-    """A request behind our middleware: somebody has signed in, and django-htmx has read its headers."""
+    """A request behind our middleware: its user has signed in, and django-htmx has read its headers."""
 
     user: User
     htmx: HtmxDetails

@@ -9,8 +9,8 @@ import time
 from functools import cached_property
 from typing import NamedTuple
 
-from jobs.dashboard.formatting import ago, duration, join_facts, nbsp, size, timecode
-from jobs.dashboard.output_view import OutputView, link, view_output, view_source
+from jobs.dashboard.formatting import ago, duration, filesize, join_facts, nbsp, timecode
+from jobs.dashboard.output_view import OutputView, output_url, view_output, view_source
 from jobs.dashboard.stage_view import StageView
 from jobs.dashboard.time_axis import Axis, Segment
 from jobs.live import Live
@@ -73,12 +73,12 @@ class Row:
     @property
     def poster(self) -> str:
         """The thumbnail's address."""
-        return link(self.output("thumbnails"))
+        return output_url(self.output("thumbnails"))
 
     @property
     def preview(self) -> str:
         """The animated preview's address."""
-        return link(self.output("preview"))
+        return output_url(self.output("preview"))
 
     @property
     def submitted(self) -> str:
@@ -89,7 +89,7 @@ class Row:
     def facts(self) -> str:
         """The source's bytes and length in one line."""
         ingested = self.output("ingest")
-        return join_facts(size(self.job.source_size), timecode(ingested.duration) if ingested else "")
+        return join_facts(filesize(self.job.source_size), timecode(ingested.duration) if ingested else "")
 
     @property
     def can_cancel(self) -> bool:
@@ -154,7 +154,7 @@ class JobPage(Row):
 
     @property
     def images(self) -> list[OutputView]:
-        """The outputs to look at."""
+        """The outputs that are shown as images."""
         return [each for each in self.outputs if each.is_image]
 
     @property
@@ -199,7 +199,7 @@ class JobPage(Row):
     @property
     def waveform(self) -> str:
         """The address of the audio's peaks."""
-        return link(self.output("waveform"))
+        return output_url(self.output("waveform"))
 
     @property
     def size_saving(self) -> str:

@@ -14,11 +14,19 @@ ICONS = {
     StageState.SKIPPED: "circle-minus",
     StageState.CANCELLED: "ban",
 }
+STATE_LABELS = {
+    StageState.PENDING: "Waiting",
+    StageState.RUNNING: "In progress",
+    StageState.SUCCEEDED: "Done",
+    StageState.FAILED: "Failed",
+    StageState.SKIPPED: "Skipped",
+    StageState.CANCELLED: "Cancelled",
+}
 NEXT_STEPS = {
     "damaged": "Export it again from your editing software and upload the new file.",
     "invalid_input": "Upload a video or audio file.",
     "protected": "Upload an unprotected copy.",
-    "source_not_found": "Check the link, or upload the file instead.",
+    "source_not_found": "Check the link, or upload the file.",
     "source_unreachable": "Check the link and retry, or upload the file instead.",
     "source_refused": "Use another link, or upload the file instead.",
     "too_large": "Upload a smaller file, or ask an admin about the limit.",
@@ -62,6 +70,11 @@ class StageView:
         return self.status.state == StageState.FAILED
 
     @property
+    def state_label(self) -> str:
+        """The state for people."""
+        return "Retrying" if self.retrying else STATE_LABELS[self.status.state]
+
+    @property
     def percent(self) -> int | None:
         """Whole percent while it runs; None where no progress is known."""
         known = self.running and self.status.progress is not None and not self.status.retry_at
@@ -98,5 +111,6 @@ class StageView:
 
     @property
     def next_step(self) -> str:
-        """What a person may do about its failure."""
-        return NEXT_STEPS.get(self.status.error_kind or "", "Retry it; finished stages are kept.")
+        """What a person may do about its failure; "" where the failure's own sentence says so."""
+        step = NEXT_STEPS.get(self.status.error_kind or "", "Retry it; finished stages are kept.")
+        return "" if step in (self.status.error or "") else step

@@ -30,6 +30,16 @@ class Segment:
     seconds: float = 0.0
     attempt: Attempt | None = None
 
+    @property
+    def title(self) -> str:
+        """The attempt in a line: which one, how it ended after how long, and why; "" for a gap."""
+        if self.attempt is None:
+            return ""
+        outcome = self.attempt.outcome
+        verb = {"": "running for", "succeeded": "done in"}.get(outcome, f"{outcome} after")
+        error = f". {self.attempt.error}" if self.attempt.error else ""
+        return f"Attempt {self.attempt.number}, {verb} {self.seconds:.0f} s{error}"
+
 
 class Axis:
     """Maps unix seconds to units of the axis; long gaps without any running attempt are folded.

@@ -19,10 +19,10 @@ from jobs.ittybit.replies import (
     SourceProblem,
     Task,
     Unreachable,
-    check,
+    check_response,
+    parse_error,
     parse_probe,
     parse_task,
-    problem,
 )
 from jobs.pipelines import Option
 from jobs.state import Cancellation
@@ -46,13 +46,13 @@ class IttybitClient:
         except TimeoutError:
             raise Unreachable(f"The engine’s answer wasn’t complete after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
-            raise Unreachable(f"The engine didn’t answer in time ({type(error).__name__}).") from None
+            raise Unreachable("The engine didn’t answer in time.") from error
         except httpx.HTTPError as error:
-            raise Unreachable(f"The engine can’t be reached ({type(error).__name__}).") from None
+            raise Unreachable("The engine can’t be reached.") from error
 
     @staticmethod
     def _json(response: httpx.Response) -> object:
-        check(response)
+        check_response(response)
         try:
             return response.json()
         except ValueError:
@@ -76,7 +76,7 @@ class IttybitClient:
             body["webhook_url"] = webhook_url
         response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
         if response.status_code == 404:
-            sentence = problem(response)[1].rstrip(".")
+            sentence = parse_error(response)[1].rstrip(".")
             raise Rejected(f"{sentence}. Ask an admin to check the engine’s address.")
         return parse_task(self._json(response))
 
@@ -96,7 +96,7 @@ class IttybitClient:
         response = await self._send("DELETE", f"/{self.resource}/{task_id}")
         if response.status_code in (404, 405, 501):
             return Cancellation(supported=False)
-        check(response)
+        check_response(response)
         try:
             result = as_mapping(as_mapping(response.json()).get("cancelled"))
         except ValueError:

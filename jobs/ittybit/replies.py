@@ -249,13 +249,13 @@ def parse_probe(answer: object) -> SourceProblem | None:
     """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
     body = as_mapping(answer)
     if "problem" not in body:
-        raise Broken("The engine's answer to a probe names no problem and no none.")
+        raise Broken("The engine’s answer to a probe is incomplete.")
     found = as_mapping(body["problem"])
     kind = as_text(found.get("kind"), 60)
     return SourceProblem(kind, as_text(found.get("message"))) if kind else None
 
 
-def problem(response: httpx.Response) -> tuple[str, str]:
+def parse_error(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:
         body = as_mapping(response.json())
@@ -269,11 +269,11 @@ def problem(response: httpx.Response) -> tuple[str, str]:
     )
 
 
-def check(response: httpx.Response) -> None:
+def check_response(response: httpx.Response) -> None:
     """Raises the fitting IttybitError unless the reply is a success."""
     if response.is_success:
         return
-    kind, sentence = problem(response)
+    kind, sentence = parse_error(response)
     after = retry_after(response.headers.get("Retry-After"))
     if response.status_code == 404:
         raise Missing(sentence, kind=kind)

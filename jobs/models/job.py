@@ -80,7 +80,7 @@ class Job(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's, and raises the version in the database, where others may have raised it meanwhile."""
+        """As Django's, and raises the version in the database, where another process may have raised it."""
         if self._state.adding:
             return super().save(*args, **kwargs)
         self.version = F("version") + 1
@@ -139,7 +139,7 @@ class Job(models.Model):
     def workflow_input(self) -> PipelineInput:
         """The workflow's input; finished stages of an earlier run are carried over."""
         stages = [
-            pipelines.Stage(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
+            pipelines.StageDefinition(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
             for stage in self.plan
         ]
         rows = list(self.stages.all())

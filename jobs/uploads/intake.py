@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
 DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
-LOCKED = "Another request is writing this upload; try again in a moment."
+LOCKED = "Another connection is sending this file. Try again in a moment."
 
 
 def display_name(text: str) -> str:
@@ -151,8 +151,8 @@ class PartFile:
         os.fsync(self.fd)
 
     def _remember_digest(self) -> None:
-        about = os.fstat(self.fd)  # without a name it was removed meanwhile, and nobody continues it
-        if self._digest is not None and self.offset == about.st_size > 0 and about.st_nlink:
+        stat = os.fstat(self.fd)  # without a name it has been removed: no request will continue it
+        if self._digest is not None and self.offset == stat.st_size > 0 and stat.st_nlink:
             self.digests[self.pk] = (self.offset, self._digest)
 
     @classmethod

@@ -1,6 +1,6 @@
 r"""A sample clip for people who have no file at hand: sample.mp4, beside this module. It runs no FFmpeg.
 
-The clip is our own, made once by FFmpeg's generators (colours that turn and a slow tune, 10 s of 720p):
+The clip is our own, generated once by FFmpeg (colours that turn and a slow tune, 10 s of 720p):
 
     ffmpeg -f lavfi -i "gradients=s=1280x720:r=30:d=10:n=5:type=spiral:speed=0.012:seed=7:\
     c0=0x0b1d51:c1=0x725ac1:c2=0xff7f6b:c3=0xffd166:c4=0x118ab2" \
@@ -27,13 +27,13 @@ from jobs.uploads.intake import incoming_file
 from mediapipe import storage
 
 CLIP = Path(__file__).with_name("sample.mp4")
-NAME = "sources/sample/source.mp4"
+SAMPLE_NAME = "sources/sample/source.mp4"
 
 
 def source() -> Source:
     """The clip as a job's source; the first call copies it into the storage. Raises OSError."""
-    if not storage.exists(NAME):
+    if not storage.exists(SAMPLE_NAME):
         with incoming_file(CLIP.name) as part:
             shutil.copyfile(CLIP, part)
-            storage.publish(part, NAME)
-    return Source(name=NAME, filename="Sample clip.mp4")
+            storage.publish(part, SAMPLE_NAME)
+    return Source(name=SAMPLE_NAME, filename="Sample clip.mp4")

@@ -20,7 +20,9 @@ SENTENCES = {
     "not_media": "This isn’t a video or audio file, so it wasn’t uploaded.",
     "image": "This is an image. Upload a video or audio file instead.",
     "protected": "This file is copy-protected. Upload an unprotected copy.",
-    "damaged": "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and retry.",
+    "damaged": (
+        "This file is incomplete or damaged, so it wasn’t uploaded. Export it again and upload the new file."
+    ),
 }
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ async def find_problem(part: Path) -> str:
     """Why *part*, a file in incoming/, is certainly no usable media, in a sentence.
 
     "" where it may be media, or where the engine doesn't answer: that says nothing about the file, and must
-    cost nobody an upload.
+    not cost anyone an upload.
     """
     url = storage.signed_url(f"incoming/{part.name}", local=True)
     try:

@@ -40,7 +40,7 @@ def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
     return response
 
 
-def options() -> HttpResponse:
+def describe_server() -> HttpResponse:
     """What this server offers; a client may ask before a version is agreed on."""
     reply = answer(
         204,
@@ -53,7 +53,7 @@ def options() -> HttpResponse:
     return reply
 
 
-def number(request: HttpRequest, name: str) -> int:
+def integer_header(request: HttpRequest, name: str) -> int:
     """A header that must be a non-negative integer."""
     raw = request.headers.get(name, "")
     if not (raw.isascii() and raw.isdecimal() and len(raw) < 19):
@@ -61,7 +61,7 @@ def number(request: HttpRequest, name: str) -> int:
     return int(raw)
 
 
-def metadata(raw: str) -> dict[str, str]:
+def parse_metadata(raw: str) -> dict[str, str]:
     """Upload-Metadata: comma separated keys, each one once, each with a base64 value or none."""
     found: dict[str, str] = {}
     if len(raw) > MAX_METADATA:
@@ -79,7 +79,7 @@ def metadata(raw: str) -> dict[str, str]:
     return found
 
 
-def checksum(request: HttpRequest) -> tuple[Hash | None, bytes]:
+def parse_checksum(request: HttpRequest) -> tuple[Hash | None, bytes]:
     """The digest to fill and the value it must come to; (None, b"") where the request names none."""
     raw = request.headers.get("Upload-Checksum")
     if raw is None:
@@ -104,7 +104,7 @@ def has_bytes(request: HttpRequest) -> bool:
 
 def check_body(request: HttpRequest, offset: int, length: int) -> None:
     """Raises UploadError where the body does not belong at *offset*, or says it is longer than the rest."""
-    if request.method == "PATCH" and number(request, "Upload-Offset") != offset:
+    if request.method == "PATCH" and integer_header(request, "Upload-Offset") != offset:
         raise UploadError(409, "Upload-Offset does not match what has arrived.", Upload_Offset=offset)
     announced = request.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > length - offset:
@@ -117,7 +117,7 @@ View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 def tus(view: View) -> View:
     """The protocol's frame: version, method override, sign-in, and errors as plain sentences.
 
-    A method override is heard on POST alone, where the CSRF token has been checked. What a reply to HEAD
+    A method override is accepted on POST alone, where the CSRF token has been checked. What a reply to HEAD
     can't carry as its body stands in a header, Mediapipe-Says, which takes no curly apostrophe.
     """
 
@@ -127,7 +127,7 @@ def tus(view: View) -> View:
         if request.method == "POST" and (method := request.headers.get("X-HTTP-Method-Override")):
             request.method = method.upper()
         if request.method == "OPTIONS":
-            return options()
+            return describe_server()
         try:
             if request.headers.get("Tus-Resumable") != VERSION:
                 raise UploadError(412, "This server supports tus 1.0.0.", Tus_Version=VERSION)

@@ -27,7 +27,15 @@ from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
 from jobs.uploads.intake import PartFile
 from jobs.uploads.source_check import find_problem
-from jobs.uploads.tus import answer, check_body, checksum, has_bytes, metadata, number, tus
+from jobs.uploads.tus import (
+    answer,
+    check_body,
+    has_bytes,
+    integer_header,
+    parse_checksum,
+    parse_metadata,
+    tus,
+)
 from mediapipe import disk
 from mediapipe.threads import run_to_completion
 from mediapipe.web.request_body import Disconnected, chunks
@@ -47,11 +55,11 @@ async def append(request: HttpRequest, upload: Upload) -> int:
 
     A body that breaks off stays as far as it came, unless a checksum was to say that it is right.
     """
-    digest, expected = checksum(request)
+    digest, expected = parse_checksum(request)
     with PartFile.open(upload) as part:
         check_body(request, part.offset, upload.length)
         try:
-            await receive(request, part, digest)
+            await write_body(request, part, digest)
         except (Disconnected, OSError, asyncio.CancelledError) as error:
             if digest:
                 part.truncate()
@@ -67,7 +75,7 @@ async def append(request: HttpRequest, upload: Upload) -> int:
     return part.offset
 
 
-async def receive(request: HttpRequest, part: PartFile, digest: Hash | None) -> None:
+async def write_body(request: HttpRequest, part: PartFile, digest: Hash | None) -> None:
     """Writes what comes to *part* and feeds it to *digest*. Raises UploadError, Disconnected, OSError."""
     async for blocks in chunks(request):
         if part.offset + sum(map(len, blocks)) > part.length:
@@ -92,7 +100,7 @@ async def wait_for_writer(upload: Upload) -> None:
 
 
 async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
-    """Makes and starts the job of a whole upload; the headers that name it. Raises UploadError."""
+    """Creates and starts the job of a whole upload; the headers that name it. Raises UploadError."""
     if not (upload.job_id or upload.sha256):
         await wait_for_writer(upload)
         if problem := await find_problem(intake.part_path(upload)):
@@ -131,7 +139,7 @@ def unfinished_uploads(owner_id: int | None) -> list[UnfinishedUpload]:
             url=reverse("jobs:upload", args=[upload.pk]),
             name=upload.filename,
             size=upload.length,
-            modified=metadata(upload.metadata).get("modified", ""),
+            modified=parse_metadata(upload.metadata).get("modified", ""),
             percent=intake.offset_of(upload) * 100 // upload.length,
         )
         for upload in intake.unfinished(owner_id)
@@ -143,11 +151,11 @@ async def collection(request: HttpRequest) -> HttpResponse:
     """POST creates an upload (creation, creation-with-upload)."""
     if request.method != "POST":
         raise UploadError(405, "Method not allowed: use POST.", Allow="POST, OPTIONS")
-    length = number(request, "Upload-Length")
+    length = integer_header(request, "Upload-Length")
     intake.check_length(length)
     raw = request.headers.get("Upload-Metadata", "")
-    about = metadata(raw)
-    carries = has_bytes(request)
+    fields = parse_metadata(raw)
+    has_body = has_bytes(request)
     user = await request.auser()
     if await Upload.objects.filter(owner_id=user.pk, job=None).acount() >= MAX_UNFINISHED:
         sentence = f"You have {MAX_UNFINISHED} unfinished uploads. Finish or remove some before adding more."
@@ -156,13 +164,13 @@ async def collection(request: HttpRequest) -> HttpResponse:
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
-        pipeline=about["pipeline"] if about.get("pipeline") in PIPELINES else "",
-        filename=intake.display_name(about.get("filename", about.get("name", ""))),
+        pipeline=fields["pipeline"] if fields.get("pipeline") in PIPELINES else "",
+        filename=intake.display_name(fields.get("filename", fields.get("name", ""))),
         expires_at=timezone.now() + intake.UPLOAD_LIFETIME,
     )
     offset = 0
     extra: dict[str, str] = {}
-    if carries:
+    if has_body:
         try:
             offset = await append(request, upload)
         except (UploadError, Disconnected):  # the client has not learned where it is

@@ -15,7 +15,7 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from jobs import state
-    from jobs.pipelines import Stage
+    from jobs.pipelines import StageDefinition
     from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, TaskRequest, TaskWatch
 
 ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
@@ -46,7 +46,7 @@ async def create_task(request: TaskRequest, label: str) -> str:
 
 
 async def await_task(
-    stage: Stage, watch: TaskWatch, *, activity_id: str, heartbeat_timeout: float, attempt: int
+    stage: StageDefinition, watch: TaskWatch, *, activity_id: str, heartbeat_timeout: float, attempt: int
 ) -> Output:
     """Runs the stage's own activity, which ends with its task; the task's output."""
     output: Output = await workflow.execute_activity(

@@ -5,8 +5,6 @@ It knows neither stages nor jobs: jobs.workflow.stage_run decides what follows.
 
 from __future__ import annotations
 
-from typing import Any
-
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
@@ -31,7 +29,7 @@ def classify_failure(error: ActivityError) -> AttemptFailed:
     if isinstance(cause, ApplicationError):
         if cause.type == HANDED_OVER:
             return AttemptFailed("The worker was restarted.", Failure("handed_over"), "handed over")
-        details: Any = cause.details[0] if cause.details else None
+        details: object = cause.details[0] if cause.details else None
         if cause.type == STAGE_FAILED and isinstance(details, dict):
             fields = {key: value for key, value in details.items() if key in Failure.__dataclass_fields__}
             return AttemptFailed(cause.message, Failure(**fields))
@@ -44,6 +42,6 @@ def outage_wait(tries: int, lasted: float, retry_after: float | None) -> float:
     """Seconds until an unavailable engine is tried again, after *tries* tries in *lasted* seconds.
 
     *retry_after*: how long it asked us to wait. After some minutes the wait is a tenth of the outage so
-    far: each try takes room in the history, which would be full after a night.
+    far: each try adds to the history, which would reach its limit in a night.
     """
     return max(retry_after or min(2.0 ** min(tries, 5), 30.0), min(lasted / 10, 300.0))

@@ -82,7 +82,7 @@ class MediaPipeline:
         if run.retry_request:
             raise ValueError(f"{run.stage.label} is already being retried.")
         if run.status.state != StageState.FAILED:
-            raise ValueError(f"{run.stage.label} hasn’t failed ({run.status.state}), so it can’t be retried.")
+            raise ValueError(f"{run.stage.label} hasn’t failed, so it can’t be retried.")
         if request.tries is not None and request.tries != run.status.tries:
             raise ValueError(f"Someone else has just retried {run.stage.label}.")
 
@@ -109,7 +109,7 @@ class MediaPipeline:
         return self.job
 
     async def _until_complete(self, running: list[asyncio.Task[None]]) -> None:
-        """Until every stage is settled for good. Raises ApplicationError when nobody decides in time."""
+        """Until every stage is settled for good. Raises ApplicationError when no decision comes in time."""
 
         def first_error() -> BaseException | None:
             return next((e for t in running if t.done() and not t.cancelled() and (e := t.exception())), None)

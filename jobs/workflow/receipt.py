@@ -38,7 +38,7 @@ class CancelReceipt:
         )
 
     def __str__(self) -> str:
-        """The receipt in words, for the person who cancelled."""
+        """The receipt as a sentence, for the person who cancelled."""
         return f"Cancelled. {self._stopped()}{self._kept()}."
 
     def _stopped(self) -> str:
@@ -54,7 +54,7 @@ class CancelReceipt:
     def _freed(self) -> str:
         if self.freed_bytes >= 1e6:
             return f"{self.freed_bytes / 1e6:.0f} MB"
-        return f"{self.freed_bytes / 1e3:.0f} kB"
+        return f"{math.ceil(self.freed_bytes / 1e3)} kB"  # never "0 kB": there was something
 
     def _kept(self) -> str:
         if not self.kept:

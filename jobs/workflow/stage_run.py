@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.pipelines import Stage, allowed_seconds
+    from jobs.pipelines import StageDefinition, allowed_seconds
     from jobs.state import (
         PASSED,
         Attempt,
@@ -32,8 +32,8 @@ with workflow.unsafe.imports_passed_through():
     from jobs.workflow import activity_calls
     from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait
 
-OUTAGE_LIMIT = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
-LOST_LIMIT = 10  # lost workers that one stage may cost: more, and the file itself is suspect
+MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
+MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
 SKIP_REASONS = {"no_video": "no video in this file.", "no_audio": "no audio in this file."}
 
 
@@ -49,7 +49,7 @@ class StageRun:
     def __init__(
         self,
         plan: PipelineInput,
-        stage: Stage,
+        stage: StageDefinition,
         needed: StageRun | None,
         changed: Callable[[], None],
         add_event: EventSink,
@@ -145,7 +145,7 @@ class StageRun:
                     self.skip(SKIP_REASONS[failed.failure.kind])
                     return True
                 lost_workers += failed.outcome == "lost"
-                failed_attempts += failed.outcome == "failed" or lost_workers > LOST_LIMIT
+                failed_attempts += failed.outcome == "failed" or lost_workers > MAX_LOST_WORKERS
                 if failed.failure.permanent or failed_attempts >= retry.attempts:
                     self._fail(failed)
                     return False
@@ -175,7 +175,7 @@ class StageRun:
         if status.attempt > 1 and last and last.outcome == "lost":
             text = f"Another worker took over {label} (attempt {status.attempt})"
         elif status.attempt > 1:
-            text = f"{label}: attempt {status.attempt} of {status.max_attempts}"
+            text = f"{label} started again (attempt {status.attempt} of {status.max_attempts})"
         else:
             text = f"{label} started"
         self.add_event("attempt", stage=status.name, text=text)
@@ -201,7 +201,7 @@ class StageRun:
         text = {
             "lost": f"A worker stopped during {label}",
             "handed over": f"{label} moved to another worker (planned restart)",
-        }.get(failed.outcome, f"{label}: attempt {self.status.attempt} failed: {failed}")
+        }.get(failed.outcome, f"{label} failed on attempt {self.status.attempt}: {failed}")
         self.add_event("attempt_failed", stage=self.stage.name, text=text)
 
     def _fail(self, failed: AttemptFailed) -> None:
@@ -240,7 +240,7 @@ class StageRun:
             if failed.failure.stop and status.task_id:
                 await activity_calls.cancel_task(status.task_id)
             lasted = workflow.time() - since
-            if not failed.failure.outage or lasted > OUTAGE_LIMIT:
+            if not failed.failure.outage or lasted > MAX_OUTAGE:
                 raise failed
             tries += 1
             status.error = str(failed)

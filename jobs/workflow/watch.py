@@ -37,7 +37,7 @@ def fail(message: str, failure: Failure) -> NoReturn:
 
 
 def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
-    """Ends the attempt with the API's error, in its own words."""
+    """Ends the attempt with the API's own error message."""
     fail(
         str(error),
         Failure(
@@ -46,6 +46,7 @@ def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
             outage=isinstance(error, replies.Unreachable | replies.Busy),
             retry_after=error.retry_after,
             task_over=task_over,
+            details=repr(error.__cause__) if error.__cause__ else "",
         ),
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -26,7 +25,6 @@ from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.watch import output_of
 from mediapipe import temporal
 
-RPC_TIMEOUT = timedelta(seconds=3)
 SALT = "jobs.hook"
 
 
@@ -52,7 +50,8 @@ async def on_webhook(token: str) -> bool:
         RPCError, RuntimeError, TimeoutError, KeyError, WorkflowQueryFailedError, replies.IttybitError
     ):
         async with asyncio.timeout(10):
-            task_id = (await run.query(MediaPipeline.status, rpc_timeout=RPC_TIMEOUT)).stage(stage).task_id
+            status = await run.query(MediaPipeline.status, rpc_timeout=temporal.RPC_TIMEOUT)
+            task_id = status.stage(stage).task_id
             if task_id is None:
                 return True
             async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
@@ -63,9 +62,9 @@ async def on_webhook(token: str) -> bool:
                 workflow_id=run.id, run_id=None, activity_id=activity_id
             )
             try:
-                await watching.complete(output_of(task), rpc_timeout=RPC_TIMEOUT)
+                await watching.complete(output_of(task), rpc_timeout=temporal.RPC_TIMEOUT)
             except ApplicationError as error:
-                await watching.fail(error, rpc_timeout=RPC_TIMEOUT)
+                await watching.fail(error, rpc_timeout=temporal.RPC_TIMEOUT)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The pieces of FFmpeg's argument lists that every plan is made of: inputs, sizes, filters. Pure.
+"""The pieces of FFmpeg's argument lists that every plan is built from: inputs, sizes, filters. Pure.
 
 The figures behind the choices (presets, quality tables, filters) are in docs/engine.md.
 """
@@ -76,7 +76,7 @@ def _pixels(value: Value, of: float) -> float:
     return of * int(value[:-1]) / 100 if isinstance(value, str) else float(value)
 
 
-def size(video: Video, options: Options) -> tuple[int, int, str]:
+def output_size(video: Video, options: Options) -> tuple[int, int, str]:
     """Width and height of the output and the filter's tail (pad, crop) for `fit`. Never enlarges."""
     shown_w, shown_h = video.shown
     width = _pixels(options["width"], shown_w) if "width" in options else 0
@@ -116,16 +116,16 @@ def _fitted(
     return inner_w, inner_h, f"pad={width}:{height}:{place}:color={colour}"
 
 
-def smaller(video: Video, options: Options, short: int) -> Options | None:
-    """The options of the same picture with so short a side; None where it is not a third smaller at least."""
+def smaller_options(video: Video, options: Options, short_side: int) -> Options | None:
+    """Options for a shorter side of *short_side* pixels; None unless that is at least a third smaller."""
     shown_w, shown_h = video.shown
-    width, height, _ = size(video, options)
+    width, height, _ = output_size(video, options)
     fit: Value = "fill"  # the ratio is that of the large one: what rounding leaves is no reason for bars
     if "width" in options and "height" in options:
         width = even(_pixels(options["width"], shown_w))
         height = even(_pixels(options["height"], shown_h))
         fit = options.get("fit", "contain")
-    scale = short / min(width, height)
+    scale = short_side / min(width, height)
     if scale > 2 / 3:
         return None
     return {**options, "width": even(width * scale), "height": even(height * scale), "fit": fit}
@@ -153,18 +153,18 @@ def filters(
     rate: bool = True,
 ) -> str:
     """The filter chain of a picture: deinterlace, scale or tone-map, fit, rate, square pixels."""
-    width, height, tail = size(video, options)
+    width, height, tail = output_size(video, options)
     chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
     target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
-        chain += [*_said(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
+        chain += [*_missing_colour_tags(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
         chain.append(f"scale={width}:{height}:flags=bicubic{_colours(video, target)}")
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
         chain += [_on_background(str(options.get("background", "#000000"))), f"scale={target[1:]}"]
     fps = float(options.get("fps", 0))
-    if rate and fps and not 0 < video.duration * fps < 1:  # of so short a clip no frame would be left
+    if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
         chain.append(f"fps={fps:g}")
     elif rate and video.fps > 60.5:
         chain.append("fps=60")
@@ -174,7 +174,7 @@ def filters(
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
 
 
-def _said(video: Video) -> list[str]:
+def _missing_colour_tags(video: Video) -> list[str]:
     """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
     lacking = [] if video.primaries != UNSPECIFIED else ["color_primaries=bt2020"]
     if video.matrix == UNSPECIFIED and video.pix_fmt.startswith("yuv"):
@@ -204,7 +204,7 @@ def has_alpha(video: Video) -> bool:
     return video.alpha or marked
 
 
-def source(path: str, media: Media, seek: float | None = None) -> list[str]:
+def input_arguments(path: str, media: Media, seek: float | None = None) -> list[str]:
     """The arguments that open the source, and nothing else than a file of a known kind."""
     video = media.video
     # only this decoder knows the transparency of VP8 and VP9
@@ -214,17 +214,17 @@ def source(path: str, media: Media, seek: float | None = None) -> list[str]:
     return [*GUARD, *(["-ss", f"{seek:.3f}"] if seek else []), *before, "-i", f"file:{path}"]
 
 
-def pictures(video: Video) -> list[str]:
+def map_picture(video: Video) -> list[str]:
     """The arguments that choose the picture, and nothing else."""
     return ["-map", "[whole]" if video.tiled else f"0:{video.index}", "-an", "-sn", "-dn"]
 
 
-def drawn(video: Video, chain: str) -> list[str]:
+def filter_arguments(video: Video, chain: str) -> list[str]:
     """The arguments that send the picture through *chain*; a picture of tiles is put together before it."""
     return ["-filter_complex", f"[0:g:0]{chain}[whole]"] if video.tiled else ["-vf", chain]
 
 
-def span(length: float, options: Options) -> tuple[float | None, list[str], float]:
+def trim(length: float, options: Options) -> tuple[float | None, list[str], float]:
     """Seek, arguments for the end, and the seconds that come out of *length* (0 where unknown)."""
     start = float(options.get("start", 0))
     end = float(options["end"]) if "end" in options else 0.0

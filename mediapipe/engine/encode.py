@@ -26,7 +26,7 @@ STALL_TIMEOUT = 60.0  # seconds without a sign of progress
 GIB = 1 << 30
 MAX_LINES = 40
 
-Report = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
+ReportProgress = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
 
 
 @cache
@@ -83,7 +83,7 @@ async def _start(command: list[str], folder: Path | None = None) -> asyncio.subp
     )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _kill(process: asyncio.subprocess.Process) -> None:
     """Kills the whole process group; what it had written is removed anyway."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -92,9 +92,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 class Progress:
-    """Percent, speed and time left, from FFmpeg's -progress blocks. The percentage never goes back."""
+    """Percent, speed and time left, from FFmpeg's -progress blocks. The percentage never goes back.
 
-    def __init__(self, seconds: float, frames: float, report: Report) -> None:
+    *seconds* and *frames*: how much there will be; 0 where that is not known.
+    """
+
+    def __init__(self, seconds: float, frames: float, report: ReportProgress) -> None:
         self.seconds = seconds
         self.frames = frames
         self.report = report
@@ -153,19 +156,16 @@ async def ffmpeg(
     muxer: list[str],
     *,
     source: Path,
-    seconds: float,
-    frames: float,
-    report: Report,
+    progress: Progress,
 ) -> FfmpegExit:
     """Runs FFmpeg into *output*. Raises TaskError when it stalls or takes unreasonably long."""
-    wall = max(120.0, 20 * seconds) if seconds else 6 * 3600.0
+    wall = max(120.0, 20 * progress.seconds) if progress.seconds else 6 * 3600.0
     program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
     cores = os.cpu_count() or 1
     command = sandboxed(
         program, read=[ffmpeg_path(), str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
     )
     process = await _start(command, output.parent)
-    progress = Progress(seconds, frames, report)
     result = FfmpegExit(-1, ended=False)
     readers = [
         asyncio.create_task(_read_progress(process, progress)),
@@ -175,7 +175,7 @@ async def ffmpeg(
         await _watch(process, progress, wall)
         await asyncio.gather(*readers)
     finally:
-        await _end(process)
+        await _kill(process)
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
@@ -203,7 +203,7 @@ async def _read_errors(
             continue
         if not raw:
             return
-        text = raw.decode(errors="replace").replace("\0", "").strip()  # no database keeps a NUL
+        text = raw.decode(errors="replace").replace("\0", "").strip()  # no database stores a NUL
         result.corrupt += "corrupt decoded frame" in text
         result.undecodable += "Error submitting packet to decoder" in text
         for path, name in hidden.items():

@@ -33,30 +33,36 @@ UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to
 NO_MEMORY = "The file needs more memory than is allowed. It may be damaged."
 
 
-def from_reader(said: str, *, is_iso: bool = False) -> TaskError:
-    """Why a file couldn’t even be opened; *said*: PyAV's error, *is_iso*: the file begins as MP4 does."""
-    text = said.lower()
+def from_reader(message: str, *, is_iso: bool = False) -> TaskError:
+    """Why a file couldn’t even be opened; *message*: PyAV's error, *is_iso*: the file begins as MP4 does."""
+    text = message.lower()
     if "moov atom" in text and is_iso:
         return TaskError(
-            "damaged", "The file is incomplete: the upload or the recording stopped before its end.", said
+            "damaged", "The file is incomplete: the upload or the recording stopped before its end.", message
         )
     if "whitelist" in text:
         return TaskError(
             "invalid_input",
             "This kind of file isn’t accepted here. Upload the recording itself, "
             "or convert it to MP4, MP3 or JPEG first.",
-            said,
+            message,
         )
     if "end of file" in text or "eoferror" in text:
-        return TaskError("damaged", "The file ends before there is anything to play. Upload it again.", said)
+        return TaskError("damaged", "The file ends before there is anything to play.", message)
     if "cannot allocate" in text or "memoryerror" in text:
-        return TaskError("too_large", NO_MEMORY, said)
-    return TaskError("invalid_input", "This isn’t a video, audio or image file that can be read here.", said)
+        return TaskError("too_large", NO_MEMORY, message)
+    return TaskError(
+        "invalid_input", "This isn’t a video, audio or image file that can be read here.", message
+    )
 
 
 # What FFmpeg says while it works, and what that means: pattern, kind, sentence.
-SENTENCES = (
-    ("no space left on device", "no_space", "The engine’s disk is full. Free some space, then try again."),
+FFMPEG_ERRORS = (
+    (
+        "no space left on device",
+        "no_space",
+        "The disk is full. Ask an admin to free disk space, then retry.",
+    ),
     ("moov atom not found", "damaged", "The file is incomplete: the recording stopped before its end."),
     ("not on whitelist", "invalid_input", "This kind of file (a playlist or a link) isn’t accepted."),
     ("exceeds specified max pixel count", "too_large", TOO_MANY_PIXELS),
@@ -70,14 +76,14 @@ SENTENCES = (
 )
 
 
-def from_ffmpeg(said: str, returncode: int) -> TaskError:
+def from_ffmpeg(log: str, returncode: int) -> TaskError:
     """Why FFmpeg failed, from its last lines and its exit status."""
-    text = said.lower()
-    for pattern, kind, sentence in SENTENCES:
+    text = log.lower()
+    for pattern, kind, sentence in FFMPEG_ERRORS:
         if pattern in text:
-            return TaskError(kind, sentence, said)
+            return TaskError(kind, sentence, log)
     if returncode == -25:  # SIGXFSZ
-        return TaskError("too_large", "The output grew past the size limit.", said)
+        return TaskError("too_large", "The output grew past the size limit.", log)
     if returncode in (-24, -9):
-        return TaskError("killed", "The encoder used too much time or memory and was stopped.", said)
-    return TaskError("internal_error", "The encoder failed; its last lines are in the details.", said)
+        return TaskError("killed", "The encoder used too much time or memory and was stopped.", log)
+    return TaskError("internal_error", "The encoder failed; its last lines are in the details.", log)

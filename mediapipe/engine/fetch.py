@@ -1,4 +1,4 @@
-"""Downloads a remote source for a task: mediapipe.download, in the engine's words.
+"""Downloads a remote source for a task: mediapipe.download, with the engine's error kinds.
 
 FFmpeg never sees a URL: it gets the file that is written here, under a neutral name. It knows neither tasks
 nor the API.
@@ -7,14 +7,14 @@ nor the API.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from mediapipe import download, url_safety
+from mediapipe import download
+from mediapipe.download import WaitForSpace
 from mediapipe.engine.errors import TaskError
 
-KINDS = {
+ERROR_KINDS = {
     "unreachable": "source_unreachable",
     "not_found": "source_not_found",
     "unsafe": "source_refused",
@@ -23,11 +23,10 @@ KINDS = {
 }
 NOT_MEDIA = (b"#extm3u", b"<", b"ffconcat", b"[playlist]")  # how playlists and pages begin
 
-Report = Callable[[float | None], None]  # percent, None where the server says no length
-WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes are free
+ReportPercent = Callable[[float | None], None]  # percent, None where the server says no length
 
 
-async def fetch(url: str, target: Path, report: Report, wait_for_space: WaitForSpace) -> None:
+async def fetch(url: str, target: Path, report: ReportPercent, wait_for_space: WaitForSpace) -> None:
     """Downloads *url* to the new file *target*. Raises TaskError, OSError."""
 
     def as_percent(have: int, total: int | None) -> None:
@@ -39,18 +38,10 @@ async def fetch(url: str, target: Path, report: Report, wait_for_space: WaitForS
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."
-        raise TaskError(KINDS.get(error.reason, "source_unreachable"), sentence) from None
+        raise TaskError(ERROR_KINDS.get(error.reason, "source_unreachable"), sentence) from None
     finally:
         os.close(fd)
     if not head:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     if head.startswith(NOT_MEDIA):
         raise TaskError("invalid_input", "The URL leads to a page or a playlist, not to a media file.")
-
-
-async def pinned(url: str) -> dict[str, Any]:
-    """httpx's arguments for a request to the very address of *url* that was checked. Raises TaskError."""
-    try:
-        return await download.pinned(url)
-    except url_safety.UnsafeUrl as unsafe:
-        raise TaskError("source_refused", str(unsafe)) from None

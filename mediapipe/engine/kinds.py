@@ -15,8 +15,8 @@ from mediapipe.engine.arguments import Plan
 from mediapipe.engine.media import Media
 from mediapipe.engine.validators import Choice, Colour, Number, Options, Side, Validator
 
-MAX_SECONDS = 86400 * 2
-CODECS = {"mp4": ("h264", "h265", "av1"), "mov": ("h264", "h265"), "webm": ("vp9", "av1")}
+MAX_TIME = 86400 * 2
+CODECS_BY_FORMAT = {"mp4": ("h264", "h265", "av1"), "mov": ("h264", "h265"), "webm": ("vp9", "av1")}
 POSITIONS = (
     "center",
     "top",
@@ -29,7 +29,7 @@ POSITIONS = (
     "bottom_right",
 )
 
-TIME = Number(0, MAX_SECONDS)
+TIME = Number(0, MAX_TIME)
 FRAME_RATE = Number(1, 60)
 SIDE = Side(Number(2, 7680, whole=True))
 QUALITY: dict[str, Validator] = {"quality": Choice(("very_low", "low", "medium", "high", "very_high"))}
@@ -43,17 +43,17 @@ SHAPE: dict[str, Validator] = {
 }
 
 
-def formats(*words: str, **aliases: str) -> Choice:
-    """The formats of a kind; another word is an error of its own kind."""
-    return Choice(words, aliases, error="format_unsupported")
+def formats(*names: str, **aliases: str) -> Choice:
+    """The formats of a kind; another name is an error of its own kind."""
+    return Choice(names, aliases, error="format_unsupported")
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of task.
 
-    *plan* makes the Plan from checked options, the probed source and its path; *verify* reads an output
-    (*copied*: its picture was not encoded); *finish* makes what FFmpeg doesn't. All raise TaskError.
+    *plan* builds the Plan from checked options, the probed source and its path; *verify* reads an output
+    (*copied*: its picture was not encoded); *finish* writes what FFmpeg doesn't. All raise TaskError.
     """
 
     name: str

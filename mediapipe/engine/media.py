@@ -8,7 +8,7 @@ from typing import Any
 from mediapipe.engine.errors import TOO_MANY_PIXELS, UNKNOWN_CODEC, TaskError, from_reader
 from mediapipe.engine.probe import COVER_ART, MAX_PIXELS
 
-MAX_SECONDS = 24 * 3600
+MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
 UNSPECIFIED = 2  # of a colour matrix, primaries, transfer
 MIN_SAMPLE_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
@@ -147,6 +147,6 @@ def check_limits(media: Media) -> None:
         if media.undecodable:
             raise TaskError("unsupported", UNKNOWN_CODEC)
         raise TaskError("invalid_input", "The file has no video and no audio track.")
-    if media.duration > MAX_SECONDS:
-        hours = MAX_SECONDS // 3600
+    if media.duration > MAX_DURATION:
+        hours = MAX_DURATION // 3600
         raise TaskError("too_large", f"The file is longer than {hours} hours, which is the limit here.")

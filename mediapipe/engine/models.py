@@ -26,7 +26,7 @@ class EngineTask(models.Model):
     """A task of the Ittybit API."""
 
     class Status(models.TextChoices):
-        """The API's own words."""
+        """The statuses by the API's names."""
 
         QUEUED = "queued"
         PROCESSING = "processing"

@@ -1,4 +1,4 @@
-"""The engine's OpenAPI description, made from the validators that check requests. Pure."""
+"""The engine's OpenAPI description, generated from the validators that check requests. Pure."""
 
 from __future__ import annotations
 
@@ -165,8 +165,8 @@ def _probe() -> dict[str, Any]:
 
 def document(server: str) -> dict[str, Any]:
     """The whole description, for the engine at *server*."""
-    title = "mediapipe's embedded engine"
-    about = "Ittybit's tasks and jobs API on FFmpeg."
+    title = "mediapipe’s embedded engine"
+    about = "Ittybit’s tasks and jobs API on FFmpeg."
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": about},

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mediapipe.engine.errors import InvalidRequest
-from mediapipe.engine.kinds import CODECS, KINDS, Kind
+from mediapipe.engine.kinds import CODECS_BY_FORMAT, KINDS, Kind
 from mediapipe.engine.validators import Options
 
 MAX_METADATA = 64 << 10  # bytes of JSON
@@ -49,9 +49,9 @@ def check_options(kind: Kind, given: object) -> Options:
         raise InvalidRequest("request_invalid", "end must be greater than start.")
     codec = str(options.get("codec", ""))
     container = str(options.get("format", ""))
-    if codec and codec not in CODECS[container]:
-        fitting = ", ".join(CODECS[container])
-        raise InvalidRequest("format_unsupported", f"{codec} does not fit {container}: use {fitting}.")
+    if codec and codec not in CODECS_BY_FORMAT[container]:
+        fitting = ", ".join(CODECS_BY_FORMAT[container])
+        raise InvalidRequest("format_unsupported", f"{codec} doesn’t fit {container}: use {fitting}.")
     return options
 
 
@@ -70,7 +70,7 @@ def _url(name: str, value: object) -> str:
 
 
 def _metadata(given: object) -> dict[str, Any]:
-    """Metadata that every database keeps and every JSON reader reads."""
+    """Metadata that every database stores and every JSON reader reads."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -96,7 +96,7 @@ def check_request(body: object) -> Request:
     source = _url("input", body.get("input"))
     if body.get("output") is not None:
         raise InvalidRequest(
-            "request_invalid", "output is not supported by this engine: results are kept here."
+            "request_invalid", "This engine doesn’t support output. Results are stored here."
         )
     metadata = _metadata(body.get("metadata"))
     hook = body.get("webhook_url")

@@ -9,11 +9,11 @@ from mediapipe.engine.arguments import (
     HEAD,
     LONGEST_SIDE,
     Plan,
-    drawn,
+    filter_arguments,
     filters,
-    smaller,
-    source,
-    span,
+    input_arguments,
+    smaller_options,
+    trim,
 )
 from mediapipe.engine.errors import NO_AUDIO, NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
@@ -67,22 +67,22 @@ def can_copy_video(options: Options, media: Media) -> bool:
     )
 
 
-def sound(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
+def sound_arguments(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
     """The arguments for a video's sound: copied where it already fits, unless *copy* is False."""
     audio = media.audio
     kbps = AAC[str(options.get("quality", "medium"))]
     if audio is None:
         return ["-an"]
     if container == "webm":
-        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *heard(media)]
+        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
     if copy and fits and not cut:
         return ["-c:a", "copy"]
-    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *heard(media)]
+    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media)]
 
 
-def heard(media: Media) -> list[str]:
+def audio_filters(media: Media) -> list[str]:
     """In step with the picture, at most two channels; folding keeps the loudness and may not clip."""
     film = media.video is not None and not media.video.cover
     # silence where sound is missing: without it, all that follows would come too early
@@ -100,21 +100,28 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
     if film is None:
         if media.audio is None or {"width", "height", "fit", "fps", "codec"} & set(options):
             raise TaskError("no_video", NO_VIDEO)
-        seek, limit, seconds = span(media.duration, options)
-        arguments = [*HEAD, *source(path, media, seek), "-map", f"0:{media.audio.index}", "-vn", *limit]
+        seek, limit, seconds = trim(media.duration, options)
+        arguments = [
+            *HEAD,
+            *input_arguments(path, media, seek),
+            "-map",
+            f"0:{media.audio.index}",
+            "-vn",
+            *limit,
+        ]
         tries = _with_sound([*arguments, *CLEAN], options, media, container, tail)
         return Plan(tries, container, container, seconds, wants_audio=True)
     tracks = ["-map", "[whole]" if film.tiled else f"0:{film.index}"]
     tracks += ["-map", f"0:{media.audio.index}"] if media.audio else []
-    seek, limit, seconds = span(media.duration, options)
+    seek, limit, seconds = trim(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
-    encoded = [*HEAD, *source(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
+    encoded = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
     encoded += encoder(options, film, container)
     tries = _with_sound(encoded, options, media, container, tail)
     copied = can_copy_video(options, media)
     if copied:
-        copy = [*HEAD, *source(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
-        tries = [[*copy, *sound(options, media, container), *tail], *tries]
+        copy = [*HEAD, *input_arguments(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
+        tries = [[*copy, *sound_arguments(options, media, container), *tail], *tries]
     return Plan(
         tries,
         container,
@@ -131,7 +138,10 @@ def _with_sound(
     head: list[str], options: Options, media: Media, container: str, tail: list[str]
 ) -> list[list[str]]:
     """The tries for the sound: a copy may meet what its container refuses (a codec that changes midway)."""
-    ways = [sound(options, media, container), sound(options, media, container, copy=False)]
+    ways = [
+        sound_arguments(options, media, container),
+        sound_arguments(options, media, container, copy=False),
+    ]
     return [[*head, *way, *tail] for way in (ways if ways[0] != ways[1] else ways[:1])]
 
 
@@ -149,7 +159,7 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
     # none of its own, however far these are apart; and time as fine as the source's, or they would be moved
     placed += ["-g", "100000", "-enc_time_base", "demux"] if keys == SOURCE_KEYS else []
     return [
-        *drawn(video, filters(video, options)),
+        *filter_arguments(video, filters(video, options)),
         "-c:v",
         name,
         *settings,
@@ -165,15 +175,15 @@ def audio_plan(options: Options, media: Media, path: str) -> Plan:
     audio = media.audio
     if audio is None:
         raise TaskError("no_audio", NO_AUDIO)
-    seek, limit, seconds = span(audio.duration or media.duration, options)
+    seek, limit, seconds = trim(audio.duration or media.duration, options)
     track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
-    head = [*HEAD, *source(path, media, seek), *track, *limit, *CLEAN]
+    head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *CLEAN]
     if "waveform" in options:
         return waveform_plan(options, head, media, seconds)
     form = str(options["format"])
     muxer, codec = audio_encoder(form, options)
     limited = ["-ar", "48000"] if form in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *heard(media)]], muxer, form, seconds, wants_audio=True)
+    return Plan([[*head, *codec, *limited, *audio_filters(media)]], muxer, form, seconds, wants_audio=True)
 
 
 def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
@@ -193,7 +203,7 @@ def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
 
 
 def waveform_plan(options: Options, head: list[str], media: Media, seconds: float) -> Plan:
-    """The peaks of short pieces of the sound, of all its channels, as text: nothing large is ever held."""
+    """The peaks of short pieces of the sound, over all channels, as text: no samples are ever stored."""
     points = int(options.get("waveform_points", WAVEFORM_POINTS))
     rate = media.audio.rate if media.audio else 48000
     piece = min(max(int(rate * (seconds or 600) / points / 4), 64), rate)
@@ -210,7 +220,7 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
     options = {**options, "format": "mp4"}
     video = video_plan(options, media, path)
     large = media.video if video.wants_video and not media.is_still else None
-    small = smaller(large, options, SMALL) if large else None
+    small = smaller_options(large, options, SMALL) if large else None
     tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
     copied = video.copied
     if large and small:
@@ -233,18 +243,18 @@ def _ladder(
     copied: bool,
 ) -> list[list[str]]:
     """The tries for two renditions of one source. Each has the sound, so that both are cut alike."""
-    seek, limit, _ = span(media.duration, options)
-    heard = ["-map", f"0:{media.audio.index}"] if media.audio else []
-    tracks = ["-map", f"0:{large.index}", *heard] * 2
-    head = [*HEAD, *source(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
-    parts = "v:0,a:0 v:1,a:1" if heard else "v:0 v:1"
+    seek, limit, _ = trim(media.duration, options)
+    sound_map = ["-map", f"0:{media.audio.index}"] if media.audio else []
+    tracks = ["-map", f"0:{large.index}", *sound_map] * 2
+    head = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
+    parts = "v:0,a:0 v:1,a:1" if sound_map else "v:0 v:1"
     tail = [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
     first = of_rendition(0, encoder(options, large, "mp4"))
     second = of_rendition(1, encoder(small, large, "mp4"))
     tries = _with_sound([*head, *first, *second], options, media, "mp4", tail)
     if copied:
         second = of_rendition(1, encoder(small, large, "mp4", SOURCE_KEYS))
-        tries.insert(0, [*head, "-c:v:0", "copy", *second, *sound(options, media, "mp4"), *tail])
+        tries.insert(0, [*head, "-c:v:0", "copy", *second, *sound_arguments(options, media, "mp4"), *tail])
     return tries
 
 

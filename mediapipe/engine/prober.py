@@ -18,13 +18,15 @@ import sys
 import threading
 from pathlib import Path
 
+from mediapipe.engine import sandbox
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, media_from_probe
+from mediapipe.engine.probe import print_facts
 from mediapipe.recent import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REQUEST = 1 << 16  # bytes: a path and its options
-TIMEOUT = 90.0  # seconds that somebody waits for one file
+TIMEOUT = 90.0  # seconds that a caller waits for one file
 CPU = 60  # seconds of it that one file may take
 MEMORY = 4 << 30  # bytes
 
@@ -34,7 +36,7 @@ class Prober:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
-        self.asking: socket.socket | None = None
+        self.requests: socket.socket | None = None
         self.lock = threading.RLock()
         atexit.register(self.close)
 
@@ -44,7 +46,7 @@ class Prober:
             if self.process is not None and self.process.poll() is None:
                 return
             self.close()
-            self.asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine import prober; "
             with theirs:
                 self.process = subprocess.Popen(
@@ -57,17 +59,17 @@ class Prober:
 
     def close(self) -> None:
         """Closes its socket, which ends it; kills it where it takes longer than 5 s."""
-        if self.asking is not None and self.process is not None:
-            self.asking.close()
+        if self.requests is not None and self.process is not None:
+            self.requests.close()
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.asking = self.process = None
+        self.requests = self.process = None
 
     def send(self, request: bytes, answer: int) -> None:
-        """Makes it write the answer to *request* into the file descriptor *answer*."""
+        """Sends *request*; the answer is written to the file descriptor *answer*."""
         with self.lock:
             self.start()
             try:
@@ -78,8 +80,8 @@ class Prober:
                 self._send(request, answer)
 
     def _send(self, request: bytes, answer: int) -> None:
-        assert self.asking is not None
-        socket.send_fds(self.asking, [request], [answer])
+        assert self.requests is not None
+        socket.send_fds(self.requests, [request], [answer])
 
 
 _prober = Prober()
@@ -105,7 +107,7 @@ async def probe(path: Path, *extra: str) -> Media:
 async def _probe(path: Path, *extra: str) -> Media:
     try:
         async with asyncio.timeout(TIMEOUT):
-            out = await ask(str(path), *extra)
+            out = await read_facts(str(path), *extra)
     except TimeoutError:
         raise TaskError(
             "damaged", f"The file couldn’t be read within {TIMEOUT:.0f} seconds; it may be damaged."
@@ -116,7 +118,7 @@ async def _probe(path: Path, *extra: str) -> Media:
         raise TaskError("damaged", "This file couldn’t be opened safely. It’s probably damaged.") from None
 
 
-async def ask(path: str, *extra: str) -> bytes:
+async def read_facts(path: str, *extra: str) -> bytes:
     """The JSON object that a child prints about the file (probe.py); cut short where the child died.
 
     A child is killed when this call is cancelled.
@@ -127,23 +129,23 @@ async def ask(path: str, *extra: str) -> bytes:
         reading, writing = socket.socketpair()
         with writing:
             _prober.send(request, writing.fileno())
-        begun, out = await _answer(reading)
-        if begun:
+        started, out = await _answer(reading)
+        if started:
             break
     return out
 
 
 async def _answer(reading: socket.socket) -> tuple[bool, bytes]:
-    """Whether a child has begun, and what it printed.
+    """Whether a child has started, and what it printed.
 
-    A socket, not a pipe: uvloop closes the descriptor of a pipe's file object twice, and the second time it
-    may belong to somebody else by now.
+    A socket, not a pipe: uvloop closes the descriptor of a pipe's file object twice, and the second time the
+    number may belong to another file.
     """
     reader, writer = await asyncio.open_connection(sock=reading, limit=1 << 20)
     child = -1
     try:
         pid = await reader.readline()
-        with contextlib.suppress(ProcessLookupError, ValueError):  # ended already, or never begun
+        with contextlib.suppress(ProcessLookupError, ValueError):  # ended already, or never started
             child = os.pidfd_open(int(pid))
         return bool(pid), await reader.read()
     finally:
@@ -165,13 +167,13 @@ def serve(descriptor: int) -> None:
 
     signal.signal(signal.SIGCHLD, reap)
     own = os.getpid()
-    with socket.socket(fileno=descriptor) as asking:
+    with socket.socket(fileno=descriptor) as requests:
         while True:
-            request, answers, _, _ = socket.recv_fds(asking, MAX_REQUEST, 1)
+            request, answers, _, _ = socket.recv_fds(requests, MAX_REQUEST, 1)
             if not request:
                 return
             if os.fork() == 0:
-                asking.close()
+                requests.close()
                 try:
                     _child(request, answers[0], own)
                 finally:
@@ -181,8 +183,6 @@ def serve(descriptor: int) -> None:
 
 def _child(request: bytes, answer: int, parent: int) -> None:
     """Prints its process id, enters its sandbox, and prints what is in the file."""
-    from mediapipe.engine import probe, sandbox
-
     os.setsid()
     os.dup2(answer, 1)
     os.close(answer)
@@ -191,4 +191,4 @@ def _child(request: bytes, answer: int, parent: int) -> None:
     os.write(1, b"%d\n" % os.getpid())
     read = [sys.prefix, sys.base_prefix, str(Path(__file__).parent), path]
     sandbox.enter({"parent": parent, "read": read, "write": [], "cpu": CPU, "memory": MEMORY})
-    probe.print_facts(path, extra)
+    print_facts(path, extra)

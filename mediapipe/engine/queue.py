@@ -23,13 +23,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import temporal
 from mediapipe.engine.models import EngineTask
-from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.recent import Recent
 
-RPC_TIMEOUT = timedelta(seconds=3)
-UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is worth a look
-DESCRIBE_EVERY = 30.0  # seconds between two looks at a task's workflow
-ENDED = "This task was stopped in Temporal itself, so it has no output. Start it again."
+UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is described
+DESCRIBE_EVERY = 30.0  # seconds between two describes of a task's workflow
+STOPPED_ELSEWHERE = "This task was stopped in Temporal itself, so it has no output. Start it again."
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
@@ -37,7 +36,7 @@ _described: Recent[str, float] = Recent(2000)
 _unpolled: Recent[str, tuple[float, bool]] = Recent(10)
 
 
-async def start(task: EngineTask) -> bool:
+async def enqueue(task: EngineTask) -> bool:
     """Puts a task into the queue, once however often it is called; False while Temporal is unavailable."""
     client = await temporal.client()
     try:
@@ -47,12 +46,12 @@ async def start(task: EngineTask) -> bool:
                     EngineTaskWorkflow.run,
                     args=[task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS],
                     id=task.pk,
-                    task_queue=TASK_QUEUE,
+                    task_queue=HEAVY_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     priority=temporal.fairness_key(task.owner),
                     static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
-                    rpc_timeout=RPC_TIMEOUT,
+                    rpc_timeout=temporal.RPC_TIMEOUT,
                 )
     except (RPCError, RuntimeError, TimeoutError):
         return False
@@ -73,21 +72,21 @@ async def reconcile_task(task: EngineTask) -> None:
     client = await temporal.client()
     try:
         async with asyncio.timeout(3):
-            found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=RPC_TIMEOUT)
+            found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=temporal.RPC_TIMEOUT)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            await start(task)
+            await enqueue(task)
     except (RuntimeError, TimeoutError):
         return
     else:
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):
-            await sync_to_async(task.fail)("internal_error", ENDED)
+            await sync_to_async(task.fail)("internal_error", STOPPED_ELSEWHERE)
             await task.arefresh_from_db()
 
 
 async def has_no_poller(task: EngineTask) -> bool:
     """Whether no worker serves the task's queue: none polled it lately, and none runs a task of it."""
-    queue = LIGHT_QUEUE if task.light else TASK_QUEUE
+    queue = LIGHT_QUEUE if task.light else HEAVY_QUEUE
     at, known = _unpolled.get(queue, (-CACHE_SECONDS, False))
     if time.monotonic() - at >= CACHE_SECONDS:
         running = await sync_to_async(EngineTask.is_any_running)(task.light)
@@ -106,7 +105,7 @@ async def _is_polled(queue: str) -> bool:
     )
     try:
         async with asyncio.timeout(3):
-            found = await client.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
+            found = await client.workflow_service.describe_task_queue(request, timeout=temporal.RPC_TIMEOUT)
     except (RPCError, RuntimeError, TimeoutError):
         return True
     since = datetime.now(UTC) - POLL_INTERVAL

@@ -96,7 +96,7 @@ def enter(config: dict[str, Any]) -> None:
     """Puts this process into the sandbox; from then on it ends with its parent. Raises OSError."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != config["parent"]:
-        sys.exit(125)  # the parent died meanwhile
+        sys.exit(125)  # the parent has died already
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit(config)
     landlock(config.get("read", []), config.get("write", []))

@@ -102,8 +102,8 @@ def task_json(task: EngineTask) -> dict[str, Any]:
 
 def _step_status(task: EngineTask, step: str) -> str:
     """Those before the current step are done; the current one stands as the task; the others wait."""
-    begun = [at for at, name in enumerate(STEPS) if name in task.steps]
-    current = max(begun, default=0)
+    started = [at for at, name in enumerate(STEPS) if name in task.steps]
+    current = max(started, default=0)
     place = STEPS.index(step)
     if task.status == task.Status.SUCCEEDED or place < current:
         return "succeeded"

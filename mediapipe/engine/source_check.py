@@ -40,7 +40,7 @@ def local_path(url: str) -> Path:
     return path
 
 
-async def report(path: Path) -> dict[str, Any]:
+async def probe_result(path: Path) -> dict[str, Any]:
     """`problem`: {kind, message} or None; `source`: the file's facts, None where it could not be read."""
     try:
         async with asyncio.timeout(TIMEOUT):

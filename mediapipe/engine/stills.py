@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from mediapipe.engine.arguments import CLEAN, HEAD, Plan, drawn, filters, has_alpha, pictures, source, span
+from mediapipe.engine.arguments import (
+    CLEAN,
+    HEAD,
+    Plan,
+    filter_arguments,
+    filters,
+    has_alpha,
+    input_arguments,
+    map_picture,
+    trim,
+)
 from mediapipe.engine.errors import NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
 from mediapipe.engine.validators import Options
@@ -57,8 +67,8 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     chain = filters(video, options, pixels, still=True, rate=False)
 
     def shot(seek: float | None, select: str = "", before: tuple[str, ...] = ()) -> list[str]:
-        head = [*HEAD, *before, *source(path, media, seek), *pictures(video)]
-        return [*head, "-frames:v", "1", *drawn(video, select + chain), *CLEAN, *encode]
+        head = [*HEAD, *before, *input_arguments(path, media, seek), *map_picture(video)]
+        return [*head, "-frames:v", "1", *filter_arguments(video, select + chain), *CLEAN, *encode]
 
     tries = [shot(None)]
     if start and not media.is_still:
@@ -99,10 +109,10 @@ def storyboard_plan(options: Options, media: Media, path: str) -> Plan:
     held = f"tpad=stop_mode=clone:stop_duration={interval:g}"
     every_so_often = "" if media.is_still else f"{held},fps=1/{interval:g}:round=up:start_time=0,"
     chain = every_so_often + filters(video, shape, pixels, still=True, rate=False) + f",tile=10x{rows}"
-    every = [*HEAD, *source(path, media), *pictures(video)]
+    every = [*HEAD, *input_arguments(path, media), *map_picture(video)]
     head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
     last = ["-frames:v", "1", *CLEAN, *encode]
-    tries = [[*each, *drawn(video, chain), *last] for each in (head, every)]
+    tries = [[*each, *filter_arguments(video, chain), *last] for each in (head, every)]
     if video.gap > interval:  # keyframes alone would miss whole cues
         tries.reverse()
     return Plan(tries, muxer, str(options["format"]), wants_video=True)
@@ -118,7 +128,7 @@ def storyboard_grid(options: Options, media: Media) -> tuple[float, int]:
 def animation_plan(options: Options, media: Media, path: str) -> Plan:
     """A short silent clip that plays as an image."""
     video = _moving(media)
-    seek, limit, seconds = span(media.duration, options)
+    seek, limit, seconds = trim(media.duration, options)
     webp = options["format"] == "webp"
     alpha = has_alpha(video)
     pixels = ("yuva420p" if alpha else "yuv420p") if webp else "rgba" if alpha else "rgb24"
@@ -130,7 +140,7 @@ def animation_plan(options: Options, media: Media, path: str) -> Plan:
         chain += ",split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
         encode = []
     # the limit is the input's: a palette is made at the end, which would be the end of the film
-    head = [*HEAD, *limit, *source(path, media, seek), *pictures(video)]
-    arguments = [*head, *drawn(video, chain), *CLEAN, *encode, "-loop", "0"]
+    head = [*HEAD, *limit, *input_arguments(path, media, seek), *map_picture(video)]
+    arguments = [*head, *filter_arguments(video, chain), *CLEAN, *encode, "-loop", "0"]
     form = str(options["format"])
     return Plan([arguments], form, form, seconds, wants_video=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 from django.conf import settings
 
 from mediapipe import storage
+from mediapipe.download import WaitForSpace
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
-from mediapipe.engine.encode import Report
+from mediapipe.engine.encode import ReportProgress
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.kinds import Kind
@@ -28,16 +29,16 @@ from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.validators import Options
 
-FULL_LIMIT = 5  # times that one task may meet a full disk
-HOPELESS = ("no_space", "stalled", "killed")  # errors after which no other try would help
+MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
+FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
 
 
 @dataclass(frozen=True)
 class Hooks:
     """What a task calls while it runs."""
 
-    wait_for_disk_space: Callable[[int], Awaitable[None]]  # returns when so many bytes are free
-    report: Report = lambda percent, speed, left: None
+    wait_for_disk_space: WaitForSpace
+    report: ReportProgress = lambda percent, speed, left: None
     step: Callable[..., None] = lambda name, **about: None  # the step that begins, and what is known by now
 
 
@@ -82,19 +83,19 @@ class Encode:
     async def run(self) -> EncodeOutcome:
         """The first of the plan's tries that holds what was wanted. Raises the last one's TaskError."""
         tries = list(self.plan.tries)
-        full = 0
+        disk_waits = 0
         while True:
             copied = self.plan.copied and len(tries) == len(self.plan.tries)
             try:
                 return await self._try(tries[0], copied=copied)
             except TaskError as error:
                 written = self._remove_files()
-                if error.kind == "no_space" and full < FULL_LIMIT:  # continues when there is more space
-                    full += 1
+                if error.kind == "no_space" and disk_waits < MAX_DISK_WAITS:
+                    disk_waits += 1
                     await self.hooks.wait_for_disk_space(max(2 * written, self.estimate()))
                     continue
                 tries.pop(0)
-                if not tries or error.kind in HOPELESS:
+                if not tries or error.kind in FINAL_ERRORS:
                     raise
 
     async def _try(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
@@ -103,15 +104,9 @@ class Encode:
         muxer, output = self._muxer(arguments)
         # a copy alone takes a moment and may be followed by an encode: its percentages would go back
         silent = copied and not makes_several(arguments)
-        ended = await encode.ffmpeg(
-            arguments,
-            output,
-            muxer,
-            source=self.source,
-            seconds=plan.seconds,
-            frames=plan.frames,
-            report=self._report_alive if silent else self._report,
-        )
+        report = self._report_alive if silent else self._report
+        progress = encode.Progress(plan.seconds, plan.frames, report)
+        ended = await encode.ffmpeg(arguments, output, muxer, source=self.source, progress=progress)
         encode.check_exit(ended)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
@@ -219,7 +214,7 @@ async def _source(url: str, target: Path, hooks: Hooks) -> Path:
         return target
     path = storage.path(name)
     if not path.is_file():
-        raise TaskError("source_not_found", "The source is no longer here. Upload it again.")
+        raise TaskError("source_not_found", "The source is no longer here.")
     if path.stat().st_size == 0:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     return path
@@ -229,7 +224,7 @@ def sweep(active: Callable[[list[str]], set[str]]) -> int:
     """Removes the folders of tasks that are over; how many.
 
     The folders are listed before *active* says which of these tasks are not over: several machines may
-    share the disk, and a task that begins meanwhile keeps its own.
+    share the disk, and the folder of a task that begins in between stays.
     """
     root = Path(settings.WORK_ROOT)
     found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

@@ -1,4 +1,4 @@
-"""The engine's URLs: the same under `tasks` (the seed's resource) and `jobs` (the current one)."""
+"""The engine's URLs: the same under `tasks` (the older name) and `jobs` (the current one)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ urlpatterns = [
     path("probe", views.probe),
     path("<resource:resource>", views.collection),
     path("<resource:resource>/<str:task_id>", views.item),
-    re_path(r"^.*$", views.nowhere),
+    re_path(r"^.*$", views.not_found),
 ]

@@ -31,20 +31,20 @@ class Validator(Protocol):
 class Choice:
     """A word of a closed set; *aliases* are accepted for one of them."""
 
-    words: tuple[str, ...]
+    choices: tuple[str, ...]
     aliases: dict[str, str] = field(default_factory=dict)
     error: str = "request_invalid"
 
     def check(self, name: str, value: object) -> Value:
         """The word itself."""
         word = self.aliases.get(value, value) if isinstance(value, str) else None
-        if word is None or word not in self.words:
-            raise InvalidRequest(self.error, f"{name} must be one of: {', '.join(self.words)}.")
+        if word is None or word not in self.choices:
+            raise InvalidRequest(self.error, f"{name} must be one of: {', '.join(self.choices)}.")
         return word
 
     def schema(self) -> dict[str, Any]:
         """An enum."""
-        return {"enum": list(self.words)}
+        return {"enum": list(self.choices)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mediapipe.engine import encode, prober
 from mediapipe.engine.arguments import HEAD, Plan
-from mediapipe.engine.encode import FfmpegExit
+from mediapipe.engine.encode import FfmpegExit, Progress
 from mediapipe.engine.errors import NOTHING_READABLE, TaskError
 from mediapipe.engine.media import Media
 from mediapipe.engine.timecode import timecode
@@ -58,7 +58,7 @@ async def read_file(target: Path, copied: bool) -> Media:
 
 async def read_video(target: Path, copied: bool) -> Media:
     """One film; a copy counts as decodable only where frames in several places are. Raises TaskError."""
-    # its keyframes, too: whatever is made of it next wants to know them
+    # its keyframes, too: the next task on it needs to know them
     media = await prober.probe(target, "--gap", *(["--pictures"] if copied else []))
     video = media.video
     if video is not None and copied and video.pictures < 2:
@@ -74,7 +74,7 @@ async def read_animation(target: Path, copied: bool) -> Media:
     check = [*HEAD, "-protocol_whitelist", "file", "-f", "webp_anim", "-i", f"file:{target}"]
     null = target.with_name("null")
     ended = await encode.ffmpeg(
-        check, null, ["-f", "null"], source=target, seconds=0, frames=0, report=lambda *_: None
+        check, null, ["-f", "null"], source=target, progress=Progress(0, 0, lambda *_: None)
     )
     encode.check_exit(ended)
     return media if ended.frames else replace(media, video=None)

@@ -10,7 +10,6 @@ import contextlib
 import hmac
 import json
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -35,7 +34,6 @@ from mediapipe.engine.options import Request, check_probe, check_request
 from mediapipe.engine.serialize import task_json
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
-RPC_TIMEOUT = timedelta(seconds=3)
 CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
 PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
 FULL = "The engine’s disk is full. Free some space, then send the same request again."
@@ -59,7 +57,7 @@ register_converter(Resource, "resource")
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
-def problem(status: int, kind: str, message: str, **headers: str) -> JsonResponse:
+def error_response(status: int, kind: str, message: str, **headers: str) -> JsonResponse:
     """An error as the API reports it: {kind, message}."""
     return JsonResponse({"kind": kind, "message": message}, status=status, headers=headers)
 
@@ -74,18 +72,18 @@ def api(*methods: str) -> Callable[[View], View]:
         async def wrapped(request: HttpRequest, **parts: Any) -> HttpResponse:
             scheme, _, key = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not key:
-                return problem(401, "token_missing", "Send the header Authorization: Bearer <key>.")
+                return error_response(401, "token_missing", "Send the header Authorization: Bearer <key>.")
             if not hmac.compare_digest(key.strip().encode(), settings.ENGINE_KEY.encode()):
-                return problem(401, "token_invalid", "This key isn’t valid.")
+                return error_response(401, "token_invalid", "This key isn’t valid.")
             if methods and request.method not in methods:
                 allowed = ", ".join(methods)
-                return problem(
+                return error_response(
                     405, "method_not_allowed", f"Method not allowed: use {allowed}.", Allow=allowed
                 )
             try:
                 return await view(request, **parts)
             except InvalidRequest as error:
-                return problem(400, error.kind, str(error))
+                return error_response(400, error.kind, str(error))
 
         return wrapped
 
@@ -93,9 +91,9 @@ def api(*methods: str) -> Callable[[View], View]:
 
 
 @api()
-async def nowhere(request: HttpRequest) -> HttpResponse:
+async def not_found(request: HttpRequest) -> HttpResponse:
     """Any other path."""
-    return problem(404, "not_found", f"There is no such path. Known: {PATHS}.")
+    return error_response(404, "not_found", f"There is no such path. Known: {PATHS}.")
 
 
 @login_not_required
@@ -118,12 +116,12 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     given = body.get("options") or {}
     known = await sync_to_async(EngineTask.of_key)(key) if key else None
     if known is None and await asyncio.to_thread(disk.is_work_full):
-        return problem(503, "no_space", FULL, **{"Retry-After": "30"})
+        return error_response(503, "no_space", FULL, **{"Retry-After": "30"})
     task, created = (known, False) if known else await _create(resource, checked, given, key)
-    if task.active and not await queue.start(task):
+    if task.active and not await queue.enqueue(task):
         if created:
             await task.adelete()
-        return problem(503, "internal_error", UNAVAILABLE, **{"Retry-After": "2"})
+        return error_response(503, "internal_error", UNAVAILABLE, **{"Retry-After": "2"})
     return JsonResponse(await sync_to_async(task_json)(task), status=201 if created else 200)
 
 
@@ -134,8 +132,8 @@ async def probe(request: HttpRequest) -> HttpResponse:
     try:
         path = await asyncio.to_thread(source_check.local_path, url)
     except FileNotFoundError:
-        return problem(404, "source_not_found", "There is no file behind this link any more.")
-    found = await source_check.report(path)
+        return error_response(404, "source_not_found", "There is no file behind this link any more.")
+    found = await source_check.probe_result(path)
     source = found["source"] and {"object": "file", "url": url, **found["source"]}
     return JsonResponse({"object": "probe", "problem": found["problem"], "source": source})
 
@@ -144,7 +142,7 @@ def _body(request: HttpRequest) -> Any:
     try:
         return json.loads(request.body, parse_constant=_not_json)
     except (ValueError, RecursionError):
-        raise InvalidRequest("request_invalid", "The body is not JSON.") from None
+        raise InvalidRequest("request_invalid", "The body isn’t JSON.") from None
 
 
 def _not_json(name: str) -> NoReturn:
@@ -178,7 +176,7 @@ async def item(request: HttpRequest, resource: str, task_id: str) -> HttpRespons
     task = await EngineTask.objects.filter(pk=task_id).afirst() if "\0" not in task_id else None
     if task is None:
         name = resource.removesuffix("s")
-        return problem(404, f"{name}_not_found", f"There is no {name} with this id.")
+        return error_response(404, f"{name}_not_found", f"There is no {name} with this id.")
     if request.method == "DELETE":
         return JsonResponse(await _cancel(task))
     await queue.reconcile_task(task)
@@ -197,7 +195,7 @@ async def _cancel(task: EngineTask) -> dict[str, Any]:
         handle = client.get_workflow_handle(task.pk)
         with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                await handle.cancel(rpc_timeout=RPC_TIMEOUT)
+                await handle.cancel(rpc_timeout=temporal.RPC_TIMEOUT)
                 with contextlib.suppress(WorkflowFailureError):
                     await handle.result()
                 stopped = True

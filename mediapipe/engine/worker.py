@@ -23,23 +23,23 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from mediapipe import disk
+from mediapipe import disk, url_safety
 from mediapipe.database import fresh_connections
+from mediapipe.download import pinned_request
 from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
-from mediapipe.engine.fetch import pinned
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.options import check_options
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.task import Hooks, clear, process, sweep
-from mediapipe.engine.workflows import LIGHT_QUEUE, TASK_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 
 EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 SWEEP_EVERY = 3600.0  # seconds
-LOST_LIMIT = 10  # workers that one task may cost before it fails
+MAX_LOST_WORKERS = 10  # workers that one task may lose before it fails
 T = TypeVar("T")
 
 
@@ -73,7 +73,7 @@ class Reporter:
         self.steps = {**self.steps, **about, name: round(time.time() * 1000)}
         self.latest = {**(self.latest or {}), "steps": self.steps}
 
-    async def forever(self) -> None:
+    async def run_forever(self) -> None:
         """Heartbeats and writes until cancelled; a write now and then shows that the worker is alive."""
         written = 0.0
         while True:
@@ -98,15 +98,15 @@ async def run_task(task_id: str) -> None:
     if task is None or not task.active:
         return
     handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)
-    if activity.info().attempt - handed_over > LOST_LIMIT:
+    if activity.info().attempt - handed_over > MAX_LOST_WORKERS:
         await in_thread(
             task.fail,
             "killed",
-            f"The encoder crashed or was lost {LOST_LIMIT} times on this file, so it was stopped.",
+            f"The encoder crashed or was lost {MAX_LOST_WORKERS} times on this file, so it was stopped.",
         )
         return
     reporter = Reporter(task, await in_thread(task.realtime_factor), handed_over)
-    heartbeats = asyncio.create_task(reporter.forever())
+    heartbeats = asyncio.create_task(reporter.run_forever())
     try:
         await _process(task, reporter)
     except asyncio.CancelledError:
@@ -157,22 +157,22 @@ _notifications: set[asyncio.Task[None]] = set()
 
 
 def notify(task: EngineTask) -> None:
-    """Sends the task to its webhook in the background: nothing waits for it, and it may fail."""
-    notification = asyncio.create_task(_notify(task))
+    """Posts the task to its webhook in the background: nothing waits for it, and it may fail."""
+    notification = asyncio.create_task(_post_webhook(task))
     _notifications.add(notification)
     notification.add_done_callback(_notifications.discard)
 
 
-async def _notify(task: EngineTask) -> None:
+async def _post_webhook(task: EngineTask) -> None:
     body = await in_thread(task_json, task)
     own = tuple(base + "/" for base in (settings.LOCAL_URL, settings.PUBLIC_URL) if base)
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
         for attempt in range(4):
-            with contextlib.suppress(httpx.HTTPError, TaskError):
+            with contextlib.suppress(httpx.HTTPError, url_safety.UnsafeUrl):
                 if task.webhook_url.startswith(own):
                     request = http.build_request("POST", task.webhook_url, json=body)
                 else:
-                    request = http.build_request("POST", json=body, **await pinned(task.webhook_url))
+                    request = http.build_request("POST", json=body, **await pinned_request(task.webhook_url))
                 if (await http.send(request)).status_code < 500:
                     return
             await asyncio.sleep(2**attempt)
@@ -207,7 +207,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     yield [
         Worker(
             client,
-            task_queue=TASK_QUEUE,
+            task_queue=HEAVY_QUEUE,
             workflows=[EngineTaskWorkflow],
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             **shared,  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
-TASK_QUEUE = "media-engine"
+HEAVY_QUEUE = "media-engine"
 LIGHT_QUEUE = "media-engine-light"
 
 
@@ -25,7 +25,7 @@ class EngineTaskWorkflow:
         await workflow.execute_activity(
             "run_task",
             task_id,
-            task_queue=LIGHT_QUEUE if light else TASK_QUEUE,
+            task_queue=LIGHT_QUEUE if light else HEAVY_QUEUE,
             start_to_close_timeout=timedelta(days=30),  # heartbeats and the stall watchdog end what hangs
             heartbeat_timeout=timedelta(seconds=heartbeat_timeout),
             # a worker that is lost or restarts is no reason to give up; run_task bounds it

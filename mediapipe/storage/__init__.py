@@ -20,8 +20,8 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from mediapipe.storage import s3
+from mediapipe.storage.s3 import URL_PERIOD
 
-URL_PERIOD = 6 * 3600  # seconds in which a file has the very same URL, so that no player restarts
 URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
@@ -68,7 +68,7 @@ def path(name: str) -> Path:
     """The path on disk of the file *name*. Raises Forbidden for a name that leaves MEDIA_ROOT."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name or not pure.parts:
-        raise Forbidden("not a media file")
+        raise Forbidden("it isn’t a media file")
     return Path(settings.MEDIA_ROOT, *pure.parts)
 
 
@@ -175,12 +175,12 @@ def under(folder: str) -> Iterator[tuple[str, int, float]]:
             yield each.relative_to(settings.MEDIA_ROOT).as_posix(), stat.st_size, stat.st_mtime
 
 
-def check(name: str, expires: str, signature: str) -> None:
+def check_signature(name: str, expires: str, signature: str) -> None:
     """Raises Forbidden unless *signature* is ours for *name* and still valid."""
     if not expires.isdecimal() or not expires.isascii() or len(expires) > 12 or int(expires) < time.time():
-        raise Forbidden("this link has expired")
+        raise Forbidden("it has expired")
     if not hmac.compare_digest(_signature(name, int(expires)).encode(), signature.encode()):
-        raise Forbidden("this link is not valid")
+        raise Forbidden("it isn’t valid")
 
 
 def name_of(url: str) -> str | None:
@@ -195,6 +195,6 @@ def name_of(url: str) -> str | None:
             parts = urlsplit(url)
             query = parse_qs(parts.query)
             name = unquote(parts.path[len(urlsplit(base).path) + len(settings.MEDIA_URL) :])
-            check(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
+            check_signature(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
             return name
     return None

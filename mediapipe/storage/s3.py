@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from storages.backends.s3 import S3Storage
 
 URL_LIFETIME = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
-URL_PERIOD = 6 * 3600  # seconds in which a file has the very same URL, so that no player restarts
+URL_PERIOD = 6 * 3600  # seconds in which a file has the same URL, so that no player restarts
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **fields)
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can't be used ({error})") from None
+            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can’t be used ({error})") from None
 
     return wrapped
 

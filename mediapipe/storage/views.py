@@ -24,8 +24,8 @@ from mediapipe.threads import run_to_completion
 BLOCK = 256 * 1024
 RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
-NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
-LINKS = re.compile(rf'^((?:#.*URI=")?)({NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
+LINKED_NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
+LINKS = re.compile(rf'^((?:#.*URI=")?)({LINKED_NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
 
 
 class Unsatisfiable(Exception):
@@ -99,16 +99,16 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     try:
-        storage.check(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
+        storage.check_signature(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
         if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
             text = await asyncio.to_thread(storage.read_text, name)
             return HttpResponse(signed_links(name, text), headers=_headers(request, name))
         path = storage.path(name)
         stat = await asyncio.to_thread(os.stat, path)
     except storage.Forbidden as error:
-        return _sentence(403, f"This link can’t be used: {error}. Open the job’s page for a new one.")
+        return _plain_text(403, f"This link can’t be used: {error}. Open the job’s page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
-        return _sentence(404, "This file no longer exists. Open the job’s page to see what does.")
+        return _plain_text(404, "This file no longer exists. Open the job’s page to see what does.")
     if settings.ACCEL_PREFIX:
         return HttpResponse(
             headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_headers(request, name)}
@@ -127,7 +127,7 @@ def signed_links(name: str, text: str) -> str:
     return LINKS.sub(sign, text)
 
 
-def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:
+def _plain_text(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
@@ -163,7 +163,7 @@ def _ranged(
     try:
         span = parse_range(header, stat.st_size)
     except Unsatisfiable:
-        return _sentence(
+        return _plain_text(
             416, "This range begins behind the end of the file.", {"Content-Range": f"bytes */{stat.st_size}"}
         )
     start, stop = span or (0, stat.st_size)

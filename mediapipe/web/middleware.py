@@ -83,7 +83,7 @@ class ContentSecurityPolicy:
 
 
 def check_text(request: HttpRequest) -> None:
-    """Raises BadRequest for a NUL in a query or a form: no text has one, and Postgres keeps none."""
+    """Raises BadRequest for a NUL in a query or a form: no text has one, and Postgres stores none."""
     for fields in (request.GET, request.POST):
         for name, values in fields.lists():
             if any("\0" in text for text in (name, *map(str, values))):

@@ -26,7 +26,7 @@ FormLimit = Callable[[str], Awaitable[int]]  # Cookie header in, bytes out
 
 
 class Disconnected(Exception):
-    """The client went away in the middle of its body."""
+    """The client disconnected in the middle of its body."""
 
 
 def raw_body(
@@ -58,13 +58,13 @@ def raw_body(
 
 def _empty_body() -> Receive:
     """A body that is empty, and a client that then stays connected."""
-    shown = False
+    sent = False
 
     async def receive() -> Message:
-        nonlocal shown
-        if shown:
+        nonlocal sent
+        if sent:
             await asyncio.Event().wait()  # the view itself sees the disconnect
-        shown = True
+        sent = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
     return receive

@@ -81,7 +81,7 @@ def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
         os.kill(int(pid), signal.SIGKILL)
     assert found.stdout, "no encoder was at work"
     until(lambda: stage(look(browser, job), "ingest")["attempt"] == 2, 30)
-    told = re.search(r"Ingest: attempt 1 failed: ([^.]+)\.", timeline(browser, job))
+    told = re.search(r"Ingest failed on attempt 1: ([^.]+)\.", timeline(browser, job))
     assert told and "encoder" in told[1].lower()
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)

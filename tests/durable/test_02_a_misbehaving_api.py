@@ -97,8 +97,8 @@ LASTING = [
     ("503", "The engine answered 503: On purpose", False, False),
     ("html", "The engine answered with a page instead of JSON.", False, False),
     ("nostatus", "The engine’s answer has no status.", False, False),
-    ("drop", "The engine can’t be reached (RemoteProtocolError).", True, False),
-    ("slow 3", "The engine didn’t answer in time (ReadTimeout).", True, False),
+    ("drop", "The engine can’t be reached.", True, False),
+    ("slow 3", "The engine didn’t answer in time.", True, False),
     ("401", "The engine answered 401: On purpose. Ask an admin to check the engine’s API key.", False, True),
     ("402", "The engine answered 402: On purpose", False, True),
 ]

@@ -56,7 +56,7 @@ async def test_a_retried_ingest_is_followed_by_what_needs_it(skipping_env):
 @pytest.mark.parametrize(
     "request_, sentence",
     [
-        (RetryRequest("ingest"), "Ingest hasn’t failed (succeeded), so it can’t be retried."),
+        (RetryRequest("ingest"), "Ingest hasn’t failed, so it can’t be retried."),
         (RetryRequest("poster"), "This job has no stage 'poster'."),
         (RetryRequest("audio", tries=7), "Someone else has just retried Audio."),
     ],

@@ -105,4 +105,4 @@ async def test_a_stalled_task_is_stopped_at_the_engine_before_another_is_asked_f
     assert world.cancelled == [f"task-{[name for name, _ in world.created].index('transcode') + 1}"]
     assert world.keys("transcode") == ["transcode/1", "transcode/2"]
     assert status.stage("transcode").attempt == 2
-    assert any(event.text == f"Transcode: attempt 1 failed: it failed: {kind}" for event in world.events())
+    assert any(event.text == f"Transcode failed on attempt 1: it failed: {kind}" for event in world.events())

@@ -182,7 +182,7 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     dashboard,
 ):
     ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
-    await queue.start(ended)
+    await queue.enqueue(ended)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     for task in (ended, lost):
         await queue.reconcile_task(task)

@@ -86,7 +86,7 @@ def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
 @pytest.mark.usefixtures("dashboard")
 async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
     video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
-    worker = Worker(dev_env.client, task_queue=queue.TASK_QUEUE, activities=[run_task])
+    worker = Worker(dev_env.client, task_queue=queue.HEAVY_QUEUE, activities=[run_task])
     async with worker:
         await asyncio.sleep(0.5)
         assert not await queue.has_no_poller(video), "its worker waits for work"

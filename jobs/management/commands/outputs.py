@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import orphans
-from jobs.dashboard.formatting import size
+from jobs.dashboard.formatting import filesize
 from mediapipe import storage
 
 
@@ -31,10 +31,11 @@ class Command(BaseCommand):
         for name, length in list(orphans.orphaned_files(before=time.time() - options["older_than"] * 3600)):
             total += length
             count += 1
-            self.stdout.write(f"{size(length):>9}  {name}")
+            self.stdout.write(f"{filesize(length):>9}  {name}")
             if options["remove"]:
                 storage.remove(name)
-        verb = "removed" if options["remove"] else "could be removed: add --remove"
+        files = "1 file" if count == 1 else f"{count} files"
+        result = "Removed." if options["remove"] else "Add --remove to remove them."
         self.stdout.write(
-            f"{count} files, {size(total)}, {verb}" if count else "Every file belongs to a job."
+            f"{files}, {filesize(total)}. {result}" if count else "Every file belongs to a job."
         )

@@ -107,7 +107,7 @@ class Command(BaseCommand):
             name = unquote(Path(urlsplit(text).path).name)
             return Source(url=text, filename=intake.display_name(name) if name else "")
         if "://" in text:
-            raise NotStartable(f"{text!r} is not an http or https URL. Give one, or the path of a file.")
+            raise NotStartable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
         path = Path(text).expanduser()
         if not path.is_file():
             raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")

@@ -72,7 +72,7 @@ class Command(BaseCommand):
             with contextlib.suppress(RPCError, RuntimeError):
                 return await temporal.worker_client()
             if not reported:
-                self.stderr.write("worker: waiting for Temporal, which does not answer yet.")
+                self.stderr.write("worker: waiting for Temporal, which doesn’t answer yet.")
                 reported = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
