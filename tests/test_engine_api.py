@@ -95,7 +95,7 @@ def test_progress_never_goes_back(api, product, tmp_path):
     """Of an encode that takes long on any machine: the busier it is, the longer, so there is time to look."""
     import json
 
-    clip = make_clip(tmp_path / "long.mp4", 20, "1920x1080")
+    clip = make_clip(tmp_path / "long.mp4", 10, "1920x1080")
     job = json.loads(product.command("submit", str(clip), "--json").stdout)
 
     def ingested() -> str | None:

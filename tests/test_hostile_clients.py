@@ -108,7 +108,7 @@ def half_sent(editor):
 def test_a_second_writer_is_told_to_wait_and_the_first_one_is_not_disturbed(editor):
     with half_sent(editor) as (url, data, line):
         answer = editor.patch(url, data, 0)
-        assert answer.status_code == 423 and "try again in a moment" in answer.text
+        assert answer.status_code == 423 and "Try again in a moment" in answer.text
         line.sendall(data[10:])
         assert status_of(line) == 204
     assert "Mediapipe-Job" in editor.head(url).headers

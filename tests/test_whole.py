@@ -129,7 +129,7 @@ def test_a_taken_port_is_named_with_the_way_out(product):
     ("source", "says"),
     [
         ("/no/such/file.mp4", "There is no file"),
-        ("ftp://example.org/a.mp4", "not an http or https URL"),
+        ("ftp://example.org/a.mp4", "isn’t an http or https URL"),
         ("http://no-such-host.invalid/a.mp4", "Can’t find no-such-host.invalid"),
         ("http://user:secret@example.org/a.mp4", "user name or password"),
     ],

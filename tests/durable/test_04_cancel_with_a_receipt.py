@@ -134,7 +134,7 @@ async def test_a_cancel_without_a_worker_is_kept_and_shown_and_done_when_one_com
     job = await dashboard.submit()
     said = await control.cancel(job, "grace", "wrong film")
     job = await dashboard.until(job, lambda j: j.cancelling)
-    assert said.startswith("Cancelling") and job.state == "running"
+    assert said.startswith("Cancel requested") and job.state == "running"
     async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
         job = await dashboard.ended(job, "cancelled")
     assert not job.cancelling and job.receipt.startswith("Cancelled. ")
