@@ -1,4 +1,4 @@
-"""A mapping of bounded size for caches. It knows neither Django nor the clock."""
+"""A mapping of bounded size for caches. Pure: it knows not even the clock."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SHARED = {
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
 # What encodes for seconds: not in the quick loop.
 ENCODES = {f"tests/test_engine_{name}.py" for name in ("formats", "pictures", "previews", "stream", "tasks")}
-FIRST = ["product", "cloud", "temporal"]  # the longest begin first
+FIRST = ["product", "cloud browser", "cloud", "temporal", "product browser"]  # the longest begin first
 
 
 def pytest_addoption(parser):
@@ -81,8 +81,11 @@ def _servers(item) -> list[str]:
 
 
 def _group(item) -> str:
-    """The first shared server that a test needs; else its module, whose fixtures are made once."""
-    return next(iter(_servers(item)), item.location[0])
+    """The first shared server that a test needs, twice where many also need a browser; else its module."""
+    server = next(iter(_servers(item)), "")
+    if server and "browser" in item.keywords:
+        return f"{server} browser"
+    return server or item.location[0]
 
 
 def _place(item) -> int:
