@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from asgiref.sync import sync_to_async
 from temporalio.client import (
     Client,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -27,6 +28,7 @@ from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, Retr
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
+CLOSING_INTERVAL = 0.05  # seconds between two looks at a run that is about to close
 CALL_SECONDS = 5  # for all calls of a verb to Temporal, retries included
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 UNAVAILABLE = "The workflow service can’t be reached. Try again in a moment."
@@ -115,16 +117,24 @@ async def _request_start(client: Client, job: Job, plan: PipelineInput) -> str:
 
 
 async def _already_ran(client: Client, job: Job) -> bool:
-    """Whether this run of a job that was started again exists already, closed or not."""
-    if job.run == 1:
-        return False  # Temporal itself refuses a second start
-    try:
-        description = await handle(client, job).describe(rpc_timeout=temporal.RPC_TIMEOUT)
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
+    """Whether this very run of a job that was started again exists already, closed or not.
+
+    The run before it, which records its end a moment before it closes, is waited for: until then Temporal
+    would take a start for one of that run, and the new run would never begin.
+    """
+    while job.run > 1:  # of a first run Temporal itself refuses a second start
+        try:
+            description = await handle(client, job).describe(rpc_timeout=temporal.RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        if await description.memo_value("run", 1) == job.run:
+            return True
+        if description.status != WorkflowExecutionStatus.RUNNING:
             return False
-        raise
-    return bool(await description.memo_value("run", 1) == job.run)
+        await asyncio.sleep(CLOSING_INTERVAL)
+    return False
 
 
 async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowUpdateFailedError
 
 from jobs import control
-from jobs.models import Stage
+from jobs.models import Job, Stage
 from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when
@@ -221,6 +221,19 @@ async def test_a_job_that_was_given_up_is_started_again_with_what_is_finished(in
     job = await inside.ended(job, "succeeded")
     row = await Stage.objects.aget(job=job, name="audio")
     assert (row.error, row.tries, len(inside.asked(job, "ingest"))) == ("", 2, 1)
+
+
+async def test_a_restart_waits_until_the_run_before_it_has_closed(dashboard):
+    """A run records its end a moment before Temporal closes it."""
+    job = await dashboard.submit()
+    await Job.objects.filter(pk=job.pk).aupdate(state="failed")
+    retrying = asyncio.create_task(control.retry(job, None, "ada"))
+    await asyncio.sleep(0.5)
+    await dashboard.workflow(job).terminate()
+    assert await retrying == "Restarted. Finished outputs were kept."
+    description = await dashboard.workflow(job).describe()
+    assert description.status == WorkflowExecutionStatus.RUNNING
+    assert await description.memo_value("run") == 2
 
 
 async def test_a_double_click_on_start_again_starts_it_once_and_says_so(inside):
