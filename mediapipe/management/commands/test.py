@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PACKAGES = ("chromium", "libatomic1", "fonts-dejavu-core")
-PARALLEL = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")  # on two cores: tests wait a lot
+PARALLEL = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")  # on two cores: tests wait a lot
 COVERAGE = ("--cov", "--cov-report", "term:skip-covered")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 
