@@ -24,5 +24,6 @@ class Recent(dict[Key, Value]):
         with self._lock:
             self.pop(key, None)
             super().__setitem__(key, value)
-            for oldest in list(self)[: max(0, len(self) - self.maxsize)]:
+            surplus = len(self) - self.maxsize
+            for oldest in list(self)[:surplus] if surplus > 0 else ():  # a copy: others may remove meanwhile
                 self.pop(oldest, None)
