@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from jobs.pipelines import PIPELINES
 
@@ -80,3 +84,20 @@ def test_nothing_committed_names_a_registry_or_a_machine():
         text = path.read_text(errors="ignore")
         assert "index" + "-url" not in text and "/simple" + "/" not in text, name
         assert "/home/" + "user" not in text and "/ro" + "ot/" not in text, name
+
+
+def test_a_lock_names_the_extras_that_its_packages_ask_for():
+    """Without them pip looks for a newest release beside the pinned one, and refuses it as it has no hash."""
+    for lock in (ROOT / "requirements.txt", ROOT / "requirements-dev.txt"):
+        pinned = {}
+        for name, extras in re.findall(r"^([\w.-]+)(?:\[([\w,-]+)\])?==", lock.read_text(), re.M):
+            pinned[canonicalize_name(name)] = set(extras.split(",")) - {""}
+        for package in pinned:
+            try:
+                wanted = requires(package) or []
+            except PackageNotFoundError:  # of another platform or of the development lock
+                continue
+            for one in map(Requirement, wanted):
+                applies = one.marker is None or one.marker.evaluate({"extra": ""})
+                if one.extras and applies:
+                    assert one.extras <= pinned[canonicalize_name(one.name)], f"{lock.name}: {package}: {one}"
