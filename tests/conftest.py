@@ -203,7 +203,7 @@ def _quick_passwords(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium")
+BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
 
 
 @pytest.fixture(scope="module")

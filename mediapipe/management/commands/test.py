@@ -14,8 +14,9 @@ from ctypes.util import find_library
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PACKAGES = ("chromium", "libatomic1", "fonts-dejavu-core")
+# The headless shell is Chromium without its window: it starts in a third of the CPU time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+PACKAGES = ("libatomic1", "fonts-dejavu-core")
 PARALLEL = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")  # on two cores: tests wait a lot
 COVERAGE = ("--cov", "--cov-report", "term:skip-covered")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
@@ -42,6 +43,12 @@ class Command(BaseCommand):
         sys.exit(subprocess.run(tests, cwd=settings.BASE_DIR, env=environment).returncode)
 
 
+def apt(*arguments: str) -> bool:
+    """Runs Debian's package manager; whether it did what was asked."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return not subprocess.run([*APT, *arguments], env=environment, stdout=subprocess.DEVNULL).returncode
+
+
 def browser() -> str:
     """The path of a Chromium, installed first where there is none; nothing where that cannot be done."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -52,13 +59,11 @@ def browser() -> str:
             "The browser tests need a Chromium and there is none: installing Debian's by apt-get ...",
             flush=True,
         )
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (
-            [*APT, "update"],
-            [*APT, "install", "-y", "--no-install-recommends", *PACKAGES],
-        ):
-            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
-        found = shutil.which("chromium")
+        apt("update")
+        for name in BROWSERS[:2]:  # an older Debian has no headless shell
+            if apt("install", "-y", "--no-install-recommends", name, *PACKAGES):
+                break
+        found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found:
         return found
     print("Installing Playwright's own Chromium for the browser tests ...", flush=True)
