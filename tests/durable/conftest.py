@@ -17,9 +17,9 @@ from tests.support.product import make_clip, until_async
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory):
-    """A film that ingest must encode, long enough to be interrupted twice."""
+    """A film that ingest must encode."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
-    return make_clip(path, 16, "1920x1080", "-c:v", "mpeg4", "-q:v", "4")
+    return make_clip(path, 8, "1280x720", "-c:v", "mpeg4", "-q:v", "4")
 
 
 @pytest.fixture

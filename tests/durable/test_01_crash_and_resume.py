@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import signal
-import subprocess
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -17,13 +15,15 @@ from tests.support.dashboard import (
     URL,
     again,
     banner,
+    encoders,
     engine_tasks,
+    held_at_work,
     look,
     settled,
+    signal_encoders,
     stage,
     submit,
     timeline,
-    working,
 )
 from tests.support.product import make_clip, token, until
 from tests.support.world import World, running
@@ -50,11 +50,11 @@ def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing
     job = submit(product, film)
     seen = {}
     for name in ("ingest", "transcode"):
-        working(browser, job, name)
-        seen = {each["name"]: each for each in look(browser, job)["stages"]}
-        before = product.children()[victim]
-        product.kill(victim)
-        again(product, victim, before)
+        with held_at_work(product, browser, job, name):
+            seen = {each["name"]: each for each in look(browser, job)["stages"]}
+            before = product.children()[victim]
+            product.kill(victim)
+            again(product, victim, before)
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)
     tasks = engine_tasks(product, job)
@@ -75,11 +75,9 @@ def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing
 def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
     browser = product.editor("grace", staff=True)
     job = submit(product, film)
-    working(browser, job, "ingest")
-    found = subprocess.run(["pgrep", "-f", f"ffmpeg.*{product.home}/work"], capture_output=True, text=True)
-    for pid in found.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
-    assert found.stdout, "no encoder was at work"
+    with held_at_work(product, browser, job, "ingest"):
+        assert encoders(product), "no encoder was at work"
+        signal_encoders(product, signal.SIGKILL)
     until(lambda: stage(look(browser, job), "ingest")["attempt"] == 2, 30)
     told = re.search(r"Ingest failed on attempt 1: ([^.]+)\.", timeline(browser, job))
     assert told and "encoder" in told[1].lower()

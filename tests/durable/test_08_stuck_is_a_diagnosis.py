@@ -22,7 +22,7 @@ from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.worker import run_task
-from tests.support.dashboard import banner, frozen, look, settled, submit, working
+from tests.support.dashboard import banner, frozen, held_at_work, look, settled, submit
 from tests.support.product import token, until
 
 pytestmark = pytest.mark.anyio
@@ -120,21 +120,24 @@ def test_stuck_is_a_diagnosis(product, film):
     usual = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="30")
     first = json.loads(usual.stdout)["id"]
     second = submit(product, film)
-    working(browser, first, "ingest")
-    until(lambda: "Next in line" in banner(browser, second), 20)
-    with frozen(product, "worker"):
-        until(lambda: "Processing is paused: no worker is running" in banner(browser, first), 20)
-        until(lambda: "No sign from the worker for" in banner(browser, first), 30)
-    with frozen(product, "temporal"):
-        until(lambda: "Live status is unavailable" in banner(browser, first), 20)
-        page = browser.get("/jobs/new/")
-        answer = browser.post(
-            "/jobs/new/",
-            data={"csrfmiddlewaretoken": token(page)},
-            files={"file": ("later.mkv", film.read_bytes())},
-        )
-        later = re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
-        assert "Starts automatically" in banner(browser, later) and look(browser, later)["status"] == "queued"
+    with held_at_work(product, browser, first, "ingest"):
+        until(lambda: "Next in line" in banner(browser, second), 20)
+        with frozen(product, "worker"):
+            until(lambda: "Processing is paused: no worker is running" in banner(browser, first), 20)
+            until(lambda: "No sign from the worker for" in banner(browser, first), 30)
+        with frozen(product, "temporal"):
+            until(lambda: "Live status is unavailable" in banner(browser, first), 20)
+            page = browser.get("/jobs/new/")
+            answer = browser.post(
+                "/jobs/new/",
+                data={"csrfmiddlewaretoken": token(page)},
+                files={"file": ("later.mkv", film.read_bytes())},
+            )
+            later = re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
+            assert (
+                "Starts automatically" in banner(browser, later)
+                and look(browser, later)["status"] == "queued"
+            )
     until(lambda: look(browser, later)["status"] == "running", 30)
     for job in (first, second, later):
         product.command("cancel", job)

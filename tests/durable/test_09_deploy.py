@@ -37,7 +37,7 @@ from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
 from tests.support import histories
-from tests.support.dashboard import URL, look, settled, stage, timeline, working
+from tests.support.dashboard import URL, held_at_work, look, settled, stage, timeline
 from tests.support.product import make_clip, until
 from tests.support.world import World, running
 
@@ -129,11 +129,11 @@ def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, film
     browser = product.editor("grace", staff=True)
     patient = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="90")
     job = json.loads(patient.stdout)["id"]
-    working(browser, job, "ingest")
-    before = product.children()["worker"]
-    began = time.monotonic()
-    os.kill(before, signal.SIGTERM)
-    until(lambda: product.children().get("worker", before) != before, 15)
+    with held_at_work(product, browser, job, "ingest"):
+        before = product.children()["worker"]
+        began = time.monotonic()
+        os.kill(before, signal.SIGTERM)
+        until(lambda: product.children().get("worker", before) != before, 15)
     until(lambda: (stage(look(browser, job), "ingest")["progress"] or 0) > 0, 70)
     assert time.monotonic() - began < 85, "it waited for a heartbeat timeout"
     done = settled(browser, job)

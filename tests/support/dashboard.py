@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
-from contextlib import contextmanager
+import subprocess
+import time
+from contextlib import contextmanager, suppress
 
 import httpx
 
@@ -32,6 +34,39 @@ def stage(answer: dict, name: str) -> dict:
 def working(browser, job: str, name: str):
     """Waits until a stage is in the middle of its work."""
     until(lambda: (stage(look(browser, job), name)["progress"] or 0) > 3, 120)
+
+
+def encoders(product) -> list[int]:
+    """The pids of the product's encoders at work."""
+    found = subprocess.run(["pgrep", "-f", f"ffmpeg.*{product.home}/work"], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def signal_encoders(product, number: int) -> None:
+    """Sends a signal to each of them."""
+    for pid in encoders(product):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@contextmanager
+def held_at_work(product, browser, job: str, name: str):
+    """A stage in the middle of its work, whose encoder stands still until the block ends.
+
+    So a short film is long enough to be interrupted, on any machine.
+    """
+
+    def in_the_middle() -> bool:
+        signal_encoders(product, signal.SIGCONT)
+        time.sleep(0.2)
+        signal_encoders(product, signal.SIGSTOP)
+        return (stage(look(browser, job), name)["progress"] or 0) > 3
+
+    try:
+        until(in_the_middle, 120)
+        yield
+    finally:
+        signal_encoders(product, signal.SIGCONT)
 
 
 def settled(browser, job: str, patience: float = 150) -> dict:
