@@ -62,7 +62,7 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
 
 
 def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):
-    film = make_clip(tmp_path / "match.mp4", 12)
+    film = make_clip(tmp_path / "match.mp4", 12, "640x360")
     command = ("submit", str(film), "--pipeline", "previews", "--owner", "maria", "--json", "--wait")
     job = json.loads(product.command(*command).stdout)["id"]
     page.goto(f"{product.url}/jobs/{job}/")

@@ -159,6 +159,7 @@ async def test_any_number_of_channels_becomes_two_at_most(made, layout):
     assert facts(audio)["channels"] == (1 if layout == "mono" else 2)
 
 
+@pytest.mark.release
 async def test_a_film_of_an_hour_goes_through_all_stages_in_full(made):
     """Two small pictures a second keep it quick; its length is what counts."""
     picture = [
