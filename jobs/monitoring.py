@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from jobs.live import reader
 from jobs.models import Job, Stage, Upload
 from mediapipe import disk, temporal
+from mediapipe.accounts import engine_key
 
 
 @login_not_required
@@ -59,8 +60,8 @@ async def _temporal() -> bool:
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
     """Counts in Prometheus' text format, for staff and for bearers of the engine's key; else 403."""
-    given = request.headers.get("Authorization", "")
-    if not getattr(request.user, "is_staff", False) and given != f"Bearer {settings.ENGINE_KEY}":
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if not getattr(request.user, "is_staff", False) and not (scheme == "Bearer" and engine_key.is_valid(key)):
         return HttpResponse("Sign in as an admin, or send the engine’s key as a bearer token.\n", status=403)
     lines = ["# TYPE mediapipe_jobs gauge"]
     for row in Job.objects.order_by().values("state").annotate(count=Count("id")):

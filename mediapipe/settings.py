@@ -68,6 +68,8 @@ def local_url() -> str:
 
 DEBUG = flag("MEDIAPIPE_DEBUG")
 SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
+# Keys that still count, or count already, while one is replaced: docs/machines.md.
+SECRET_KEY_FALLBACKS = comma_list("MEDIAPIPE_SECRET_KEY_FALLBACKS", "")
 PORT = number("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
@@ -191,6 +193,7 @@ ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
 ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")
+ENGINE_KEY_FALLBACKS = comma_list("MEDIAPIPE_ENGINE_KEY_FALLBACKS", "")
 EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
 ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
 ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (

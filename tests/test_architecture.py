@@ -22,7 +22,7 @@ SOURCES = [
 ORDER = """
 mediapipe mediapipe.database mediapipe.disk mediapipe.recent mediapipe.supervisor mediapipe.temporal
 mediapipe.threads mediapipe.url_safety
-mediapipe.accounts.magic_link mediapipe.accounts.roles
+mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
 mediapipe.storage.s3
 mediapipe.storage mediapipe.download
 mediapipe.storage.views

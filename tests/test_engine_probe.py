@@ -6,10 +6,14 @@ import hashlib
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from django.conf import settings
+from django.core import signing
 from django.test import Client
 
+from jobs.ittybit.replies import Rejected, check_response
+from jobs.workflow.webhook import SALT, webhook_url
 from mediapipe import storage
 from mediapipe.storage import s3
 from tests.support.environment import SHARED
@@ -151,3 +155,52 @@ def test_only_post_with_the_key_is_answered(probe, settings):
     key = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
     answer = Client().get("/ittybit/probe", headers=key)
     assert answer.status_code == 405 and answer["Allow"] == "POST"
+
+
+OLD, NEW = {"current": "the old secret"}, {"current": "the new secret"}
+KNOWS_NEW = {**OLD, "also": ["the new secret"]}
+KNOWS_OLD = {**NEW, "also": ["the old secret"]}
+
+
+@pytest.mark.parametrize(
+    ("worker", "web"),
+    [
+        (OLD, KNOWS_NEW),  # first every machine learns the new keys, in any order
+        (KNOWS_NEW, OLD),
+        (KNOWS_NEW, KNOWS_OLD),  # then every machine uses them
+        (KNOWS_OLD, KNOWS_NEW),
+        (KNOWS_OLD, NEW),  # and forgets the old ones
+        (NEW, KNOWS_OLD),
+    ],
+)
+def test_keys_are_replaced_machine_by_machine_while_everything_runs(probe, settings, db, worker, web):
+    """What a worker sends and signs before, between and after the steps of docs/machines.md."""
+
+    def become(machine: dict) -> None:
+        settings.SECRET_KEY = settings.ENGINE_KEY = machine["current"]
+        settings.SECRET_KEY_FALLBACKS = settings.ENGINE_KEY_FALLBACKS = machine.get("also", [])
+
+    become(worker)
+    sent = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    source = stored("incoming/a.mp4", b"this is no film\n" * 99)
+    hook = webhook_url("0", "audio", "audio-1").rpartition("/")[2]
+    become(web)
+    answer = probe({"input": source}, **sent)
+    assert answer.status_code == 200 and answer.json()["problem"]["kind"] == "not_media", answer.content
+    assert Client().get("/metrics", headers=sent).status_code == 200
+    assert signing.loads(hook, salt=SALT) == ["0", "audio", "audio-1"]
+    assert Client().get(source.removeprefix(settings.LOCAL_URL)).status_code == 200
+
+
+def test_a_key_that_no_longer_counts_is_refused_everywhere(probe, settings, db):
+    source = stored("incoming/a.wav", b"x")
+    sent = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    settings.SECRET_KEY = settings.ENGINE_KEY = "the new secret"
+    assert probe({"input": source}).json()["kind"] == "source_refused"
+    assert Client().get(source.removeprefix(settings.LOCAL_URL)).status_code == 403
+    assert Client().get("/metrics", headers=sent).status_code == 403
+    refused = probe({"input": source}, **sent)
+    assert refused.status_code == 401 and refused.json()["kind"] == "token_invalid"
+    with pytest.raises(Rejected) as error:
+        check_response(httpx.Response(401, json=refused.json()))
+    assert "ITTYBIT" not in str(error.value)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -25,6 +23,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from mediapipe import disk, temporal
+from mediapipe.accounts import engine_key
 from mediapipe.engine import openapi as description
 from mediapipe.engine import queue, source_check
 from mediapipe.engine.errors import InvalidRequest
@@ -73,7 +72,7 @@ def api(*methods: str) -> Callable[[View], View]:
             scheme, _, key = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not key:
                 return error_response(401, "token_missing", "Send the header Authorization: Bearer <key>.")
-            if not hmac.compare_digest(key.strip().encode(), settings.ENGINE_KEY.encode()):
+            if not engine_key.is_valid(key.strip()):
                 return error_response(401, "token_invalid", "This key isn’t valid.")
             if methods and request.method not in methods:
                 allowed = ", ".join(methods)

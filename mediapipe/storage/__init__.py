@@ -59,8 +59,8 @@ class Forbidden(Exception):
     """The URL's signature is missing, wrong or expired."""
 
 
-def _signature(name: str, expires: int) -> str:
-    digest = salted_hmac("mediapipe.files", f"{expires}/{name}", algorithm="sha256").digest()
+def _signature(name: str, expires: int, secret: str | None = None) -> str:
+    digest = salted_hmac("mediapipe.files", f"{expires}/{name}", secret, algorithm="sha256").digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
@@ -176,10 +176,12 @@ def under(folder: str) -> Iterator[tuple[str, int, float]]:
 
 
 def check_signature(name: str, expires: str, signature: str) -> None:
-    """Raises Forbidden unless *signature* is ours for *name* and still valid."""
+    """Raises Forbidden unless *signature* is ours for *name*, by a key that counts, and still valid."""
     if not expires.isdecimal() or not expires.isascii() or len(expires) > 12 or int(expires) < time.time():
         raise Forbidden("it has expired")
-    if not hmac.compare_digest(_signature(name, int(expires)).encode(), signature.encode()):
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    valid = (_signature(name, int(expires), key).encode() for key in keys)
+    if not any(hmac.compare_digest(each, signature.encode()) for each in valid):
         raise Forbidden("it isn’t valid")
 
 
