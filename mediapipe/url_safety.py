@@ -54,6 +54,12 @@ def parse(url: str) -> tuple[str, int]:
     return host, port or (443 if parts.scheme.lower() == "https" else 80)
 
 
+def own_path(url: str) -> str:
+    """The path, with its query, of a URL that leads to this installation; "" for any other."""
+    own = (base for base in (settings.LOCAL_URL, settings.PUBLIC_URL) if base and url.startswith(f"{base}/"))
+    return next((url.removeprefix(base) for base in own), "")
+
+
 def check_url(url: str, *, trusted: bool = False) -> list[str]:
     """The IP addresses that *url* leads to, each one checked unless it is *trusted*. Raises UnsafeUrl.
 

@@ -144,6 +144,20 @@ def test_a_file_in_a_bucket_is_not_fetched_and_one_on_its_way_there_is_probed(pr
     assert local.status_code == 200 and local.json()["source"]["kind"] == "audio"
 
 
+def test_our_engine_is_asked_for_a_file_in_the_bucket_by_our_own_signature(settings, bucket):
+    """The bucket's address and key may change while the task waits, so neither is kept."""
+    url = storage.signed_url("sources/a.wav", local=True)
+    assert storage.to_kept(url) == "media:sources/a.wav"
+    answer = Client().get(url.removeprefix(settings.LOCAL_URL))
+    assert answer.status_code == 302 and answer["Location"].startswith(
+        "http://127.0.0.1:9/media/sources/a.wav?"
+    )
+    assert "X-Amz-Signature" in answer["Location"]
+    unsigned = answer["Location"].partition("?")[0]
+    assert storage.to_kept(unsigned) == unsigned, "whoever knows a name would get the file"
+    assert storage.kept_name(unsigned) is None
+
+
 @pytest.mark.parametrize("body", ["{", [], {}, {"input": 7}, {"input": "http://x/y", "kind": "video"}])
 def test_a_wrong_request_is_told_what_is_wrong(probe, body):
     answer = probe(body)

@@ -6,14 +6,17 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
+from django.test import AsyncClient
 from django.utils import timezone
 from temporalio import activity
 from temporalio.testing import ActivityEnvironment
@@ -248,3 +251,95 @@ def test_a_deleted_job_takes_every_file_of_its_stream_along(editor):
     Job.objects.filter(pk=job.pk).update(state="succeeded")
     assert Job.objects.get(pk=job.pk).remove()
     assert not storage.path("outputs/s").exists()
+
+
+class Listener(BaseHTTPRequestHandler):
+    """Remembers where it was told something."""
+
+    told: list[str] = []
+
+    def do_POST(self):
+        self.told.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *parts):
+        pass
+
+
+@pytest.fixture
+def second_address():
+    """Another address of this installation, that answers there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_a_task_outlives_the_address_and_the_key_that_it_was_asked_with(
+    task, settings, dev_env, temporal_at, second_address
+):
+    """`up` was stopped and began again on another port, with another secret."""
+    temporal_at(dev_env.client.service_client.config.target_host)
+
+    async def ask(method: str = "post", **fields):
+        headers = {"Authorization": f"Bearer {settings.ENGINE_KEY}", "Idempotency-Key": "media-1/audio/1"}
+        fields = fields if method == "get" else {"data": fields, "content_type": "application/json"}
+        return await getattr(AsyncClient(), method)("/ittybit/tasks", **fields, headers=headers)
+
+    def as_today() -> dict[str, str]:
+        url = storage.signed_url("sources/t/source.mp4", local=True)
+        return {"kind": "audio", "input": url, "webhook_url": f"{settings.LOCAL_URL}/hooks/ittybit/token"}
+
+    asked = as_today()
+    first = await ask(**asked)
+    assert first.status_code == 201, first.content
+    settings.LOCAL_URL, settings.SECRET_KEY = second_address, "another"
+    again = await ask(**as_today())
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    kept = await EngineTask.objects.aget(pk=first.json()["id"])
+    assert (kept.input, kept.webhook_url) == ("media:sources/t/source.mp4", "/hooks/ittybit/token")
+    assert [each["id"] for each in (await ask("get", data={"input": as_today()["input"]})).json()] == [
+        kept.pk
+    ]
+    await ActivityEnvironment().run(worker.run_task, kept.pk)
+    await kept.arefresh_from_db()
+    assert kept.status == "succeeded", kept.error
+    assert task_json(kept)["input"] == as_today()["input"] != asked["input"]
+
+    async def told() -> bool:
+        return Listener.told == ["/hooks/ittybit/token"]
+
+    await until_async(told, 10)
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("http://127.0.0.1:8122{signed}", "succeeded"),
+        ("https://earlier.example.org/media-pages{signed}", "succeeded"),
+        ("http://127.0.0.1:8122{forged}", "failed"),
+        ("{own}{forged}", "failed"),
+        ("http://127.0.0.1:8122/media/sources/t/source.mp4", "failed"),
+    ],
+)
+async def test_a_row_of_an_earlier_version_names_its_source_by_our_signature_alone(
+    task, settings, address, status
+):
+    signed = storage.signed_path("sources/t/source.mp4")
+    parts = {"signed": signed, "forged": signed[:-4] + "aaaa", "own": settings.LOCAL_URL}
+    row = await EngineTask.objects.acreate(kind="audio", input=address.format(**parts))
+    await ActivityEnvironment().run(worker.run_task, row.pk)
+    await row.arefresh_from_db()
+    assert row.status == status, row.error
+    assert status == "succeeded" or row.error["kind"] == "source_refused"
+
+
+@pytest.mark.parametrize("forged", ["media:sources/t/source.mp4", "{own}/media/sources/t/source.mp4"])
+async def test_nobody_asks_for_a_file_of_ours_by_its_name_alone(task, settings, forged):
+    headers = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    body = {"kind": "audio", "input": forged.format(own=settings.LOCAL_URL)}
+    answer = await AsyncClient().post(
+        "/ittybit/tasks", body, content_type="application/json", headers=headers
+    )
+    assert answer.status_code == 400 and answer.json()["kind"] in ("invalid_input", "source_refused")

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
+from mediapipe import storage
 from mediapipe.engine.kinds import LIGHT
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
@@ -36,10 +37,10 @@ class EngineTask(models.Model):
 
     id = models.CharField(primary_key=True, max_length=40, default=new_id)
     kind = models.CharField(max_length=20)
-    input = models.TextField()
+    input = models.TextField()  # as storage.to_kept keeps it: a URL, or the name of a file of ours
     options = models.JSONField(default=dict)  # as in the request
     metadata = models.JSONField(default=dict)
-    webhook_url = models.TextField(blank=True)
+    webhook_url = models.TextField(blank=True)  # a path where it leads to this installation
     key = models.CharField(max_length=310, null=True, blank=True, unique=True)  # "tasks/…" or "jobs/…"
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     progress = models.FloatField(null=True)
@@ -78,6 +79,11 @@ class EngineTask(models.Model):
     def owner(self) -> str:
         """Whose task it is: the queue is fair to different owners."""
         return str(self.metadata.get("owner", ""))
+
+    @property
+    def input_url(self) -> str:
+        """The input as a URL that works now."""
+        return storage.kept_url(self.input)
 
     @property
     def is_stale(self) -> bool:

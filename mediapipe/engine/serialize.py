@@ -76,7 +76,7 @@ def task_json(task: EngineTask) -> dict[str, Any]:
         "id": task.pk,
         "object": task.resource,
         "kind": task.kind,
-        "input": task.input,
+        "input": task.input_url,
         "options": task.options,
         "metadata": task.metadata,
         "status": task.status,
@@ -92,7 +92,7 @@ def task_json(task: EngineTask) -> dict[str, Any]:
     if task.resource == "job":
         body["tasks"] = [_step_json(task, step, output) for step in LISTED]
     elif file := task.steps.get("file"):
-        body["source"] = {"object": "file", "url": task.input, **file}
+        body["source"] = {"object": "file", "url": task.input_url, **file}
     if task.active:
         body |= {"speed": task.speed, "time_left": task.time_left, "queue_position": task.queue_position()}
         waiting_for = "worker" if task.is_stale else task.waiting_for
@@ -119,8 +119,8 @@ def _step_json(task: EngineTask, step: str, output: dict[str, Any] | None) -> di
     following = [task.steps[name] for name in STEPS[STEPS.index(step) + 1 :] if name in task.steps]
     ended = following[0] if following else None if task.active else milliseconds(task.finished_at)
     finished = ended if started is not None else None
-    external = {"object": "external_file", "url": task.input}
-    source = {"object": "file", "url": task.input, **task.steps.get("file", {})}
+    external = {"object": "external_file", "url": task.input_url}
+    source = {"object": "file", "url": task.input_url, **task.steps.get("file", {})}
     inputs = {"import": external, "probe": external, "encode": source, "export": output}
     result = output if step in ("encode", "export") else source
     is_encode = step == "encode"

@@ -183,12 +183,15 @@ def clear(task_id: str) -> int:
     return size
 
 
-async def process(task_id: str, kind: Kind, options: Options, source_url: str, hooks: Hooks) -> TaskOutput:
-    """Does a task whose options are checked. Raises TaskError, OSError; the caller clears the folder."""
+async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks) -> TaskOutput:
+    """Does a task whose options are checked, on the source that is *kept* in its row.
+
+    Raises TaskError, OSError; the caller clears the folder.
+    """
     clear(task_id)
     folder(task_id).mkdir(parents=True)
     hooks.step("import")
-    source = await _source(source_url, folder(task_id) / "input", hooks)
+    source = await _source(kept, folder(task_id) / "input", hooks)
     hooks.step("probe")
     media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
     plan = kind.plan(options, media, str(source))
@@ -203,13 +206,14 @@ async def process(task_id: str, kind: Kind, options: Options, source_url: str, h
     return TaskOutput(output, [*plan.warnings, *outcome.warnings])
 
 
-async def _source(url: str, target: Path, hooks: Hooks) -> Path:
+async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
     """The source as a file: our own is read in place, another is downloaded to *target*."""
     try:
-        name = storage.name_of(url)
+        name = storage.kept_name(kept)
     except storage.Forbidden as error:
         raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
+        url = kept if name is None else storage.signed_url(name)
         await fetch(url, target, lambda percent: hooks.report(None, None, None), hooks.wait_for_disk_space)
         return target
     path = storage.path(name)

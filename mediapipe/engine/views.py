@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from mediapipe import disk, temporal
+from mediapipe import disk, storage, temporal
 from mediapipe.accounts import engine_key
 from mediapipe.engine import openapi as description
 from mediapipe.engine import queue, source_check
@@ -31,6 +31,7 @@ from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.options import Request, check_probe, check_request
 from mediapipe.engine.serialize import task_json
+from mediapipe.url_safety import own_path
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
 CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
@@ -144,6 +145,13 @@ def _body(request: HttpRequest) -> Any:
         raise InvalidRequest("request_invalid", "The body isn’t JSON.") from None
 
 
+def _kept(url: str) -> str:
+    try:
+        return storage.to_kept(url)
+    except storage.Forbidden as error:
+        raise InvalidRequest("source_refused", f"The source’s link can’t be used: {error}.") from None
+
+
 def _not_json(name: str) -> NoReturn:
     raise ValueError(name)  # Python's parser takes NaN and Infinity, JSON has neither
 
@@ -158,10 +166,10 @@ def _create(
             task = EngineTask.objects.create(
                 id=new_id(resource.removesuffix("s")),
                 kind=checked.kind.name,
-                input=checked.input,
+                input=_kept(checked.input),
                 options=given,
                 metadata=checked.metadata,
-                webhook_url=checked.webhook_url,
+                webhook_url=own_path(checked.webhook_url) or checked.webhook_url,
                 key=key,
             )
     except IntegrityError:  # the same key, at the same moment
@@ -217,7 +225,7 @@ def _filtered(request: HttpRequest, resource: str) -> QuerySet[EngineTask]:
             )
         query = query.filter(status=status)
     if source := request.GET.get("input"):
-        query = query.filter(input=source)
+        query = query.filter(input__in=(source, _kept(source)))
     return query
 
 

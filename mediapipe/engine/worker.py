@@ -165,14 +165,15 @@ def notify(task: EngineTask) -> None:
 
 async def _post_webhook(task: EngineTask) -> None:
     body = await in_thread(task_json, task)
-    own = tuple(base + "/" for base in (settings.LOCAL_URL, settings.PUBLIC_URL) if base)
+    url = task.webhook_url
+    path = url if url.startswith("/") else url_safety.own_path(url)  # earlier versions kept it whole
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
         for attempt in range(4):
             with contextlib.suppress(httpx.HTTPError, url_safety.UnsafeUrl):
-                if task.webhook_url.startswith(own):
-                    request = http.build_request("POST", task.webhook_url, json=body)
+                if path:
+                    request = http.build_request("POST", f"{settings.LOCAL_URL}{path}", json=body)
                 else:
-                    request = http.build_request("POST", json=body, **await pinned_request(task.webhook_url))
+                    request = http.build_request("POST", json=body, **await pinned_request(url))
                 if (await http.send(request)).status_code < 500:
                     return
             await asyncio.sleep(2**attempt)

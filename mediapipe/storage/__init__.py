@@ -1,7 +1,8 @@
 """Sources and outputs, on disk or in a bucket, and the signed URLs that lead to them.
 
-A file is named by its path under MEDIA_ROOT or in the bucket ("sources/…", "outputs/…"). This module
-knows who may read it only by the URL's signature, and nothing of jobs or tasks.
+A file is named by its path under MEDIA_ROOT or in the bucket ("sources/…", "outputs/…"). What is kept holds
+names: addresses and keys change, so a URL is made when it is answered or used. This module knows who may
+read a file only by the URL's signature, and nothing of jobs or tasks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
 PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
+KEPT = "media:"  # before the name of a file of ours, where a URL was given and is kept
 
 # By extension and from this list alone: an upload must never be answered as a page.
 TYPES = {
@@ -87,8 +89,8 @@ def link(name: str, *, save_as: str = "") -> str:
 
 
 def signed_url(name: str, *, local: bool = False) -> str:
-    """link() with the installation's address in front; *local* for a reader on this machine."""
-    if in_bucket(name):
+    """link() with the installation's address in front; *local*: for our engine, which reads just the name."""
+    if in_bucket(name) and not local:
         return s3.url(name)
     base = settings.LOCAL_URL if local or not settings.PUBLIC_URL else settings.PUBLIC_URL
     return f"{base}{signed_path(name)}"
@@ -188,15 +190,47 @@ def check_signature(name: str, expires: str, signature: str) -> None:
 def name_of(url: str) -> str | None:
     """The name of the file behind a URL of ours; None for anybody else's.
 
-    Raises Forbidden for a URL of ours whose signature is wrong or expired (a bucket checks its own).
+    Our signature makes a URL ours, whatever address it was made with: that of an earlier port, of another
+    machine. Raises Forbidden where the address is ours and the signature is wrong or expired (a bucket
+    checks its own).
     """
     if is_in_bucket(url):
         return unquote(urlsplit(url[len(s3.base()) :]).path)
-    for base in filter(None, (settings.LOCAL_URL, settings.PUBLIC_URL)):
-        if url.startswith(f"{base}{settings.MEDIA_URL}"):
-            parts = urlsplit(url)
-            query = parse_qs(parts.query)
-            name = unquote(parts.path[len(urlsplit(base).path) + len(settings.MEDIA_URL) :])
-            check_signature(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
-            return name
-    return None
+    try:
+        parts = urlsplit(url)
+        name = unquote(parts.path.partition(settings.MEDIA_URL)[2])
+        query = parse_qs(parts.query)
+        check_signature(name, query.get("expires", [""])[0], query.get("signature", [""])[0])
+    except ValueError:  # no URL at all
+        return None
+    except Forbidden:
+        own = (f"{base}{settings.MEDIA_URL}" for base in (settings.LOCAL_URL, settings.PUBLIC_URL) if base)
+        if url.startswith(tuple(own)):
+            raise
+        return None
+    return name
+
+
+def to_kept(url: str) -> str:
+    """A URL that was given, as it is kept: ours by the file's name. Raises Forbidden as name_of does."""
+    name = None if is_in_bucket(url) else name_of(url)  # who may read what lies there, the bucket says
+    return url if name is None else f"{KEPT}{name}"
+
+
+def kept_name(kept: str) -> str | None:
+    """The name of the file that *kept* stands for; None for a URL that isn't ours.
+
+    Earlier versions kept our own URLs as they were. Raises Forbidden as name_of does.
+    """
+    if kept.startswith(KEPT):
+        return kept.removeprefix(KEPT)
+    return None if is_in_bucket(kept) else name_of(kept)
+
+
+def kept_url(kept: str) -> str:
+    """A URL that works now for what was kept."""
+    try:
+        name = kept_name(kept)
+    except Forbidden:
+        return kept
+    return kept if name is None else signed_url(name)

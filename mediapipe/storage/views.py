@@ -14,7 +14,13 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, http_date
 
@@ -103,6 +109,8 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
             text = await asyncio.to_thread(storage.read_text, name)
             return HttpResponse(signed_links(name, text), headers=_headers(request, name))
+        if storage.in_bucket(name):
+            return HttpResponseRedirect(storage.link(name, save_as=_saved_as(request)))
         path = storage.path(name)
         stat = await asyncio.to_thread(os.stat, path)
     except storage.Forbidden as error:
@@ -131,6 +139,10 @@ def _plain_text(status: int, text: str, headers: dict[str, str] | None = None) -
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
+def _saved_as(request: HttpRequest) -> str:
+    return re.sub(r"[\x00-\x1f\x7f/\\]", "_", request.GET.get("download", ""))[:200]
+
+
 def _headers(request: HttpRequest, name: str) -> dict[str, str]:
     headers = {
         "Content-Type": storage.content_type(name),
@@ -138,8 +150,7 @@ def _headers(request: HttpRequest, name: str) -> dict[str, str]:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cache-Control": "private, max-age=86400",
     }
-    saved_as = re.sub(r"[\x00-\x1f\x7f/\\]", "_", request.GET.get("download", ""))[:200]
-    if saved_as:
+    if saved_as := _saved_as(request):
         headers["Content-Disposition"] = content_disposition_header(True, saved_as) or "attachment"
     return headers
 
