@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("MEDIAPIPE_VENV") or ROOT / ".venv")
 PYTHON = VENV / "bin" / "python"
+STAMP = VENV / ".installed"
 RUNTIME = ROOT / "requirements.txt"
 DEVELOPMENT = ROOT / "requirements-dev.txt"
 
@@ -26,14 +27,22 @@ def digest(lock: Path) -> str:
     return hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
 
 
+def stamped() -> list[str]:
+    """What the environment holds, by their digests."""
+    return STAMP.read_text().split() if PYTHON.exists() and STAMP.exists() else []
+
+
+def is_ready(lock: Path) -> bool:
+    """Whether the environment holds what *lock* names."""
+    return digest(lock) in stamped()
+
+
 def install(lock: Path) -> None:
     """Makes .venv hold what *lock* names; the development lock holds all of the runtime's too."""
-    stamp = VENV / ".installed"
-    stamped = stamp.read_text().split() if PYTHON.exists() and stamp.exists() else []
-    if digest(lock) in stamped:
+    if is_ready(lock):
         return
     print(f"Installing {lock.name} into {VENV.name} ...", file=sys.stderr, flush=True)
-    if not stamped and not works():
+    if not stamped() and not works():
         make_venv()
     uv = shutil.which("uv")
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -43,7 +52,7 @@ def install(lock: Path) -> None:
             f"Installing {lock.name} failed; the lines above say why. Run the same command to try again."
         )
     covered = [RUNTIME, DEVELOPMENT] if lock == DEVELOPMENT else [lock]
-    stamp.write_text("\n".join(map(digest, covered)))
+    STAMP.write_text("\n".join(map(digest, covered)))
 
 
 def works() -> bool:
@@ -64,14 +73,39 @@ def make_venv() -> None:
 
 
 def enter_venv() -> None:
-    """Continues in .venv's Python, which holds what is locked."""
+    """Continues in .venv's Python, which holds what is locked. A ready one is only read."""
     lock = DEVELOPMENT if sys.argv[1:2] == ["test"] else RUNTIME
-    VENV.parent.mkdir(parents=True, exist_ok=True)
-    with open(VENV.parent / ".venv.lock", "w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # two first starts at once must not install into each other
-        install(lock)
+    try:
+        if not is_ready(lock):
+            VENV.parent.mkdir(parents=True, exist_ok=True)
+            with open(VENV.parent / ".venv.lock", "w") as guard:
+                fcntl.flock(guard, fcntl.LOCK_EX)  # two first starts at once must not install into each other
+                install(lock)  # unless that other start has just done so
+    except OSError as error:
+        sys.exit(
+            f"{VENV} isn't ready, and can't be made: {error.strerror} ({error.filename}). Run the same"
+            " command once as the user it belongs to, or choose another folder: set MEDIAPIPE_VENV."
+        )
     if Path(sys.prefix).resolve() != VENV.resolve():
         os.execv(PYTHON, [str(PYTHON), __file__, *sys.argv[1:]])
+
+
+def run_command() -> None:
+    """Runs Django's command. Exit status 2, and a sentence, where settings or home can't be used."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    from mediapipe import home
+
+    try:
+        execute_from_command_line(sys.argv)
+    except Exception as error:
+        sentence = str(error) if isinstance(error, ImproperlyConfigured) else home.sentence(error)
+        if not sentence:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(2)
 
 
 def main() -> None:
@@ -80,10 +114,7 @@ def main() -> None:
         sys.exit("mediapipe needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
     if not os.environ.get("MEDIAPIPE_NO_VENV"):
         enter_venv()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
+    run_command()
 
 
 if __name__ == "__main__":

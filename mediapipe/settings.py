@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from mediapipe import home
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -40,22 +42,13 @@ def comma_list(name: str, default: str) -> list[str]:
     return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
 
 
-HOME = Path(os.environ.get("MEDIAPIPE_HOME") or BASE_DIR / "var").resolve()
+HOME = home.HOME
 HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def stored_secret(name: str) -> str:
-    """The secret called *name*: from the environment, else created once and stored (0600) under HOME."""
-    if value := os.environ.get(name):
-        return value
-    path = HOME / name.removeprefix("MEDIAPIPE_").lower()
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(fd, "w") as file:
-        file.write(secret := secrets.token_urlsafe(48))
-    return secret
+    """The secret called *name*: from the environment, else made once and stored under HOME."""
+    return os.environ.get(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
 
 
 def local_url() -> str:
@@ -64,6 +57,19 @@ def local_url() -> str:
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((HOME / "addresses.json").read_text())["web"])
     return f"http://127.0.0.1:{PORT}"
+
+
+def time_zone() -> str:
+    """The time zone's IANA name: by the variable, else TZ where that is one (POSIX allows more), else UTC."""
+    chosen = os.environ.get("MEDIAPIPE_TIME_ZONE", "")
+    for name in filter(None, (chosen, os.environ.get("TZ"))):
+        with suppress(ValueError, OSError, ZoneInfoNotFoundError):
+            return ZoneInfo(name).key
+        if name == chosen:
+            raise ImproperlyConfigured(
+                f"MEDIAPIPE_TIME_ZONE is {chosen!r}: write an IANA name, such as Europe/Berlin."
+            )
+    return "UTC"
 
 
 DEBUG = flag("MEDIAPIPE_DEBUG")
@@ -163,7 +169,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-gb"
-TIME_ZONE = os.environ.get("TZ", "UTC")
+TIME_ZONE = time_zone()
 USE_TZ = True
 USE_I18N = False
 

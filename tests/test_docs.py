@@ -15,7 +15,7 @@ from jobs.pipelines import PIPELINES
 ROOT = Path(__file__).resolve().parents[1]
 CODE = [path for part in ("jobs", "mediapipe") for path in (ROOT / part).rglob("*.py")] + [ROOT / "manage.py"]
 MAP = ROOT / "docs" / "architecture.md"
-OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE"}  # not settings of the product
+OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE", "TZ"}  # not settings of the product
 
 
 def test_every_setting_is_in_the_example():

@@ -20,7 +20,7 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from mediapipe import temporal
+from mediapipe import home, temporal
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import check_port, server
 from mediapipe.management.process import exit_now
@@ -48,7 +48,8 @@ def collect_static() -> None:
     stamp = settings.HOME / "static.stamp"
     manifest = settings.STATIC_ROOT / "staticfiles.json"
     if not manifest.exists() or not stamp.exists() or stamp.read_text() != digest:
-        call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
+        # anew: what a full disk has cut off looks up to date
+        call_command("collectstatic", clear=True, verbosity=0, interactive=False, skip_checks=True)
         stamp.write_text(digest)
 
 
@@ -97,7 +98,7 @@ class Command(BaseCommand):
         web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
         dev_server, addresses = self._temporal()
         addresses["web"] = web
-        temporal.addresses_file().write_text(json.dumps(addresses))
+        home.write_file(temporal.addresses_file(), json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
 
         async def is_healthy() -> bool:

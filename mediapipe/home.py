@@ -1,0 +1,106 @@
+"""MEDIAPIPE_HOME, the folder of all state: its secrets, its small files, a sentence where it can't be used.
+
+Pure: settings and every command need it before anything else works.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sqlite3
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+HOME = Path(os.environ.get("MEDIAPIPE_HOME") or Path(__file__).resolve().parents[1] / "var").resolve()
+SHORTEST_SECRET = 32  # characters; the ones made here have 64
+
+FREE_SOME = "Free some space and start again."
+ELSEWHERE = "Or choose another folder: set MEDIAPIPE_HOME."
+REASONS = {
+    errno.ENOSPC: ("no space left on device", FREE_SOME),
+    errno.EDQUOT: ("the disk quota is used up", FREE_SOME),
+    errno.EROFS: ("its file system is read-only", f"Make it writable. {ELSEWHERE}"),
+    errno.EACCES: ("permission denied", f"Start as the user it belongs to. {ELSEWHERE}"),
+    errno.EEXIST: ("it isn’t a folder", f"Move that file away. {ELSEWHERE}"),
+    errno.ENOTDIR: ("it isn’t a folder", f"Move that file away. {ELSEWHERE}"),
+}
+REASONS[errno.EPERM] = REASONS[errno.EACCES]
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # these say no file name where a write fails
+SQLITE = {  # primary result codes about the file and not about what was asked
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
+
+
+class BadSecret(Exception):
+    """A stored secret can't be used; the sentence says which, where it is, and what to do."""
+
+
+def stored_secret(path: Path) -> str:
+    """The secret at *path*, made where there is none (0600). However many make it, one wins, and it is whole.
+
+    Raises BadSecret, OSError.
+    """
+    if not path.exists():
+        part = _written(path, secrets.token_urlsafe(48))
+        with suppress(FileExistsError):
+            os.link(part, path)
+        part.unlink()
+    secret = path.read_text().strip()
+    if len(secret) < SHORTEST_SECRET:
+        raise BadSecret(
+            f"The secret in {path} is {'cut off' if secret else 'empty'}. Put it back from a backup. Or"
+            " remove it and start again: a new one is made, everybody signs in again, and earlier links end."
+        )
+    return secret
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a small file: a reader sees the old text or all of the new. Raises OSError."""
+    os.replace(_written(path, text), path)
+
+
+def _written(path: Path, text: str) -> Path:
+    """A file with *text* beside *path*, on the disk."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+    except OSError:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def sentence(error: BaseException) -> str:
+    """What *error* means for the home, and what to do; "" where it is about something else."""
+    if isinstance(error, BadSecret):
+        return str(error)
+    number = _error_number(error)
+    if number not in REASONS:
+        return ""
+    reason, remedy = REASONS[number]
+    return f"MEDIAPIPE_HOME ({HOME}) can’t be written: {reason}. {remedy}"
+
+
+def _error_number(error: BaseException) -> int | None:
+    cause = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error  # Django wraps its own
+    if isinstance(cause, sqlite3.Error):
+        number = SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+        try:
+            _written(HOME / "probe", "x" * 65536).unlink()
+        except OSError as found:  # the folder knows better
+            return found.errno
+        return number
+    if not isinstance(cause, OSError):
+        return None
+    if cause.filename is None:
+        return cause.errno if cause.errno in OF_THE_DISK else None
+    path = Path(os.fsdecode(cause.filename))
+    return cause.errno if path == HOME or HOME in path.parents or path in HOME.parents else None

@@ -1,0 +1,177 @@
+"""The first start: a home that can't be written, secrets that several make at once, odd environments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mediapipe import home
+from tests.support.product import MANAGE, ROOT
+
+# Root may write everywhere: without this it is like anybody, and what isn't made writable is not.
+ANYBODY = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+def manage(home: Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """A command with a home of its own, the variables that are *given*, and none from here."""
+    keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(home)}
+    command = [*ANYBODY, *MANAGE, *arguments]
+    return subprocess.run(command, env={**keep, **given}, capture_output=True, text=True, timeout=60)
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence with which it ended, and no traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.strip()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a real small disk with these options, where this machine lets us."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this machine lets nobody mount a file system")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True)
+
+
+@pytest.mark.parametrize("free", [0, 16 << 10], ids=["full", "room for the secrets alone"])
+def test_a_full_disk_is_a_sentence_and_the_next_start_finds_nothing_half_written(disk, free):
+    small = disk("size=256k")
+    (ballast := small / "ballast").write_bytes(b"x" * (shutil.disk_usage(small).free - free))
+    for command in (["up", "--port", "1"], ["migrate"])[not free :]:
+        assert told(manage(small, *command)) == (
+            f"MEDIAPIPE_HOME ({small}) can’t be written: no space left on device. "
+            "Free some space and start again."
+        )
+    kept = {path.name: path.read_text() for path in small.glob("*_key")}
+    assert all(len(text) == 64 for text in kept.values()) and len(kept) == (2 if free else 0)
+    assert not list(small.glob(".*")), "temporary files were left"
+    if free:
+        ballast.unlink()
+        subprocess.run(["mount", "-o", "remount,size=16m", str(small)], check=True)
+        assert manage(small, "migrate", "--verbosity", "0").returncode == 0
+        assert kept == {path.name: path.read_text() for path in small.glob("*_key")}
+
+
+def test_a_read_only_home_is_a_sentence(disk):
+    folder = disk("size=64k,ro")
+    assert told(manage(folder, "status", "x")) == (
+        f"MEDIAPIPE_HOME ({folder}) can’t be written: its file system is read-only. "
+        "Make it writable. Or choose another folder: set MEDIAPIPE_HOME."
+    )
+
+
+def test_a_home_of_somebody_elses_is_a_sentence(tmp_path):
+    folder = tmp_path / "home"
+    folder.write_text("no folder")
+    assert "can’t be written: it isn’t a folder. Move that file away." in told(manage(folder, "migrate"))
+    folder.unlink()
+    folder.mkdir(mode=0o500)
+    assert told(manage(folder, "migrate")) == (
+        f"MEDIAPIPE_HOME ({folder}) can’t be written: permission denied. "
+        "Start as the user it belongs to. Or choose another folder: set MEDIAPIPE_HOME."
+    )
+    assert home.sentence(PermissionError(13, "Permission denied", "/elsewhere/film.mp4")) == ""
+
+
+def test_of_many_first_starts_at_once_one_makes_the_secret(tmp_path):
+    path = tmp_path / "secret_key"
+    together = threading.Barrier(16)
+
+    def start(_: int) -> str:
+        together.wait()
+        return home.stored_secret(path)
+
+    with ThreadPoolExecutor(16) as pool:
+        found = set(pool.map(start, range(16)))
+    assert found == {path.read_text()} and len(path.read_text()) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize(("text", "what"), [("", "empty"), ("\n", "empty"), ("Vq3x8", "cut off")])
+def test_a_secret_that_was_cut_off_is_refused_and_not_used(tmp_path, text, what):
+    (path := tmp_path / "engine_key").write_text(text)
+    with pytest.raises(home.BadSecret) as error:
+        home.stored_secret(path)
+    assert str(error.value).startswith(f"The secret in {path} is {what}.")
+    assert "remove it and start again" in str(error.value) and path.read_text() == text
+
+
+def test_every_command_says_so(tmp_path):
+    (path := tmp_path / "secret_key").touch()
+    assert told(manage(tmp_path, "up", "--port", "1")).startswith(f"The secret in {path} is empty.")
+
+
+@pytest.mark.parametrize(
+    ("given", "zone"),
+    [
+        ({"TZ": ":/etc/localtime"}, "UTC"),
+        ({"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}, "UTC"),
+        ({"TZ": ""}, "UTC"),
+        ({"TZ": "/etc/passwd"}, "UTC"),
+        ({"TZ": "Europe/Berlin"}, "Europe/Berlin"),
+        ({"TZ": "CET-1CEST", "MEDIAPIPE_TIME_ZONE": "Asia/Kolkata"}, "Asia/Kolkata"),
+    ],
+)
+def test_every_legal_time_zone_of_the_machine_starts(given, zone, monkeypatch):
+    from mediapipe import settings
+
+    for name in ("TZ", "MEDIAPIPE_TIME_ZONE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert settings.time_zone() == zone
+
+
+def test_a_time_zone_or_number_that_is_none_is_a_sentence(tmp_path):
+    for given, says in (
+        ({"MEDIAPIPE_TIME_ZONE": "Berlin"}, "MEDIAPIPE_TIME_ZONE is 'Berlin': write an IANA name, such as"),
+        ({"MEDIAPIPE_PORT": "eighty"}, "MEDIAPIPE_PORT is 'eighty': write a whole number."),
+    ):
+        assert told(manage(tmp_path, "up", **given)).startswith(says)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """manage.py and its locks, and what stands for an environment: its Python prints how it was called."""
+    folder = tmp_path / "checkout"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("manage.py", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv" / "bin" / "python").symlink_to(shutil.which("echo"))
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_a_ready_environment_is_only_read_and_one_that_cannot_be_made_is_a_sentence(checkout):
+    """A service's user may not write to the checkout."""
+
+    def web() -> subprocess.CompletedProcess[str]:
+        command = [*ANYBODY, sys.executable, "manage.py", "web"]
+        return subprocess.run(command, cwd=checkout, env={}, capture_output=True, text=True)
+
+    checkout.chmod(0o555)
+    refused = web()
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith(f"{checkout}/.venv isn't ready, and can't be made: Permission denied")
+    stamp = "import manage; manage.STAMP.write_text(manage.digest(manage.RUNTIME))"
+    subprocess.run([sys.executable, "-c", stamp], cwd=checkout, env={}, check=True)
+    ready = web()
+    assert ready.returncode == 0 and ready.stdout == f"{checkout}/manage.py web\n", ready.stderr
+    assert not (checkout / ".venv.lock").exists()
