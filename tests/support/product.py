@@ -105,9 +105,9 @@ class Product:
             shutil.copy(run / "static.stamp", self.home)
         self.log = self.home / "up.log"
         with open(self.log, "w") as out:
-            self.process = subprocess.Popen(
-                [*MANAGE, "up", "--port", str(self.port)], stdout=out, stderr=out, env=self.environment
-            )
+            command = [*MANAGE, "up", "--port", str(self.port)]
+            where = {"cwd": self.home, "env": self.environment}  # the folder it is given in means nothing
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, **where)
         deadline = time.monotonic() + patience
         while f"Ready: {self.url}" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()

@@ -17,6 +17,7 @@ def server(host: str, port: int) -> list[str]:
     """The command line of the web server."""
     options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log", "--no-server-header"]
     program = [str(Path(sys.executable).with_name("uvicorn")), "mediapipe.asgi:application"]
+    program += ["--app-dir", str(settings.BASE_DIR)]  # else it is the folder that the command is given in
     return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *options]
 
 
