@@ -128,12 +128,14 @@ def bucket(settings, monkeypatch):
     settings.S3_REGION = "us-east-1"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mediapipe")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-some-length")
-    caches = (s3.storage, s3.base)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+
+    def forget() -> None:
+        for cache in (s3.storage, s3.base):
+            cache.cache_clear()
+
+    forget()
+    yield forget
+    forget()
 
 
 def test_a_file_in_a_bucket_is_not_fetched_and_one_on_its_way_there_is_probed(probe, settings, made, bucket):
@@ -156,6 +158,17 @@ def test_our_engine_is_asked_for_a_file_in_the_bucket_by_our_own_signature(setti
     unsigned = answer["Location"].partition("?")[0]
     assert storage.to_kept(unsigned) == unsigned, "whoever knows a name would get the file"
     assert storage.kept_name(unsigned) is None
+
+
+@pytest.mark.parametrize(("token", "kept"), [("", True), ("a-role's", False)])
+def test_a_link_into_the_bucket_is_not_kept_longer_than_a_roles_keys(bucket, monkeypatch, token, kept):
+    monkeypatch.setattr(s3, "ROLE_PERIOD", 0)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    first = storage.link(f"outputs/{kept}.mp4")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
+    bucket()
+    assert "X-Amz-Credential=mediapipe" in first
+    assert (storage.link(f"outputs/{kept}.mp4") == first) is kept
 
 
 @pytest.mark.parametrize("body", ["{", [], {}, {"input": 7}, {"input": "http://x/y", "kind": "video"}])

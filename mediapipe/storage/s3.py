@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 URL_LIFETIME = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
 URL_PERIOD = 6 * 3600  # seconds in which a file has the same URL, so that no player restarts
+ROLE_PERIOD = (
+    5 * 60
+)  # the same for URLs signed by a role's keys: boto3 renews those ten minutes before they end
+OF_A_ROLE = "X-Amz-Security-Token="
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -72,10 +76,12 @@ _urls: Recent[tuple[str, str], tuple[float, str]] = Recent(5000)
 
 
 def url(name: str, save_as: str = "") -> str:
-    """A signed URL, the same one for some hours."""
+    """A signed URL, the same one for some hours; by a role's keys for some minutes."""
     cached = _urls.get((name, save_as))
-    if cached and time.monotonic() - cached[0] < URL_PERIOD:
-        return cached[1]
+    if cached:
+        signed_at, signed = cached
+        if time.monotonic() - signed_at < (ROLE_PERIOD if OF_A_ROLE in signed else URL_PERIOD):
+            return signed
     about = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
     signed = str(storage().url(name, parameters=about))
     _urls[name, save_as] = (time.monotonic(), signed)
