@@ -190,6 +190,7 @@ FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 # Or in an S3-compatible bucket; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
 S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
+S3_PUBLIC_URL = os.environ.get("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
 ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")

@@ -16,6 +16,7 @@ from jobs.ittybit.replies import Rejected, check_response
 from jobs.workflow.webhook import SALT, webhook_url
 from mediapipe import storage
 from mediapipe.storage import s3
+from mediapipe.web.middleware import policy
 from tests.support.environment import SHARED
 from tests.test_uploads import PNG
 
@@ -125,6 +126,7 @@ def bucket(settings, monkeypatch):
     """Settings of a bucket that nobody serves."""
     settings.S3_BUCKET = "media"
     settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    settings.S3_PUBLIC_URL = None
     settings.S3_REGION = "us-east-1"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mediapipe")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-some-length")
@@ -158,6 +160,17 @@ def test_our_engine_is_asked_for_a_file_in_the_bucket_by_our_own_signature(setti
     unsigned = answer["Location"].partition("?")[0]
     assert storage.to_kept(unsigned) == unsigned, "whoever knows a name would get the file"
     assert storage.kept_name(unsigned) is None
+
+
+def test_browsers_get_links_to_the_buckets_public_address_and_the_engine_downloads_inside(settings, bucket):
+    settings.S3_PUBLIC_URL = "https://media.example.org"
+    bucket()
+    link, inside = storage.link("sources/a b.wav"), storage.source_url("sources/a b.wav")
+    assert link.startswith("https://media.example.org/media/sources/a%20b.wav?")
+    assert inside.startswith("http://127.0.0.1:9/media/sources/a%20b.wav?")
+    assert link.partition("Signature=")[2] != inside.partition("Signature=")[2], "the host is signed too"
+    assert storage.name_of(link) == storage.name_of(inside) == "sources/a b.wav"
+    assert " https://media.example.org;" in policy.__wrapped__()
 
 
 @pytest.mark.parametrize(("token", "kept"), [("", True), ("a-role's", False)])

@@ -213,7 +213,7 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
     except storage.Forbidden as error:
         raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
-        url = kept if name is None else storage.signed_url(name)
+        url = kept if name is None else storage.source_url(name)
         await fetch(url, target, lambda percent: hooks.report(None, None, None), hooks.wait_for_disk_space)
         return target
     path = storage.path(name)

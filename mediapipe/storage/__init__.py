@@ -108,7 +108,7 @@ def in_bucket(name: str) -> bool:
 
 def is_in_bucket(url: str) -> bool:
     """Whether *url* leads into our bucket; whether it may be read is the bucket's to say."""
-    return bool(settings.S3_BUCKET) and url.startswith(s3.base())
+    return bool(settings.S3_BUCKET) and url.startswith((s3.base(), s3.base(public=False)))
 
 
 def publish(source: Path, name: str) -> None:
@@ -195,7 +195,8 @@ def name_of(url: str) -> str | None:
     checks its own).
     """
     if is_in_bucket(url):
-        return unquote(urlsplit(url[len(s3.base()) :]).path)
+        base = s3.base() if url.startswith(s3.base()) else s3.base(public=False)
+        return unquote(urlsplit(url.removeprefix(base)).path)
     try:
         parts = urlsplit(url)
         name = unquote(parts.path.partition(settings.MEDIA_URL)[2])
@@ -225,6 +226,11 @@ def kept_name(kept: str) -> str | None:
     if kept.startswith(KEPT):
         return kept.removeprefix(KEPT)
     return None if is_in_bucket(kept) else name_of(kept)
+
+
+def source_url(name: str) -> str:
+    """Where the engine downloads a file that lies in the bucket."""
+    return s3.url(name, public=False)
 
 
 def kept_url(kept: str) -> str:

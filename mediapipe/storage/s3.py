@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 URL_LIFETIME = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
 URL_PERIOD = 6 * 3600  # seconds in which a file has the same URL, so that no player restarts
-ROLE_PERIOD = (
-    5 * 60
-)  # the same for URLs signed by a role's keys: boto3 renews those ten minutes before they end
+ROLE_PERIOD = 5 * 60  # the same where a role's keys sign: boto3 renews them ten minutes before they end
 OF_A_ROLE = "X-Amz-Security-Token="
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,14 +48,14 @@ def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @cache
-def storage() -> S3Storage:
+def storage(endpoint: str | None = None) -> S3Storage:
     """The bucket. Imported late: boto3 takes half a second that most installations need not spend."""
     from botocore.config import Config
     from storages.backends.s3 import S3Storage
 
     return S3Storage(
         bucket_name=settings.S3_BUCKET,
-        endpoint_url=settings.S3_ENDPOINT_URL,
+        endpoint_url=endpoint or settings.S3_ENDPOINT_URL,
         region_name=settings.S3_REGION,
         file_overwrite=True,
         querystring_expire=URL_LIFETIME,
@@ -72,26 +70,31 @@ def storage() -> S3Storage:
     )
 
 
-_urls: Recent[tuple[str, str], tuple[float, str]] = Recent(5000)
+_urls: Recent[tuple[str, str, bool], tuple[float, str]] = Recent(5000)
 
 
-def url(name: str, save_as: str = "") -> str:
+def _signer(public: bool) -> S3Storage:
+    """The bucket at the address that browsers reach it at, or at ours: it is part of what is signed."""
+    return storage(settings.S3_PUBLIC_URL) if public and settings.S3_PUBLIC_URL else storage()
+
+
+def url(name: str, save_as: str = "", *, public: bool = True) -> str:
     """A signed URL, the same one for some hours; by a role's keys for some minutes."""
-    cached = _urls.get((name, save_as))
+    cached = _urls.get((name, save_as, public))
     if cached:
         signed_at, signed = cached
         if time.monotonic() - signed_at < (ROLE_PERIOD if OF_A_ROLE in signed else URL_PERIOD):
             return signed
     about = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
-    signed = str(storage().url(name, parameters=about))
-    _urls[name, save_as] = (time.monotonic(), signed)
+    signed = str(_signer(public).url(name, parameters=about))
+    _urls[name, save_as, public] = (time.monotonic(), signed)
     return signed
 
 
 @cache
-def base() -> str:
+def base(*, public: bool = True) -> str:
     """What every URL into the bucket begins with."""
-    return str(storage().url("x")).split("?")[0].removesuffix("x")
+    return str(_signer(public).url("x")).split("?")[0].removesuffix("x")
 
 
 @as_bucket_unavailable
