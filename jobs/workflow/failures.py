@@ -5,6 +5,8 @@ It knows neither stages nor jobs: jobs.workflow.stage_run decides what follows.
 
 from __future__ import annotations
 
+import asyncio
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
@@ -36,6 +38,12 @@ def classify_failure(error: ActivityError) -> AttemptFailed:
     return AttemptFailed(
         "Something unexpected went wrong while processing.", Failure("internal_error", details=str(cause))
     )
+
+
+def was_cancelled() -> bool:
+    """Whether the stage was cancelled while its task was being created, which always goes on to its end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def outage_wait(tries: int, lasted: float, retry_after: float | None) -> float:

@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
         TaskWatch,
     )
     from jobs.workflow import activity_calls
-    from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait
+    from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait, was_cancelled
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
@@ -236,6 +236,8 @@ class StageRun:
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
+                if was_cancelled() and workflow.patched("cancel-outlives-a-failed-create"):
+                    raise asyncio.CancelledError from error
                 failed = classify_failure(error)
             if failed.failure.stop and status.task_id:
                 await activity_calls.cancel_task(status.task_id)
@@ -256,8 +258,7 @@ class StageRun:
         activity_id = f"{self.stage.name}-{self.activities_started}"
         if self.status.task_id is None:
             self.status.task_id = await self._create_task(activity_id)
-            task = asyncio.current_task()
-            if task and task.cancelling():  # it finished in spite of the cancel: now its id is known
+            if was_cancelled():  # now the task's id is known
                 raise asyncio.CancelledError
             self.changed()
         output = await self._await_task(activity_id)
@@ -279,9 +280,8 @@ class StageRun:
         return await activity_calls.create_task(request, self.stage.label)
 
     async def _await_task(self, activity_id: str) -> Output:
-        source = self._source()
         output = self.needed.status.output if self.needed else None
-        allowed = allowed_seconds(self.stage, output.duration if output else None, source.size)
+        allowed = allowed_seconds(self.stage, output.duration if output else None, self._source().size)
         return await activity_calls.await_task(
             self.stage,
             TaskWatch(self.status.task_id or "", allowed, self.stage.timeout),

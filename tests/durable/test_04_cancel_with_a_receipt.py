@@ -16,8 +16,8 @@ from jobs.models import Stage
 from jobs.state import Failure, JobState, Source, StageState, TaskRequest
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
-from tests.support.product import make_clip, token, until
-from tests.support.world import BROKEN, FLAKY, World, attention, running, states, status_when
+from tests.support.product import make_clip, token, until, until_async
+from tests.support.world import BROKEN, FLAKY, UNAVAILABLE, World, attention, running, states, status_when
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
@@ -67,6 +67,21 @@ async def test_a_cancel_during_the_wait_for_a_retry_ends_at_once(dev_env):
         await cancelled(handle)
     assert time.monotonic() - began < 3
     assert world.records[-1].status.state == JobState.CANCELLED
+
+
+@pytest.mark.parametrize("failure", [FLAKY, UNAVAILABLE], ids=lambda failure: failure.kind)
+async def test_a_cancel_while_a_task_is_being_created_in_vain_begins_no_other_attempt(dev_env, failure):
+    world = World({"create ingest": [("at the gate", failure)]})
+    async with running(dev_env, world) as handle:
+        await until_async(lambda: asyncio.sleep(0, world.created))
+        await handle.cancel(reason="grace")
+        await status_when(dev_env, handle, lambda s: s.cancelling)
+        world.gate.set()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 10)
+    assert world.keys("ingest") == ["ingest/1"], "another task was asked for after the cancel"
+    last = world.records[-1].status
+    assert last.state == JobState.CANCELLED and last.stage("ingest").attempt == 1
 
 
 async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):

@@ -41,8 +41,9 @@ UNAVAILABLE = Failure("unreachable", outage=True)
 class World:
     """A script of how each stage's attempts end, and a log of what was requested.
 
-    A step is a Failure, an Output, an error to raise, or "hang" until *gate* is set. The keys are
-    activities; "create <stage>" is how creating its task ends, "record" how recording does.
+    A step is a Failure, an Output, an error to raise, or "hang" until *gate* is set; ("at the gate", step)
+    is a step that hears of no cancel before it. The keys are activities; "create <stage>" is how creating
+    its task ends, "record" how recording does.
     """
 
     def __init__(self, script=None):
@@ -56,6 +57,9 @@ class World:
     async def step(self, key):
         steps = self.script.get(key)
         step = steps.pop(0) if steps else None
+        if isinstance(step, tuple):
+            await self.gate.wait()
+            step = step[1]
         if isinstance(step, Failure):
             raise ApplicationError(f"it failed: {step.kind}", step, type=STAGE_FAILED, non_retryable=True)
         if isinstance(step, Exception):
