@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from temporalio.service import RPCError
 
+from jobs import engine
 from jobs.live import reader
 from jobs.models import Job, Stage, Upload
 from mediapipe import disk, temporal
@@ -29,13 +30,17 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @login_not_required
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Whether a job could run now; 503, with what is missing as false, where it could not."""
+    """Whether a job could run now; 503, with what is missing as false, where it could not.
+
+    *resource*: which one of the Ittybit API takes our tasks; null until the first task has found it out.
+    """
     checks = {
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
         "disk": not disk.is_home_full(),
     }
-    return JsonResponse(checks, status=200 if all(checks.values()) else 503)
+    resource = await asyncio.to_thread(lambda: engine.resource().known)
+    return JsonResponse({**checks, "resource": resource or None}, status=200 if all(checks.values()) else 503)
 
 
 def _database() -> bool:

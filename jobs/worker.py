@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from django.conf import settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from jobs import reconcile
-from jobs.ittybit.client import IttybitClient, open_http
+from jobs.engine import open_client
+from jobs.ittybit.client import IttybitClient
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -25,8 +25,7 @@ RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """The pipeline's workers, around their one HTTP client; the reconciler runs until the context ends."""
-    async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
-        engine = IttybitClient(http, settings.ITTYBIT_RESOURCE)
+    async with open_client() as engine:
         reconciler = asyncio.create_task(reconcile.run_forever(engine))
         try:
             yield build(client, engine)

@@ -206,8 +206,9 @@ ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
 ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (
     f"{LOCAL_URL}/ittybit" if EMBEDDED_ENGINE else "https://api.ittybit.com"
 )
-ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE", "tasks")
-if ITTYBIT_RESOURCE not in ("tasks", "jobs"):
+# Unset: found out by asking the cloud (jobs.engine); the embedded engine answers on both.
+ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE") or ("tasks" if EMBEDDED_ENGINE else "")
+if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
     raise ImproperlyConfigured(f"ITTYBIT_RESOURCE is {ITTYBIT_RESOURCE!r}: write tasks or jobs.")
 
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).

@@ -36,7 +36,7 @@ mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediap
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.worker
 jobs jobs.pipelines jobs.state jobs.waits
-jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.client
+jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.client jobs.engine
 jobs.models.event jobs.models.job_queryset jobs.models.saved_view jobs.models.stage jobs.models.upload
 jobs.models.job
 jobs.models
@@ -55,7 +55,8 @@ jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls
 mediapipe.management.process
-jobs.management.verbs jobs.management.commands.cancel jobs.management.commands.retry
+jobs.management.verbs jobs.management.commands.cancel jobs.management.commands.check-engine
+jobs.management.commands.retry
 jobs.management.commands.status jobs.management.commands.submit
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.commands.up
 mediapipe.management.commands.worker

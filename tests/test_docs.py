@@ -38,7 +38,7 @@ def test_every_setting_is_in_the_example():
 def test_the_readmes_commands_and_links_exist():
     readme = (ROOT / "README.md").read_text()
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
-    named = set(re.findall(r"manage\.py (\w+)", readme)) - {"createsuperuser", "changepassword"}
+    named = set(re.findall(r"manage\.py ([\w-]+)", readme)) - {"createsuperuser", "changepassword"}
     assert named <= commands and commands <= named | {"test"}
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
@@ -66,7 +66,7 @@ def test_prose_keeps_to_120_columns():
 def test_the_map_has_a_line_for_every_module_and_for_no_other():
     known = {str(path.relative_to(ROOT)) for path in CODE if "migrations" not in path.parts}
     empty = {name for name in known if name.endswith("__init__.py") or name == "manage.py"}
-    shown = set(re.findall(r"^\| `((?:jobs|mediapipe)/[\w/]+\.py)` \|", MAP.read_text(), re.M))
+    shown = set(re.findall(r"^\| `((?:jobs|mediapipe)/[\w/-]+\.py)` \|", MAP.read_text(), re.M))
     assert shown <= known, shown - known
     assert known - empty <= shown, known - empty - shown
 

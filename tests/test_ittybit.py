@@ -12,6 +12,7 @@ import respx
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient, open_http
 from jobs.ittybit.replies import Broken, Busy, Missing, Rejected, TaskState, Unreachable
+from jobs.ittybit.resource import Resource
 from jobs.state import Cancellation, Output
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +63,7 @@ async def test_the_jobs_resource_gets_the_same_body(api):
     route = api.post("/jobs").respond(201, json={"id": "job_1", "object": "job", "status": "queued"})
     api.get("/jobs/job_1").respond(json={"id": "job_1", "status": "processing"})
     async with open_http(API, "secret") as http:
-        client = IttybitClient(http, "jobs")
+        client = IttybitClient(http, Resource("jobs"))
         task = await client.create(**CREATE)
         assert (await client.read(task.id)).state == TaskState.PROCESSING
     assert json.loads(route.calls.last.request.content)["kind"] == "video"

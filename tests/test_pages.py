@@ -227,7 +227,12 @@ def test_what_machines_ask(client, chief, editor):
     job(editor)
     assert 'mediapipe_jobs{state="succeeded"} 1' in chief.get("/metrics").content.decode()
     ready = client.get("/readyz")
-    assert ready.status_code == 503 and ready.json() == {"database": True, "temporal": False, "disk": True}
+    assert ready.status_code == 503 and ready.json() == {
+        "database": True,
+        "temporal": False,
+        "disk": True,
+        "resource": "tasks",
+    }
     assert client.post("/hooks/ittybit/forged").status_code == 404
     assert client.get("/hooks/ittybit/forged").status_code == 405
 

@@ -24,20 +24,25 @@ from jobs.ittybit.replies import (
     parse_probe,
     parse_task,
 )
+from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
 from jobs.pipelines import Option
 from jobs.state import Cancellation
+from mediapipe.recent import Recent
 
 TIMEOUT = httpx.Timeout(20, connect=5)
 DEADLINE = 25.0  # seconds for a complete answer, even from a server that sends a byte now and then
+NOT_HERE = (400, *NO_SUCH_RESOURCE, 422)  # how a resource answers for a task of the other one
+KEPT_PLACES = 10_000  # tasks of which the resource is remembered
 
 
 class IttybitClient:
-    """The API's calls; each raises IttybitError. *resource* is `tasks` (the default) or `jobs`."""
+    """The API's calls; each raises IttybitError. *resource*: `tasks` by default, and nothing is found out."""
 
-    def __init__(self, http: httpx.AsyncClient, resource: str = "tasks") -> None:
+    def __init__(self, http: httpx.AsyncClient, resource: Resource | None = None) -> None:
         self.http = http
-        self.resource = resource
+        self.resource = resource or Resource("tasks")
         self.deadline = DEADLINE
+        self._places: Recent[str, str] = Recent(KEPT_PLACES)  # the resource of a task, by the task's id
 
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:
@@ -74,15 +79,66 @@ class IttybitClient:
             body["metadata"] = dict(metadata)
         if webhook_url:
             body["webhook_url"] = webhook_url
-        response = await self._send("POST", f"/{self.resource}", json=body, headers={"Idempotency-Key": key})
+        place, response = await self._post(body, key)
         if response.status_code == 404:
             sentence = parse_error(response)[1].rstrip(".")
             raise Rejected(f"{sentence}. Ask an admin to check the engine’s address.")
-        return parse_task(self._json(response))
+        task = parse_task(self._json(response))
+        self.resource.remember(place)
+        self._places[task.id] = place
+        return task
+
+    async def _post(self, body: Mapping[str, object], key: str) -> tuple[str, httpx.Response]:
+        """Which resource answered, and what: the other one is tried once where the first is the wrong one."""
+        headers = {"Idempotency-Key": key}
+        place = self.resource.name
+        response = await self._send("POST", f"/{place}", json=body, headers=headers)
+        if self.resource.fixed or not refuses_resource(response):
+            return place, response
+        other = other_than(place)
+        second = await self._send("POST", f"/{other}", json=body, headers=headers)
+        return (place, response) if refuses_resource(second) else (other, second)
 
     async def read(self, task_id: str) -> Task:
         """The task as it is now. Raises Missing where the API doesn't know *task_id*."""
-        return parse_task(self._json(await self._send("GET", f"/{self.resource}/{task_id}")))
+        return parse_task(self._json(await self._send_to_task("GET", task_id)))
+
+    async def _send_to_task(self, method: str, task_id: str) -> httpx.Response:
+        """The reply of the resource that made the task; where that is not known, of the one that knows it."""
+        place = self._places.get(task_id) or self.resource.name
+        response = await self._send(method, f"/{place}/{task_id}")
+        if self.resource.fixed or response.status_code not in NOT_HERE:
+            return response
+        other = other_than(place)
+        second = await self._send(method, f"/{other}/{task_id}")
+        if second.status_code in (401, 403, *NOT_HERE):  # the key is good, or the first had said so
+            return response
+        if second.is_success:
+            self._places[task_id] = other
+            if not self.resource.found:
+                self.resource.remember(other)
+        return second
+
+    async def find_resource(self) -> str:
+        """Which resource takes our tasks, without creating one; "" where that doesn't show.
+
+        Where both can be listed, a task without an input is asked for, which no API creates.
+        """
+        listed = [name for name in RESOURCES if await self._lists(name)]
+        if len(listed) == 1:
+            return listed[0]
+        for name in listed or RESOURCES:
+            response = await self._send("POST", f"/{name}", json={"kind": "video", "input": ""})
+            if response.is_success or (response.status_code in (400, 422) and not refuses_resource(response)):
+                return name
+        return ""
+
+    async def _lists(self, name: str) -> bool:
+        response = await self._send("GET", f"/{name}", params={"limit": 1})
+        if response.status_code in NOT_HERE:
+            return False
+        check_response(response)
+        return True
 
     async def probe(self, url: str) -> SourceProblem | None:
         """Why the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
@@ -93,7 +149,7 @@ class IttybitClient:
 
     async def cancel(self, task_id: str) -> Cancellation:
         """Cancels a task where the API can: DELETE is our engine's extension, Ittybit documents no cancel."""
-        response = await self._send("DELETE", f"/{self.resource}/{task_id}")
+        response = await self._send_to_task("DELETE", task_id)
         if response.status_code in (404, 405, 501):
             return Cancellation(supported=False)
         check_response(response)

@@ -18,8 +18,8 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
+from jobs.engine import open_client
 from jobs.ittybit import replies
-from jobs.ittybit.client import IttybitClient, open_http
 from jobs.state import workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.watch import output_of
@@ -54,8 +54,8 @@ async def on_webhook(token: str) -> bool:
             task_id = status.stage(stage).task_id
             if task_id is None:
                 return True
-            async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
-                task = await IttybitClient(http, settings.ITTYBIT_RESOURCE).read(task_id)
+            async with open_client() as engine:
+                task = await engine.read(task_id)
             if not task.terminal or (task.state == replies.TaskState.SUCCEEDED and not task.output):
                 return True  # the poller reads again: the output may be named a moment later
             watching = client.get_async_activity_handle(

@@ -4,6 +4,7 @@ with FaultyApi() as api:
     api.faults = ["503", "html"]        # the next replies, one each; then it behaves
     api.always = {"GET": "503"}         # every reply to that method
     api.life = ["waiting", "processing", "succeeded"]   # statuses a task goes through, one per read
+    api.documented = True               # Ittybit's reference to the letter: tests.support.cloud_api
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 
 import uvicorn
 
+from tests.support import cloud_api
+
 
 class FaultyApi:
     """The server; `tasks` maps each idempotency key to the task that was made for it."""
@@ -24,11 +27,11 @@ class FaultyApi:
         self.tasks: dict[str, dict] = {}
         self.requests: list[tuple[str, str, float]] = []
         self.deleted: list[str] = []
-        self.resource = "tasks"
         self.behave()
 
     def behave(self):
         """No faults; the tasks so far are remembered."""
+        self.resource, self.documented = "tasks", False
         self.faults, self.life = [], ["queued", "processing", "succeeded"]
         self.always: dict[str, str] = {}  # by method
         self.lives: dict[str, list[str]] = {}  # by kind or by stage, where they differ
@@ -74,9 +77,12 @@ class FaultyApi:
             kind = next((t["kind"] for t in self.tasks.values() if f"/{t['id']}." in scope["path"]), "")
             data = self.files.get(kind, b"bytes of the output")
             return await self.reply(send, 200, data, "video/mp4")
-        if scope["method"] == "POST":
+        if self.documented and (refused := cloud_api.refusal(scope, body)):
+            return await self.answer(send, *refused)
+        if scope["method"] == "POST" and (self.documented or scope["path"] == f"/{self.resource}"):
             return await self.create(send, json.loads(body), headers[b"idempotency-key"].decode())
-        task = next((t for t in self.tasks.values() if scope["path"] == f"/{self.resource}/{t['id']}"), None)
+        resource = "jobs" if self.documented else self.resource
+        task = next((t for t in self.tasks.values() if scope["path"] == f"/{resource}/{t['id']}"), None)
         if task is None:
             return await self.answer(send, 404, {"kind": "task_not_found", "message": "No such task"})
         if scope["method"] == "DELETE":
@@ -111,7 +117,7 @@ class FaultyApi:
             body["output"] = output if self.output == "default" else self.output
         if task["status"] in ("failed", "error"):
             body["error"] = self.error
-        return body
+        return cloud_api.job(task, body) if self.documented else body
 
     async def answer(self, send, status, body, **headers):
         await self.reply(send, status, json.dumps(body).encode(), "application/json", **headers)
