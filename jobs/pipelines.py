@@ -161,4 +161,9 @@ def allowed_seconds(stage: StageDefinition, duration: float | None, size: int | 
     """
     if duration is None and size is None:
         return max(stage.timeout, 24 * 3600)
-    return min(max(stage.timeout, 20 * (duration or 0), 120 + (size or 0) / 500_000), 30 * 24 * 3600)
+    return min(max(stage.timeout, 20 * (duration or 0), seconds_for(size or 0)), 30 * 24 * 3600)
+
+
+def seconds_for(size: int) -> float:
+    """Seconds that a task may take by the *size* of its source in bytes alone."""
+    return 120 + size / 500_000

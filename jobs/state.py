@@ -208,11 +208,15 @@ class TaskRequest:
 
 @dataclass(frozen=True)
 class TaskWatch:
-    """A task to await: *allowed* seconds of work in all, *stall* seconds without progress."""
+    """A task to await: *allowed* seconds of work in all, *stall* seconds without progress.
+
+    *source*: what the task works on, where neither its length nor its size is known: *allowed* is a guess.
+    """
 
     task_id: str
     allowed: float = 600
     stall: float = 600
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ class HeartbeatDetails:
     waiting_for: str = ""
     last_error: str = ""  # of the engine, while the activity keeps trying
     next_at: float | None = None  # unix seconds of the next try after an error
+    since: float | None = None  # unix seconds from which on the task has been in that state
 
 
 @dataclass(frozen=True)

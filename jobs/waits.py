@@ -72,13 +72,16 @@ def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "worker":
         takeover = settings.ENGINE_HEARTBEAT_SECONDS
         return Wait(f"No sign from the encoder. Another takes over at {takeover:.0f} s.")
+    minutes = int((time.time() - details.since) / 60) if details.since else 0
     if details.state != "queued":
-        return None
+        silent = details.progress is None and not settings.EMBEDDED_ENGINE
+        told = f"Working for {minutes} min; this engine reports no percentage."
+        return Wait(told) if silent and minutes else None
     if details.queue_position == 1:
         return Wait("Next in line")
-    return Wait(
-        f"{_ordinal(details.queue_position)} in line" if details.queue_position else "Waiting in line"
-    )
+    if details.queue_position:
+        return Wait(f"{_ordinal(details.queue_position)} in line")
+    return Wait("Waiting in line" + (f" for {minutes} min" if minutes else ""))
 
 
 def _ordinal(number: int) -> str:

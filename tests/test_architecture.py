@@ -41,7 +41,8 @@ jobs.models.event jobs.models.job_queryset jobs.models.saved_view jobs.models.st
 jobs.models.job
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.stage_run
-jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.webhook jobs.workflow.activities
+jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits jobs.workflow.webhook
+jobs.workflow.activities
 jobs.live jobs.control jobs.serialize jobs.orphans
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from django.db import models
@@ -50,6 +51,16 @@ class Stage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label} of {self.job_id}"
+
+    @classmethod
+    def usual_seconds(cls, name: str) -> float | None:
+        """How long a stage of this *name* takes here: the median of the last hundred; None without any."""
+        done = cls.objects.filter(name=name, state=StageState.SUCCEEDED)
+        times = done.exclude(started_at=None).exclude(finished_at=None).order_by("-pk")
+        took = [
+            (to - since).total_seconds() for since, to in times.values_list("started_at", "finished_at")[:100]
+        ]
+        return median(took) if took else None
 
     @staticmethod
     def fields_from(stage: StageStatus) -> dict[str, Any]:

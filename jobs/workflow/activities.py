@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +37,7 @@ from jobs.state import (
     TaskRequest,
     TaskWatch,
 )
+from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import Watcher, fail_with, or_hand_over
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
@@ -49,6 +51,14 @@ def source_url(source: Source) -> str:
     ):
         return storage.signed_url(source.name, local=settings.EMBEDDED_ENGINE)
     return source.url
+
+
+def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
+    """The watcher of a stage's task; where nothing is known of its source, the limit is learned."""
+    if watch.source is None:
+        return Watcher(client, watch)
+    stage = activity.info().activity_id.rpartition("-")[0]
+    return Watcher(client, watch, learn_limit=partial(allowed_without_progress, stage, watch))
 
 
 class Activities:
@@ -73,7 +83,7 @@ class Activities:
         @activity.defn(name=name)
         async def stage(watch: TaskWatch) -> Output:
             try:
-                return await or_hand_over(Watcher(self.client, watch).result())
+                return await or_hand_over(watcher(self.client, watch).result())
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
                 if details and details.not_found:  # a webhook has completed it

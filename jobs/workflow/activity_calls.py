@@ -15,8 +15,8 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from jobs import state
-    from jobs.pipelines import StageDefinition
-    from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, TaskRequest, TaskWatch
+    from jobs.pipelines import StageDefinition, allowed_seconds
+    from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, Source, TaskRequest, TaskWatch
 
 ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
 FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
@@ -46,9 +46,22 @@ async def create_task(request: TaskRequest, label: str) -> str:
 
 
 async def await_task(
-    stage: StageDefinition, watch: TaskWatch, *, activity_id: str, heartbeat_timeout: float, attempt: int
+    stage: StageDefinition,
+    task_id: str,
+    source: Source,
+    duration: float | None,
+    *,
+    activity_id: str,
+    heartbeat_timeout: float,
+    attempt: int,
 ) -> Output:
-    """Runs the stage's own activity, which ends with its task; the task's output."""
+    """Runs the stage's own activity, which ends with its task; the task's output.
+
+    *source* is what the task works on, *duration* its seconds where they are known.
+    """
+    allowed = allowed_seconds(stage, duration, source.size)
+    unmeasured = source if duration is None and source.size is None else None
+    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured)
     output: Output = await workflow.execute_activity(
         stage.activity,
         watch,

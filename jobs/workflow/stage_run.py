@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.pipelines import StageDefinition, allowed_seconds
+    from jobs.pipelines import StageDefinition
     from jobs.state import (
         PASSED,
         Attempt,
@@ -27,7 +27,6 @@ with workflow.unsafe.imports_passed_through():
         StageState,
         StageStatus,
         TaskRequest,
-        TaskWatch,
     )
     from jobs.workflow import activity_calls
     from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait, was_cancelled
@@ -281,10 +280,11 @@ class StageRun:
 
     async def _await_task(self, activity_id: str) -> Output:
         output = self.needed.status.output if self.needed else None
-        allowed = allowed_seconds(self.stage, output.duration if output else None, self._source().size)
         return await activity_calls.await_task(
             self.stage,
-            TaskWatch(self.status.task_id or "", allowed, self.stage.timeout),
+            self.status.task_id or "",
+            self._source(),
+            output.duration if output else None,
             activity_id=activity_id,
             heartbeat_timeout=self.plan.heartbeat_timeout,
             attempt=self.status.attempt,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -27,6 +27,9 @@ from mediapipe import storage
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 PATIENCE = 30.0
 MAX_INTERVAL = 3.0  # seconds between two reads of a task
+# Seconds that a task may wait for its turn at the engine: less than the workflow gives the activity for it,
+# or its end would look like a lost worker’s.
+MAX_QUEUED = 7 * 86400 - 3600.0
 
 T = TypeVar("T")
 
@@ -99,14 +102,24 @@ def heartbeat_details(task: Task) -> HeartbeatDetails:
 class Watcher:
     """Reads one task until it is over, stalls, or the engine fails for longer than *patience* seconds."""
 
-    def __init__(self, client: IttybitClient, watch: TaskWatch, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        client: IttybitClient,
+        watch: TaskWatch,
+        patience: float = PATIENCE,
+        learn_limit: Callable[[], Coroutine[Any, Any, float]] | None = None,
+    ) -> None:
         self.client = client
         self.watch = watch
         self.patience = patience
+        self.learn_limit = learn_limit  # seconds of work without a percentage after which it is stuck
+        self.learning: asyncio.Task[float] | None = None
         self.details = HeartbeatDetails()  # as last sent
         self.started_at = time.monotonic()
         self.last: Task | None = None  # as last read
         self.processing_since: float | None = None
+        self.max_queued = MAX_QUEUED
+        self.since = time.time()  # in its present state
         self.progressed_at = self.started_at
         self.failing_since: float | None = None
         self.reads_without_output = 0  # although it had succeeded
@@ -119,6 +132,13 @@ class Watcher:
 
     async def result(self) -> Output:
         """The task's output. Raises ApplicationError."""
+        try:
+            return await self._until_over()
+        finally:
+            if self.learning:
+                self.learning.cancel()
+
+    async def _until_over(self) -> Output:
         while True:
             try:
                 task = await self._read()
@@ -126,7 +146,9 @@ class Watcher:
                 await self._wait_out(error)
                 continue
             self.failing_since = None
-            self._heartbeat(heartbeat_details(task))
+            if self.last is None or self.last.state != task.state:
+                self.since = time.time()
+            self._heartbeat(replace(heartbeat_details(task), since=self.since))
             if task.terminal and not self._still_without_output(task):
                 return output_of(task)
             self._check_progress(task)
@@ -173,10 +195,29 @@ class Watcher:
                 "so it was stopped.",
                 Failure("stalled", task_over=True, stop=True),
             )
-        if self.processing_since and now - self.processing_since > self.watch.allowed:
+        if self.processing_since:
+            self._check_time(task, now - self.processing_since)
+        elif time.time() - self.since > self.max_queued:
+            fail(
+                "The engine hasn’t begun this task in a week, so it was given up.",
+                Failure("timeout", task_over=True, stop=True),
+            )
+
+    def _check_time(self, task: Task, worked: float) -> None:
+        """Ends the attempt of a task that has *worked* for too many seconds."""
+        if worked > self.watch.allowed:
             fail(
                 f"Processing took longer than {self.watch.allowed / 60:.0f} minutes and was stopped.",
                 Failure("timeout", task_over=True, stop=True),
+            )
+        if task.progress is not None or self.learn_limit is None or worked <= self.watch.stall:
+            return
+        self.learning = self.learning or asyncio.ensure_future(self.learn_limit())
+        if self.learning.done() and not self.learning.exception() and worked > self.learning.result():
+            fail(
+                f"The engine has worked on it for {worked / 60:.0f} minutes without reporting a percentage, "
+                "much longer than usual, so it was given up.",
+                Failure("stalled", task_over=True, stop=True),
             )
 
     async def _wait_out(self, error: IttybitError) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from jobs.models import Stage
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
-from jobs.workflow.watch import Watcher
+from jobs.workflow.activity_calls import IN_QUEUE
+from jobs.workflow.limits import allowed_without_progress
+from jobs.workflow.watch import MAX_QUEUED, Watcher
+from tests.support import recorded
 from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +103,96 @@ async def test_time_in_the_queue_is_free(doing, api):
         await watch(doing, task, allowed=0.5, stall=60)
     assert error.value.details[0].kind == "timeout"
     assert time.monotonic() - began > 1.0
+
+
+async def test_only_a_source_of_which_nothing_is_known_is_watched_by_a_learned_limit(skipping_env):
+    film = Output(url="https://store.example.com/x.mp4", name="outputs/x.mp4")
+    world = World({"ingest": [replace(film, duration=60)]})
+    async with running(skipping_env, world, plan()) as handle:
+        await handle.result()
+    assert [watched.source and watched.source.url for watched in world.watches] == [
+        *("https://example.com/a.mov", None, None, None)
+    ]
+
+
+async def test_a_task_that_tells_no_percentage_and_takes_far_longer_than_usual_is_given_up(doing, api):
+    api.life, asked = ["processing"], []
+
+    async def usual() -> float:
+        asked.append(time.monotonic())
+        return 0.6
+
+    async def watching(task, **limits):
+        return await ActivityEnvironment().run(
+            Watcher(doing.client, TaskWatch(task, **limits), learn_limit=usual).result
+        )
+
+    task = await create(doing, "media-long/4")
+    with pytest.raises(ApplicationError, match="without reporting a percentage") as error:
+        await watching(task, allowed=60, stall=0.2)
+    assert error.value.details[0] == Failure("stalled", task_over=True, stop=True)
+    assert len(asked) == 1
+    api.extra = {"progress": 40}  # who tells percentages is judged by them
+    with pytest.raises(ApplicationError, match="No progress for"):
+        await watching(task, allowed=60, stall=0.2)
+    assert len(asked) == 1
+
+
+class Silent:
+    """A file server that tells the size alone: of *size* bytes, "" for none."""
+
+    def __init__(self, size: str) -> None:
+        self.size, self.methods = size, []
+
+    async def answer(self, reader, writer):
+        self.methods.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[0])
+        length = f"Content-Length: {self.size}\r\n" if self.size else ""
+        writer.write(f"HTTP/1.1 200 OK\r\n{length}Connection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("seconds", "size", "allowed"),
+    [
+        (None, "", HOUR),  # nothing is known
+        (4, "", 600),  # the stage's own timeout
+        (100, "", 2000),
+        (100, str(5 * 10**9), 10_120),
+        (None, str(5 * 10**9), 10_120),
+        (9 * HOUR, "", 24 * HOUR),
+    ],
+)
+async def test_the_limit_is_learned_from_finished_stages_and_the_size_of_the_source(
+    editor, settings, seconds, size, allowed
+):
+    settings.ALLOW_PRIVATE_SOURCES = True
+    if seconds is not None:
+        await sync_to_async(recorded.job)(editor)
+        now = timezone.now()
+        await Stage.objects.filter(name="ingest").aupdate(
+            started_at=now - timedelta(seconds=seconds), finished_at=now
+        )
+    server = Silent(size)
+    async with await asyncio.start_server(server.answer, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/film.mp4"
+        watched = TaskWatch("t", 24 * HOUR, 600, Source(url=url))
+        assert await allowed_without_progress("ingest", watched) == pytest.approx(allowed)
+        assert server.methods == [b"HEAD"]
+        settings.ALLOW_PRIVATE_SOURCES = False
+        await allowed_without_progress("ingest", watched)
+        assert server.methods == [b"HEAD"], "an address that may not be fetched was asked"
+
+
+async def test_a_task_that_never_leaves_its_queue_is_named_before_its_worker_seems_lost(doing, api):
+    assert IN_QUEUE.total_seconds() > MAX_QUEUED
+    api.life = ["waiting"]
+    watching = Watcher(doing.client, TaskWatch(await create(doing, "media-long/5")))
+    watching.max_queued = 0.3
+    with pytest.raises(ApplicationError, match="hasn’t begun this task") as error:
+        await ActivityEnvironment().run(watching.result)
+    assert error.value.details[0] == Failure("timeout", task_over=True, stop=True)
 
 
 @pytest.mark.parametrize("kind", ["stalled", "timeout"])

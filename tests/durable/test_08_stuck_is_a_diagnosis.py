@@ -68,6 +68,19 @@ def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
     assert str(until_progress(pending(*activity), beat, answered=answered) or "") == words
 
 
+def test_a_task_without_a_percentage_is_told_from_a_stuck_one_by_how_long_it_has_been_at_it(settings):
+    def told(state: str, minutes: float, progress: float | None = None) -> str:
+        beat = HeartbeatDetails(state, progress, since=time.time() - 60 * minutes)
+        return str(until_progress(pending("STARTED"), beat, answered=True) or "")
+
+    settings.EMBEDDED_ENGINE = False
+    assert told("processing", 14.5) == "Working for 14 min; this engine reports no percentage."
+    assert told("processing", 0.5) == told("processing", 14, 40) == ""
+    assert told("queued", 14.5) == "Waiting in line for 14 min"
+    settings.EMBEDDED_ENGINE = True
+    assert told("processing", 14.5) == "", "a download has no percentage either"
+
+
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     beat = HeartbeatDetails(
         "processing", last_error="The engine answered 429: Slow down", next_at=time.time() + 12
