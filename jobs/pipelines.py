@@ -148,9 +148,6 @@ PIPELINES: dict[str, Pipeline] = {
     )
 }
 DEFAULT = "standard"
-ACTIVITIES: tuple[str, ...] = tuple(
-    dict.fromkeys(stage.activity for pipeline in PIPELINES.values() for stage in pipeline.stages)
-)
 
 
 def allowed_seconds(stage: StageDefinition, duration: float | None, size: int | None) -> float:

@@ -27,9 +27,15 @@ STATE_LABELS = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
-# The stage whose output each stage works on, by pipeline.
-NEEDS = {name: {stage.name: stage.needs for stage in pipeline.stages} for name, pipeline in PIPELINES.items()}
 AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
+
+
+def needs_of(job: Job) -> dict[str, str]:
+    """The stage whose output each stage works on: by the job's own plan, where that was read with it."""
+    if "plan" not in job.get_deferred_fields():
+        return {stage["name"]: stage.get("needs", "") for stage in job.plan}
+    offered = PIPELINES.get(job.pipeline)
+    return {stage.name: stage.needs for stage in offered.stages} if offered else {}
 
 
 class Row:
@@ -40,7 +46,7 @@ class Row:
         self.live = live
         self.status = live.status if live else job.status()
         labels = {stage.name: stage.label for stage in self.status.stages}
-        needs = NEEDS.get(job.pipeline, {})
+        needs = needs_of(job)
         self.stages = [
             StageView(stage, live, labels.get(needs.get(stage.name, ""), "")) for stage in self.status.stages
         ]

@@ -7,7 +7,7 @@ whether and when to try again is the workflow's decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError
 from jobs.models import Job
-from jobs.pipelines import ACTIVITIES
 from jobs.state import (
     CANCEL_TASK,
     CREATE_TASK,
@@ -68,8 +68,8 @@ class Activities:
         self.client = client
 
     def stages(self) -> list[Callable[..., Any]]:
-        """What may take hours: each stage by its own name, so that Temporal's UI reads like the plan."""
-        return [*map(self._stage, ACTIVITIES)]
+        """What may take hours."""
+        return [self.stage]
 
     def control(self) -> list[Callable[..., Any]]:
         """What takes a moment and must never wait behind the stages."""
@@ -79,18 +79,17 @@ class Activities:
         """What copies outputs, a few at a time."""
         return [self.keep_output]
 
-    def _stage(self, name: str) -> Callable[..., Any]:
-        @activity.defn(name=name)
-        async def stage(watch: TaskWatch) -> Output:
-            try:
-                return await or_hand_over(watcher(self.client, watch).result())
-            except asyncio.CancelledError:
-                details = activity.cancellation_details()
-                if details and details.not_found:  # a webhook has completed it
-                    return Output()
-                raise
-
-        return stage
+    @activity.defn(dynamic=True)
+    async def stage(self, given: Sequence[RawValue]) -> Output:
+        """A stage by whatever name its job's plan has for it: pipelines come and go while jobs run."""
+        watch = activity.payload_converter().from_payload(given[0].payload, TaskWatch)
+        try:
+            return await or_hand_over(watcher(self.client, watch).result())
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if details and details.not_found:  # a webhook has completed it
+                return Output()
+            raise
 
     @activity.defn(name=CREATE_TASK)
     async def create_task(self, request: TaskRequest) -> str:

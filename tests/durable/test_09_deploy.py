@@ -20,7 +20,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 
+from jobs import control
 from jobs import worker as jobs_worker
+from jobs.models import Job
 from jobs.state import (
     HANDED_OVER,
     Cancellation,
@@ -78,6 +80,42 @@ async def test_histories_can_be_saved_anew(shape, request, skipping_env, dev_env
         pytest.skip("only with --save-histories")
     env = dev_env if shape in histories.REAL else skipping_env
     histories.save(shape.__name__, await shape(env))
+
+
+async def test_a_job_goes_on_whose_pipeline_and_stages_are_no_longer_offered(inside, api, chief):
+    """The plan is data: pages, history, a retry and every worker know the job by its plan alone."""
+    api.lives = {"colours": ["failed"]}
+    job = await inside.submit(start=False)
+    ingest, *others = job.plan
+    gone = {"name": "colours", "label": "Colours", "activity": "grade_colours", "needs": "ingest"}
+    gone["retry"] = {**ingest["retry"], "attempts": 1}
+    await Job.objects.filter(pk=job.pk).aupdate(
+        pipeline="graded", plan=[ingest, {**others[-1], **gone}, *others[:1]]
+    )
+    await job.stages.filter(name="transcode").aupdate(name="colours", label="Colours")
+    await job.stages.filter(name="audio").adelete()
+    job = await Job.objects.select_related("owner").aget(pk=job.pk)
+    assert await control.start(job)
+    job = await inside.ended(job, "attention")
+    for path in (job.get_absolute_url(), "/", "/history/", f"{job.get_absolute_url()}json/"):
+        page = await sync_to_async(chief.get)(path)
+        assert page.status_code == 200, path
+        assert path.startswith("/history") or "Colours" in page.content.decode(), path
+    api.lives = {}
+    assert await control.retry(job, "colours", "ada") == "Retrying Colours."
+    job = await inside.ended(job, "succeeded")
+    assert len(inside.asked(job, "colours")) == 2 and len(inside.asked(job, "ingest")) == 1
+    types = {
+        e.activity_task_scheduled_event_attributes.activity_type.name async for e in _events(inside, job)
+    }
+    assert "grade_colours" in types
+
+
+async def _events(inside, job):
+    """What its history says of activities."""
+    async for event in inside.workflow(job).fetch_history_events():
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            yield event
 
 
 async def test_a_worker_that_hands_over_burns_no_attempt(skipping_env):

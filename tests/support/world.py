@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from jobs.pipelines import ACTIVITIES, PIPELINES
+from jobs.pipelines import PIPELINES
 from jobs.state import (
     CONTROL,
     STAGE_FAILED,
@@ -128,15 +128,16 @@ def plan(pipeline="standard", **fields):
 @asynccontextmanager
 async def running(env, world, given=None):
     """A started pipeline and its workers."""
-    queue = str(uuid.uuid4())
+    queue, given = str(uuid.uuid4()), given or plan()
+    names = dict.fromkeys(stage.activity for stage in given.stages)
     stages = Worker(
-        env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, ACTIVITIES)]
+        env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, names)]
     )
     control = Worker(env.client, task_queue=queue + CONTROL, activities=world.control())
     transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
     async with temporal.run_workers([stages, control, transfers]):
         handle = await env.client.start_workflow(
-            MediaPipeline.run, given or plan(), id=workflow_id(queue), task_queue=queue
+            MediaPipeline.run, given, id=workflow_id(queue), task_queue=queue
         )
         try:
             yield handle
