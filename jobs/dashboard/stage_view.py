@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.dashboard.advice import next_step
 from jobs.dashboard.formatting import duration, eta
 from jobs.live import Live
 from jobs.state import StageState, StageStatus
@@ -21,18 +22,6 @@ STATE_LABELS = {
     StageState.FAILED: "Failed",
     StageState.SKIPPED: "Skipped",
     StageState.CANCELLED: "Cancelled",
-}
-NEXT_STEPS = {
-    "damaged": "Export it again from your editing software and upload the new file.",
-    "invalid_input": "Upload a video or audio file.",
-    "protected": "Upload an unprotected copy.",
-    "source_not_found": "Check the link, or upload the file.",
-    "source_unreachable": "Check the link and retry, or upload the file instead.",
-    "source_refused": "Use another link, or upload the file instead.",
-    "too_large": "Upload a smaller file, or ask an admin about the limit.",
-    "unsupported": "Convert it to H.264 and upload that.",
-    "no_space": "Ask an admin to free disk space, then retry.",
-    "refused": "Ask an admin to check the settings, then retry.",
 }
 
 
@@ -112,5 +101,11 @@ class StageView:
     @property
     def next_step(self) -> str:
         """What a person may do about its failure; "" where the failure's own sentence says so."""
-        step = NEXT_STEPS.get(self.status.error_kind or "", "Retry it; finished stages are kept.")
+        step = next_step(self.status.error_kind or "")
+        return "" if step in (self.status.error or "") else step
+
+    @property
+    def next_step_for_admins(self) -> str:
+        """The same for an admin; it may name commands and settings."""
+        step = next_step(self.status.error_kind or "", admin=True)
         return "" if step in (self.status.error or "") else step
