@@ -41,6 +41,11 @@ class StageDefinition:
     wants: str = ""  # "video" or "audio": skipped where the input is known to have none
     optional: bool = False  # an extra: its failure leaves the job succeeded
 
+    @property
+    def output_kind(self) -> str:
+        """The kind of its output's file, where the API doesn't say."""
+        return {"animation": "image", "adaptive_video": "video"}.get(self.kind, self.kind)
+
 
 @dataclass(frozen=True)
 class Pipeline:

@@ -48,8 +48,8 @@ jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.s
 jobs.uploads.tus jobs.uploads.views
 jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
-jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis jobs.dashboard.presenters
-jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views
+jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
+jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views
 jobs.monitoring jobs.templatetags
 jobs.templatetags.icons
 jobs.admin

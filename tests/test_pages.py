@@ -246,6 +246,16 @@ def test_only_an_admin_reads_how_to_start_an_encoder(editor):
         assert (f"No encoder is running. {START_WORKER}" in shown) is staff
 
 
+def test_nothing_is_promised_of_an_encoder_before_a_cancel_has_shown_what_it_came_to(ada, editor):
+    """An API may have no cancel: the receipt says what was stopped."""
+    mine = job(editor, state=JobState.RUNNING)
+    asked = ada.post("/jobs/bulk/", {"action": "cancel", "job": mine.pk})
+    for page in (asked, ada.get("/")):
+        shown = text(page)
+        assert "The job stops; finished outputs are kept." in page.content.decode(), shown
+        assert "ncoding" not in shown and "ncoder" not in shown
+
+
 def test_what_to_do_about_a_failure_is_said_once():
     advice = "Convert it to H.264 and upload that."
     status = StageStatus("ingest", state=StageState.FAILED, error_kind="unsupported")

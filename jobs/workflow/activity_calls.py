@@ -6,6 +6,7 @@ which, and what a failure means, is decided elsewhere (stage_run, failures).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -73,7 +74,7 @@ async def await_task(
         cancellation_type=ActivityCancellationType.TRY_CANCEL,
         summary=f"{stage.label}, attempt {attempt}",
     )
-    return output
+    return replace(output, kind=output.kind or stage.output_kind)
 
 
 async def copy_output(request: KeepRequest, label: str, *, heartbeat_timeout: float) -> Output:

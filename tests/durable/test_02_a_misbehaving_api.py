@@ -14,11 +14,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from jobs.ittybit.client import DEADLINE
-from jobs.state import Failure, JobState, Source, StageState, TaskRequest, TaskWatch
+from jobs.state import Failure, JobState, Output, Source, StageState, TaskRequest, TaskWatch
 from jobs.workflow.watch import Watcher
 from tests.support.dashboard import URL, banner, settled, stage, submit
 from tests.support.product import until
-from tests.support.world import FLAKY, UNAVAILABLE, World, attention, running, status_when
+from tests.support.world import FLAKY, UNAVAILABLE, World, attention, plan, running, status_when
 
 pytestmark = pytest.mark.anyio
 
@@ -230,6 +230,17 @@ async def test_a_failed_task_is_tried_again_with_a_new_task_and_nothing_else_is(
     assert status.stage("thumbnails").attempt == 3
     assert [a.outcome for a in status.stage("thumbnails").attempts] == ["failed", "failed", "succeeded"]
     assert status.stage("thumbnails").error is None
+
+
+async def test_an_output_of_which_no_kind_is_told_is_of_its_stages_kind(skipping_env):
+    """So that its picture is in the gallery."""
+    bare = {name: [Output(url=f"https://x/{name}")] for name in ("generate_thumbnails", "animate_preview")}
+    async with running(
+        skipping_env, World({**bare, "transcode": [Output(kind="said")]}), plan("previews")
+    ) as run:
+        status = await run.result()
+    kinds = [status.stage(name).output.kind for name in ("thumbnails", "preview", "transcode")]
+    assert kinds == ["image", "image", "said"]
 
 
 async def test_an_attempt_that_lost_sight_of_its_task_goes_on_with_the_same_task(skipping_env):
