@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -202,8 +203,50 @@ def test_lists_are_filtered_and_paged(api, source):
     assert [task["id"] for task in oldest][:2] == made[1:]
     assert api.get("/tasks", params={"limit": "0"}).status_code == 400
     assert api.get("/tasks", params={"status": "nonsense"}).status_code == 400
+    pages = [api.get("/tasks", params={"kind": "image", "limit": 1, "page": at}) for at in (1, 2, 3)]
+    assert [page.json()[0]["id"] for page in pages] == made[::-1]
+    following = httpx.get(pages[0].links["next"]["url"], headers=api.headers, trust_env=False)
+    assert following.json() == pages[1].json()
+    for wrong in ({"page": 0}, {"page": 2, "after": made[0]}, {"folder": "x"}):
+        assert api.get("/tasks", params=wrong).status_code == 400, wrong
     for task in made:
         finished(api, task)
+
+
+def test_the_input_may_be_an_object_and_comes_back_as_one(api, source):
+    made = api.post("/tasks", json={"kind": "image", "input": {"url": source}}).json()
+    assert made["input"] == {"object": "external_file", "url": source}
+    done = finished(api, made["id"])
+    assert done["status"] == "succeeded" and done["input"] == made["input"]
+
+
+@pytest.fixture
+def vendor(product):
+    """The vendor's own Python SDK, pointed at the engine; it is older than the API."""
+    sdk = pytest.importorskip("ittybit")
+    with httpx.Client(trust_env=False) as http:
+        key = (product.home / "engine_key").read_text()
+        yield sdk.Ittybit(base_url=f"{product.url}/ittybit", api_key=key, httpx_client=http)
+
+
+def test_the_vendors_own_sdk_works_unmodified(vendor, source):
+    for given in (source, {"url": source}):
+        made = vendor.tasks.create(request={"input": given, "kind": "image", "options": {"width": 64}})
+        until(lambda made=made: vendor.tasks.get(made.id).status == "succeeded", 60)
+        assert httpx.head(vendor.tasks.get(made.id).output["url"], trust_env=False).status_code == 200
+    pages = [[task.id for task in vendor.tasks.list(page=at, limit=1)] for at in (1, 2)]
+    assert pages[0] == [made.id] and pages[1] != pages[0]
+
+
+def test_what_the_vendors_own_sdk_sends_otherwise_is_refused_with_a_sentence(vendor, source):
+    from ittybit.core.api_error import ApiError
+
+    older = {"url": source, "kind": "video", "width": 640}
+    for body in (older, {"input": source, "kind": "video", "quality": "high"}):
+        with pytest.raises(ApiError) as refused:
+            vendor.tasks.create(request=body)
+        assert refused.value.status_code == 400
+        assert re.search("called input here|belongs in options", refused.value.body["message"])
 
 
 def test_jobs_are_the_same_under_their_newer_name(api, source):

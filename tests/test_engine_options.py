@@ -100,6 +100,41 @@ def test_a_body_that_no_server_should_keep_is_refused(part):
         check_request({"kind": "video", "input": URL, **part})
 
 
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ({"quality": "high"}, 'quality belongs in options: send "options": {"quality": …}.'),
+        ({"zz": 1, "width": 640}, 'width belongs in options: send "options": {"width": …}.'),
+        (
+            {"filename": "x.mp4"},
+            "There is no field 'filename'. Known: kind, input, options, metadata, webhook_url.",
+        ),
+        ({"url": URL}, "There is no field 'url'."),
+    ],
+)
+def test_a_field_that_would_be_ignored_is_refused_by_its_name(part, says):
+    with pytest.raises(InvalidRequest) as refused:
+        check_request({"kind": "video", "input": URL, **part})
+    assert str(refused.value).startswith(says)
+
+
+def test_the_older_body_is_told_what_its_fields_are_called_here():
+    with pytest.raises(InvalidRequest, match="The field url is called input here"):
+        check_request({"url": URL, "kind": "video", "width": 640, "filename": "x.mp4"})
+
+
+def test_the_input_of_a_task_may_be_an_object_as_another_tasks_output_is():
+    for given in ({"url": URL}, {"object": "file", "url": URL, "kind": "video", "codecs": {"video": "h264"}}):
+        checked = check_request({"kind": "video", "input": given})
+        assert checked.input == URL and checked.input_is_object
+        with pytest.raises(InvalidRequest, match="an object is for /tasks"):
+            check_request({"kind": "video", "input": given}, "jobs")
+    assert not check_request({"kind": "video", "input": URL}).input_is_object
+    for wrong in ({}, {"url": "s3://b/k"}, {"url": {"url": URL}}, [URL]):
+        with pytest.raises(InvalidRequest, match="must be an http or https URL"):
+            check_request({"kind": "video", "input": wrong})
+
+
 def test_metadata_comes_back_as_it_was_sent():
     told = {"job": "7", "deep": {"list": [1, 2.5, None, True]}, "text": "日本 🎬"}
     assert check_request({"kind": "video", "input": URL, "metadata": told}).metadata == told

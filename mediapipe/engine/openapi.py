@@ -18,17 +18,20 @@ def _options(kind: Kind) -> dict[str, Any]:
     }
 
 
-def _request(kind: Kind) -> dict[str, Any]:
+def _request(kind: Kind, name: str) -> dict[str, Any]:
+    external = {"type": "object", "required": ["url"], "properties": {"url": INPUT}}
     return {
         "type": "object",
         "required": ["kind", "input", *(["options"] if kind.required else [])],
         "properties": {
             "kind": {"const": kind.name},
-            "input": INPUT,
+            "input": {"oneOf": [INPUT, external]} if name == "task" else INPUT,
             "options": _options(kind),
+            "output": {"type": "null"},
             "metadata": {"type": "object"},
             "webhook_url": INPUT,
         },
+        "additionalProperties": False,
     }
 
 
@@ -93,9 +96,12 @@ WRONG = {
 def _collection(name: str) -> dict[str, Any]:
     """`/tasks` or `/jobs`, *name* being `task` or `job`."""
     key = {"type": "string", "pattern": "^[!-~]{1,300}$"}
-    body = {"application/json": {"schema": {"oneOf": [_request(kind) for kind in KINDS.values()]}}}
+    body = {"application/json": {"schema": {"oneOf": [_request(kind, name) for kind in KINDS.values()]}}}
     filters = {
         "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+        "page": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "after": {"type": "string"},
+        "before": {"type": "string"},
         "order": {"enum": ["asc", "desc"]},
         "kind": {"enum": list(KINDS)},
         "status": {"enum": TASK["properties"]["status"]["enum"]},

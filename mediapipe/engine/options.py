@@ -16,6 +16,7 @@ from mediapipe.engine.kinds import CODECS_BY_FORMAT, KINDS, Kind
 from mediapipe.engine.validators import Options
 
 MAX_METADATA = 64 << 10  # bytes of JSON
+FIELDS = ("kind", "input", "options", "metadata", "webhook_url")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Request:
     options: Options = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     webhook_url: str = ""
+    input_is_object: bool = False  # as the documented `POST /tasks` has it, and is answered
 
 
 def check_options(kind: Kind, given: object) -> Options:
@@ -86,14 +88,41 @@ def _metadata(given: object) -> dict[str, Any]:
     return dict(given)
 
 
-def check_request(body: object) -> Request:
-    """The request in a body of JSON. Raises InvalidRequest."""
+def _check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for a field that would be ignored, and says where it belongs."""
+    unknown = sorted(body.keys() - {*FIELDS, "output"})
+    if "url" in unknown and "input" not in body:
+        raise InvalidRequest(
+            "request_invalid", 'The field url is called input here: send "input": "https://…".'
+        )
+    for name in unknown:
+        if name in kind.options:
+            raise InvalidRequest(
+                "request_invalid", f'{name} belongs in options: send "options": {{"{name}": …}}.'
+            )
+    if unknown:
+        known = ", ".join(FIELDS)
+        raise InvalidRequest("request_invalid", f"There is no field {unknown[0]!r:.60}. Known: {known}.")
+
+
+def _input(given: object, resource: str) -> str:
+    """The URL of an input: of a job a string, of a task also an object, such as another task's output."""
+    if not isinstance(given, Mapping):
+        return _url("input", given)
+    if resource != "tasks":
+        raise InvalidRequest("invalid_input", "input must be an http or https URL; an object is for /tasks.")
+    return _url("input.url", given.get("url"))
+
+
+def check_request(body: object, resource: str = "tasks") -> Request:
+    """The request in a body of JSON to `tasks` or `jobs`. Raises InvalidRequest."""
     if not isinstance(body, Mapping):
         raise InvalidRequest("request_invalid", "The body must be a JSON object.")
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidRequest("request_invalid", f"kind must be one of: {', '.join(KINDS)}.")
-    source = _url("input", body.get("input"))
+    _check_fields(KINDS[kind], body)
+    source = _input(body.get("input"), resource)
     if body.get("output") is not None:
         raise InvalidRequest(
             "request_invalid", "This engine doesn’t support output. Results are stored here."
@@ -101,7 +130,14 @@ def check_request(body: object) -> Request:
     metadata = _metadata(body.get("metadata"))
     hook = body.get("webhook_url")
     options = check_options(KINDS[kind], body.get("options") if body.get("options") is not None else {})
-    return Request(KINDS[kind], source, options, metadata, _url("webhook_url", hook) if hook else "")
+    return Request(
+        KINDS[kind],
+        source,
+        options,
+        metadata,
+        webhook_url=_url("webhook_url", hook) if hook else "",
+        input_is_object=isinstance(body["input"], Mapping),
+    )
 
 
 def check_probe(body: object) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMON = {"matroska": "mkv", "mov": "mp4"}  # what people call a demuxer's first format
 STEPS = ("import", "probe", "encode", "export")  # a job's tasks, in the order in which they run
+AS_OBJECT = "input_is_object"  # among a task's steps: how the request named its input
 LISTED = ("probe", "import", "encode", "export")  # in the order in which the reference lists them
 
 
@@ -69,6 +70,11 @@ def output_json(task: EngineTask) -> dict[str, Any] | None:
     return body
 
 
+def _external(task: EngineTask) -> dict[str, Any]:
+    """The task's input as the API's object."""
+    return {"object": "external_file", "url": task.input_url}
+
+
 def task_json(task: EngineTask) -> dict[str, Any]:
     """The task, or the job, as the API's object. Counts the queue where it waits: one query."""
     output = output_json(task)
@@ -76,7 +82,7 @@ def task_json(task: EngineTask) -> dict[str, Any]:
         "id": task.pk,
         "object": task.resource,
         "kind": task.kind,
-        "input": task.input_url,
+        "input": _external(task) if task.steps.get(AS_OBJECT) else task.input_url,
         "options": task.options,
         "metadata": task.metadata,
         "status": task.status,
@@ -119,7 +125,7 @@ def _step_json(task: EngineTask, step: str, output: dict[str, Any] | None) -> di
     following = [task.steps[name] for name in STEPS[STEPS.index(step) + 1 :] if name in task.steps]
     ended = following[0] if following else None if task.active else milliseconds(task.finished_at)
     finished = ended if started is not None else None
-    external = {"object": "external_file", "url": task.input_url}
+    external = _external(task)
     source = {"object": "file", "url": task.input_url, **task.steps.get("file", {})}
     inputs = {"import": external, "probe": external, "encode": source, "export": output}
     result = output if step in ("encode", "export") else source

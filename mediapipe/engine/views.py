@@ -30,12 +30,13 @@ from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.options import Request, check_probe, check_request
-from mediapipe.engine.serialize import task_json
+from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.url_safety import own_path
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
 CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
 PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
+LIST_PARAMETERS = ("limit", "page", "after", "before", "order", "kind", "status", "input")
 FULL = "The engine’s disk is full. Free some space, then send the same request again."
 
 
@@ -108,7 +109,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     if request.method == "GET":
         return await _list(request, resource)
     body = _body(request)
-    checked = check_request(body)
+    checked = check_request(body, resource)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 300 and key.isprintable()):
         raise InvalidRequest("request_invalid", "Idempotency-Key must be 1 to 300 printable characters.")
@@ -171,6 +172,7 @@ def _create(
                 metadata=checked.metadata,
                 webhook_url=own_path(checked.webhook_url) or checked.webhook_url,
                 key=key,
+                steps={AS_OBJECT: True} if checked.input_is_object else {},
             )
     except IntegrityError:  # the same key, at the same moment
         return EngineTask.objects.get(key=key), False
@@ -245,17 +247,29 @@ async def _between(
     return query
 
 
+def _number(request: HttpRequest, name: str, default: int, highest: int) -> int:
+    raw = request.GET.get(name, str(default))
+    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= highest):
+        raise InvalidRequest("request_invalid", f"{name} must be a whole number from 1 to {highest}.")
+    return int(raw)
+
+
 async def _list(request: HttpRequest, resource: str) -> HttpResponse:
-    raw = request.GET.get("limit", "20")
+    if unknown := request.GET.keys() - set(LIST_PARAMETERS):
+        known = ", ".join(LIST_PARAMETERS)
+        raise InvalidRequest("request_invalid", f"A list takes no {min(unknown)!r:.60}. Known: {known}.")
+    limit = _number(request, "limit", 20, 100)
+    page = _number(request, "page", 1, 10_000)
     order = request.GET.get("order", "desc")
-    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= 100):
-        raise InvalidRequest("request_invalid", "limit must be a whole number from 1 to 100.")
     if order not in ("asc", "desc"):
         raise InvalidRequest("request_invalid", "order must be asc or desc.")
-    limit = int(raw)
+    if "page" in request.GET and request.GET.keys() & {"after", "before"}:
+        raise InvalidRequest("request_invalid", "page can’t be combined with after or before: use either.")
     query = await _between(_filtered(request, resource), request, resource, order)
     sign = "" if order == "asc" else "-"
-    found = [task async for task in query.order_by(f"{sign}created_at", f"{sign}pk")[: limit + 1]]
+    first = (page - 1) * limit
+    ordered = query.order_by(f"{sign}created_at", f"{sign}pk")
+    found = [task async for task in ordered[first : first + limit + 1]]
     more = len(found) > limit
     found = found[:limit]
     response = JsonResponse([await sync_to_async(task_json)(task) for task in found], safe=False)
@@ -263,7 +277,10 @@ async def _list(request: HttpRequest, resource: str) -> HttpResponse:
     response["Has-More"] = str(more).lower()
     if more:
         query_string = request.GET.copy()
-        query_string["after"] = found[-1].pk
+        if "page" in request.GET:
+            query_string["page"] = str(page + 1)
+        else:
+            query_string["after"] = found[-1].pk
         response["Link"] = (
             f'<{request.build_absolute_uri(request.path)}?{query_string.urlencode()}>; rel="next"'
         )

@@ -31,7 +31,7 @@ from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.options import check_options
-from mediapipe.engine.serialize import task_json
+from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.engine.task import Hooks, clear, process, sweep
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 
@@ -55,7 +55,7 @@ class Reporter:
         self.realtime_factor = realtime_factor
         self.handed_over = handed_over
         self.latest: dict[str, Any] | None = None
-        self.steps: dict[str, Any] = {}
+        self.steps: dict[str, Any] = {key: True for key in task.steps if key == AS_OBJECT}
 
     def report(self, percent: float | None, speed: float | None, left: float | None) -> None:
         """Notes percent, speed and seconds left for the next write; past tasks correct an early estimate."""
