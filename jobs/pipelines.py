@@ -7,7 +7,7 @@ every field that is added needs a default: running workflows hold values without
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 Option = Union[str, int, float, bool]  # noqa: UP007 - Temporal's converter reads this annotation at run time
 
@@ -40,6 +40,12 @@ class StageDefinition:
     retry: RetryPolicy = RetryPolicy()
     wants: str = ""  # "video" or "audio": skipped where the input is known to have none
     optional: bool = False  # an extra: its failure leaves the job succeeded
+
+    @classmethod
+    def from_plan(cls, stage: dict[str, Any]) -> StageDefinition:
+        """The stage as a job's plan holds it; what another version of the code has added is left out."""
+        known = {name: value for name, value in stage.items() if name in cls.__dataclass_fields__}
+        return cls(**{**known, "retry": RetryPolicy(**stage["retry"])})
 
     @property
     def output_kind(self) -> str:

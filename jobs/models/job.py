@@ -138,10 +138,7 @@ class Job(models.Model):
 
     def workflow_input(self) -> PipelineInput:
         """The workflow's input; finished stages of an earlier run are carried over."""
-        stages = [
-            pipelines.StageDefinition(**{**stage, "retry": pipelines.RetryPolicy(**stage["retry"])})
-            for stage in self.plan
-        ]
+        stages = [pipelines.StageDefinition.from_plan(stage) for stage in self.plan]
         rows = list(self.stages.all())
         return PipelineInput(
             job_id=str(self.pk),

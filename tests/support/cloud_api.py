@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import json
 
-KINDS = ("video", "audio", "image", "animation", "adaptive_video")
-ATOMIC = ("probe", "import", *KINDS, "export")
+SHAPE = {"format", "quality", "width", "height", "fit", "position", "background", "start"}
+OPTIONS = {
+    "video": SHAPE | {"codec", "fps", "bitrate", "end"},
+    "audio": {"format", "quality", "bitrate", "start", "end"},
+    "image": SHAPE,
+    "animation": SHAPE | {"end", "fps"},
+    "adaptive_video": SHAPE | {"end"},
+}
 FIELDS = {"input", "kind", "options", "output", "metadata", "webhook_url"}
 STEPS = ("probe", "import", "encode", "export")
 
@@ -42,8 +48,11 @@ def wrong_body(resource: str, asked: dict) -> tuple[int, dict] | None:
         return 400, error("request_invalid", "This stand-in creates jobs only")
     if not isinstance(source, str) or not source.startswith(("http://", "https://", "s3://")):
         return 400, error("invalid_input", "input must be a http, https or s3 URL")
-    if asked.get("kind") not in KINDS or not asked.keys() <= FIELDS:
+    options = OPTIONS.get(asked.get("kind", ""))
+    if options is None or not asked.keys() <= FIELDS:
         return 400, error("request_invalid", "Unknown kind or field")
+    if not (asked.get("options") or {}).keys() <= options:
+        return 400, error("request_invalid", "Unknown option")
     return None
 
 
