@@ -11,6 +11,8 @@ from jobs.ittybit.client import IttybitClient, open_http
 from jobs.ittybit.replies import IttybitError, Rejected
 from jobs.ittybit.resource import Resource
 
+NO_KEY = "Key not accepted: set a valid ITTYBIT_API_KEY."
+
 
 def resource() -> Resource:
     """Its resource, as this installation knows it."""
@@ -33,10 +35,9 @@ async def check() -> tuple[bool, str]:
     async with open_client() as client:
         try:
             found = await client.find_resource()
-        except Rejected as error:
-            return False, f"{line} Key not accepted: {error}"
         except IttybitError as error:
-            return False, f"{line} {error}"
+            about_key = isinstance(error, Rejected) and error.kind != "payment_required"
+            return False, f"{line} {NO_KEY if about_key else error}"
         line += " Key accepted."
         if fixed := client.resource.fixed:
             if found and found != fixed and not settings.EMBEDDED_ENGINE:
@@ -44,7 +45,7 @@ async def check() -> tuple[bool, str]:
                     False,
                     f"{line} ITTYBIT_RESOURCE is {fixed}, but this API takes {found}: unset it.",
                 )
-            return True, f"{line} Resource: {fixed} (set)."
+            return True, f"{line} Resource: {fixed}{'' if settings.EMBEDDED_ENGINE else ' (set)'}."
         if not found:
             return True, f"{line} Resource: not known yet; the first task finds it out."
         client.resource.remember(found)
