@@ -29,7 +29,6 @@ from mediapipe.threads import run_to_completion
 TIMEOUT = httpx.Timeout(30, connect=10)
 MAX_REDIRECTS = 5
 BACKOFF = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
-HEAD_SECONDS = 10.0  # for the headers of a file
 TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
 MIN_RATE = 1024  # bytes a second: less is a server that stalls
 RATE_WINDOW = 30.0  # seconds over which that is measured
@@ -134,17 +133,6 @@ async def download_to_storage(
             os.unlink(part)
 
 
-async def remote_size(url: str, *, trusted_origin: str = "") -> int | None:
-    """The bytes of the file at *url*, by asking for its headers alone; None where nobody says so."""
-    asked = _Download(url, -1, lambda have, total: None, refuse_without_space, trusted_origin)
-    client = httpx.AsyncClient(timeout=HEAD_SECONDS, trust_env=False)
-    try:
-        async with client as http, asked._open(http, {}, "HEAD") as response:
-            return _content_length(response) if response.status_code == 200 else None
-    except (DownloadError, httpx.HTTPError, OSError):
-        return None
-
-
 @dataclass
 class _Download:
     """A download under way: its file, and which version of the remote one has arrived so far."""
@@ -191,16 +179,14 @@ class _Download:
             raise Interrupted("the connection broke too often") from None
 
     @contextlib.asynccontextmanager
-    async def _open(
-        self, http: httpx.AsyncClient, headers: dict[str, str], method: str = "GET"
-    ) -> AsyncIterator[httpx.Response]:
+    async def _open(self, http: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
         """The reply behind all redirects."""
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 request = await pinned_request(url, trusted_origin=self.trusted_origin)
                 request["headers"] |= headers
-                sent = http.send(http.build_request(method, **request), stream=True)
+                sent = http.send(http.build_request("GET", **request), stream=True)
             except url_safety.UnsafeUrl as unsafe:
                 raise DownloadError("unsafe", str(unsafe)) from None
             except (httpx.InvalidURL, ValueError):
@@ -241,7 +227,8 @@ class _Download:
         self.have = 0
         etag = response.headers.get("etag", "")
         self.validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-        self.total = _content_length(response)
+        length = response.headers.get("content-length", "")
+        self.total = int(length) if length.isdecimal() and len(length) < 19 else None
 
     def _check_part(self, response: httpx.Response, have: int) -> None:
         """Raises Changed unless *response* continues what has arrived, in the same version of the file."""
@@ -279,11 +266,6 @@ class _Download:
             self.report(self.have, self.total)
         if self.total is not None and self.have < self.total:
             raise Interrupted("the connection broke too often")
-
-
-def _content_length(response: httpx.Response) -> int | None:
-    length = response.headers.get("content-length", "")
-    return int(length) if length.isdecimal() and len(length) < 19 else None
 
 
 def _says_whole(response: httpx.Response, have: int) -> bool:

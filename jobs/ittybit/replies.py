@@ -52,17 +52,12 @@ PERMANENT_KINDS = frozenset(
     (
         *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
         *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large"),
-        *("source_not_found", "source_refused", "cancelled"),
-        *("token_missing", "token_invalid", "project_required", "refused"),
+        *("source_not_found", "source_refused", "cancelled", "refused"),
+        *("token_missing", "token_invalid", "project_required"),
     )
 )
-# What a refused request is, where the API has another word for it, by its HTTP status. The API's own kinds
-# are kept where they speak of the request: `invalid_input` of a task means its file.
+# What a refused request is, by its status, where we don't know the API's own word for it.
 REFUSALS = {400: "request_invalid", 401: "token_invalid", 402: "payment_required", 422: "request_invalid"}
-REFUSAL_KINDS = PERMANENT_KINDS & {
-    *("token_missing", "token_invalid", "project_required", "payment_required", "request_invalid"),
-    *("url_required", "format_unsupported", "source_refused"),
-}
 
 
 class IttybitError(Exception):
@@ -291,4 +286,5 @@ def check_response(response: httpx.Response) -> None:
         raise Broken(sentence, kind=kind, retry_after=after)
     if response.status_code in (401, 403):
         sentence = f"{sentence.rstrip('.')}. Ask an admin to check the engine’s API key."
-    raise Rejected(sentence, kind=kind if kind in REFUSAL_KINDS else REFUSALS.get(response.status_code, ""))
+    known = kind in PERMANENT_KINDS and kind != "invalid_input"  # which of a task means its file
+    raise Rejected(sentence, kind=kind if known else REFUSALS.get(response.status_code, ""))

@@ -27,9 +27,6 @@ from mediapipe import storage
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 PATIENCE = 30.0
 MAX_INTERVAL = 3.0  # seconds between two reads of a task
-# Seconds that a task may wait for its turn at the engine: less than the workflow gives the activity for it,
-# or its end would look like a lost worker’s.
-MAX_QUEUED = 7 * 86400 - 3600.0
 
 T = TypeVar("T")
 
@@ -118,8 +115,7 @@ class Watcher:
         self.started_at = time.monotonic()
         self.last: Task | None = None  # as last read
         self.processing_since: float | None = None
-        self.max_queued = MAX_QUEUED
-        self.since = time.time()  # in its present state
+        self.since = time.time()  # when the task came into its state
         self.progressed_at = self.started_at
         self.failing_since: float | None = None
         self.reads_without_output = 0  # although it had succeeded
@@ -146,9 +142,7 @@ class Watcher:
                 await self._wait_out(error)
                 continue
             self.failing_since = None
-            if self.last is None or self.last.state != task.state:
-                self.since = time.time()
-            self._heartbeat(replace(heartbeat_details(task), since=self.since))
+            self._heartbeat(heartbeat_details(task))
             if task.terminal and not self._still_without_output(task):
                 return output_of(task)
             self._check_progress(task)
@@ -165,8 +159,10 @@ class Watcher:
             reading.cancel()
 
     def _heartbeat(self, details: HeartbeatDetails) -> None:
-        self.details = details
-        activity.heartbeat(details)
+        if details.state != self.details.state:
+            self.since = time.time()
+        self.details = replace(details, since=self.since)
+        activity.heartbeat(self.details)
 
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
@@ -197,11 +193,6 @@ class Watcher:
             )
         if self.processing_since:
             self._check_time(task, now - self.processing_since)
-        elif time.time() - self.since > self.max_queued:
-            fail(
-                "The engine hasn’t begun this task in a week, so it was given up.",
-                Failure("timeout", task_over=True, stop=True),
-            )
 
     def _check_time(self, task: Task, worked: float) -> None:
         """Ends the attempt of a task that has *worked* for too many seconds."""

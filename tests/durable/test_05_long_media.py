@@ -16,9 +16,8 @@ from temporalio.testing import ActivityEnvironment
 from jobs.models import Stage
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
 from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
-from jobs.workflow.activity_calls import IN_QUEUE
 from jobs.workflow.limits import allowed_without_progress
-from jobs.workflow.watch import MAX_QUEUED, Watcher
+from jobs.workflow.watch import Watcher
 from tests.support import recorded
 from tests.support.world import World, plan, running
 
@@ -183,16 +182,6 @@ async def test_the_limit_is_learned_from_finished_stages_and_the_size_of_the_sou
         settings.ALLOW_PRIVATE_SOURCES = False
         await allowed_without_progress("ingest", watched)
         assert server.methods == [b"HEAD"], "an address that may not be fetched was asked"
-
-
-async def test_a_task_that_never_leaves_its_queue_is_named_before_its_worker_seems_lost(doing, api):
-    assert IN_QUEUE.total_seconds() > MAX_QUEUED
-    api.life = ["waiting"]
-    watching = Watcher(doing.client, TaskWatch(await create(doing, "media-long/5")))
-    watching.max_queued = 0.3
-    with pytest.raises(ApplicationError, match="hasn’t begun this task") as error:
-        await ActivityEnvironment().run(watching.result)
-    assert error.value.details[0] == Failure("timeout", task_over=True, stop=True)
 
 
 @pytest.mark.parametrize("kind", ["stalled", "timeout"])
