@@ -136,7 +136,7 @@ async def test_a_task_made_before_the_api_changed_is_still_found(client, remote)
 
 async def test_a_task_is_missing_only_where_both_say_so(client, remote):
     remote.get("/tasks/t").respond(404, json={"message": "No such task"})
-    other = remote.get("/jobs/t").respond(503, json={})
+    other = remote.get("/jobs/t").respond(500, json={})
     with pytest.raises(Broken):
         await client.read("t")
     for refusal in (404, 405, 403):
