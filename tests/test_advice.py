@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 
 from jobs.dashboard import advice
 from jobs.dashboard.presenters import JobPage
-from jobs.ittybit.replies import PERMANENT_KINDS, IttybitError, Rejected, check_response
+from jobs.ittybit.replies import PERMANENT_KINDS, REFUSALS, IttybitError, Rejected, check_response
 from jobs.live import Live
 from jobs.models import Stage
 from jobs.state import JobState
@@ -37,7 +37,8 @@ def said(folder: str) -> set[str]:
 
 ENGINE = said("mediapipe/engine") | {kind for _, kind, _ in FFMPEG_ERRORS} | set(fetch.ERROR_KINDS.values())
 OURS = said("jobs/workflow") | {error.kind for error in (IttybitError, *IttybitError.__subclasses__())}
-KINDS = sorted(PERMANENT_KINDS | ENGINE | OURS)
+ADVISED = advice.SOURCE | advice.ADMIN | advice.AGAIN
+KINDS = sorted(PERMANENT_KINDS | ENGINE | OURS | set(REFUSALS.values()) | set(ADVISED))
 
 
 def test_the_kinds_are_all_found():
