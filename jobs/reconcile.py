@@ -38,6 +38,11 @@ GRACE = timedelta(seconds=10)  # a younger workflow is left alone, whatever its 
 CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
+STILL_WANTED = (  # by whom asked for a job that has been closed since: it is started again
+    (RETRY, JobState.FAILED),
+    (FORCE_RESTART, JobState.FAILED),
+    (FORCE_RESTART, JobState.CANCELLED),
+)
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "
@@ -139,6 +144,8 @@ class Round:
             async with slots:
                 try:
                     return await act(each)
+                except (RPCError, TimeoutError):
+                    return False  # Temporal is unavailable: the next round comes back to it
                 except Exception:
                     log.exception("%s could not be kept in step", getattr(each, "pk", each))
                     return False
@@ -232,7 +239,7 @@ class Round:
             await control.start_again(job, wish.actor, wish.reason)
         elif job.active and job.workflow_started_at:
             await control.deliver(job, wish)
-        elif job.state == JobState.FAILED and wish.kind in (RETRY, FORCE_RESTART):
+        elif (wish.kind, job.state) in STILL_WANTED:
             await control.start_again(job, wish.actor, wish.reason)
         elif not job.active:
             await sync_to_async(job.drop_wish)(wish)

@@ -13,7 +13,7 @@ from jobs.dashboard import bulk
 from jobs.dashboard.presenters import JobPage
 from jobs.live import Live
 from jobs.models import Job
-from jobs.models.wish import CANCEL, DELETE, RETRY, Wish
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState
 from mediapipe import storage
 
@@ -92,7 +92,7 @@ def test_a_cancel_that_was_asked_for_stays_asked_for_until_the_job_has_ended(job
     assert job.record(running(job, 6, JobState.SUCCEEDED), [], 1) and not now(job).cancelling
 
 
-def test_wishes_are_kept_once_and_a_cancel_puts_an_end_to_retries(job):
+def test_wishes_are_kept_once_and_a_cancel_puts_an_end_to_those_before_it(job):
     job.mark_started()
     retry = Wish(RETRY, "ada", key="retry-audio-1")
     for wish in (retry, Wish(RETRY, "grace", key="retry-audio-1"), Wish(RETRY, "ada", key="retry-all-3")):
@@ -102,7 +102,7 @@ def test_wishes_are_kept_once_and_a_cancel_puts_an_end_to_retries(job):
     assert page.wishes[0] == "ada’s retry is waiting. It starts as soon as it can."
     job.drop_wish(retry)
     assert [wish.key for wish in now(job).wishes] == ["retry-all-3"]
-    assert job.keep_wish(Wish(CANCEL, "ada"))
+    assert job.keep_wish(Wish(FORCE_RESTART, "ada")) and job.keep_wish(Wish(CANCEL, "ada"))
     assert [wish.kind for wish in now(job).wishes] == [CANCEL]
     job.drop_wish(now(job).wishes[0])
     assert now(job).kept_wishes is None
@@ -134,6 +134,11 @@ def test_a_delete_that_was_killed_halfway_leaves_a_row_that_can_be_deleted(job):
     assert closed(job).keep_wish(Wish(DELETE, "ada"))
     path.unlink()  # and then the process was killed
     assert now(job).remove() and not Job.objects.filter(pk=job.pk).exists()
+
+
+def test_who_deleted_a_job_is_in_the_log(job, caplog):
+    assert str(bulk.apply("delete", [closed(job)], "ada")) == "Deleted 1 job."
+    assert f"job {job.pk} (a) was deleted by ada" in caplog.text
 
 
 def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job):

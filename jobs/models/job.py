@@ -23,7 +23,7 @@ from jobs.models.job_queryset import JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
-from jobs.models.wish import CANCEL, DELETE, RETRY, Wish
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import (
     ACTIVE,
     EventRecord,
@@ -127,7 +127,8 @@ class Job(JobRow):
         row = self._locked()
         if row is None or row.active == (wish.kind == DELETE):
             return False
-        kept = [other for other in row.wishes if wish.kind != CANCEL or other.kind != RETRY]
+        moot = (RETRY, FORCE_RESTART) if wish.kind == CANCEL else ()
+        kept = [other for other in row.wishes if other.kind not in moot]
         if not any(other.same(wish) for other in kept):
             kept.append(wish)
         cancelling = row.cancelling or wish.kind == CANCEL

@@ -1,4 +1,4 @@
-"""11. A job's state has one owner at a time, and what a person asked for survives whatever dies."""
+"""12. A job's state has one owner at a time, and what a person asked for survives whatever dies."""
 
 from __future__ import annotations
 
