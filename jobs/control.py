@@ -103,23 +103,20 @@ async def _look_for(client: Client, job: Job) -> Seen:
     take a start for one of that run. One that has said its end, or can't, and doesn't close is ended.
     """
     until = time.monotonic() + CLOSING_PATIENCE
-    asked = False
     while True:
         found, run = await describe(client, job)
         if found is None or (run < job.run and found.status != WorkflowExecutionStatus.RUNNING):
             return Seen.NEVER
         if run >= job.run:
             return Seen.STARTED
-        last = await found.memo_value("status", None, type_hint=PipelineStatus)
-        over = last is not None and last.state in FINISHED
-        before = handle(client, job, found.run_id)
         if time.monotonic() > until:
+            before = handle(client, job, found.run_id)
+            last = await found.memo_value("status", None, type_hint=PipelineStatus)
+            over = last is not None and last.state in FINISHED
             if not over and await trouble.of(client, found) is None:
+                await before.cancel(reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT)
                 return Seen.CLOSING
             await before.terminate("its end is recorded", rpc_timeout=temporal.RPC_TIMEOUT)
-        elif not over and not asked:
-            asked = True
-            await before.cancel(reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT)
         await asyncio.sleep(CLOSING_INTERVAL)
 
 

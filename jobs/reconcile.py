@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
-GRACE = timedelta(seconds=10)  # a younger workflow is left alone, whatever its row says
+GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its start and after its row's end
 CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
@@ -252,11 +252,14 @@ class Round:
 
         Never where the database has no job at all: then it is the database that is wrong.
         """
-        old = [found for found in running if datetime.now(UTC) - found.started_at > GRACE]
+        then = datetime.now(UTC) - GRACE
+        old = [found for found in running if found.started_at < then]
         if not old or not await Job.objects.aexists():
             return 0
         rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
-        unowned = [each for each in old if each.job_id not in rows or not rows[each.job_id].active]
+        # a run records its end before it closes, and some seconds before where its worker dies in between
+        ended = [pk for pk, job in rows.items() if not job.active and (job.finished_at or then) <= then]
+        unowned = [each for each in old if each.job_id not in rows or each.job_id in ended]
         return await self._each(self._stop, unowned)
 
     async def _stop(self, running: Open) -> bool:
