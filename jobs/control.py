@@ -114,7 +114,10 @@ async def _look_for(client: Client, job: Job) -> Seen:
             last = await found.memo_value("status", None, type_hint=PipelineStatus)
             over = last is not None and last.state in FINISHED
             if not over and await trouble.of(client, found) is None:
-                await before.cancel(reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT)
+                if not trouble.is_awaited(found):
+                    await before.cancel(
+                        reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT
+                    )
                 return Seen.CLOSING
             await before.terminate("its end is recorded", rpc_timeout=temporal.RPC_TIMEOUT)
         await asyncio.sleep(CLOSING_INTERVAL)

@@ -275,6 +275,8 @@ class Round:
             await workflow.terminate("no job owns it")
             stages = last.stages if last else []
             await self._cancel_tasks(s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING)
+        elif trouble.is_awaited(found):
+            return False  # by a worker that is lost: what it would do is not known yet
         else:
             await workflow.cancel(reason="\nNo job owns it", rpc_timeout=temporal.RPC_TIMEOUT)
         log.warning("workflow %s was stopped: no job owns it", job.workflow_id)

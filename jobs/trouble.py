@@ -30,6 +30,11 @@ class Trouble:
     why: str = ""
 
 
+def is_awaited(description: WorkflowExecutionDescription) -> bool:
+    """Whether this workflow has something to do that no worker has done yet: its own end, perhaps."""
+    return description.raw_description.HasField("pending_workflow_task")
+
+
 async def of(client: Client, description: WorkflowExecutionDescription) -> Trouble | None:
     """What keeps this workflow from continuing; None where nothing does, or only workers are missing.
 

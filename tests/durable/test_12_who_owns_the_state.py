@@ -99,8 +99,7 @@ async def test_a_starter_that_dies_loses_nothing(dashboard):
     row = await now(cancelled)
     assert row.receipt == "Cancelled before it started." and not await existing(dashboard, cancelled)
     assert await row.events.filter(kind="cancelled", actor="ada").aexists()
-    kinds = [event.event_type async for event in dashboard.workflow(too_late).fetch_history_events()]
-    assert EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in kinds
+    assert await is_cancelled(dashboard, too_late)
     assert not (await now(too_late)).wishes
 
 
@@ -310,13 +309,27 @@ async def test_a_workflow_that_no_row_owns_is_cancelled_but_not_in_its_first_sec
     assert (await now(closed)).state == "failed", "a closed row was opened"
 
 
-async def test_a_database_without_any_job_cancels_nothing(dashboard, monkeypatch):
+async def is_cancelled(inside, job: Job) -> bool:
+    kinds = [event.event_type async for event in inside.workflow(job).fetch_history_events()]
+    return EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in kinds
+
+
+async def test_a_database_without_any_job_cancels_nothing(inside, monkeypatch):
     monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
-    job = await dashboard.submit()
+    inside.api.lives["video"] = ["processing"] * 9999
+    job = await inside.submit()
+    await inside.until(job, lambda j: j.stages.get(name="ingest").task_id)
     await sync_to_async(Job.objects.all().delete)()
     await reconcile.run_once()
-    kinds = [event.event_type async for event in dashboard.workflow(job).fetch_history_events()]
-    assert EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED not in kinds
+    assert not await is_cancelled(inside, job)
+
+
+async def test_a_workflow_that_waits_for_a_worker_to_tell_its_end_is_left_to_it(dashboard, monkeypatch):
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    job = await dashboard.submit()
+    await rows(job, state="succeeded")
+    await reconcile.run_once()
+    assert not await is_cancelled(dashboard, job)
 
 
 async def test_a_workflow_that_was_reset_after_its_job_was_closed_is_stopped(inside, monkeypatch):
