@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -23,6 +25,10 @@ class ReadOnly:
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """No: a history is not edited."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """No: it would leave the workflow and the files. A job has an action that takes all of it."""
         return False
 
 
@@ -53,7 +59,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     date_hierarchy = "created_at"
     inlines = (StageInline, EventInline)
 
-    actions = ("retry", "cancel")
+    actions = ("retry", "cancel", "delete")
 
     @admin.action(description="Retry what failed", permissions=["view"])
     def retry(self, request: HttpRequest, queryset: JobQuerySet) -> None:
@@ -64,6 +70,20 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def cancel(self, request: HttpRequest, queryset: JobQuerySet) -> None:
         """As the button above the list of jobs."""
         self._do(request, "cancel", queryset)
+
+    @admin.action(description="Delete", permissions=["view"])
+    def delete(self, request: HttpRequest, queryset: JobQuerySet) -> HttpResponse:
+        """Asks first, on the page that the list of jobs asks on, which then deletes them as that does."""
+        jobs = bulk.select_jobs("delete", queryset)
+        back = reverse("admin:jobs_job_changelist")
+        context = {
+            "action": "delete",
+            "jobs": jobs,
+            "matching": queryset.count(),
+            "back": back,
+            "posted": {"query": "", "from": "history", "matching": ""},
+        }
+        return render(request, "jobs/confirm.html", context)
 
     def _do(self, request: HttpRequest, action: str, queryset: JobQuerySet) -> None:
         result = bulk.apply(action, bulk.select_jobs(action, queryset), request.user.get_username())
@@ -101,4 +121,5 @@ class UploadAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Uploads, unfinished ones too."""
 
     list_display = ("filename", "owner", "length", "created_at", "expires_at", "job")
+    has_delete_permission = admin.ModelAdmin.has_delete_permission  # a person who goes takes them along
     search_fields = ("filename", "owner__username")

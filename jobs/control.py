@@ -1,178 +1,151 @@
-"""The verbs of a job against Temporal: start, retry, cancel.
+"""The verbs of a job: start, retry, cancel, force a restart, delete.
 
-Every call has a deadline, and every failure becomes a sentence for the person who pressed the button.
-Reading running jobs is jobs.live, keeping rows and workflows in step is jobs.reconcile.
+Whoever acts, on a page, in bulk, by a command or in the back office, acts through these. What a person asks
+for is a wish in the row first and is delivered after that: at once if possible, else by jobs.reconcile. Every
+call has a deadline, and every failure becomes a sentence. Who owns a job's state is in docs/durability.md.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+import time
+from enum import Enum, auto
 
 from asgiref.sync import sync_to_async
-from temporalio.client import (
-    Client,
-    WorkflowExecutionStatus,
-    WorkflowHandle,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client, WorkflowExecutionStatus
 
+from jobs import trouble, workflow_calls
 from jobs.live import reader
 from jobs.models import Job
-from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
-from jobs.workflow.media_pipeline import MediaPipeline
+from jobs.models.job import CLAIM_TIME
+from jobs.models.wish import CANCEL, FORCE_RESTART, RETRY, Wish
+from jobs.state import FINISHED, JobState, PipelineStatus
+from jobs.workflow_calls import JUST_ENDED, describe, handle, temporal_call
 from mediapipe import temporal
 
+log = logging.getLogger(__name__)
+
 CLOSING_INTERVAL = 0.05  # seconds between two looks at a run that is about to close
-CALL_SECONDS = 5  # for all calls of a verb to Temporal, retries included
+CLOSING_PATIENCE = 2.0  # seconds in which such a run should have closed
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
-UNAVAILABLE = "The workflow service can’t be reached. Try again in a moment."
-NOT_CANCELLED = "The workflow service can’t be reached, so the job continues. Try again in a moment."
-NO_WORKER = "No worker is running. Your retry starts when one is back."
+CLOSING_NOTE = "Waiting for the previous run to end. Starts automatically."
+DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
 NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.SUCCEEDED: "This job is already done.",
     JobState.FAILED: "This job has already failed.",
     JobState.CANCELLED: "This job is already cancelled.",
 }
+deliver = workflow_calls.deliver  # a kept wish, once more
+NotPossible = workflow_calls.NotPossible
+TemporalUnavailable = workflow_calls.TemporalUnavailable
 
 
-class NotPossible(Exception):
-    """The request is not possible as things stand; the sentence says why."""
+class Seen(Enum):
+    """What Temporal has seen of a job's run."""
 
-
-class TemporalUnavailable(Exception):
-    """Temporal, or a worker, does not answer; the sentence says what that means for the request."""
-
-
-@contextlib.asynccontextmanager
-async def temporal_call(unavailable: str) -> AsyncIterator[Client]:
-    """A block of calls to Temporal, with its client and a deadline.
-
-    Raises NotPossible where the workflow is over, TemporalUnavailable(*unavailable*) where nothing answers.
-    """
-    client = await temporal.client()
-    try:
-        async with asyncio.timeout(CALL_SECONDS):
-            yield client
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            raise NotPossible("This job has just ended. Reload the page to see how.") from None
-        raise TemporalUnavailable(unavailable) from None
-    except (RuntimeError, TimeoutError):
-        raise TemporalUnavailable(unavailable) from None
-
-
-def handle(client: Client, job: Job) -> WorkflowHandle[MediaPipeline, PipelineStatus]:
-    """The job's workflow, whichever run is the latest."""
-    return client.get_workflow_handle_for(MediaPipeline.run, job.workflow_id)
+    NEVER = auto()
+    CLOSING = auto()  # the run before it is still open
+    STARTED = auto()
 
 
 async def start(job: Job) -> bool:
-    """Starts the job's workflow, exactly once however often it is called; False: Temporal is unavailable."""
+    """Starts the job's workflow, exactly once however often it is called; False: Temporal is unavailable.
+
+    Only who has claimed the row starts it. The claim stays where the answer is lost, because Temporal may
+    start the workflow yet: a cancel is then decided when Temporal answers again.
+    """
+    await job.arefresh_from_db()
+    if not job.active or job.workflow_started_at:
+        return True
     plan = await sync_to_async(job.workflow_input)()
+    refusal = ""
     try:
         async with temporal_call(QUEUED_NOTE) as client:
-            refusal = await _request_start(client, job, plan)
+            seen = await _look_for(client, job)
+            began = time.monotonic()
+            if seen == Seen.NEVER and await sync_to_async(job.claim)():
+                if time.monotonic() - began > workflow_calls.CALL_SECONDS:
+                    raise TimeoutError  # this process was stopped meanwhile: somebody else may have decided
+                refusal = await workflow_calls.request_start(client, job, plan)
+                seen = Seen.STARTED
     except (NotPossible, TemporalUnavailable):
         await sync_to_async(job.explain_wait)(QUEUED_NOTE)
         return False
     if refusal:  # about this job alone: waiting would not help it, and would hold up the others
         await sync_to_async(job.close)(JobState.FAILED, f"This job couldn’t be started: {refusal}.")
-    elif not await sync_to_async(job.mark_started)():  # cancelled a moment before
-        await handle(client, job).cancel(rpc_timeout=temporal.RPC_TIMEOUT)
+    elif seen == Seen.STARTED:
+        await _mark_started(job)
+    elif seen == Seen.CLOSING:
+        await sync_to_async(job.explain_wait)(CLOSING_NOTE)
+    elif job.cancelling:
+        actor = next((wish.actor for wish in job.wishes if wish.kind == CANCEL), "")
+        await sync_to_async(job.cancel_unstarted)(actor, unclaimed_for=CLAIM_TIME)
     await job.arefresh_from_db()
     return True
 
 
-async def _request_start(client: Client, job: Job, plan: PipelineInput) -> str:
-    """Starts the workflow where it has not run; answers why Temporal refuses this job, or nothing."""
-    once = WorkflowIDReusePolicy.REJECT_DUPLICATE
-    try:
-        if await _already_ran(client, job):
-            return ""
-        await client.start_workflow(
-            MediaPipeline.run,
-            plan,
-            id=job.workflow_id,
-            task_queue=TASK_QUEUE,
-            memo={"run": job.run, "title": job.title},
-            static_summary=job.title[:200],
-            id_reuse_policy=once if job.run == 1 else WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            priority=temporal.fairness_key(plan.submitted_by),
-            rpc_timeout=temporal.RPC_TIMEOUT,
-        )
-    except WorkflowAlreadyStartedError:
-        return ""
-    except RPCError as error:
-        if error.status != RPCStatusCode.INVALID_ARGUMENT:
-            raise
-        return error.message
-    return ""
+async def _mark_started(job: Job) -> None:
+    """Records that the workflow runs, and gives it what was asked for while it was being started."""
+    started = await sync_to_async(job.mark_started)()
+    await job.arefresh_from_db()
+    wishes = job.wishes if started else [Wish(CANCEL, "", run=job.run)]
+    for wish in wishes:
+        with contextlib.suppress(NotPossible, TemporalUnavailable):  # jobs.reconcile comes back to it
+            await deliver(job, wish)
 
 
-async def _already_ran(client: Client, job: Job) -> bool:
-    """Whether this very run of a job that was started again exists already, closed or not.
+async def _look_for(client: Client, job: Job) -> Seen:
+    """Whether Temporal has seen this very run of the job.
 
-    The run before it, which records its end a moment before it closes, is waited for: until then Temporal
-    would take a start for one of that run, and the new run would never begin.
+    The run before it records its end a moment before it closes. It is waited for: until then Temporal would
+    take a start for one of that run. One that has said its end, or can't, and doesn't close is ended.
     """
-    while job.run > 1:  # of a first run Temporal itself refuses a second start
-        try:
-            description = await handle(client, job).describe(rpc_timeout=temporal.RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        if await description.memo_value("run", 1) == job.run:
-            return True
-        if description.status != WorkflowExecutionStatus.RUNNING:
-            return False
+    until = time.monotonic() + CLOSING_PATIENCE
+    while True:
+        found, run = await describe(client, job)
+        if found is None or (run < job.run and found.status != WorkflowExecutionStatus.RUNNING):
+            return Seen.NEVER
+        if run >= job.run:
+            return Seen.STARTED
+        if time.monotonic() > until:
+            before = handle(client, job, found.run_id)
+            last = await found.memo_value("status", None, type_hint=PipelineStatus)
+            over = last is not None and last.state in FINISHED
+            if not over and await trouble.of(client, found) is None:
+                if not trouble.is_awaited(found):
+                    await before.cancel(
+                        reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT
+                    )
+                return Seen.CLOSING
+            await before.terminate("its end is recorded", rpc_timeout=temporal.RPC_TIMEOUT)
         await asyncio.sleep(CLOSING_INTERVAL)
-    return False
 
 
 async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> str:
     """Runs a failed *stage* (or all that failed) again; returns a sentence.
 
     A closed job is started again, with its finished outputs carried over.
-    Raises NotPossible, TemporalUnavailable.
+    Raises NotPossible; TemporalUnavailable, where the wish is kept.
     """
     await job.arefresh_from_db()
     if job.state == JobState.QUEUED:
         raise NotPossible("This job hasn’t started yet.")
     if not job.active:
-        return await _start_again(job, actor, reason)
+        return await start_again(job, actor, reason)
     row = await job.stages.filter(name=stage).afirst() if stage else None
-    request = RetryRequest(stage or "", actor, reason[:500], row.tries if row else None)
     # one retry per failure: a double click is answered like the first
     seen = f"{row.tries}-{row.finished_at and row.finished_at.timestamp()}" if row else job.seq
-    update_id = f"retry-{stage or 'all'}-{seen}"
-    async with temporal_call(UNAVAILABLE) as client:
-        try:
-            labels = await handle(client, job).execute_update(
-                MediaPipeline.retry_stage, request, id=update_id, rpc_timeout=temporal.RPC_TIMEOUT
-            )
-        except WorkflowUpdateFailedError as error:
-            raise NotPossible(_why_rejected(error.cause)) from None
-        except WorkflowUpdateRPCTimeoutOrCancelledError:
-            raise TemporalUnavailable(NO_WORKER) from None
-    reader.invalidate(job)
-    return f"Retrying {' and '.join(labels)}."
+    key = f"retry-{stage or 'all'}-{seen}"
+    wish = Wish(RETRY, actor, reason[:500], job.run, key, stage or "", row.tries if row else None)
+    if not await sync_to_async(job.keep_wish)(wish):
+        raise NotPossible(JUST_ENDED)
+    return await deliver(job, wish)
 
 
-def _why_rejected(cause: BaseException | None) -> str:
-    """What the workflow answered to an update that it rejects."""
-    text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-    return text.removeprefix("ValueError: ")
-
-
-async def _start_again(job: Job, actor: str, reason: str) -> str:
+async def start_again(job: Job, actor: str, reason: str = "") -> str:
+    """Starts a closed job again; returns a sentence. Raises NotPossible."""
     if not await sync_to_async(job.start_again)(actor, reason):
         await job.arefresh_from_db()
         if job.state == JobState.SUCCEEDED:
@@ -186,14 +159,42 @@ async def _start_again(job: Job, actor: str, reason: str) -> str:
 
 
 async def cancel(job: Job, actor: str, reason: str = "") -> str:
-    """Cancels the job; returns a sentence. Raises NotPossible, TemporalUnavailable."""
+    """Cancels the job; returns a sentence. Raises as retry() does."""
     await job.arefresh_from_db()
     if not job.active:
         raise NotPossible(NOTHING_TO_CANCEL[JobState(job.state)])
     if await sync_to_async(job.cancel_unstarted)(actor):
         return "Cancelled before it started."
-    async with temporal_call(NOT_CANCELLED) as client:
-        await handle(client, job).cancel(reason=f"{actor}\n{reason[:500]}", rpc_timeout=temporal.RPC_TIMEOUT)
-    await sync_to_async(job.mark_cancelling)()
+    wish = Wish(CANCEL, actor, reason[:500], job.run)
+    if not await sync_to_async(job.keep_wish)(wish):
+        raise NotPossible(JUST_ENDED)
+    return await deliver(job, wish)
+
+
+async def force_restart(job: Job, actor: str, reason: str = "") -> str:
+    """Has a workflow that can't continue ended, and the job started again; returns a sentence.
+
+    The reconciler does it, since the workflow's tasks are to be stopped too. Raises NotPossible.
+    """
+    await job.arefresh_from_db()
+    wish = Wish(FORCE_RESTART, actor, reason[:500], job.run)
+    if not job.workflow_started_at or not await sync_to_async(job.keep_wish)(wish):
+        raise NotPossible("This job isn’t running, so there’s nothing to end.")
     reader.invalidate(job)
-    return "Cancel requested. Finished outputs are kept."
+    return "Restarting within a few seconds. Finished outputs are kept."
+
+
+async def delete(job: Job, actor: str, reason: str = "") -> str:
+    """Deletes a closed job and its media; returns a sentence.
+
+    Raises NotPossible; TemporalUnavailable where the storage doesn't answer, and the wish is kept.
+    """
+    try:
+        removed = await sync_to_async(job.remove)(actor)
+    except Exception:  # of the disk's or the bucket's own
+        log.exception("job %s could not be deleted", job.pk)
+        raise TemporalUnavailable(DELETE_LATER) from None
+    if not removed:
+        raise NotPossible("This job is still running; cancel it first.")
+    log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)
+    return "Deleted."

@@ -16,6 +16,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.utils.dateformat import format as date_format
+from django.utils.timezone import localtime
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
@@ -25,6 +27,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from jobs import trouble
 from jobs.models import Job
 from jobs.state import HeartbeatDetails, JobState, PipelineStatus, StageState, StageStatus
 from jobs.waits import Wait, until_next_attempt, until_progress
@@ -35,7 +38,7 @@ from mediapipe.recent import Recent
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 4.0  # how old an answer may be while a newer one is under way
 CACHED_JOBS = 2000
-QUERY_BACKOFF = 3.0  # seconds without a query after one that no worker answered
+QUERY_BACKOFF = 3.0  # seconds without a query of a workflow after one that no worker answered
 NO_WORKER_STATUSES = (  # what Temporal answers to a query in place of a worker
     RPCStatusCode.CANCELLED,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -46,6 +49,10 @@ TEMPORAL_UNAVAILABLE = (
     "Live status is unavailable. You’re seeing the last saved state; the job continues on its own."
 )
 WORKER_UNAVAILABLE = "Processing is paused: no worker is running. It resumes automatically."
+TROUBLED = (
+    "This job can’t continue: its workflow has an error. "
+    "An admin can end it and restart it; finished outputs are kept."
+)
 START_WORKER = "Start one with “python3 manage.py up” or “python3 manage.py worker”."
 
 
@@ -66,6 +73,7 @@ class Live:
     speeds: dict[str, float] = field(default_factory=dict)
     time_left: dict[str, float] = field(default_factory=dict)
     temporal_url: str = ""
+    troubled: bool = False  # its workflow fails again and again; only ending it helps
     version: int = field(default=0, compare=False)
 
 
@@ -77,7 +85,7 @@ class LiveReader:
         self._versions = itertools.count(time.time_ns())
         self._cache: Recent[UUID, tuple[float, Live]] = Recent(CACHED_JOBS)  # when it came, and the answer
         self._pending: dict[tuple[int, UUID], asyncio.Task[Live]] = {}  # by event loop: a task belongs to one
-        self._no_query_before = 0.0  # by the monotonic clock
+        self._no_query_before: Recent[UUID, float] = Recent(CACHED_JOBS)  # by the monotonic clock
 
     def read(self, job: Job) -> Live:
         """aread(), for a view that runs in a thread."""
@@ -149,7 +157,9 @@ class LiveReader:
                     return Live(await sync_to_async(job.status)(), temporal_url=_temporal_url(job))
                 status = answer or await description.memo_value("status", None, type_hint=PipelineStatus)
                 status = status or await sync_to_async(job.status)()
-                return await _with_heartbeats(client, job, status, description, answered=answer is not None)
+                live = await _with_heartbeats(client, job, status, description, answered=answer is not None)
+                found = None if answer else await trouble.of(client, description)
+                return _in_trouble(live, found) if found else live
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 return None
@@ -159,7 +169,7 @@ class LiveReader:
 
     async def _query(self, client: Client, job: Job) -> PipelineStatus | None:
         """The status query's answer; None where no worker answers in time."""
-        if time.monotonic() < self._no_query_before:
+        if time.monotonic() < self._no_query_before.get(job.pk, 0.0):
             return None
         self.queries += 1
         try:
@@ -171,7 +181,7 @@ class LiveReader:
         except RPCError as error:
             if error.status not in NO_WORKER_STATUSES:
                 raise
-            self._no_query_before = time.monotonic() + QUERY_BACKOFF
+            self._no_query_before[job.pk] = time.monotonic() + QUERY_BACKOFF
             return None
 
 
@@ -211,6 +221,13 @@ async def _with_heartbeats(
         if wait := until_progress(pending, details, answered=answered):
             live.waits[name] = wait
     return live
+
+
+def _in_trouble(live: Live, found: trouble.Trouble) -> Live:
+    """No worker is missing: the workflow itself fails."""
+    since = date_format(localtime(found.since), "j M, H:i")
+    remedy = f"Failing since {since}: {found.why or 'see the workflow in Temporal'}"
+    return replace(live, banner=TROUBLED, remedy=remedy, troubled=True)
 
 
 async def _heartbeat_details(client: Client, pending: PendingActivityInfo) -> HeartbeatDetails:

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from temporalio.service import RPCError
 
-from jobs import engine
+from jobs import engine, reconcile
 from jobs.live import reader
 from jobs.models import Job, Stage, Upload
 from mediapipe import disk, temporal
@@ -38,6 +38,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
         "disk": not disk.is_home_full(),
+        "temporal_knows_jobs": await _temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
     return JsonResponse({**checks, "resource": resource or None}, status=200 if all(checks.values()) else 503)
@@ -59,6 +60,21 @@ async def _temporal() -> bool:
             return await client.service_client.check_health(timeout=timedelta(seconds=1))
     except (RPCError, RuntimeError, TimeoutError):
         return False
+
+
+async def _temporal_knows_jobs() -> bool:
+    """False where it runs none of several jobs that have started: then it may be the wrong Temporal."""
+    started = await Job.objects.active().exclude(workflow_started_at=None).acount()
+    if started < reconcile.SEVERAL:
+        return True
+    client = await temporal.client()
+    try:
+        async with asyncio.timeout(2):
+            return (
+                await client.count_workflows(reconcile.RUNNING, rpc_timeout=timedelta(seconds=1))
+            ).count > 0
+    except (RPCError, RuntimeError, TimeoutError):
+        return True  # that it doesn't answer is said above
 
 
 @login_not_required

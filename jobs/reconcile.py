@@ -1,7 +1,8 @@
-"""Keeps rows and workflows in step: starts what never started, settles what ended without a report.
+"""Keeps rows and workflows in step, in both directions, and delivers what people asked for.
 
-It runs inside the worker, every few seconds, and is harmless to run twice at once. One job that
-cannot be reconciled is logged and holds up no other. It knows no pages and no people.
+What never started is started, what ended without a report is settled, what no row owns is stopped. It runs
+inside the worker, every few seconds, and is harmless to run twice at once. One job that cannot be reconciled
+is logged and holds up no other. It knows no pages and no people.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from datetime import timedelta
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from temporalio.client import WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
 
-from jobs import control
+from jobs import control, trouble, workflow_calls
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, JobQuerySet
-from jobs.state import FINISHED, JobState, PipelineStatus, StageState
+from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
 from mediapipe import temporal
 from mediapipe.database import fresh_connections
@@ -28,7 +34,15 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
+GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its start and after its row's end
 CONCURRENCY = 20  # requests to Temporal at the same time
+SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
+CONFIRM_SECONDS = 60.0  # after which that is believed
+STILL_WANTED = (  # by whom asked for a job that has been closed since: it is started again
+    (RETRY, JobState.FAILED),
+    (FORCE_RESTART, JobState.FAILED),
+    (FORCE_RESTART, JobState.CANCELLED),
+)
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "
@@ -38,6 +52,15 @@ FORGOTTEN = (
     "Temporal has no record of this job: its history expired, or its database was replaced. "
     "Restart it any time; finished outputs are kept."
 )
+FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
+CANCELLED_BY_FORCE = "Cancelled. This run couldn’t continue, so it was ended. Finished outputs were kept."
+WRONG_TEMPORAL = (
+    "Temporal knows none of the %d active jobs. Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; "
+    "unless it knows one of them within %d s, they are closed."
+)
+
+T = TypeVar("T")
+_unknown_since: list[float] = []  # since when (monotonic) Temporal has known none of several active jobs
 
 
 async def run_forever(engine: IttybitClient) -> None:
@@ -67,12 +90,7 @@ async def run_once(engine: IttybitClient | None = None) -> int:
             changed += 1
         except Exception:
             log.exception("job %s could not be started", job.pk)
-    started = await _fetch(Job.objects.active().exclude(workflow_started_at=None))
-    suspects = await _not_running(started) if started else []
-    for first in range(0, len(suspects), CONCURRENCY):
-        batch = suspects[first : first + CONCURRENCY]
-        changed += sum(await asyncio.gather(*(_settle(job, engine) for job in batch)))
-    return changed
+    return changed + await Round(await temporal.client(), engine).run()
 
 
 @sync_to_async
@@ -81,51 +99,185 @@ def _fetch(jobs: JobQuerySet) -> list[Job]:
     return list(jobs)
 
 
-async def _not_running(jobs: list[Job]) -> list[Job]:
-    """Those that Temporal doesn't list as running: one question for all, however many there are."""
-    client = await temporal.client()
-    running: set[str] = set()
-    async with asyncio.timeout(30):
-        async for found in client.list_workflows(RUNNING, rpc_timeout=timedelta(seconds=5)):
-            running.add(found.id)
-    return [job for job in jobs if job.workflow_id not in running]
+class Open(NamedTuple):
+    """A running workflow: of which job and run it is, and when it began."""
+
+    job_id: UUID
+    run: int
+    started_at: datetime
 
 
-async def _settle(job: Job, engine: IttybitClient | None) -> bool:
-    """Settles a job whose workflow is over although its row says otherwise; whether it did."""
-    try:
-        return await _settle_or_raise(job, engine)
-    except Exception:
-        log.exception("job %s could not be settled", job.pk)
-        return False
+class Round:
+    """One look at the started jobs, at what people asked of them, and at the running workflows."""
 
+    def __init__(self, client: Client, engine: IttybitClient | None) -> None:
+        self.client = client
+        self.engine = engine
 
-async def _settle_or_raise(job: Job, engine: IttybitClient | None) -> bool:
-    client = await temporal.client()
-    try:
-        description = await control.handle(client, job).describe(rpc_timeout=timedelta(seconds=2))
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
+    async def run(self) -> int:
+        """Everything in its order; how many jobs were changed."""
+        started = await _fetch(Job.objects.active().exclude(workflow_started_at=None))
+        running = {found.job_id: found async for found in self._running()}
+        suspects = [job for job in started if job.pk not in running or running[job.pk].run != job.run]
+        if await self._is_wrong_temporal(started, suspects):
+            return 0
+        changed = await self._each(self._settle, suspects)
+        changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
+        changed += await self._each(self._fulfil, await _fetch(Job.objects.filter(kept_wishes__isnull=False)))
+        for job in started:
+            running.pop(job.pk, None)
+        return changed + await self._stop_unowned(list(running.values()))
+
+    async def _running(self) -> AsyncIterator[Open]:
+        """The running workflows: one question for all, however many there are."""
+        async with asyncio.timeout(30):
+            async for found in self.client.list_workflows(RUNNING, rpc_timeout=timedelta(seconds=5)):
+                with contextlib.suppress(ValueError):  # an id that is none of ours
+                    job_id = UUID(found.id.removeprefix(workflow_id("")))
+                    yield Open(job_id, int(await found.memo_value("run", 1)), found.start_time)
+
+    async def _each(self, act: Callable[[T], Awaitable[bool]], many: Sequence[T]) -> int:
+        """Does it to each, some at a time; how many were changed. One that fails holds up no other."""
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(each: T) -> bool:
+            async with slots:
+                try:
+                    return await act(each)
+                except (RPCError, TimeoutError):
+                    return False  # Temporal is unavailable: the next round comes back to it
+                except Exception:
+                    log.exception("%s could not be kept in step", getattr(each, "pk", each))
+                    return False
+
+        return sum(await asyncio.gather(*map(one, many)))
+
+    async def _is_wrong_temporal(self, started: list[Job], suspects: list[Job]) -> bool:
+        """Whether Temporal knows none of several active jobs, for less than CONFIRM_SECONDS.
+
+        An address that leads to another, empty Temporal would else close every job at once.
+        """
+        if len(started) < SEVERAL or len(suspects) < len(started) or await self._knows_any(suspects):
+            _unknown_since.clear()
             return False
-        return await _close(job, FORGOTTEN, engine)
-    if description.status in (None, WorkflowExecutionStatus.RUNNING):
-        return False
-    last = await description.memo_value("status", None, type_hint=PipelineStatus)
-    if last and last.state in FINISHED:
-        run = int(await description.memo_value("run", 1))
-        return await sync_to_async(job.record)(last, [], run)
-    how = (description.status.name or "closed").lower().replace("_", " ")
-    return await _close(job, TERMINATED.format(how=how), engine)
+        if not _unknown_since:
+            log.error(WRONG_TEMPORAL, len(started), CONFIRM_SECONDS)
+            _unknown_since.append(time.monotonic())
+        return time.monotonic() - _unknown_since[0] < CONFIRM_SECONDS
 
-
-async def _close(job: Job, error: str, engine: IttybitClient | None) -> bool:
-    """Settles the row as failed, and cancels the tasks whose results no workflow will read."""
-    stages = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
-    tasks = [task_id async for task_id in stages.values_list("task_id", flat=True)]
-    if not await sync_to_async(job.close)(JobState.FAILED, error):
+    async def _knows_any(self, jobs: list[Job]) -> bool:
+        for job in jobs:
+            found, _ = await workflow_calls.describe(self.client, job)
+            if found:
+                return True
         return False
-    if engine:
+
+    async def _settle(self, job: Job) -> bool:
+        """Settles a job whose workflow is over although its row says otherwise; whether it did."""
+        if any(wish.kind == FORCE_RESTART for wish in job.wishes):
+            return False  # the wish says what is to come of it
+        found, run = await workflow_calls.describe(self.client, job)
+        if found is None:
+            return await self._close(job, JobState.FAILED, FORGOTTEN)
+        if run < job.run:  # the start of this run was taken for one of the run before
+            return await sync_to_async(job.requeue)()
+        if found.status in (None, WorkflowExecutionStatus.RUNNING):
+            return False
+        last = await found.memo_value("status", None, type_hint=PipelineStatus)
+        if last and last.state in FINISHED:
+            return await sync_to_async(job.record)(last, [], run)
+        how = (found.status.name or "closed").lower().replace("_", " ")
+        return await self._close(job, JobState.FAILED, TERMINATED.format(how=how))
+
+    async def _close(self, job: Job, state: JobState, error: str, receipt: str = "") -> bool:
+        """Ends the row, and cancels the tasks whose results no workflow will read."""
+        rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
+        tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
+        closed = await sync_to_async(job.close)(state, error, receipt)
+        if closed:
+            await self._cancel_tasks(tasks)
+        return closed
+
+    async def _cancel_tasks(self, tasks: Iterable[str]) -> None:
+        if self.engine is None:
+            return
         for task_id in tasks:
             with contextlib.suppress(replies.IttybitError):
-                await engine.cancel(task_id)
-    return True
+                await self.engine.cancel(task_id)
+
+    async def _end_where_it_cannot_cancel(self, job: Job) -> bool:
+        """Ends a job whose workflow fails again and again, and so takes no cancel."""
+        if not await self._terminate(job, only_in_trouble=True):
+            return False
+        return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
+
+    async def _terminate(self, job: Job, *, only_in_trouble: bool) -> bool:
+        """Ends the workflow of this run in Temporal, where it runs; whether it did."""
+        found, run = await workflow_calls.describe(self.client, job)
+        if found is None or run != job.run or found.status != WorkflowExecutionStatus.RUNNING:
+            return False
+        if only_in_trouble and not await trouble.of(self.client, found):
+            return False
+        await workflow_calls.handle(self.client, job, found.run_id).terminate("it couldn't continue")
+        return True
+
+    async def _fulfil(self, job: Job) -> bool:
+        """Does what people asked for, where it couldn't be done at once, and drops what has no more use."""
+        done = False
+        for wish in job.wishes:
+            await job.arefresh_from_db()
+            with contextlib.suppress(control.NotPossible, control.TemporalUnavailable):
+                done |= await self._fulfil_one(job, wish)
+        return done
+
+    async def _fulfil_one(self, job: Job, wish: Wish) -> bool:
+        if wish.kind == DELETE:
+            await control.delete(job, wish.actor)
+        elif job.active and wish.kind == FORCE_RESTART:
+            await self._terminate(job, only_in_trouble=False)
+            await self._close(job, JobState.FAILED, FORCED)
+            await control.start_again(job, wish.actor, wish.reason)
+        elif job.active and job.workflow_started_at:
+            await control.deliver(job, wish)
+        elif (wish.kind, job.state) in STILL_WANTED:
+            await control.start_again(job, wish.actor, wish.reason)
+        elif not job.active:
+            await sync_to_async(job.drop_wish)(wish)
+        else:  # about to be started: who starts it delivers it
+            return False
+        return True
+
+    async def _stop_unowned(self, running: list[Open]) -> int:
+        """Cancels the workflows whose row is gone, or has ended, so that their tasks are stopped.
+
+        Never where the database has no job at all: then it is the database that is wrong.
+        """
+        then = datetime.now(UTC) - GRACE
+        old = [found for found in running if found.started_at < then]
+        if not old or not await Job.objects.aexists():
+            return 0
+        rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
+        # a run records its end before it closes, and some seconds before where its worker dies in between
+        ended = [pk for pk, job in rows.items() if not job.active and (job.finished_at or then) <= then]
+        unowned = [each for each in old if each.job_id not in rows or each.job_id in ended]
+        return await self._each(self._stop, unowned)
+
+    async def _stop(self, running: Open) -> bool:
+        job = Job(pk=running.job_id, run=running.run)  # its row may be gone
+        found, run = await workflow_calls.describe(self.client, job)
+        if found is None or run != running.run or found.status != WorkflowExecutionStatus.RUNNING:
+            return False
+        last = await found.memo_value("status", None, type_hint=PipelineStatus)
+        if last and last.state in FINISHED:
+            return False  # about to close
+        workflow = workflow_calls.handle(self.client, job, found.run_id)
+        if await trouble.of(self.client, found):
+            await workflow.terminate("no job owns it")
+            stages = last.stages if last else []
+            await self._cancel_tasks(s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING)
+        elif trouble.is_awaited(found):
+            return False  # by a worker that is lost: what it would do is not known yet
+        else:
+            await workflow.cancel(reason="\nNo job owns it", rpc_timeout=temporal.RPC_TIMEOUT)
+        log.warning("workflow %s was stopped: no job owns it", job.workflow_id)
+        return True

@@ -27,6 +27,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/retry/", views.retry, name="retry_all"),
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
+    path("jobs/<uuid:pk>/force-restart/", views.force_restart, name="force_restart"),
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),

@@ -227,6 +227,11 @@ LOGGING = {
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     # An activity's failure stands on the job's page; its traceback would only drown the log.
-    "loggers": {"temporalio.activity": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+    # A job that was deleted has no timeline any more: the log says who did it.
+    "loggers": {
+        "temporalio.activity": {"level": "ERROR"},
+        "httpx": {"level": "WARNING"},
+        "jobs.control": {"level": "INFO"},
+    },
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

@@ -156,6 +156,31 @@ def test_an_admin_retries_and_cancels_in_the_back_office_as_in_the_list(chief, e
     assert failed.state == JobState.QUEUED and failed.run == 2
 
 
+def test_an_admin_deletes_in_the_back_office_as_in_the_list_and_never_a_running_job(chief, editor):
+    done, active = (
+        job(editor, "done"),
+        Job.submit(editor, title="active", pipeline="standard", source=Source(url="http://example.org/x")),
+    )
+    page = chief.get("/admin/jobs/job/").content.decode()
+    assert '<option value="delete">' in page and "delete_selected" not in page
+    assert chief.post(f"/admin/jobs/job/{done.pk}/delete/", {"post": "yes"}).status_code == 403
+    ids = [str(done.pk), str(active.pk)]
+    answer = chief.post("/admin/jobs/job/", {"action": "delete", "_selected_action": ids})
+    assert "Delete 2 jobs?" in text(answer) and Job.objects.count() == 2
+    confirmed = {"action": "delete", "job": ids, "confirmed": "1", "from": "history"}
+    assert "Deleted 1 job. 1 is still running; cancel it first." in text(
+        chief.post("/jobs/bulk/", confirmed, follow=True)
+    )
+    assert Job.objects.get().pk == active.pk
+
+
+def test_only_an_admin_forces_a_restart_and_only_of_what_runs(ada, chief, editor):
+    made = job(editor)
+    assert ada.post(f"/jobs/{made.pk}/force-restart/").status_code == 404
+    answer = chief.post(f"/jobs/{made.pk}/force-restart/", follow=True)
+    assert "This job isn’t running, so there’s nothing to end." in text(answer)
+
+
 @pytest.mark.parametrize("path", ["/?q=a%00b", "/?from=%00", "/login/?next=%00", "/history/?owner=%00"])
 def test_a_query_with_a_nul_is_no_text_and_is_refused(chief, path):
     answer = chief.get(path)

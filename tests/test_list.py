@@ -118,7 +118,7 @@ def test_bulk_tells_jobs_that_could_not_be_reached_from_jobs_that_had_ended(ada,
         "Nothing was cancelled. 1 had already ended. 2 got no answer. The workflow service can’t be reached"
         in answer
     )
-    assert "Try again in a moment." in answer
+    assert "Your cancel takes effect when it’s back." in answer
 
 
 def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, editor, monkeypatch):

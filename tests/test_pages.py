@@ -231,6 +231,7 @@ def test_what_machines_ask(client, chief, editor):
         "database": True,
         "temporal": False,
         "disk": True,
+        "temporal_knows_jobs": True,
         "resource": "tasks",
     }
     assert client.post("/hooks/ittybit/forged").status_code == 404

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from jobs import live
 from jobs.models import Job, Stage
+from jobs.models.job_row import JobRow
+from jobs.models.wish import CANCEL, Wish
 from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState, StageStatus
 
 pytestmark = pytest.mark.django_db
@@ -32,11 +34,20 @@ def _record(job: Job) -> None:
     assert job.record(status, [EventRecord(1, 0.0, "started", "", "ada", "")], job.run)
 
 
+def _kept(job: Job) -> Wish:
+    wish = Wish(CANCEL, "ada")
+    assert job.keep_wish(wish)
+    return wish
+
+
 # Each public method of Job, and how it is called so that it does its work.
 VERBS = {
     "save": _save,
     "mark_started": Job.mark_started,
-    "mark_cancelling": Job.mark_cancelling,
+    "claim": Job.claim,
+    "keep_wish": lambda job: job.keep_wish(Wish(CANCEL, "ada")),
+    "drop_wish": lambda job: job.drop_wish(_kept(job)),
+    "requeue": Job.requeue,
     "explain_wait": lambda job: job.explain_wait("Waiting for Temporal."),
     "add_event": lambda job: job.add_event("noted", text="a line"),
     "cancel_unstarted": lambda job: job.cancel_unstarted("ada"),
@@ -51,6 +62,7 @@ LOOKS = {
     "workflow_id": lambda job: job.workflow_id,
     "active": lambda job: job.active,
     "source": lambda job: job.source,
+    "wishes": lambda job: job.wishes,
 }
 BEGIN_OR_END = {"submit", "remove"}  # there is no row before the one, and none after the other
 
@@ -67,10 +79,10 @@ def job(editor):
 def test_each_method_of_a_job_is_a_verb_or_a_look():
     own = {
         name
-        for name, value in vars(Job).items()
+        for name, value in {**vars(JobRow), **vars(Job)}.items()
         if not name.startswith("_")
         and (inspect.isroutine(value) or isinstance(value, (property, classmethod)))
-        and getattr(value, "__module__", Job.__module__) == Job.__module__
+        and getattr(value, "__module__", Job.__module__) in (Job.__module__, JobRow.__module__)
     }
     generated = {name for name in own if name.startswith("get_") and name not in LOOKS}
     assert own - generated == VERBS.keys() | LOOKS.keys() | BEGIN_OR_END
@@ -117,7 +129,7 @@ def test_writes_to_many_jobs_raise_each_version(job):
 def test_a_repeated_report_changes_nothing(job):
     _record(job)
     job.refresh_from_db()
-    status = PipelineStatus(str(job.pk), JobState.SUCCEEDED, seq=job.seq)
+    status = PipelineStatus(str(job.pk), JobState.ATTENTION, seq=job.seq)
     assert not job.record(status, [], job.run)
     now = Job.objects.get(pk=job.pk)
     assert now.version == job.version and now.state == JobState.RUNNING

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from asgiref.sync import async_to_sync
@@ -57,6 +58,13 @@ ACTIONS = {
 }
 
 
+VERBS: dict[str, Callable[[Job, str], Awaitable[str]]] = {
+    "retry": lambda job, actor: control.retry(job, None, actor),
+    "cancel": control.cancel,
+    "delete": control.delete,
+}
+
+
 @dataclass
 class BulkResult:
     """How many jobs were changed, skipped, left without an answer, or not tried; str() is the sentence."""
@@ -88,9 +96,6 @@ def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
 
 def apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
     """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name."""
-    if action == "delete":
-        removed = sum(job.remove() for job in jobs)
-        return BulkResult(action, removed, len(jobs) - removed)
     return async_to_sync(_apply)(action, jobs, actor)
 
 
@@ -104,7 +109,7 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
                 result.untried += 1
                 return
             try:
-                await (control.retry(job, None, actor) if action == "retry" else control.cancel(job, actor))
+                await VERBS[action](job, actor)
             except control.NotPossible:
                 result.skipped += 1
             except control.TemporalUnavailable as error:

@@ -14,7 +14,7 @@ from jobs.dashboard.output_view import OutputView, output_url, view_output, view
 from jobs.dashboard.stage_view import StageView
 from jobs.dashboard.time_axis import Axis, Segment
 from jobs.live import Live
-from jobs.models import Event, Job
+from jobs.models import Event, Job, wish
 from jobs.pipelines import PIPELINES
 from jobs.state import ACTIVE, JobState, Output, StageState
 from mediapipe import storage
@@ -26,6 +26,11 @@ STATE_LABELS = {
     JobState.SUCCEEDED: "Done",
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
+}
+WISHES = {  # what a page says of those that wait; a cancel shows in the job's state
+    wish.RETRY: "{}’s retry is waiting. It starts as soon as it can.",
+    wish.FORCE_RESTART: "{}’s restart is waiting. It starts within a few seconds.",
+    wish.DELETE: "{}’s delete is waiting for the storage.",
 }
 AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
 
@@ -138,6 +143,16 @@ class JobPage(Row):
     def banner(self) -> str:
         """What keeps the page from being live, or the job from running."""
         return self.live.banner if self.live else ""
+
+    @property
+    def wishes(self) -> list[str]:
+        """What people asked for and the workflow hasn't taken yet, in sentences."""
+        return [WISHES[each.kind].format(each.actor) for each in self.job.wishes if each.kind in WISHES]
+
+    @property
+    def troubled(self) -> bool:
+        """Whether nothing helps but to end the workflow and start the job again."""
+        return bool(self.live and self.live.troubled)
 
     @property
     def temporal_url(self) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -152,6 +152,14 @@ def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> Http
 def retry(request: PageRequest, pk: UUID, name: str | None = None) -> HttpResponse:
     """Runs a failed stage again, or all that failed; a closed job is started again."""
     return _act(request, _job(request, pk), control.retry, name)
+
+
+@require_POST
+def force_restart(request: PageRequest, pk: UUID) -> HttpResponse:
+    """Ends a workflow that can't continue, and starts the job again. Raises Http404 for editors."""
+    if not request.user.is_staff:
+        raise Http404
+    return _act(request, _job(request, pk), control.force_restart)
 
 
 @require_POST

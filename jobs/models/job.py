@@ -1,27 +1,29 @@
 """Job: one run of a pipeline on one source, its states, and the verbs that change them.
 
 The database is the memory: workflows report here, so lists, history and finished jobs need no
-Temporal. Nothing here knows Temporal or HTTP.
+Temporal. Each verb compares before it sets, because others act at the same time: who owns a job's state
+when is in docs/durability.md. Nothing here knows Temporal or HTTP.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, transaction
 from django.db.models import Exists, F, Q
-from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
+from jobs.models.job_row import JobRow
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import (
     ACTIVE,
     EventRecord,
@@ -30,41 +32,14 @@ from jobs.state import (
     PipelineStatus,
     Source,
     StageState,
-    workflow_id,
 )
 from mediapipe import storage
 
+CLAIM_TIME = timedelta(seconds=10)  # for which nobody else starts a job; longer than a start may take
 
-class Job(models.Model):
+
+class Job(JobRow):
     """One run of a pipeline on one source."""
-
-    State = JobState
-
-    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
-    title = models.CharField(max_length=300)
-    pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
-    plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
-    state = models.CharField(
-        max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
-    )
-    source_url = models.CharField(max_length=4000, blank=True)
-    source_name = models.CharField(max_length=300, blank=True)  # under the media root
-    source_filename = models.CharField(max_length=300, blank=True)  # as the editor's machine called it
-    source_size = models.BigIntegerField(null=True, blank=True)
-    source_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
-    reason = models.CharField(max_length=500, blank=True)  # why a person started it again
-    cancelling = models.BooleanField(default=False)
-    receipt = models.TextField(blank=True)
-    error = models.TextField(blank=True)
-    note = models.TextField(blank=True)  # why it is queued, as a sentence
-    seq = models.IntegerField(default=0)  # of the last recorded status
-    run = models.IntegerField(default=1)  # workflows started for this job
-    version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
-    created_at = models.DateTimeField(default=timezone.now)
-    workflow_started_at = models.DateTimeField(null=True, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
 
     objects = JobQuerySet.as_manager()
 
@@ -74,24 +49,8 @@ class Job(models.Model):
             models.Index(fields=["owner", "-created_at"]),
             models.Index(fields=["state", "-created_at"]),
             models.Index(fields=["-created_at"]),
+            models.Index(fields=["id"], name="jobs_with_wishes", condition=Q(kept_wishes__isnull=False)),
         ]
-
-    def __str__(self) -> str:
-        return self.title
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's, and raises the version in the database, where another process may have raised it."""
-        if self._state.adding:
-            return super().save(*args, **kwargs)
-        self.version = F("version") + 1
-        if kwargs.get("update_fields") is not None:
-            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
-        super().save(*args, **kwargs)
-        self.refresh_from_db(fields=["version"])
-
-    def get_absolute_url(self) -> str:
-        """The job's page."""
-        return reverse("jobs:detail", args=[self.pk])
 
     @classmethod
     @transaction.atomic
@@ -120,21 +79,6 @@ class Job(models.Model):
         )
         job.add_event("submitted", actor=owner.get_username(), text="Submitted")
         return job
-
-    @property
-    def workflow_id(self) -> str:
-        """The id of this job's workflow."""
-        return workflow_id(str(self.pk))
-
-    @property
-    def active(self) -> bool:
-        """Whether it may still change."""
-        return self.state in ACTIVE
-
-    @property
-    def source(self) -> Source:
-        """The file or URL that the job processes."""
-        return Source(self.source_url, self.source_name, self.source_filename, self.source_size)
 
     def workflow_input(self) -> PipelineInput:
         """The workflow's input; finished stages of an earlier run are carried over."""
@@ -173,37 +117,76 @@ class Job(models.Model):
         Job.objects.filter(pk=self.pk).update()  # the timeline is part of the job's page
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
+    def _locked(self) -> Job | None:
+        """The row of this very run as it is now, locked until the transaction ends."""
+        return Job.objects.select_for_update().filter(pk=self.pk, run=self.run).first()
+
     @transaction.atomic
-    def mark_started(self) -> bool:
-        """Records that the workflow has started; False where the job was cancelled a moment before."""
-        row = Job.objects.select_for_update().get(pk=self.pk)
-        if row.state == JobState.CANCELLED and row.run == self.run:
+    def keep_wish(self, wish: Wish) -> bool:
+        """Stores what a person asks for, once; False where the job can't take it as it now stands."""
+        row = self._locked()
+        if row is None or row.active == (wish.kind == DELETE):
             return False
-        Job.objects.filter(pk=self.pk, workflow_started_at=None).update(
-            workflow_started_at=timezone.now(), note=""
-        )
-        Job.objects.filter(pk=self.pk, state=JobState.QUEUED).update(state=JobState.RUNNING)
+        moot = (RETRY, FORCE_RESTART) if wish.kind == CANCEL else ()
+        kept = [other for other in row.wishes if other.kind not in moot]
+        if not any(other.same(wish) for other in kept):
+            kept.append(wish)
+        cancelling = row.cancelling or wish.kind == CANCEL
+        values = [each.as_json() for each in kept]
+        Job.objects.filter(pk=self.pk).update(kept_wishes=values, cancelling=cancelling)
         return True
 
-    def mark_cancelling(self) -> None:
-        """Records that a cancel was requested; the workflow reports the result."""
-        Job.objects.filter(pk=self.pk, state__in=ACTIVE).update(cancelling=True)
+    @transaction.atomic
+    def drop_wish(self, wish: Wish) -> None:
+        """Removes a wish that was taken, or that there is no more use in."""
+        row = Job.objects.select_for_update().filter(pk=self.pk).first()
+        if row and row.wishes:
+            values = [each.as_json() for each in row.wishes if not each.same(wish)]
+            Job.objects.filter(pk=self.pk).update(kept_wishes=values or None)
+
+    def claim(self) -> bool:
+        """Takes it upon this process to start the workflow, for CLAIM_TIME.
+
+        False where the job is cancelled, or started, or somebody else is at it: a starter that has died
+        loses its claim by time.
+        """
+        free = Q(claimed_at=None) | Q(claimed_at__lt=timezone.now() - CLAIM_TIME)
+        mine = Job.objects.filter(free, pk=self.pk, run=self.run, cancelling=False).unstarted()
+        return bool(mine.update(claimed_at=timezone.now()))
+
+    @transaction.atomic
+    def mark_started(self) -> bool:
+        """Records that the workflow has started; False where the row was closed before it had."""
+        row = self._locked()
+        if row is None or row.workflow_started_at is not None:
+            return True
+        state = JobState.RUNNING if row.state == JobState.QUEUED else row.state
+        started = Job.objects.filter(pk=self.pk, state__in=ACTIVE)
+        return bool(started.update(state=state, workflow_started_at=timezone.now(), note=""))
 
     def explain_wait(self, note: str) -> None:
         """Stores a sentence about why the job is still queued."""
         Job.objects.filter(pk=self.pk, state=JobState.QUEUED).update(note=note)
 
     @transaction.atomic
-    def cancel_unstarted(self, actor: str) -> bool:
-        """Cancels a job whose workflow never started; False where it has."""
-        changed = Job.objects.filter(pk=self.pk, state=JobState.QUEUED, workflow_started_at=None).update(
+    def cancel_unstarted(self, actor: str, *, unclaimed_for: timedelta | None = None) -> bool:
+        """Cancels a job whose workflow nobody has gone to start; False where somebody has.
+
+        *unclaimed_for*: for a caller who knows that there is no workflow; a claim may be that old.
+        """
+        free = Q(claimed_at=None)
+        if unclaimed_for is not None:
+            free |= Q(claimed_at__lt=timezone.now() - unclaimed_for)
+        changed = (Job.objects.filter(free, pk=self.pk, run=self.run).unstarted()).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
             receipt="Cancelled before it started.",
             note="",
+            cancelling=False,
+            kept_wishes=None,
         )
         if changed:
-            self.stages.update(state=StageState.CANCELLED)
+            self.stages.exclude(state=StageState.SUCCEEDED).update(state=StageState.CANCELLED)
             self.add_event("cancelled", actor=actor, text="Cancelled before it started")
         return bool(changed)
 
@@ -213,12 +196,17 @@ class Job(models.Model):
 
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
+        row = self._locked()
+        if row is None or any(wish.kind == DELETE for wish in row.wishes):
+            return False
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
         unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
         failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
         changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
+            claimed_at=None,
+            kept_wishes=None,
             finished_at=None,
             cancelling=False,
             receipt="",
@@ -238,52 +226,70 @@ class Job(models.Model):
     def record(self, status: PipelineStatus, events: list[EventRecord], run: int) -> bool:
         """Stores a status reported by workflow run *run*; stale or duplicate reports are ignored.
 
-        Whether the report was news.
+        Whether the report was news. A closed row is never opened again by its run, and a run's end is news
+        even where its workflow was reset and counts from an earlier number.
         """
-        if run != self.run:
-            return False  # the job has been started again since
+        row = Job.objects.select_for_update().filter(pk=self.pk, run=run).first()
+        if row is None or (not row.active and row.workflow_started_at is None):
+            return False  # started again since, or closed here before it had started
         rows = [Event.from_record(event, job=self, run=run) for event in events]
         Event.objects.bulk_create(rows, ignore_conflicts=True)
-        changed = Job.objects.filter(pk=self.pk, run=run, seq__lt=status.seq).update(
+        active = status.state in ACTIVE
+        news = Job.objects.filter(pk=self.pk, run=run, state__in=ACTIVE)
+        changed = (news.filter(seq__lt=status.seq) if active else news).update(
             seq=status.seq,
             state=status.state,
-            cancelling=status.cancelling,
+            cancelling=active and (status.cancelling or row.cancelling),
             receipt=status.receipt,
             error=status.error,
             note="",
             started_at=to_datetime(status.started_at),
             finished_at=to_datetime(status.finished_at),
-            workflow_started_at=self.workflow_started_at or timezone.now(),
+            workflow_started_at=row.workflow_started_at or timezone.now(),
         )
         if changed:
             for stage in status.stages:
                 self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
         return bool(changed)
 
-    def remove(self) -> bool:
-        """Deletes the job and its media; False while it is active."""
-        if self.active:
+    def remove(self, actor: str = "") -> bool:
+        """Deletes the job and its media; False while it is active, or when it is started again meanwhile.
+
+        The wish comes first and the row goes last: what dies in between is finished by the reconciler.
+        """
+        if not self.keep_wish(Wish(DELETE, actor, run=self.run)):
             return False
-        outputs = [stage.parsed_output() for stage in self.stages.all()]
+        outputs = (stage.parsed_output() for stage in Stage.objects.filter(job=self.pk))
         names = {name for output in outputs if output for name in output.names}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
-        Upload.objects.filter(job=self).delete()  # a second request for it would start a job without a file
-        self.delete()
         for member in list(storage.members(names)):
             storage.remove(member)
+        with transaction.atomic():
+            Upload.objects.filter(job=self).delete()  # a second request would start a job without a file
+            self.delete()
         return True
 
+    def requeue(self) -> bool:
+        """Queues the job anew: its row says that this run has started, and Temporal has not seen it."""
+        started = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE)
+        return bool(started.update(state=JobState.QUEUED, workflow_started_at=None, claimed_at=None))
+
     @transaction.atomic
-    def close(self, state: JobState, error: str) -> bool:
+    def close(self, state: JobState, error: str, receipt: str = "") -> bool:
         """Ends a job whose workflow is gone without a report (terminated, or its history expired)."""
         # of this very run: it may have been started again since this instance was read
         changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE).update(
-            state=state, error=error, finished_at=timezone.now(), cancelling=False, note=""
+            state=state,
+            error=error,
+            receipt=receipt,
+            finished_at=timezone.now(),
+            cancelling=False,
+            note="",
         )
         if changed:
             self.stages.filter(state__in=(StageState.RUNNING, StageState.PENDING)).update(
                 state=StageState.CANCELLED, finished_at=timezone.now()
             )
-            self.add_event("closed", text=error)
+            self.add_event("closed", text=error or receipt)
         return bool(changed)

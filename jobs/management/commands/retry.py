@@ -11,7 +11,7 @@ from jobs.management.verbs import actor, find_job, perform
 
 
 class Command(BaseCommand):
-    """`manage.py retry JOB [STAGE]`."""
+    """`manage.py retry JOB [STAGE] [--force]`."""
 
     help = "Runs a failed stage of a job again, or all that failed; a closed job is restarted."
 
@@ -20,9 +20,15 @@ class Command(BaseCommand):
         parser.add_argument("job", help="a job's id")
         parser.add_argument("stage", nargs="?", default=None)
         parser.add_argument("--reason", default="")
+        parser.add_argument(
+            "--force", action="store_true", help="end a run that can't continue, and start the job again"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status 0: done; 1: not possible, the sentence says why."""
         job = find_job(options["job"])
-        verb = control.retry(job, options["stage"], actor(), options["reason"])
+        if options["force"]:
+            verb = control.force_restart(job, actor(), options["reason"])
+        else:
+            verb = control.retry(job, options["stage"], actor(), options["reason"])
         perform(verb, self.stdout, self.stderr)

@@ -1,0 +1,90 @@
+"""JobRow: the columns of a job, and what they say by themselves. Its verbs are in job.py."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F
+from django.urls import reverse
+from django.utils import timezone
+
+from jobs import pipelines
+from jobs.models.wish import Wish
+from jobs.state import ACTIVE, JobState, Source, workflow_id
+
+
+class JobRow(models.Model):
+    """A job as its row tells it."""
+
+    State = JobState
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    title = models.CharField(max_length=300)
+    pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
+    plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
+    state = models.CharField(
+        max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
+    )
+    source_url = models.CharField(max_length=4000, blank=True)
+    source_name = models.CharField(max_length=300, blank=True)  # under the media root
+    source_filename = models.CharField(max_length=300, blank=True)  # as the editor's machine called it
+    source_size = models.BigIntegerField(null=True, blank=True)
+    source_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
+    reason = models.CharField(max_length=500, blank=True)  # why a person started it again
+    cancelling = models.BooleanField(default=False)
+    receipt = models.TextField(blank=True)
+    error = models.TextField(blank=True)
+    note = models.TextField(blank=True)  # why it is queued, as a sentence
+    seq = models.IntegerField(default=0)  # of the last recorded status
+    run = models.IntegerField(default=1)  # workflows started for this job
+    kept_wishes = models.JSONField(null=True, blank=True)  # what its workflow hasn't taken yet
+    version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
+    created_at = models.DateTimeField(default=timezone.now)
+    claimed_at = models.DateTimeField(null=True, blank=True)  # when somebody last went to start it
+    workflow_started_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's, and raises the version in the database, where another process may have raised it."""
+        if self._state.adding:
+            return super().save(*args, **kwargs)
+        self.version = F("version") + 1
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
+        super().save(*args, **kwargs)
+        self.refresh_from_db(fields=["version"])
+
+    def get_absolute_url(self) -> str:
+        """The job's page."""
+        return reverse("jobs:detail", args=[self.pk])
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of this job's workflow."""
+        return workflow_id(str(self.pk))
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still change."""
+        return self.state in ACTIVE
+
+    @property
+    def source(self) -> Source:
+        """The file or URL that the job processes."""
+        return Source(self.source_url, self.source_name, self.source_filename, self.source_size)
+
+    @property
+    def wishes(self) -> list[Wish]:
+        """What people asked for and the workflow hasn't taken yet, oldest first."""
+        return [Wish.from_json(value) for value in self.kept_wishes or []]

@@ -1,0 +1,60 @@
+"""Whether a workflow can't continue, and why: what Temporal says of workflow tasks that fail again and again.
+
+A workflow whose code fails (a result that it can't read, a deploy that doesn't fit its history) is tried by
+Temporal for ever, and takes no query, no update and no cancel meanwhile. It knows no jobs and no pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
+from temporalio.client import Client, WorkflowExecutionDescription
+
+ATTEMPTS = 3  # of one workflow task after which Temporal itself answers no more queries
+EVENTS = 100  # of the history's end, in which the failure is looked for
+WORKERS_FAULT = (  # after these a worker was lost, or slow, and the workflow is sound
+    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Since when the workflow fails, and Temporal's own words for why ("" where they are unknown)."""
+
+    since: datetime
+    why: str = ""
+
+
+def is_awaited(description: WorkflowExecutionDescription) -> bool:
+    """Whether this workflow has something to do that no worker has done yet: its own end, perhaps."""
+    return description.raw_description.HasField("pending_workflow_task")
+
+
+async def of(client: Client, description: WorkflowExecutionDescription) -> Trouble | None:
+    """What keeps this workflow from continuing; None where nothing does, or only workers are missing.
+
+    Raises RPCError.
+    """
+    pending = description.raw_description.pending_workflow_task
+    if pending.attempt < ATTEMPTS:
+        return None
+    answer = await client.workflow_service.get_workflow_execution_history_reverse(
+        GetWorkflowExecutionHistoryReverseRequest(
+            namespace=client.namespace,
+            execution=WorkflowExecution(workflow_id=description.id, run_id=description.run_id or ""),
+            maximum_page_size=EVENTS,
+        ),
+        timeout=timedelta(seconds=1),
+    )
+    for event in answer.history.events:  # only the first failure of a row of them is in the history
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+            failed = event.workflow_task_failed_event_attributes
+            return Trouble(event.event_time.ToDatetime(UTC), failed.failure.message)
+        if event.event_type in WORKERS_FAULT:
+            return None
+    return None

@@ -1,0 +1,368 @@
+"""12. A job's state has one owner at a time, and what a person asked for survives whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.template.loader import render_to_string
+from django.utils import timezone
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from jobs import control, monitoring, reconcile, worker, workflow_calls
+from jobs.dashboard.presenters import JobPage
+from jobs.live import LiveReader, reader
+from jobs.models import Job
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.state import TASK_QUEUE, JobState, PipelineStatus
+from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe import temporal
+from tests.support.product import until_async
+
+pytestmark = pytest.mark.anyio
+MINUTE = timedelta(minutes=1)
+NOWHERE = "127.0.0.1:1"
+
+
+async def now(job: Job) -> Job:
+    return await Job.objects.select_related("owner").aget(pk=job.pk)
+
+
+async def rows(job: Job, **fields) -> Job:
+    await Job.objects.filter(pk=job.pk).aupdate(**fields)
+    return await now(job)
+
+
+async def keep(job: Job, wish: Wish) -> None:
+    assert await sync_to_async(job.keep_wish)(wish)
+
+
+async def existing(inside, job: Job):
+    """The job's workflow as Temporal describes it; None where there never was one."""
+    with suppress(RPCError):
+        return await inside.workflow(job).describe()
+    return None
+
+
+async def until_status(inside, job: Job, status: str):
+    wanted = WorkflowExecutionStatus[status]
+    return await until_async(lambda: _described(inside, job, wanted), 30)
+
+
+async def _described(inside, job: Job, wanted):
+    found = await existing(inside, job)
+    return found if found and found.status == wanted else None
+
+
+async def test_a_job_that_was_cancelled_before_it_started_never_starts(dashboard):
+    """Many are cancelled while the reconciler starts them from a list that it has read."""
+    jobs = [await dashboard.submit(start=False) for _ in range(24)]
+    await Job.objects.all().aupdate(created_at=timezone.now() - MINUTE)
+    starting = asyncio.create_task(reconcile.run_once())
+    await until_async(Job.objects.exclude(workflow_started_at=None).aexists, every=0)
+    told = [await control.cancel(job, "ada") for job in reversed(jobs)]  # they meet somewhere
+    await starting
+    await reconcile.run_once()
+    assert set(told) == {"Cancelled before it started.", "Cancel requested. Finished outputs are kept."}
+    for job, sentence in zip(reversed(jobs), told, strict=True):
+        found, row = await existing(dashboard, job), await now(job)
+        if sentence == "Cancelled before it started.":
+            assert row.state == "cancelled" and found is None, "it started afterwards"
+        else:
+            assert row.cancelling and found, sentence
+
+
+async def test_a_starter_that_dies_loses_nothing(dashboard):
+    """Killed after its claim, before or after Temporal has the start, and with or without a cancel since."""
+    before, after, cancelled, too_late = [await dashboard.submit(start=False) for _ in range(4)]
+    for job in (before, after, cancelled, too_late):
+        assert await sync_to_async(job.claim)()
+    for job in (after, too_late):
+        plan = await sync_to_async(job.workflow_input)()
+        assert not await workflow_calls.request_start(dashboard.client, job, plan)
+    assert await control.cancel(cancelled, "ada") == "Cancel requested. Finished outputs are kept."
+    await keep(too_late, Wish(CANCEL, "ada"))  # and its process was killed too
+    await Job.objects.all().aupdate(created_at=timezone.now() - MINUTE)
+    await reconcile.run_once()
+    for job, state in ((before, "queued"), (after, "running"), (cancelled, "queued"), (too_late, "running")):
+        assert (await now(job)).state == state
+    await Job.objects.all().aupdate(claimed_at=timezone.now() - MINUTE)
+    await reconcile.run_once()
+    assert (await now(before)).state == "running" and await existing(dashboard, before)
+    row = await now(cancelled)
+    assert row.receipt == "Cancelled before it started." and not await existing(dashboard, cancelled)
+    assert await row.events.filter(kind="cancelled", actor="ada").aexists()
+    assert await is_cancelled(dashboard, too_late)
+    assert not (await now(too_late)).wishes
+
+
+async def open_by_hand(inside, job: Job, memo: dict, **options) -> None:
+    plan = await sync_to_async(job.workflow_input)()
+    await inside.client.start_workflow(
+        MediaPipeline.run, plan, id=job.workflow_id, task_queue=TASK_QUEUE, memo=memo, **options
+    )
+
+
+async def ending(dashboard, state: JobState) -> Job:
+    """A job whose row is closed, and whose workflow says *state* and can't close: no worker is there."""
+    job = await dashboard.submit(start=False)
+    await open_by_hand(dashboard, job, {"run": 1, "status": PipelineStatus(str(job.pk), state)})
+    return await rows(job, state="cancelled", workflow_started_at=timezone.now())
+
+
+async def test_a_restart_ends_a_run_that_has_said_its_end_and_does_not_close(dashboard, monkeypatch):
+    monkeypatch.setattr(control, "CLOSING_PATIENCE", 0.2)
+    job = await ending(dashboard, JobState.CANCELLED)
+    assert await control.retry(job, None, "ada") == "Restarted. Finished outputs were kept."
+    found = await existing(dashboard, job)
+    assert (found.status, await found.memo_value("run")) == (WorkflowExecutionStatus.RUNNING, 2)
+
+
+async def test_a_restart_waits_in_the_row_for_a_run_that_still_works_and_holds_up_nobody(
+    dashboard, monkeypatch
+):
+    monkeypatch.setattr(control, "CLOSING_PATIENCE", 0.2)
+    job, other = await ending(dashboard, JobState.RUNNING), await dashboard.submit(start=False)
+    await control.retry(job, None, "ada")
+    await Job.objects.all().aupdate(created_at=timezone.now() - MINUTE)
+    await reconcile.run_once()
+    row = await now(job)
+    assert (row.state, row.note) == ("queued", control.CLOSING_NOTE) and (await now(other)).state == "running"
+    await dashboard.workflow(job).terminate()
+    await reconcile.run_once()
+    assert (await now(job)).state == "running"
+    assert await (await existing(dashboard, job)).memo_value("run") == 2
+
+
+async def test_a_row_that_says_running_for_a_run_that_never_began_is_started(dashboard):
+    job = await dashboard.submit()
+    await dashboard.workflow(job).terminate()
+    await rows(job, run=2, created_at=timezone.now() - MINUTE)
+    for _ in range(2):
+        await reconcile.run_once()
+    found = await existing(dashboard, job)
+    assert (found.status, await found.memo_value("run")) == (WorkflowExecutionStatus.RUNNING, 2)
+    assert (await now(job)).state == "running"
+
+
+async def broken(inside) -> Job:
+    """A job whose workflow fails each time: somebody has completed its activity with nonsense."""
+    inside.api.lives["audio"], inside.api.can_cancel = ["processing"] * 9999, True
+    job = await inside.submit(start=False)
+    await open_by_hand(inside, job, {"run": 1}, task_timeout=timedelta(seconds=1))
+    assert await control.start(job)
+    job = await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
+    found = await inside.workflow(job).describe()
+    pending = found.raw_description.pending_activities
+    name = next(each.activity_id for each in pending if each.activity_type.name == "extract_audio")
+    activity = inside.client.get_async_activity_handle(
+        workflow_id=job.workflow_id, run_id=found.run_id, activity_id=name
+    )
+    await activity.complete("nonsense")
+    return job
+
+
+def shown(job: Job, live, *, staff: bool) -> str:
+    context = {"job": job, "page": JobPage(job, live), "user": {"is_staff": staff}}
+    return " ".join(render_to_string("jobs/_job_status.html", context).split())
+
+
+async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ended_from_the_dashboard(inside):
+    forced, unwanted = await broken(inside), await broken(inside)
+    healthy = await inside.submit()
+
+    async def troubled(job):
+        live = await reader.aread(job)
+        reader.invalidate(job)
+        return live if live.troubled else None
+
+    for job in (forced, unwanted):
+        live = await until_async(lambda job=job: troubled(job), 30)
+    assert live.banner.startswith("This job can’t continue") and live.remedy.startswith("Failing since ")
+    assert "nonsense" in live.remedy or "Failed decoding" in live.remedy, live.remedy
+
+    async def healthy_beside_it():
+        process = LiveReader()  # that has asked the broken one a moment before
+        assert (await process.aread(forced)).banner
+        return (await process.aread(healthy)).banner == ""
+
+    await until_async(healthy_beside_it, 20, about=lambda: "a healthy job is said to have no worker")
+    button = "End it and start again with what is finished"
+    assert button in await sync_to_async(shown)(forced, live, staff=True)
+    assert button not in await sync_to_async(shown)(forced, live, staff=False)
+
+    async def refused():
+        with pytest.raises(control.TemporalUnavailable) as said:
+            await control.retry(forced, None, "ada")
+        return str(said.value) == workflow_calls.TROUBLED
+
+    await until_async(refused, 30)
+
+    async def settled(job):
+        await reconcile.run_once(inside.engine)  # as the worker does
+        return not (await now(job)).active
+
+    tasks = {job.pk: inside.asked(job, "audio")[0]["id"] for job in (forced, unwanted)}
+    await control.force_restart(forced, "grace", "it is broken")
+    assert await control.cancel(unwanted, "grace") == "Cancel requested. Finished outputs are kept."
+    inside.api.lives.clear()
+    await until_async(lambda: settled(unwanted), 30)
+    assert set(tasks.values()) <= set(inside.api.deleted), "a task that nobody waits for went on"
+    row = await now(unwanted)
+    assert (row.state, row.receipt) == ("cancelled", reconcile.CANCELLED_BY_FORCE)
+    assert await control.delete(row, "grace") == "Deleted."
+    row = await inside.ended(forced, "succeeded")
+    assert row.run == 2 and not row.wishes and len(inside.asked(row, "ingest")) == 1
+    assert await row.events.filter(kind="restarted", actor="grace", text__contains="it is broken").aexists()
+
+
+async def test_a_forced_restart_that_was_killed_halfway_is_finished(dashboard):
+    job = await dashboard.submit()
+    await keep(job, Wish(FORCE_RESTART, "grace"))
+    await dashboard.workflow(job).terminate()  # and then the process was killed
+    await reconcile.run_once()
+    row = await now(job)
+    assert (row.state, row.run, row.wishes) == ("running", 2, [])
+
+
+async def test_a_retry_without_a_worker_or_without_temporal_waits_in_the_row_and_is_delivered(
+    dashboard, temporal_at
+):
+    there = dashboard.client.service_client.config.target_host
+    dashboard.api.error, dashboard.api.lives["audio"] = (
+        {"kind": "invalid_input", "message": "No."},
+        ["failed"],
+    )
+    async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
+        job = await dashboard.ended(await dashboard.submit(), "attention")
+        temporal_at(NOWHERE)
+        with pytest.raises(control.TemporalUnavailable, match="Your retry starts when it’s back"):
+            await control.retry(job, "audio", "ada")
+        kept = (await now(job)).wishes
+        assert [wish.kind for wish in kept] == [RETRY]
+        assert "ada’s retry is waiting." in await sync_to_async(shown)(await now(job), None, staff=False)
+        temporal_at(there)
+        dashboard.api.lives.clear()
+        await reconcile.run_once()
+        job = await dashboard.ended(job, "succeeded")
+        assert not job.wishes and await job.events.filter(kind="retry", actor="ada").acount() == 1
+
+
+async def test_a_cancel_without_temporal_waits_in_the_row_and_is_delivered(dashboard, temporal_at):
+    there = dashboard.client.service_client.config.target_host
+    job = await dashboard.submit()
+    temporal_at(NOWHERE)
+    with pytest.raises(control.TemporalUnavailable, match="takes effect when it’s back"):
+        await control.cancel(job, "ada", "wrong film")
+    assert (await now(job)).cancelling
+    temporal_at(there)
+    await reconcile.run_once()
+    assert not (await now(job)).wishes
+    async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
+        job = await dashboard.ended(job, "cancelled")
+    assert await job.events.filter(actor="ada", text__contains="wrong film").aexists()
+
+
+async def test_a_retry_of_a_job_that_gave_up_meanwhile_starts_it_again_and_other_wishes_are_dropped(
+    dashboard,
+):
+    failed, done = await dashboard.submit(), await dashboard.submit()
+    for job in (failed, done):
+        await keep(job, Wish(RETRY, "ada", key="retry-all-1"))
+        await dashboard.workflow(job).terminate()
+    await rows(failed, state="failed")
+    await rows(done, state="succeeded")
+    await reconcile.run_once()
+    assert ((await now(failed)).state, (await now(failed)).run) == ("running", 2)
+    assert ((await now(done)).state, (await now(done)).wishes) == ("succeeded", [])
+
+
+async def test_a_delete_that_was_killed_halfway_is_finished(dashboard):
+    job = await dashboard.submit(start=False)
+    job = await rows(job, state="failed")
+    await keep(job, Wish(DELETE, "ada"))
+    await reconcile.run_once()
+    assert not await Job.objects.filter(pk=job.pk).aexists()
+
+
+async def test_a_workflow_that_no_row_owns_is_cancelled_but_not_in_its_first_seconds(inside, monkeypatch):
+    inside.api.lives["video"], inside.api.can_cancel = ["processing"] * 9999, True
+    gone, closed, _ = [await inside.submit() for _ in range(3)]
+    for job in (gone, closed):
+        await inside.until(job, lambda j: j.stages.get(name="ingest").task_id)
+    await sync_to_async(Job.objects.filter(pk=gone.pk).delete)()
+    await rows(closed, state="failed")
+    await reconcile.run_once(inside.engine)
+    assert (await existing(inside, gone)).status == WorkflowExecutionStatus.RUNNING
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    await reconcile.run_once(inside.engine)
+    for job in (gone, closed):
+        await until_status(inside, job, "CANCELED")
+        assert inside.asked(job, "ingest")[0]["id"] in inside.api.deleted
+    assert (await now(closed)).state == "failed", "a closed row was opened"
+
+
+async def is_cancelled(inside, job: Job) -> bool:
+    kinds = [event.event_type async for event in inside.workflow(job).fetch_history_events()]
+    return EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in kinds
+
+
+async def test_a_database_without_any_job_cancels_nothing(inside, monkeypatch):
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    inside.api.lives["video"] = ["processing"] * 9999
+    job = await inside.submit()
+    await inside.until(job, lambda j: j.stages.get(name="ingest").task_id)
+    await sync_to_async(Job.objects.all().delete)()
+    await reconcile.run_once()
+    assert not await is_cancelled(inside, job)
+
+
+async def test_a_workflow_that_waits_for_a_worker_to_tell_its_end_is_left_to_it(dashboard, monkeypatch):
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    job = await dashboard.submit()
+    await rows(job, state="succeeded")
+    await reconcile.run_once()
+    assert not await is_cancelled(dashboard, job)
+
+
+async def test_a_workflow_that_was_reset_after_its_job_was_closed_is_stopped(inside, monkeypatch):
+    job = await inside.ended(await inside.submit(), "succeeded")
+    inside.api.lives["video"] = ["processing"] * 9999
+    events = [event async for event in inside.workflow(job).fetch_history_events()]
+    first = next(e for e in events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+    await inside.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace="default",
+            workflow_execution=WorkflowExecution(workflow_id=job.workflow_id),
+            workflow_task_finish_event_id=first.event_id,
+            request_id="once",
+        )
+    )
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+
+    async def stopped():
+        await reconcile.run_once(inside.engine)
+        return await _described(inside, job, WorkflowExecutionStatus.CANCELED)
+
+    await until_async(stopped, 30)
+    assert (await now(job)).state == "succeeded"
+
+
+async def test_an_empty_temporal_closes_no_job_before_a_second_look(dashboard, monkeypatch, caplog):
+    jobs = [await dashboard.submit(start=False) for _ in range(3)]
+    await Job.objects.all().aupdate(state="running", workflow_started_at=timezone.now())
+    assert await reconcile.run_once() == 0
+    assert await reconcile.run_once() == 0 and "Temporal knows none of the 3 active jobs." in caplog.text
+    assert {(await now(job)).state for job in jobs} == {"running"}
+    assert not await monitoring._temporal_knows_jobs()
+    monkeypatch.setattr(reconcile, "CONFIRM_SECONDS", 0)
+    assert await reconcile.run_once() == 3
+    assert {(await now(job)).state for job in jobs} == {"failed"}
+    reconcile._unknown_since.clear()

@@ -1,0 +1,151 @@
+"""Who owns a job's state: each verb compares before it sets, and a wish is kept until it is taken."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.utils import timezone
+
+from jobs import control
+from jobs.dashboard import bulk
+from jobs.dashboard.presenters import JobPage
+from jobs.live import Live
+from jobs.models import Job
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState
+from mediapipe import storage
+
+pytestmark = pytest.mark.django_db
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def job(editor):
+    return Job.submit(editor, title="a", pipeline="standard", source=Source(name="sources/o/a.mp4"))
+
+
+def closed(job: Job, state: JobState = JobState.FAILED) -> Job:
+    Job.objects.filter(pk=job.pk).update(state=state, workflow_started_at=timezone.now())
+    job.refresh_from_db()
+    return job
+
+
+def now(job: Job) -> Job:
+    return Job.objects.get(pk=job.pk)
+
+
+def running(job: Job, seq: int, state: JobState = JobState.RUNNING) -> PipelineStatus:
+    return PipelineStatus(str(job.pk), state, seq=seq)
+
+
+def test_one_starter_has_the_claim_and_a_dead_one_loses_it_by_time(job):
+    assert now(job).claim() and not now(job).claim()
+    Job.objects.filter(pk=job.pk).update(claimed_at=timezone.now() - MINUTE)
+    assert now(job).claim()
+
+
+def test_a_job_that_was_cancelled_before_it_started_is_claimed_by_nobody_and_opened_by_nothing(job):
+    starter = now(job)
+    assert job.cancel_unstarted("ada")
+    assert not starter.claim() and not starter.mark_started()
+    late = [EventRecord(1, 0.0, "started", "", "", "Processing started")]
+    assert not starter.record(running(job, 9), late, 1)
+    assert now(job).state == JobState.CANCELLED and not job.events.filter(kind="started").exists()
+
+
+def test_a_claimed_job_is_not_said_to_be_cancelled_before_it_started(job):
+    assert now(job).claim() and not job.cancel_unstarted("ada")
+    assert job.keep_wish(Wish(CANCEL, "ada"))
+    Job.objects.filter(pk=job.pk).update(claimed_at=timezone.now() - MINUTE)
+    assert not now(job).claim(), "a job whose cancel is wanted was started"
+    assert not job.cancel_unstarted("ada"), "nobody has asked Temporal"
+    assert job.cancel_unstarted("ada", unclaimed_for=MINUTE / 2)
+
+
+def test_cancelling_a_restarted_job_before_it_starts_keeps_what_is_finished(job):
+    job.stages.filter(name="ingest").update(state=StageState.SUCCEEDED)
+    assert closed(job).start_again("ada")
+    assert now(job).cancel_unstarted("ada")
+    assert job.stages.get(name="ingest").state == StageState.SUCCEEDED
+
+
+def test_a_closed_row_is_final_for_its_run(job):
+    job.mark_started()
+    assert job.close(JobState.FAILED, "ended in Temporal")
+    assert not job.record(running(job, 9), [], 1)
+    assert now(job).state == JobState.FAILED
+
+
+def test_the_end_of_a_workflow_that_was_reset_is_news_although_it_counts_from_an_earlier_number(job):
+    job.mark_started()
+    assert job.record(running(job, 40), [], 1) and not job.record(running(job, 12), [], 1)
+    assert job.record(running(job, 25, JobState.SUCCEEDED), [], 1)
+    assert now(job).state == JobState.SUCCEEDED
+
+
+def test_a_cancel_that_was_asked_for_stays_asked_for_until_the_job_has_ended(job):
+    job.mark_started()
+    assert job.keep_wish(Wish(CANCEL, "ada"))
+    assert job.record(running(job, 5), [], 1) and now(job).cancelling
+    assert job.record(running(job, 6, JobState.SUCCEEDED), [], 1) and not now(job).cancelling
+
+
+def test_wishes_are_kept_once_and_a_cancel_puts_an_end_to_those_before_it(job):
+    job.mark_started()
+    retry = Wish(RETRY, "ada", key="retry-audio-1")
+    for wish in (retry, Wish(RETRY, "grace", key="retry-audio-1"), Wish(RETRY, "ada", key="retry-all-3")):
+        assert job.keep_wish(wish)
+    assert [wish.key for wish in now(job).wishes] == ["retry-audio-1", "retry-all-3"]
+    page = JobPage(now(job), Live(job.status()))
+    assert page.wishes[0] == "ada’s retry is waiting. It starts as soon as it can."
+    job.drop_wish(retry)
+    assert [wish.key for wish in now(job).wishes] == ["retry-all-3"]
+    assert job.keep_wish(Wish(FORCE_RESTART, "ada")) and job.keep_wish(Wish(CANCEL, "ada"))
+    assert [wish.kind for wish in now(job).wishes] == [CANCEL]
+    job.drop_wish(now(job).wishes[0])
+    assert now(job).kept_wishes is None
+
+
+def test_a_wish_that_another_version_has_kept_with_more_in_it_is_read():
+    assert Wish.from_json({**Wish(RETRY, "ada", key="k").as_json(), "colour": "red"}).key == "k"
+
+
+def test_a_job_that_was_started_again_meanwhile_is_not_deleted(job):
+    selected = closed(job)
+    assert now(job).start_again("grace")
+    result = bulk.apply("delete", [selected], "ada")
+    assert str(result) == "Nothing was deleted. 1 is still running; cancel it first."
+    assert now(job).state == JobState.QUEUED and not now(job).wishes
+
+
+def test_a_job_that_is_being_deleted_is_not_started_again(job):
+    assert closed(job).keep_wish(Wish(DELETE, "ada"))
+    assert not now(job).start_again("grace")
+    with pytest.raises(control.NotPossible):
+        async_to_sync(control.retry)(now(job), None, "grace")
+
+
+def test_a_delete_that_was_killed_halfway_leaves_a_row_that_can_be_deleted(job):
+    path = storage.path("sources/o/a.mp4")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    assert closed(job).keep_wish(Wish(DELETE, "ada"))
+    path.unlink()  # and then the process was killed
+    assert now(job).remove() and not Job.objects.filter(pk=job.pk).exists()
+
+
+def test_who_deleted_a_job_is_in_the_log(job, caplog):
+    assert str(bulk.apply("delete", [closed(job)], "ada")) == "Deleted 1 job."
+    assert f"job {job.pk} (a) was deleted by ada" in caplog.text
+
+
+def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job):
+    path = storage.path("sources/o/a.mp4")
+    (path / "inside").mkdir(parents=True)  # can't be unlinked
+    result = bulk.apply("delete", [closed(job)], "ada")
+    assert "Nothing was deleted. 1 got no answer. The storage can’t be reached." in str(result)
+    assert [wish.kind for wish in now(job).wishes] == [DELETE]
+    (path / "inside").rmdir()
+    path.rmdir()
