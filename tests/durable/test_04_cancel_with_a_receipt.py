@@ -13,11 +13,22 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs import control, worker
 from jobs.models import Stage
-from jobs.state import Failure, JobState, Source, StageState, TaskRequest
+from jobs.state import Failure, JobState, Source, StageState, TaskRequest, workflow_id
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
 from tests.support.product import make_clip, token, until, until_async
-from tests.support.world import BROKEN, FLAKY, UNAVAILABLE, World, attention, running, states, status_when
+from tests.support.world import (
+    BROKEN,
+    FLAKY,
+    UNAVAILABLE,
+    World,
+    attention,
+    plan,
+    running,
+    states,
+    status_when,
+    workflow_worker,
+)
 
 pytestmark = pytest.mark.anyio
 whole = pytest.mark.whole
@@ -82,6 +93,26 @@ async def test_a_cancel_while_a_task_is_being_created_in_vain_begins_no_other_at
     assert world.keys("ingest") == ["ingest/1"], "another task was asked for after the cancel"
     last = world.records[-1].status
     assert last.state == JobState.CANCELLED and last.stage("ingest").attempt == 1
+
+
+async def test_a_task_whose_creation_ends_as_the_cancel_comes_is_cancelled(dev_env):
+    """The worker hears of both at once: its id must not be lost, or it works for nobody."""
+    world = World({"create ingest": [("at the gate", None)]})
+    async with running(dev_env, world, workflows=False) as handle:
+        queue = handle.id.removeprefix(workflow_id(""))
+        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
+            await until_async(lambda: asyncio.sleep(0, world.created))
+        world.gate.set()
+
+        async def created() -> bool:
+            return "task-1" in str(await handle.fetch_history())
+
+        await until_async(created)
+        await handle.cancel(reason="grace")
+        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
+            with pytest.raises(WorkflowFailureError):
+                await asyncio.wait_for(handle.result(), 20)
+    assert world.cancelled == ["task-1"]
 
 
 async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):

@@ -125,17 +125,22 @@ def plan(pipeline="standard", **fields):
     )
 
 
-@asynccontextmanager
-async def running(env, world, given=None):
-    """A started pipeline and its workers."""
-    queue, given = str(uuid.uuid4()), given or plan()
+def workflow_worker(env, world, queue, given):
+    """The worker of the workflow and its stages."""
     names = dict.fromkeys(stage.activity for stage in given.stages)
-    stages = Worker(
+    return Worker(
         env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, names)]
     )
+
+
+@asynccontextmanager
+async def running(env, world, given=None, workflows=True):
+    """A started pipeline and its workers; *workflows*: also the one of the workflow itself."""
+    queue, given = str(uuid.uuid4()), given or plan()
+    own = [workflow_worker(env, world, queue, given)] if workflows else []
     control = Worker(env.client, task_queue=queue + CONTROL, activities=world.control())
     transfers = Worker(env.client, task_queue=queue + TRANSFERS, activities=world.transfers())
-    async with temporal.run_workers([stages, control, transfers]):
+    async with temporal.run_workers([*own, control, transfers]):
         handle = await env.client.start_workflow(
             MediaPipeline.run, given, id=workflow_id(queue), task_queue=queue
         )
