@@ -21,7 +21,7 @@ from jobs.live import reader
 from jobs.models import Job
 from jobs.models.job import CLAIM_TIME
 from jobs.models.wish import CANCEL, FORCE_RESTART, RETRY, Wish
-from jobs.state import FINISHED, JobState, PipelineStatus
+from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow_calls import JUST_ENDED, describe, handle, temporal_call
 from mediapipe import temporal
 
@@ -139,6 +139,14 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     seen = f"{row.tries}-{row.finished_at and row.finished_at.timestamp()}" if row else job.seq
     key = f"retry-{stage or 'all'}-{seen}"
     wish = Wish(RETRY, actor, reason[:500], job.run, key, stage or "", row.tries if row else None)
+    failed = job.stages.filter(state=StageState.FAILED, **({"name": stage} if stage else {}))
+    if not await failed.aexists():  # its workflow may know better; if it can't say, nothing is promised
+        try:
+            return await deliver(job, wish)
+        except TemporalUnavailable as error:
+            if str(error) in workflow_calls.PROMISES:
+                raise NotPossible("Nothing has failed here, so there’s nothing to retry.") from None
+            raise
     if not await sync_to_async(job.keep_wish)(wish):
         raise NotPossible(JUST_ENDED)
     return await deliver(job, wish)

@@ -35,6 +35,7 @@ RETRY_LATER = "The workflow service can’t be reached. Your retry starts when i
 CANCEL_LATER = "The workflow service can’t be reached. Your cancel takes effect when it’s back."
 CANCEL_TAKEN = "Cancel requested. Finished outputs are kept."
 NO_WORKER = "No worker is running. Your retry starts when one is back."
+PROMISES = (RETRY_LATER, NO_WORKER)  # of a retry that is kept
 TROUBLED = "This job can’t continue, so it can’t take your retry. An admin can end it and restart it."
 JUST_ENDED = "This job has just ended. Reload the page to see how."
 

@@ -255,6 +255,15 @@ async def test_a_retry_without_a_worker_or_without_temporal_waits_in_the_row_and
         assert not job.wishes and await job.events.filter(kind="retry", actor="ada").acount() == 1
 
 
+async def test_a_retry_where_nothing_has_failed_is_not_promised_to_anybody(dashboard, temporal_at):
+    job = await dashboard.submit()
+    temporal_at(NOWHERE)
+    for stage in (None, "audio"):
+        with pytest.raises(control.NotPossible, match="Nothing has failed here"):
+            await control.retry(job, stage, "ada")
+    assert not (await now(job)).wishes
+
+
 async def test_a_cancel_without_temporal_waits_in_the_row_and_is_delivered(dashboard, temporal_at):
     there = dashboard.client.service_client.config.target_host
     job = await dashboard.submit()
