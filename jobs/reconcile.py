@@ -186,24 +186,33 @@ class Round:
         last = await found.memo_value("status", None, type_hint=PipelineStatus)
         if last and last.state in FINISHED:
             return await sync_to_async(job.record)(last, [], run)
+        if job.cancelling:  # it was ended because it took no cancel
+            return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
         how = (found.status.name or "closed").lower().replace("_", " ")
         return await self._close(job, JobState.FAILED, TERMINATED.format(how=how))
 
     async def _close(self, job: Job, state: JobState, error: str, receipt: str = "") -> bool:
-        """Ends the row, and cancels the tasks whose results no workflow will read."""
+        """Cancels the tasks whose results no workflow will read, then ends the row.
+
+        Only then: while the engine is away the row still knows the tasks, and the next round asks again.
+        """
         rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
         tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
-        closed = await sync_to_async(job.close)(state, error, receipt)
-        if closed:
-            await self._cancel_tasks(tasks)
-        return closed
+        if not await self._cancel_tasks(tasks):
+            return False
+        return await sync_to_async(job.close)(state, error, receipt)
 
-    async def _cancel_tasks(self, tasks: Iterable[str]) -> None:
+    async def _cancel_tasks(self, tasks: Iterable[str]) -> bool:
+        """Whether the engine has answered for each."""
         if self.engine is None:
-            return
+            return True
         for task_id in tasks:
-            with contextlib.suppress(replies.IttybitError):
+            try:
                 await self.engine.cancel(task_id)
+            except replies.IttybitError as error:
+                if not error.permanent:
+                    return False
+        return True
 
     async def _end_where_it_cannot_cancel(self, job: Job) -> bool:
         """Ends a job whose workflow fails again and again, and so takes no cancel."""

@@ -108,6 +108,9 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
         await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
     await inside.workflow(ended).terminate("by hand")
     await forget(inside, forgotten)
+    inside.api.always["DELETE"] = "503"
+    assert await reconcile.run_once(inside.engine) == 0, "it ended while its task was at work"
+    inside.api.always.clear()
     for job, says in ((ended, "was ended in Temporal (terminated)"), (forgotten, "history expired")):
         at_work = inside.asked(job, "audio")[0]["id"]
         await reconcile.run_once(inside.engine)
