@@ -14,7 +14,7 @@ from jobs import reconcile
 from jobs.engine import open_client
 from jobs.ittybit.client import IttybitClient
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
-from jobs.workflow.activities import Activities
+from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
 
 MAX_STAGES = 200  # that one worker watches at once
@@ -49,7 +49,7 @@ def build(
             client,
             task_queue=task_queue,
             workflows=[MediaPipeline],
-            activities=activities.stages(),
+            activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=timedelta(seconds=1),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Replayer
 
 from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
 from tests.support.world import World, plan, running, states, status_when
 
@@ -35,6 +40,41 @@ async def test_thumbnails_audio_and_transcode_run_at_the_same_time_after_ingest(
         }
         world.gate.set()
         assert (await handle.result()).state == JobState.SUCCEEDED
+
+
+async def history_of(handle):
+    """How many events a job's history has, and how often each activity was scheduled; it replays."""
+    history = await handle.fetch_history()
+    await Replayer(workflows=[MediaPipeline]).replay_workflow(history)
+    events = history.events
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    return len(events), Counter(scheduled)
+
+
+async def test_in_temporal_a_job_is_its_stages_and_their_tasks_and_recording_is_no_activity(dev_env):
+    world = World()
+    async with running(dev_env, world) as handle:
+        await handle.result()
+        length, activities = await history_of(handle)
+    stages = {"ingest": 1, "generate_thumbnails": 1, "extract_audio": 1, "transcode": 1}
+    assert activities == {"create_task": 4, **stages}
+    assert length < 75, "docs/durability.md says about 65"
+
+
+async def test_while_the_database_is_away_recording_waits_as_an_activity_and_then_is_none_again(dev_env):
+    away = ApplicationError("the database is away")
+    world = World({"record": [None, away, away, away]})
+    async with running(dev_env, world) as handle:
+        status = await handle.result()
+        _, activities = await history_of(handle)
+    assert activities["record"] == 1, "each of its retries took room in the history"
+    assert world.records[-1].status == status
+    seqs = [event.seq for event in world.events()]
+    assert seqs == list(range(1, len(seqs) + 1))
 
 
 async def test_what_is_recorded_last_is_how_the_job_ended_and_events_come_once(skipping_env):
@@ -94,7 +134,7 @@ async def test_how_long_a_worker_may_be_silent_is_part_of_the_plan(skipping_env)
     timeouts = {each.activity_type.name: each.heartbeat_timeout.seconds for each in scheduled}
     assert timeouts == {
         **dict.fromkeys(("ingest", "generate_thumbnails", "extract_audio", "transcode", "keep_output"), 7),
-        **dict.fromkeys(("create_task", "record"), 0),
+        "create_task": 0,
     }
 
 

@@ -7,6 +7,7 @@ activity. Changing it? Read docs/durability.md first: running workflows replay i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
@@ -51,7 +52,8 @@ class MediaPipeline:
         self.ending = False
         self.events: list[EventRecord] = []
         self.event_seq = 0
-        self.recorded_seq = plan.first_seq
+        self.published_seq = self.recorded_seq = plan.first_seq
+        self.gathers = False  # changes, to tell those of one workflow task at once
         self._add_event("started", text="Processing started")
 
     @workflow.query
@@ -89,7 +91,10 @@ class MediaPipeline:
     @workflow.run
     async def run(self, plan: PipelineInput) -> PipelineStatus:
         """The whole job; the result is its last status."""
-        recorder = asyncio.create_task(self._record_changes())
+        self.gathers = workflow.patched("gather-changes")
+        recorders = [asyncio.create_task(self._record_changes())]
+        if self.gathers:
+            recorders.append(asyncio.create_task(self._publish_changes()))
         running = [asyncio.create_task(run.run()) for run in self.runs.values()]
         try:
             self._changed()
@@ -99,13 +104,13 @@ class MediaPipeline:
                 await self._cancelled(running)
             else:
                 await self._given_up(running, error)
-            await self._flush(recorder)
+            await self._flush(recorders)
             raise
         for task in running:  # a failed optional stage still waits for a person
             task.cancel()
         self._add_event("succeeded", text="Finished")
         self._finish(JobState.SUCCEEDED)
-        await self._flush(recorder)
+        await self._flush(recorders)
         return self.job
 
     async def _until_complete(self, running: list[asyncio.Task[None]]) -> None:
@@ -193,11 +198,27 @@ class MediaPipeline:
         self._changed()
 
     def _changed(self) -> None:
-        """Publishes a change: to queries, in the memo (which needs no worker), to the recorder."""
+        """A change, for queries at once, for the memo (which needs no worker) and the recorder soon."""
         if not self.ending:
             self.job.state = JobState.ATTENTION if self._needs_attention() else JobState.RUNNING
         self.job.seq += 1
+        if not self.gathers:
+            self._publish()
+
+    def _publish(self) -> None:
+        self.published_seq = self.job.seq
         workflow.upsert_memo({"status": self.job.brief()})
+
+    async def _publish_changes(self) -> None:
+        """Publishes the changes of one workflow task together: each memo is an event of some kilobytes."""
+        while True:
+            await self._next_change(lambda: self.published_seq < self.job.seq)
+            self._publish()
+
+    async def _next_change(self, come: Callable[[], bool]) -> None:
+        await workflow.wait_condition(come)
+        if self.gathers:
+            await asyncio.sleep(0)  # whoever the same change has woken goes first
 
     def _add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> None:
         self.event_seq += 1
@@ -206,23 +227,24 @@ class MediaPipeline:
     async def _record_changes(self) -> None:
         """Writes each change to the database; changes that arrive during a write are written together."""
         while True:
-            await workflow.wait_condition(lambda: self.recorded_seq < self.job.seq)
+            await self._next_change(lambda: self.recorded_seq < self.job.seq)
             seq = self.job.seq
             count = len(self.events)
-            await activity_calls.record(
-                RecordRequest(self.plan.job_id, self.job, self.events[:count], self.plan.run)
-            )
+            request = RecordRequest(self.plan.job_id, self.job, self.events[:count], self.plan.run)
+            await activity_calls.record(request, locally=self.gathers)
             self.recorded_seq = seq
             del self.events[:count]
 
-    async def _flush(self, recorder: asyncio.Task[None]) -> None:
-        """Waits until everything is recorded and every update is answered, then stops the recorder."""
+    async def _flush(self, recorders: list[asyncio.Task[None]]) -> None:
+        """Waits until everything is told and every update is answered, then stops the *recorders*."""
 
         def flushed() -> bool:
-            return workflow.all_handlers_finished() and self.recorded_seq >= self.job.seq
+            told = min(self.recorded_seq, self.published_seq)
+            return workflow.all_handlers_finished() and told >= self.job.seq
 
         try:
             await workflow.wait_condition(flushed)
         except asyncio.CancelledError:  # a cancel that comes now is too late: it is requested only once
             await workflow.wait_condition(flushed)
-        recorder.cancel()
+        for recorder in recorders:
+            recorder.cancel()

@@ -146,6 +146,23 @@ async def test_what_an_earlier_run_still_says_is_not_taken_for_the_news_of_this_
     assert await sync_to_async(job.record)(late, [event], 2)
 
 
+async def test_an_end_is_news_even_where_a_worker_that_died_had_reported_further(dashboard):
+    """It had decided, and recorded, what Temporal never learned; then somebody cancelled."""
+    job = await dashboard.submit(start=False)
+
+    def report(seq: int, state: JobState, *texts: str) -> bool:
+        events = [EventRecord(at, 1.0, "told", text=text) for at, text in enumerate(texts, 3)]
+        return job.record(PipelineStatus(str(job.pk), state, seq=seq), events, 1)
+
+    record = sync_to_async(report)
+    assert await record(9, JobState.RUNNING, "Ingest done", "Audio started", "Transcode started")
+    assert await record(7, JobState.CANCELLED, "Cancel requested", "Cancelled")
+    assert not await record(7, JobState.CANCELLED, "Cancel requested")
+    await job.arefresh_from_db()
+    told = [event.text async for event in job.events.filter(kind="told").order_by("seq")]
+    assert (job.state, told) == ("cancelled", ["Cancel requested", "Cancelled"])
+
+
 async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_nobody(inside):
     monster = await inside.submit(start=False, source=Source(url=URL + "?" + "x" * 3_000_000))
     broken, other = await inside.submit(start=False), await inside.submit(start=False)
