@@ -6,6 +6,7 @@ field that is added needs a default, because running workflows hold values witho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -166,8 +167,28 @@ class EventRecord:
 
 
 @dataclass
+class PipelineResult:
+    """What a job was submitted for: an output of each of four stages; None where a stage has none.
+
+    In the workflow a file in our storage is its name, since a URL would be signed and expire (and an output
+    that is still the API's is the API's URL). Outside, in JSON, each is a URL that works (jobs.serialize).
+    """
+
+    ingested_url: str | None = None
+    thumbnail_url: str | None = None
+    audio_url: str | None = None
+    transcoded_url: str | None = None
+
+    @classmethod
+    def of(cls, stages: list[StageStatus], address: Callable[[Output], str]) -> PipelineResult:
+        """The result of finished *stages*; *address*: how an output is named."""
+        outputs = {stage.name: address(stage.output) for stage in stages if stage.output}
+        return cls(*map(outputs.get, ("ingest", "thumbnails", "audio", "transcode")))
+
+
+@dataclass
 class PipelineStatus:
-    """A job as the status query reports it; *seq* rises with every change."""
+    """A job as the status query reports it, and as its workflow returns it; *seq* rises with every change."""
 
     job_id: str
     state: JobState = JobState.RUNNING
@@ -178,11 +199,12 @@ class PipelineStatus:
     error: str = ""
     started_at: float | None = None
     finished_at: float | None = None
+    result: PipelineResult | None = None  # of a job that has succeeded, as its workflow returns it
 
     def brief(self) -> PipelineStatus:
         """The status for the memo, without what is long: every change adds a copy to the history."""
         stages = [replace(stage, attempts=stage.attempts[-3:], details=None) for stage in self.stages]
-        return replace(self, stages=stages)
+        return replace(self, stages=stages, result=None)
 
     def stage(self, name: str) -> StageStatus:
         """The stage called *name*. Raises KeyError."""

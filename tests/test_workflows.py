@@ -8,7 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.state import Cancellation, Failure, JobState, Output, PipelineResult
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
 from tests.support.world import World, plan, running, states, status_when
@@ -22,6 +22,7 @@ async def test_a_job_runs_its_four_stages_with_one_task_each(skipping_env):
         status = await handle.result()
     assert status.state == JobState.SUCCEEDED
     assert set(states(status).values()) == {"succeeded"}
+    assert status.result == PipelineResult(*["outputs/x.mp4"] * 4)
     assert sorted(stage for stage, _ in world.created) == ["audio", "ingest", "thumbnails", "transcode"]
     assert world.created[0] == ("ingest", f"{handle.id}/ingest/1")
 
@@ -94,6 +95,7 @@ async def test_a_video_without_sound_skips_audio_and_asks_for_no_task(skipping_e
     assert status.state == JobState.SUCCEEDED
     assert states(status)["audio"] == "skipped"
     assert status.stage("audio").error == "no audio in this file."
+    assert status.result and status.result.ingested_url and status.result.audio_url is None
     assert "audio" not in [stage for stage, _ in world.created]
 
 

@@ -40,10 +40,10 @@ class Event(models.Model):
 
     @classmethod
     def store(cls, records: list[EventRecord], *, job: Job, run: int) -> None:
-        """Stores what workflow run *run* of *job* reported, in place of all that it told before from there."""
+        """Stores what workflow run *run* of *job* reported, in place of what it told before."""
         if records:
-            cls.objects.filter(job=job, run=run, seq__gte=records[0].seq).delete()
-            cls.objects.bulk_create(cls.from_record(record, job=job, run=run) for record in records)
+            Event.objects.filter(job=job, run=run, seq__gte=records[0].seq).delete()
+            Event.objects.bulk_create(cls.from_record(record, job=job, run=run) for record in records)
 
     @classmethod
     def from_record(cls, record: EventRecord, *, job: Job, run: int) -> Event:

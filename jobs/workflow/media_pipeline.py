@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         EventRecord,
         JobState,
         PipelineInput,
+        PipelineResult,
         PipelineStatus,
         RecordRequest,
         RetryRequest,
@@ -90,7 +91,7 @@ class MediaPipeline:
 
     @workflow.run
     async def run(self, plan: PipelineInput) -> PipelineStatus:
-        """The whole job; the result is its last status."""
+        """The whole job; returns its last status, with the result in it."""
         self.gathers = workflow.patched("gather-changes")
         recorders = [asyncio.create_task(self._record_changes())]
         if self.gathers:
@@ -108,6 +109,7 @@ class MediaPipeline:
             raise
         for task in running:  # a failed optional stage still waits for a person
             task.cancel()
+        self.job.result = PipelineResult.of(self.job.stages, lambda output: output.name or output.url)
         self._add_event("succeeded", text="Finished")
         self._finish(JobState.SUCCEEDED)
         await self._flush(recorders)
