@@ -9,7 +9,8 @@ from typing import Any
 from django.conf import settings
 
 from jobs.models import Job
-from jobs.state import JobState, Output, PipelineResult, PipelineStatus, StageState, StageStatus
+from jobs.result import PipelineResult
+from jobs.state import JobState, Output, PipelineStatus, StageState, StageStatus
 from mediapipe import storage
 
 
@@ -84,7 +85,8 @@ def _result(status: PipelineStatus) -> dict[str, str | None] | None:
     """The four URLs, null for a stage without an output; null until the job has succeeded."""
     if status.state != JobState.SUCCEEDED:
         return None
-    return asdict(PipelineResult.of(status.stages, absolute_url))
+    urls = {stage.name: absolute_url(stage.output) for stage in status.stages if stage.output}
+    return asdict(PipelineResult.of(urls))
 
 
 def error(status: PipelineStatus) -> str:

@@ -6,11 +6,11 @@ field that is added needs a default, because running workflows hold values witho
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from jobs.pipelines import Option, StageDefinition
+from jobs.result import PipelineResult
 
 # Names that running workflows and their histories hold, so they stay as they are. The stages' activities
 # are named by the pipelines.
@@ -152,6 +152,7 @@ class PipelineInput:
     tries: dict[str, int] = field(default_factory=dict)  # tasks requested by an earlier run, per stage
     run: int = 1  # which workflow of this job it is
     heartbeat_timeout: float = 30  # seconds of silence after which another worker takes an activity over
+    searchable: bool = False  # Temporal knows our search attributes: of others an upsert would stop the job
 
 
 @dataclass
@@ -164,26 +165,6 @@ class EventRecord:
     stage: str = ""
     actor: str = ""
     text: str = ""
-
-
-@dataclass
-class PipelineResult:
-    """What a job was submitted for: an output of each of four stages; None where a stage has none.
-
-    In the workflow a file in our storage is its name, since a URL would be signed and expire (and an output
-    that is still the API's is the API's URL). Outside, in JSON, each is a URL that works (jobs.serialize).
-    """
-
-    ingested_url: str | None = None
-    thumbnail_url: str | None = None
-    audio_url: str | None = None
-    transcoded_url: str | None = None
-
-    @classmethod
-    def of(cls, stages: list[StageStatus], address: Callable[[Output], str]) -> PipelineResult:
-        """The result of finished *stages*; *address*: how an output is named."""
-        outputs = {stage.name: address(stage.output) for stage in stages if stage.output}
-        return cls(*map(outputs.get, ("ingest", "thumbnails", "audio", "transcode")))
 
 
 @dataclass

@@ -8,7 +8,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from jobs.state import Cancellation, Failure, JobState, Output, PipelineResult
+from jobs.result import PipelineResult
+from jobs.state import Cancellation, Failure, JobState, Output
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
 from tests.support.world import World, plan, running, states, status_when

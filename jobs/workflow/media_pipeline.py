@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 with workflow.unsafe.imports_passed_through():
     import jobs.pipelines  # noqa: F401 - the sandbox looks up here what the plan's annotations name
+    from jobs.result import PipelineResult
     from jobs.state import (
         PASSED,
         SETTLED,
@@ -22,13 +23,12 @@ with workflow.unsafe.imports_passed_through():
         EventRecord,
         JobState,
         PipelineInput,
-        PipelineResult,
         PipelineStatus,
         RecordRequest,
         RetryRequest,
         StageState,
     )
-    from jobs.workflow import activity_calls
+    from jobs.workflow import activity_calls, search_attributes
     from jobs.workflow.receipt import CancelReceipt
     from jobs.workflow.stage_run import StageRun
 
@@ -54,6 +54,7 @@ class MediaPipeline:
         self.events: list[EventRecord] = []
         self.event_seq = 0
         self.published_seq = self.recorded_seq = plan.first_seq
+        self.searchable_state = JobState.RUNNING
         self.gathers = False  # changes, to tell those of one workflow task at once
         self._add_event("started", text="Processing started")
 
@@ -109,7 +110,8 @@ class MediaPipeline:
             raise
         for task in running:  # a failed optional stage still waits for a person
             task.cancel()
-        self.job.result = PipelineResult.of(self.job.stages, lambda output: output.name or output.url)
+        outputs = {stage.name: stage.output for stage in self.job.stages if stage.output}
+        self.job.result = PipelineResult.of({name: out.name or out.url for name, out in outputs.items()})
         self._add_event("succeeded", text="Finished")
         self._finish(JobState.SUCCEEDED)
         await self._flush(recorders)
@@ -210,6 +212,9 @@ class MediaPipeline:
     def _publish(self) -> None:
         self.published_seq = self.job.seq
         workflow.upsert_memo({"status": self.job.brief()})
+        if self.plan.searchable and self.job.state != self.searchable_state:
+            self.searchable_state = self.job.state
+            workflow.upsert_search_attributes([search_attributes.STATE.value_set(str(self.job.state))])
 
     async def _publish_changes(self) -> None:
         """Publishes the changes of one workflow task together: each memo is an event of some kilobytes."""
