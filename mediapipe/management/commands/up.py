@@ -121,6 +121,7 @@ class Command(BaseCommand):
         addresses["web"] = web
         home.write_file(temporal.addresses_file(), json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+        unversioned = {"MEDIAPIPE_BUILD_ID": ""}  # a run that waits for other code would wait for ever
 
         async def is_healthy() -> bool:
             with contextlib.suppress(httpx.HTTPError):
@@ -129,7 +130,7 @@ class Command(BaseCommand):
             return False
 
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env)
+        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env | unversioned)
         web_server = Service("web", server(host, port), check=is_healthy, env=env)
 
         async def on_ready() -> None:
