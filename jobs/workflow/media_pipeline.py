@@ -27,10 +27,17 @@ with workflow.unsafe.imports_passed_through():
         RecordRequest,
         RetryRequest,
         StageState,
+        StageStatus,
     )
     from jobs.workflow import activity_calls, search_attributes
     from jobs.workflow.receipt import CancelReceipt
     from jobs.workflow.stage_run import StageRun
+
+
+def _line(stage: StageStatus) -> str:
+    """A stage in Temporal's own UI, as plain as on our page."""
+    attempt = f", attempt {stage.attempt} of {stage.max_attempts}" if stage.attempt else ""
+    return f"**{stage.label}**: {stage.state}{attempt}" + (f": {stage.error}" if stage.error else "")
 
 
 @workflow.defn(name="MediaPipeline")
@@ -206,6 +213,7 @@ class MediaPipeline:
         if not self.ending:
             self.job.state = JobState.ATTENTION if self._needs_attention() else JobState.RUNNING
         self.job.seq += 1
+        workflow.set_current_details("\n".join(f"- {_line(stage)}" for stage in self.job.stages))
         if not self.gathers:
             self._publish()
 
