@@ -220,7 +220,7 @@ async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_
     world = World({"extract_audio": [BROKEN], "record": [None] * 3})
     async with running(dev_env, world) as handle:
         await status_when(dev_env, handle, attention)
-        world.script["record"] = ["hang"]  # the end is not on record yet
+        world.script["record"] = ["hang"] * 9  # the end is not on record yet
         await handle.cancel()
         await status_when(dev_env, handle, lambda s: s.state == JobState.CANCELLED)
         with pytest.raises(WorkflowUpdateFailedError) as refused:
