@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
 
 from jobs.models import Job
-from jobs.state import Output, PipelineStatus, StageState, StageStatus
+from jobs.result import PipelineResult
+from jobs.state import JobState, Output, PipelineStatus, StageState, StageStatus
 from mediapipe import storage
-
-# The four URLs that `submit --wait --json` prints, and the stages whose outputs they are.
-RESULT_KEYS = {
-    "ingest": "ingested_url",
-    "thumbnails": "thumbnail_url",
-    "audio": "audio_url",
-    "transcode": "transcoded_url",
-}
 
 
 def absolute_url(output: Output) -> str:
@@ -32,13 +26,14 @@ def _iso(seconds: float | None) -> str | None:
 
 
 def summary(job: Job, status: PipelineStatus) -> dict[str, Any]:
-    """What `submit --json` prints: id, workflow_id, status, url."""
+    """What `submit --json` prints: id, workflow_id, status, url, and a result once there is one."""
     base = settings.PUBLIC_URL or settings.LOCAL_URL
     return {
         "id": str(job.pk),
         "workflow_id": job.workflow_id,
         "status": str(status.state),
         "url": f"{base}{job.get_absolute_url()}",
+        "result": _result(status),
     }
 
 
@@ -86,13 +81,12 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
     }
 
 
-def result(status: PipelineStatus) -> dict[str, str | None]:
-    """The four URLs; null for a stage without an output."""
-    return {
-        RESULT_KEYS[stage.name]: absolute_url(stage.output) if stage.output else None
-        for stage in status.stages
-        if stage.name in RESULT_KEYS
-    }
+def _result(status: PipelineStatus) -> dict[str, str | None] | None:
+    """The four URLs, null for a stage without an output; null until the job has succeeded."""
+    if status.state != JobState.SUCCEEDED:
+        return None
+    urls = {stage.name: absolute_url(stage.output) for stage in status.stages if stage.output}
+    return asdict(PipelineResult.of(urls))
 
 
 def error(status: PipelineStatus) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from jobs.pipelines import Option, StageDefinition
+from jobs.result import PipelineResult
 
 # Names that running workflows and their histories hold, so they stay as they are. The stages' activities
 # are named by the pipelines.
@@ -151,6 +152,7 @@ class PipelineInput:
     tries: dict[str, int] = field(default_factory=dict)  # tasks requested by an earlier run, per stage
     run: int = 1  # which workflow of this job it is
     heartbeat_timeout: float = 30  # seconds of silence after which another worker takes an activity over
+    searchable: bool = False  # Temporal knows our search attributes: of others an upsert would stop the job
 
 
 @dataclass
@@ -167,7 +169,7 @@ class EventRecord:
 
 @dataclass
 class PipelineStatus:
-    """A job as the status query reports it; *seq* rises with every change."""
+    """A job as the status query reports it, and as its workflow returns it; *seq* rises with every change."""
 
     job_id: str
     state: JobState = JobState.RUNNING
@@ -178,11 +180,12 @@ class PipelineStatus:
     error: str = ""
     started_at: float | None = None
     finished_at: float | None = None
+    result: PipelineResult | None = None  # of a job that has succeeded, as its workflow returns it
 
     def brief(self) -> PipelineStatus:
         """The status for the memo, without what is long: every change adds a copy to the history."""
         stages = [replace(stage, attempts=stage.attempts[-3:], details=None) for stage in self.stages]
-        return replace(self, stages=stages)
+        return replace(self, stages=stages, result=None)
 
     def stage(self, name: str) -> StageStatus:
         """The stage called *name*. Raises KeyError."""

@@ -7,16 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+from django.conf import settings
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from jobs import reconcile
 from jobs.engine import open_client
 from jobs.ittybit.client import IttybitClient
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
-from jobs.workflow.activities import Activities
+from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
 
+DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
 MAX_STAGES = 200  # that one worker watches at once
 # The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
 RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
@@ -35,6 +38,17 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
                 await reconciler
 
 
+def deployment() -> WorkerDeploymentConfig | None:
+    """This code's version, as Temporal knows it: a run stays with the version that began it.
+
+    None where MEDIAPIPE_BUILD_ID isn't set: whichever worker is there continues a run.
+    """
+    if not settings.BUILD_ID:
+        return None
+    version = WorkerDeploymentVersion(DEPLOYMENT, settings.BUILD_ID)
+    return WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED)
+
+
 def build(
     client: Client, engine: IttybitClient, task_queue: str = TASK_QUEUE, max_stages: int = MAX_STAGES
 ) -> list[Worker]:
@@ -49,11 +63,12 @@ def build(
             client,
             task_queue=task_queue,
             workflows=[MediaPipeline],
-            activities=activities.stages(),
+            activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=timedelta(seconds=1),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=grace,
+            deployment_config=deployment(),
         ),
         *(
             Worker(
@@ -63,6 +78,7 @@ def build(
                 max_concurrent_activities=concurrent,
                 max_concurrent_activity_task_polls=polls,
                 graceful_shutdown_timeout=grace,
+                deployment_config=None if suffix in RETIRED.values() else deployment(),
             )
             for suffix, functions, concurrent, polls in (
                 (CONTROL, activities.control(), 200, 5),

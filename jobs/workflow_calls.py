@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from asgiref.sync import sync_to_async
 from temporalio.client import (
@@ -26,7 +27,8 @@ from jobs import trouble
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.wish import RETRY, Wish
-from jobs.state import TASK_QUEUE, PipelineInput, PipelineStatus, RetryRequest
+from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
+from jobs.workflow import search_attributes
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 
@@ -84,16 +86,22 @@ async def describe(client: Client, job: Job) -> tuple[WorkflowExecutionDescripti
     return description, int(await description.memo_value("run", 1))
 
 
-async def request_start(client: Client, job: Job, plan: PipelineInput) -> str:
-    """Starts the workflow where it has not run; answers why Temporal refuses this job, or nothing."""
+async def request_start(client: Client, job: Job, plan: PipelineInput, searchable: bool = True) -> str:
+    """Starts the workflow where it has not run; answers why Temporal refuses this job, or nothing.
+
+    *searchable*: with search attributes, where Temporal knows ours.
+    """
+    searchable = searchable and await temporal.knows_search_attributes(client, search_attributes.NAMES)
+    found_by = (plan.submitted_by, job.pipeline, job.title, JobState.RUNNING)
     once = WorkflowIDReusePolicy.REJECT_DUPLICATE
     try:
         await client.start_workflow(
             MediaPipeline.run,
-            plan,
+            replace(plan, searchable=searchable),
             id=job.workflow_id,
             task_queue=TASK_QUEUE,
             memo={"run": job.run, "title": job.title},
+            search_attributes=search_attributes.of_job(*found_by) if searchable else None,
             static_summary=job.title[:200],
             id_reuse_policy=once if job.run == 1 else WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -105,6 +113,8 @@ async def request_start(client: Client, job: Job, plan: PipelineInput) -> str:
     except RPCError as error:
         if error.status != RPCStatusCode.INVALID_ARGUMENT:
             raise
+        if searchable:  # they may have been removed since
+            return await request_start(client, job, plan, searchable=False)
         return error.message
     return ""
 

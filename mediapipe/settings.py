@@ -215,6 +215,8 @@ if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
 HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
+# Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
+BUILD_ID = os.environ.get("MEDIAPIPE_BUILD_ID", "")
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
     "media-pipeline": "jobs.worker.workers",

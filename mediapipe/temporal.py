@@ -9,17 +9,19 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RetryConfig
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
@@ -27,7 +29,10 @@ FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapse
 RPC_TIMEOUT = timedelta(seconds=3)  # for one call of a request
 SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
 
+ASK_AGAIN = 60.0  # seconds
+
 _clients: dict[int, Client] = {}
+_known_attributes: dict[tuple[str, str, frozenset[str]], tuple[bool, float]] = {}
 
 
 def addresses_file() -> Path:
@@ -98,6 +103,28 @@ async def run_workers(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def knows_search_attributes(client: Client, names: Collection[str]) -> bool:
+    """Whether the namespace has all of these; asked once, and once a minute while it hasn't.
+
+    False too where Temporal doesn't let us ask. Raises RuntimeError while it is unavailable.
+    """
+    key = (client.service_client.config.target_host, client.namespace, frozenset(names))
+    known, asked_at = _known_attributes.get(key, (False, -ASK_AGAIN))
+    if known or time.monotonic() - asked_at < ASK_AGAIN:
+        return known
+    try:
+        request = ListSearchAttributesRequest(namespace=client.namespace)
+        found = await client.operator_service.list_search_attributes(request, timeout=RPC_TIMEOUT / 2)
+    except RPCError as error:
+        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+            return False  # not an answer
+        known = False
+    else:
+        known = set(names) <= set(found.custom_attributes)
+    _known_attributes[key] = (known, time.monotonic())
+    return known
 
 
 def fairness_key(owner: str) -> Priority:

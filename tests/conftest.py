@@ -15,6 +15,7 @@ import pytest
 import respx
 from temporalio.testing import WorkflowEnvironment
 
+from jobs.workflow import search_attributes
 from mediapipe import temporal
 from tests.support.environment import RUN, SHARED
 
@@ -49,10 +50,11 @@ async def skipping_env(anyio_backend):
 
 @pytest.fixture(scope="session")
 async def dev_env(anyio_backend):
-    """A real Temporal dev server, in memory."""
+    """A real Temporal dev server, in memory, that knows our search attributes."""
     env = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(BIN / "temporal"),
         dev_server_extra_args=["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"],
+        search_attributes=search_attributes.KEYS,
         dev_server_log_level="error",
     )
     yield env

@@ -35,13 +35,14 @@ mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediap
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.worker
-jobs jobs.pipelines jobs.state jobs.waits
+jobs jobs.pipelines jobs.result jobs.state jobs.waits
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.client jobs.engine
 jobs.models.event jobs.models.job_queryset jobs.models.saved_view jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.job_row jobs.models.job
 jobs.models
-jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.stage_run
-jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits jobs.workflow.webhook
+jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
+jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits
+jobs.workflow.webhook
 jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.serialize jobs.orphans
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip

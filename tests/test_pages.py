@@ -14,13 +14,26 @@ from django.utils import timezone
 from jobs.dashboard.presenters import JobPage
 from jobs.dashboard.stage_view import StageView
 from jobs.live import START_WORKER, Live
-from jobs.models import Job
+from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState, StageStatus
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_api")]
 NOT_MEDIA = "This isn’t a video or audio file, so it wasn’t uploaded."
+
+
+def test_the_json_of_a_job_has_the_urls_of_its_result_once_it_has_succeeded(ada, editor):
+    done, failed = job(editor), job(editor, state=JobState.FAILED)
+    Stage.objects.filter(name__in=("ingest", "audio")).update(output={"name": "outputs/a b.mp4"})
+    Stage.objects.filter(name="transcode").update(output={"url": "https://cdn.example.com/c.mp4"})
+    shown = {each.pk: ada.get(f"/jobs/{each.pk}/json/").json() for each in (done, failed)}
+    result = shown[done.pk]["result"]
+    ingested = shown[done.pk]["stages"][0]["output"]["url"]
+    assert "/outputs/a%20b.mp4?" in ingested and ingested.startswith("http")
+    assert list(result) == ["ingested_url", "thumbnail_url", "audio_url", "transcoded_url"]
+    assert list(result.values()) == [ingested, None, ingested, "https://cdn.example.com/c.mp4"]
+    assert shown[failed.pk]["result"] is None
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
 
+import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Replayer
+
+from jobs.result import PipelineResult
 from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
-from tests.support.world import World, plan, running, states, status_when
+from tests.support.world import BROKEN, World, attention, plan, running, states, status_when
 
 pytestmark = pytest.mark.anyio
 
@@ -17,6 +24,7 @@ async def test_a_job_runs_its_four_stages_with_one_task_each(skipping_env):
         status = await handle.result()
     assert status.state == JobState.SUCCEEDED
     assert set(states(status).values()) == {"succeeded"}
+    assert status.result == PipelineResult(*["outputs/x.mp4"] * 4)
     assert sorted(stage for stage, _ in world.created) == ["audio", "ingest", "thumbnails", "transcode"]
     assert world.created[0] == ("ingest", f"{handle.id}/ingest/1")
 
@@ -37,6 +45,53 @@ async def test_thumbnails_audio_and_transcode_run_at_the_same_time_after_ingest(
         assert (await handle.result()).state == JobState.SUCCEEDED
 
 
+async def history_of(handle):
+    """How many events a job's history has, and how often each activity was scheduled; it replays."""
+    history = await handle.fetch_history()
+    await Replayer(workflows=[MediaPipeline]).replay_workflow(history)
+    events = history.events
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    return len(events), Counter(scheduled)
+
+
+async def test_in_temporal_a_job_is_its_stages_and_their_tasks_and_recording_is_no_activity(dev_env):
+    world = World()
+    async with running(dev_env, world) as handle:
+        await handle.result()
+        length, activities = await history_of(handle)
+    stages = {"ingest": 1, "generate_thumbnails": 1, "extract_audio": 1, "transcode": 1}
+    assert activities == {"create_task": 4, **stages}
+    assert length <= 75, "docs/durability.md says about 75"
+
+
+async def test_temporals_own_page_of_a_job_says_where_each_stage_stands(skipping_env):
+    async with running(skipping_env, World({"transcode": [BROKEN]})) as handle:
+        await status_when(skipping_env, handle, attention)
+        about = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    assert about.current_details.splitlines() == [
+        "- **Ingest**: succeeded, attempt 1 of 3",
+        "- **Thumbnails**: succeeded, attempt 1 of 5",
+        "- **Audio**: succeeded, attempt 1 of 3",
+        "- **Transcode**: failed, attempt 1 of 1: it failed: damaged",
+    ]
+
+
+async def test_while_the_database_is_away_recording_waits_as_an_activity_and_then_is_none_again(dev_env):
+    away = ApplicationError("the database is away")
+    world = World({"record": [None, away, away, away]})
+    async with running(dev_env, world) as handle:
+        status = await handle.result()
+        _, activities = await history_of(handle)
+    assert activities["record"] == 1, "each of its retries took room in the history"
+    assert world.records[-1].status == status
+    seqs = [event.seq for event in world.events()]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
 async def test_what_is_recorded_last_is_how_the_job_ended_and_events_come_once(skipping_env):
     world = World()
     async with running(skipping_env, world) as handle:
@@ -54,6 +109,7 @@ async def test_a_video_without_sound_skips_audio_and_asks_for_no_task(skipping_e
     assert status.state == JobState.SUCCEEDED
     assert states(status)["audio"] == "skipped"
     assert status.stage("audio").error == "no audio in this file."
+    assert status.result and status.result.ingested_url and status.result.audio_url is None
     assert "audio" not in [stage for stage, _ in world.created]
 
 
@@ -94,7 +150,7 @@ async def test_how_long_a_worker_may_be_silent_is_part_of_the_plan(skipping_env)
     timeouts = {each.activity_type.name: each.heartbeat_timeout.seconds for each in scheduled}
     assert timeouts == {
         **dict.fromkeys(("ingest", "generate_thumbnails", "extract_audio", "transcode", "keep_output"), 7),
-        **dict.fromkeys(("create_task", "record"), 0),
+        "create_task": 0,
     }
 
 

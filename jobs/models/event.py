@@ -39,6 +39,13 @@ class Event(models.Model):
         return self.text or self.kind
 
     @classmethod
+    def store(cls, records: list[EventRecord], *, job: Job, run: int) -> None:
+        """Stores what workflow run *run* of *job* reported, in place of what it told before."""
+        if records:
+            Event.objects.filter(job=job, run=run, seq__gte=records[0].seq).delete()
+            Event.objects.bulk_create(cls.from_record(record, job=job, run=run) for record in records)
+
+    @classmethod
     def from_record(cls, record: EventRecord, *, job: Job, run: int) -> Event:
         """An unsaved row of what workflow run *run* of *job* reported."""
         return cls(

@@ -227,13 +227,12 @@ class Job(JobRow):
         """Stores a status reported by workflow run *run*; stale or duplicate reports are ignored.
 
         Whether the report was news. A closed row is never opened again by its run, and a run's end is news
-        even where its workflow was reset and counts from an earlier number.
+        even where its workflow counts from an earlier number: it was reset, or a worker that died had
+        reported what was then decided otherwise. So the events of news replace those told before.
         """
         row = Job.objects.select_for_update().filter(pk=self.pk, run=run).first()
         if row is None or (not row.active and row.workflow_started_at is None):
             return False  # started again since, or closed here before it had started
-        rows = [Event.from_record(event, job=self, run=run) for event in events]
-        Event.objects.bulk_create(rows, ignore_conflicts=True)
         active = status.state in ACTIVE
         news = Job.objects.filter(pk=self.pk, run=run, state__in=ACTIVE)
         changed = (news.filter(seq__lt=status.seq) if active else news).update(
@@ -248,6 +247,7 @@ class Job(JobRow):
             workflow_started_at=row.workflow_started_at or timezone.now(),
         )
         if changed:
+            Event.store(events, job=self, run=run)
             for stage in status.stages:
                 self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
         return bool(changed)

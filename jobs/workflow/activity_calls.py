@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, FailureError
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
 ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
 FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
 COPY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=5)
+QUICK = timedelta(seconds=2)  # less than a worker that shuts down waits for its activities
 IN_QUEUE = timedelta(days=7)  # waiting for an encoder counts against no limit of the stage
 
 
@@ -118,8 +119,26 @@ async def cancel_task(task_id: str) -> Cancellation | None:
     return result
 
 
-async def record(request: RecordRequest) -> None:
-    """Writes a status and its events to the database, however long the database is unavailable."""
+async def record(request: RecordRequest, *, locally: bool) -> None:
+    """Writes a status and its events to the database, however long the database is unavailable.
+
+    *locally*: at first as a local activity, which is one event in the history instead of six. It holds the
+    workflow task, and with it queries and the next commands, so it gets QUICK and one try; then an ordinary
+    activity waits for the database, whose retries take no room in the history at all.
+    """
+    if locally:
+        try:
+            await workflow.execute_local_activity(
+                state.RECORD,
+                request,
+                schedule_to_close_timeout=QUICK,
+                retry_policy=ONCE,
+                summary="record",
+            )
+        except FailureError:  # the activity's own error, or that its time was over
+            pass
+        else:
+            return
     await workflow.execute_activity(
         state.RECORD,
         request,

@@ -7,6 +7,7 @@ activity. Changing it? Read docs/durability.md first: running workflows replay i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
@@ -14,6 +15,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 with workflow.unsafe.imports_passed_through():
     import jobs.pipelines  # noqa: F401 - the sandbox looks up here what the plan's annotations name
+    from jobs.result import PipelineResult
     from jobs.state import (
         PASSED,
         SETTLED,
@@ -25,10 +27,17 @@ with workflow.unsafe.imports_passed_through():
         RecordRequest,
         RetryRequest,
         StageState,
+        StageStatus,
     )
-    from jobs.workflow import activity_calls
+    from jobs.workflow import activity_calls, search_attributes
     from jobs.workflow.receipt import CancelReceipt
     from jobs.workflow.stage_run import StageRun
+
+
+def _line(stage: StageStatus) -> str:
+    """A stage in Temporal's own UI, as plain as on our page."""
+    attempt = f", attempt {stage.attempt} of {stage.max_attempts}" if stage.attempt else ""
+    return f"**{stage.label}**: {stage.state}{attempt}" + (f": {stage.error}" if stage.error else "")
 
 
 @workflow.defn(name="MediaPipeline")
@@ -51,7 +60,9 @@ class MediaPipeline:
         self.ending = False
         self.events: list[EventRecord] = []
         self.event_seq = 0
-        self.recorded_seq = plan.first_seq
+        self.published_seq = self.recorded_seq = plan.first_seq
+        self.searchable_state = JobState.RUNNING
+        self.gathers = False  # changes, to tell those of one workflow task at once
         self._add_event("started", text="Processing started")
 
     @workflow.query
@@ -88,8 +99,11 @@ class MediaPipeline:
 
     @workflow.run
     async def run(self, plan: PipelineInput) -> PipelineStatus:
-        """The whole job; the result is its last status."""
-        recorder = asyncio.create_task(self._record_changes())
+        """The whole job; returns its last status, with the result in it."""
+        self.gathers = workflow.patched("gather-changes")
+        recorders = [asyncio.create_task(self._record_changes())]
+        if self.gathers:
+            recorders.append(asyncio.create_task(self._publish_changes()))
         running = [asyncio.create_task(run.run()) for run in self.runs.values()]
         try:
             self._changed()
@@ -99,13 +113,15 @@ class MediaPipeline:
                 await self._cancelled(running)
             else:
                 await self._given_up(running, error)
-            await self._flush(recorder)
+            await self._flush(recorders)
             raise
         for task in running:  # a failed optional stage still waits for a person
             task.cancel()
+        outputs = {stage.name: stage.output for stage in self.job.stages if stage.output}
+        self.job.result = PipelineResult.of({name: out.name or out.url for name, out in outputs.items()})
         self._add_event("succeeded", text="Finished")
         self._finish(JobState.SUCCEEDED)
-        await self._flush(recorder)
+        await self._flush(recorders)
         return self.job
 
     async def _until_complete(self, running: list[asyncio.Task[None]]) -> None:
@@ -193,11 +209,31 @@ class MediaPipeline:
         self._changed()
 
     def _changed(self) -> None:
-        """Publishes a change: to queries, in the memo (which needs no worker), to the recorder."""
+        """A change, for queries at once, for the memo (which needs no worker) and the recorder soon."""
         if not self.ending:
             self.job.state = JobState.ATTENTION if self._needs_attention() else JobState.RUNNING
         self.job.seq += 1
+        workflow.set_current_details("\n".join(f"- {_line(stage)}" for stage in self.job.stages))
+        if not self.gathers:
+            self._publish()
+
+    def _publish(self) -> None:
+        self.published_seq = self.job.seq
         workflow.upsert_memo({"status": self.job.brief()})
+        if self.plan.searchable and self.job.state != self.searchable_state:
+            self.searchable_state = self.job.state
+            workflow.upsert_search_attributes([search_attributes.STATE.value_set(str(self.job.state))])
+
+    async def _publish_changes(self) -> None:
+        """Publishes the changes of one workflow task together: each memo is an event of some kilobytes."""
+        while True:
+            await self._next_change(lambda: self.published_seq < self.job.seq)
+            self._publish()
+
+    async def _next_change(self, come: Callable[[], bool]) -> None:
+        await workflow.wait_condition(come)
+        if self.gathers:
+            await asyncio.sleep(0)  # whoever the same change has woken goes first
 
     def _add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> None:
         self.event_seq += 1
@@ -206,23 +242,24 @@ class MediaPipeline:
     async def _record_changes(self) -> None:
         """Writes each change to the database; changes that arrive during a write are written together."""
         while True:
-            await workflow.wait_condition(lambda: self.recorded_seq < self.job.seq)
+            await self._next_change(lambda: self.recorded_seq < self.job.seq)
             seq = self.job.seq
             count = len(self.events)
-            await activity_calls.record(
-                RecordRequest(self.plan.job_id, self.job, self.events[:count], self.plan.run)
-            )
+            request = RecordRequest(self.plan.job_id, self.job, self.events[:count], self.plan.run)
+            await activity_calls.record(request, locally=self.gathers)
             self.recorded_seq = seq
             del self.events[:count]
 
-    async def _flush(self, recorder: asyncio.Task[None]) -> None:
-        """Waits until everything is recorded and every update is answered, then stops the recorder."""
+    async def _flush(self, recorders: list[asyncio.Task[None]]) -> None:
+        """Waits until everything is told and every update is answered, then stops the *recorders*."""
 
         def flushed() -> bool:
-            return workflow.all_handlers_finished() and self.recorded_seq >= self.job.seq
+            told = min(self.recorded_seq, self.published_seq)
+            return workflow.all_handlers_finished() and told >= self.job.seq
 
         try:
             await workflow.wait_condition(flushed)
         except asyncio.CancelledError:  # a cancel that comes now is too late: it is requested only once
             await workflow.wait_condition(flushed)
-        recorder.cancel()
+        for recorder in recorders:
+            recorder.cancel()

@@ -11,6 +11,7 @@ from jobs import control
 from jobs.models import Job, Stage
 from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
+from tests.support.product import until_async
 from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when
 
 pytestmark = pytest.mark.anyio
@@ -198,11 +199,28 @@ async def test_a_retry_that_arrives_after_a_cancel_starts_the_job_again_with_wha
     assert told == ["Restarted: “meant the other one”"]
 
 
+async def test_temporals_own_list_is_filtered_by_owner_pipeline_title_and_state(inside):
+    job = await held(inside)
+
+    def listed(state: str):
+        async def found() -> list[str]:
+            query = f"MediaOwner='ada' AND MediaPipelineName='standard' AND MediaState='{state}'"
+            listing = inside.client.list_workflows(f"{query} AND MediaTitle STARTS_WITH '{job.title[:4]}'")
+            return [workflow.id async for workflow in listing if workflow.id == job.workflow_id]
+
+        return found
+
+    assert await until_async(listed("attention"), 20)
+    inside.api.lives.clear()
+    await control.retry(job, None, "ada")
+    assert await until_async(listed("succeeded"), 20)
+
+
 async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_env):
     world = World({"extract_audio": [BROKEN], "record": [None] * 3})
     async with running(dev_env, world) as handle:
         await status_when(dev_env, handle, attention)
-        world.script["record"] = ["hang"]  # the end is not on record yet
+        world.script["record"] = ["hang"] * 9  # the end is not on record yet
         await handle.cancel()
         await status_when(dev_env, handle, lambda s: s.state == JobState.CANCELLED)
         with pytest.raises(WorkflowUpdateFailedError) as refused:

@@ -13,16 +13,20 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import control, reconcile
+from jobs import control, reconcile, workflow_calls
 from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
 from jobs.uploads import intake
+from jobs.workflow import search_attributes
+from mediapipe import temporal
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
+from mediapipe.management.commands.up import prepare_namespace
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
 from tests.support.product import until
 
@@ -147,6 +151,51 @@ async def test_what_an_earlier_run_still_says_is_not_taken_for_the_news_of_this_
     assert (job.state, job.run) == ("queued", 2)
     assert not await Event.objects.filter(text="of the first run").aexists()
     assert await sync_to_async(job.record)(late, [event], 2)
+
+
+async def test_an_end_is_news_even_where_a_worker_that_died_had_reported_further(dashboard):
+    """It had decided, and recorded, what Temporal never learned; then somebody cancelled."""
+    job = await dashboard.submit(start=False)
+
+    def report(seq: int, state: JobState, *texts: str) -> bool:
+        events = [EventRecord(at, 1.0, "told", text=text) for at, text in enumerate(texts, 3)]
+        return job.record(PipelineStatus(str(job.pk), state, seq=seq), events, 1)
+
+    record = sync_to_async(report)
+    assert await record(9, JobState.RUNNING, "Ingest done", "Audio started", "Transcode started")
+    assert await record(7, JobState.CANCELLED, "Cancel requested", "Cancelled")
+    assert not await record(7, JobState.CANCELLED, "Cancel requested")
+    await job.arefresh_from_db()
+    told = [event.text async for event in job.events.filter(kind="told").order_by("seq")]
+    assert (job.state, told) == ("cancelled", ["Cancel requested", "Cancelled"])
+
+
+async def begun(client: Client, job: Job):
+    """How the job's workflow was started, by its first event."""
+    async for event in client.get_workflow_handle(job.workflow_id).fetch_history_events():
+        return event.workflow_execution_started_event_attributes
+
+
+async def test_a_job_starts_where_temporal_does_not_know_our_search_attributes(dashboard, skipping_env):
+    job = await dashboard.submit(start=False)
+    given = await sync_to_async(job.workflow_input)()
+    assert not await workflow_calls.request_start(skipping_env.client, job, given)
+    start = await begun(skipping_env.client, job)
+    assert b'"searchable":false' in start.input.payloads[0].data
+    await skipping_env.client.get_workflow_handle(job.workflow_id).terminate()
+
+
+async def test_a_job_starts_where_our_search_attributes_have_been_removed_since(dashboard):
+    client = dashboard.client
+    assert await temporal.knows_search_attributes(client, search_attributes.NAMES)
+    request = RemoveSearchAttributesRequest(search_attributes=["MediaTitle"], namespace=client.namespace)
+    await client.operator_service.remove_search_attributes(request)
+    try:
+        start = await begun(client, await dashboard.submit())
+    finally:
+        await prepare_namespace(client.service_client.config.target_host)
+    assert b'"searchable":false' in start.input.payloads[0].data
+    assert b'"searchable":true' in (await begun(client, await dashboard.submit())).input.payloads[0].data
 
 
 async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_nobody(inside):

@@ -7,15 +7,18 @@ import gzip
 import json
 import os
 import signal
+import sys
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
 from temporalio import activity, workflow
-from temporalio.client import WorkflowHistory
+from temporalio.client import Client, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
@@ -40,8 +43,8 @@ from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
 from tests.support import histories
 from tests.support.dashboard import URL, held_at_work, look, settled, stage, timeline
-from tests.support.product import make_clip, until
-from tests.support.world import World, running
+from tests.support.product import make_clip, until, until_async
+from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
@@ -116,6 +119,61 @@ async def _events(inside, job):
     async for event in inside.workflow(job).fetch_history_events():
         if event.HasField("activity_task_scheduled_event_attributes"):
             yield event
+
+
+async def make_current(client: Client, build_id: str) -> None:
+    """What docs/machines.md says, as soon as Temporal has heard of that version."""
+    command = ["worker", "deployment", "set-current-version", "--deployment-name", "mediapipe"]
+    command += ["--build-id", build_id, "--yes", "--address", client.service_client.config.target_host]
+
+    async def done() -> bool:  # the version of the test has fewer queues
+        program = await asyncio.create_subprocess_exec(
+            *(Path(sys.executable).with_name("temporal"), *command, "--ignore-missing-task-queues"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await program.wait() == 0
+
+    await until_async(done, 30)
+
+
+async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_begin_on_the_next(
+    dashboard, settings
+):
+    """The next version is code that could not replay it."""
+    queue = f"versions-{uuid.uuid4()}"
+    client, api = dashboard.client, dashboard.api
+    api.life = ["processing"]
+
+    async def begin():
+        job = replace(plan(), job_id=str(uuid.uuid4()))
+        return await client.start_workflow(MediaPipeline.run, job, id=f"media-{job.job_id}", task_queue=queue)
+
+    async def asked() -> bool:
+        return bool(api.tasks)
+
+    async def version(run) -> str:
+        info = (await run.describe()).raw_description.workflow_execution_info
+        return info.versioning_info.deployment_version.build_id
+
+    settings.BUILD_ID = "1"
+    async with temporal.run_workers(jobs_worker.build(client, dashboard.engine, queue)):
+        await make_current(client, "1")
+        running_job = await begin()
+        await until_async(asked, 30)
+        settings.BUILD_ID = "2"
+        following = Worker(
+            client, task_queue=queue, workflows=[Other], deployment_config=jobs_worker.deployment()
+        )
+        async with temporal.run_workers([following]):
+            await make_current(client, "2")
+            new_job = await begin()
+            assert await asyncio.wait_for(new_job.result(), 20) is None
+            api.life = ["queued", "succeeded"]
+            for task in api.tasks.values():
+                task["left"] = ["succeeded"]
+            assert (await asyncio.wait_for(running_job.result(), 40)).state == JobState.SUCCEEDED
+    assert (await version(running_job), await version(new_job)) == ("1", "2")
 
 
 async def test_a_worker_that_hands_over_burns_no_attempt(skipping_env):

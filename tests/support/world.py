@@ -94,13 +94,18 @@ class World:
             self.cancelled.append(task_id)
             return Cancellation(encoder_stopped=True, freed_bytes=41_000_000)
 
+        return [create_task, cancel_task, self.record()]
+
+    def record(self):
+        """What is local to the workflow's worker, and on the control queue where that doesn't end well."""
+
         @activity.defn
         async def record(request: RecordRequest) -> bool:
             await self.step("record")
             self.records.append(request)
             return True
 
-        return [create_task, cancel_task, record]
+        return record
 
     def transfers(self):
         """The activity of the transfers queue."""
@@ -129,7 +134,10 @@ def workflow_worker(env, world, queue, given):
     """The worker of the workflow and its stages."""
     names = dict.fromkeys(stage.activity for stage in given.stages)
     return Worker(
-        env.client, task_queue=queue, workflows=[MediaPipeline], activities=[*map(world.stage, names)]
+        env.client,
+        task_queue=queue,
+        workflows=[MediaPipeline],
+        activities=[*map(world.stage, names), world.record()],
     )
 
 

@@ -60,9 +60,7 @@ class Command(BaseCommand):
         job.refresh_from_db()
         status = asyncio.run(self._wait(job)) if options["wait"] else job.status()
         answer = serialize.summary(job, status)
-        if status.state == JobState.SUCCEEDED:
-            answer["result"] = serialize.result(status)
-        elif status.state in EXIT:
+        if status.state in EXIT and status.state != JobState.SUCCEEDED:
             answer["error"] = serialize.error(status)
         self._print(answer, options["json"])
         exit_now(EXIT.get(status.state, 0))
@@ -72,7 +70,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer))
             return
         self.stdout.write(f"{answer['id']}  {answer['status']}  {answer['url']}")
-        for name, url in answer.get("result", {}).items():
+        for name, url in (answer["result"] or {}).items():
             self.stdout.write(f"{name}: {url or '(skipped)'}")
         if answer.get("error"):
             self.stderr.write(answer["error"])

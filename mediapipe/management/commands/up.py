@@ -20,6 +20,7 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from jobs.workflow import search_attributes
 from mediapipe import home, temporal
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import check_port, server
@@ -51,6 +52,26 @@ def collect_static() -> None:
         # anew: what a full disk has cut off looks up to date
         call_command("collectstatic", clear=True, verbosity=0, interactive=False, skip_checks=True)
         stamp.write_text(digest)
+
+
+async def prepare_namespace(address: str) -> None:
+    """Has the dev server keep closed workflows for RETENTION, and know our search attributes.
+
+    One command for each: of several names in one command Temporal registers the first, and says success.
+    """
+    program = str(Path(sys.executable).with_name("temporal"))
+    commands = [["namespace", "update", "--retention", RETENTION]]
+    commands += [
+        ["search-attribute", "create", "--name", name, "--type", "Keyword"]
+        for name in search_attributes.NAMES
+    ]
+    for command in commands:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "operator", *command, "--namespace", temporal.namespace(), "--address", address),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await process.wait()
 
 
 class Command(BaseCommand):
@@ -100,6 +121,7 @@ class Command(BaseCommand):
         addresses["web"] = web
         home.write_file(temporal.addresses_file(), json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+        unversioned = {"MEDIAPIPE_BUILD_ID": ""}  # a run that waits for other code would wait for ever
 
         async def is_healthy() -> bool:
             with contextlib.suppress(httpx.HTTPError):
@@ -108,7 +130,7 @@ class Command(BaseCommand):
             return False
 
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env)
+        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env | unversioned)
         web_server = Service("web", server(host, port), check=is_healthy, env=env)
 
         async def on_ready() -> None:
@@ -121,7 +143,7 @@ class Command(BaseCommand):
                 self.print_line(f"Sign in once, within an hour, by this link: {web}{path}")
             self.print_line(f"Ready: {web}")
             if dev_server:
-                await self._set_retention(addresses["temporal"])
+                await prepare_namespace(addresses["temporal"])
 
         services = [worker, web_server]
         await Supervisor([dev_server, *services] if dev_server else services, self.print_line).run(on_ready)
@@ -137,18 +159,9 @@ class Command(BaseCommand):
         argv += ["--port", str(port), "--ui-port", str(ui_port), "--ui-disable-news-fetch"]
         argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error"]
         argv += SERVER_OPTIONS
+        for name in search_attributes.NAMES:  # heeded only where the database is new
+            argv += ["--search-attribute", f"{name}=Keyword"]
         if (namespace := temporal.namespace()) != "default":
             argv += ["--namespace", namespace]
         service = Service("temporal", argv, check=lambda: is_listening(port), errors_only=True)
         return service, {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{ui_port}"}
-
-    async def _set_retention(self, address: str) -> None:
-        """Has Temporal keep closed workflows for RETENTION."""
-        program = str(Path(sys.executable).with_name("temporal"))
-        update = ["operator", "namespace", "update", "--retention", RETENTION, "-n", temporal.namespace()]
-        process = await asyncio.create_subprocess_exec(
-            *(program, *update, "--address", address),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        await process.wait()

@@ -56,7 +56,8 @@ class Command(BaseCommand):
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
             async with temporal.run_workers(workers) as running:
-                self.stdout.write(f"worker: ready ({', '.join(queues)})")
+                version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
+                self.stdout.write(f"worker: ready ({', '.join(queues)}){version}")
                 self.stdout.flush()
                 stopped = asyncio.ensure_future(stop.wait())
                 done, _ = await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
