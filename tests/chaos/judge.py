@@ -1,0 +1,262 @@
+"""The judge: facts in, violations out. Each rule is one function that states a promise of the product.
+
+Pure: it knows no product and no clock; tests/test_chaos_judge.py breaks each rule once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.chaos.facts import ACTIVE, OPEN_TASK, Answer, Facts, JobRow, Task
+
+NEVER_STARTED = "Cancelled before it started"
+CLOSING = 10.0  # seconds from "Cancel requested" to a cancel that came too late
+ENDS = {
+    "COMPLETED": ("succeeded",),
+    "CANCELED": ("cancelled",),
+    "FAILED": ("failed",),
+    "TERMINATED": ("failed",),
+    "TIMED_OUT": ("failed",),
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that was broken: which, for whom, and how one sees it."""
+
+    rule: str
+    job: str
+    evidence: str
+
+
+def judge(facts: Facts) -> list[Violation]:
+    """Every violation."""
+    return [Violation(rule.__name__, *found) for rule in RULES for found in rule(facts)]
+
+
+Found = Iterator[tuple[str, str]]  # job, evidence
+
+
+def every_answered_submission_is_one_job(facts: Facts) -> Found:
+    """Who was told of a job has it; nobody has two of one submission, or one that nobody submitted."""
+    rows = {row.id: row for row in facts.rows}
+    titles = {answer.title for answer in facts.answers if answer.verb == "submit"}
+    for answer in facts.answers:
+        if answer.made and answer.made not in rows and not _may_be_deleted(facts, answer.made):
+            yield answer.made, f"{answer.person} was told of {answer.title!r} ({answer.door}); it has no row"
+    for title, number in Counter(row.title for row in facts.rows).items():
+        if number > 1:
+            yield "", f"{number} jobs of the one submission {title!r}"
+        if title not in titles:
+            yield "", f"nobody submitted {title!r}"
+
+
+def _may_be_deleted(facts: Facts, job: str) -> bool:
+    asked = [answer for answer in facts.answers if answer.verb == "delete" and job in answer.jobs]
+    return any(answer.sentence.startswith("Deleted") or not answer.sentences for answer in asked)
+
+
+def each_row_agrees_with_its_workflow(facts: Facts) -> Found:
+    """An active row has an open workflow of its run; a closed one has none, and ended as it did."""
+    flows = defaultdict(list)
+    for flow in facts.workflows:
+        flows[flow.job].append(flow)
+    rows = {row.id: row for row in facts.rows}
+    for job, known in flows.items():
+        for flow in known:
+            if flow.status == "RUNNING" and job not in rows:
+                yield job, f"workflow run {flow.run} is open and has no row"
+            elif flow.status == "RUNNING" and (rows[job].state not in ACTIVE or rows[job].run != flow.run):
+                row = rows[job]
+                yield job, f"workflow run {flow.run} is open; the row says {row.state}, run {row.run}"
+    for row in facts.rows:
+        own = [flow for flow in flows[row.id] if flow.run == row.run]
+        if row.state in ("running", "attention") and not [f for f in own if f.status == "RUNNING"]:
+            yield row.id, f"{row.state}, run {row.run}; its workflows: {_flows(flows[row.id])}"
+        ends = ENDS.get(own[-1].status, ()) if own and row.state not in ACTIVE else ()
+        if ends and row.state not in ends:
+            yield row.id, f"{row.state}, run {row.run}; its workflow ended {own[-1].status}"
+
+
+def _flows(flows: list) -> str:
+    return ", ".join(f"run {flow.run} {flow.status}" for flow in flows) or "none"
+
+
+def nothing_is_stuck(facts: Facts) -> Found:
+    """Once everything is quiet each job has ended, or waits for a person."""
+    for row in facts.rows:
+        if row.state in ("queued", "running") or row.cancelling:
+            stages = ", ".join(f"{stage.name} {stage.state}" for stage in row.stages)
+            yield row.id, f"{row.state}{', cancelling' * row.cancelling}, run {row.run}: {stages}"
+
+
+def stages_agree_with_their_job(facts: Facts) -> Found:
+    """No stage runs in a closed job; a job that succeeded has all that it needed."""
+    for row in facts.rows:
+        for stage in row.stages:
+            if row.state not in ACTIVE and stage.state in ("running", "pending"):
+                yield row.id, f"{row.state}, and {stage.name} is {stage.state}"
+            elif (
+                row.state == "succeeded"
+                and not stage.optional
+                and stage.state not in ("succeeded", "skipped")
+            ):
+                yield row.id, f"succeeded, and {stage.name} is {stage.state}"
+
+
+def no_task_without_a_running_stage(facts: Facts) -> Found:
+    """At the API nothing is at work that no stage waits for."""
+    rows = {row.id: row for row in facts.rows}
+    for task in facts.tasks:
+        row = rows.get(task.job)
+        stage = next((each for each in row.stages if each.name == task.stage), None) if row else None
+        at_work = task.status in OPEN_TASK or task.workflow == "RUNNING"
+        waited_for = (
+            row and row.state in ACTIVE and stage and (stage.state, stage.task) == ("running", task.id)
+        )
+        if at_work and not waited_for:
+            says = f"its job is {row.state}, the stage {stage.state}" if row and stage else "its job is gone"
+            flow = f" (workflow {task.workflow})" * bool(task.workflow)
+            yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}"
+
+
+def one_task_for_each_stage_and_try(facts: Facts) -> Found:
+    """No two tasks have one key, none is missing in its stage's count, and success isn't bought twice."""
+    rows = {row.id: row for row in facts.rows}
+    for key, number in Counter(task.key for task in facts.tasks).items():
+        if number > 1:
+            yield key, f"{number} tasks of one key"
+    for (job, name), tasks in _by_stage(facts.tasks).items():
+        row = rows.get(job)
+        stage = next((each for each in row.stages if each.name == name), None) if row else None
+        if row is None or stage is None:
+            continue
+        if len(tasks) > stage.tries:
+            yield job, f"{name}: {len(tasks)} tasks, and its row knows of {stage.tries}"
+        done = [task for task in tasks if task.status == "succeeded"]
+        again = len(row.at("restarted")) + len(row.at("retry"))
+        if len(done) > 1 + again:
+            yield job, f"{name}: {len(done)} tasks succeeded, and a person asked for {again} more"
+
+
+def _by_stage(tasks: list[Task]) -> dict[tuple[str, str], list[Task]]:
+    found = defaultdict(list)
+    for task in tasks:
+        found[task.job, task.stage].append(task)
+    return found
+
+
+def nothing_begins_after_cancelled_before_it_started(facts: Facts) -> Found:
+    """Who reads that nothing had been handed over is right, until somebody restarts the job."""
+    told = defaultdict(list)
+    for answer in facts.answers:
+        if answer.sentence.startswith(NEVER_STARTED):
+            told[answer.jobs[0]].append(answer.answered_at)
+    for row in facts.rows:
+        said = [event.at for event in row.events if event.text.startswith(NEVER_STARTED)]
+        for at in [*said, *told[row.id]]:
+            since = max((moment for moment in row.at("restarted") if moment <= at), default=0.0)
+            until = min((moment for moment in row.at("restarted") if moment > at), default=float("inf"))
+            begun = [e for e in row.events if e.kind in ("started", "attempt") and since < e.at < until]
+            tasks = [t.id for t in facts.tasks if t.job == row.id and since < t.created_at < until]
+            if begun or tasks:
+                when = f", began {begun[0].at - at:+.1f} s from there" if begun else ""
+                yield row.id, f"“{NEVER_STARTED}”{when}, tasks {tasks}"
+                break
+
+
+def no_attempt_begins_after_a_cancel(facts: Facts) -> Found:
+    """Once a workflow has noted that it is cancelled, no stage of that run begins again."""
+    for row in facts.rows:
+        for cancel in (event for event in row.events if event.kind == "cancelling"):
+            late = [e for e in row.events if e.kind == "attempt" and e.run == cancel.run and e.at > cancel.at]
+            for event in late[:1]:
+                yield (
+                    row.id,
+                    f"“{event.text}” {event.at - cancel.at:.1f} s after “{cancel.text}”, run {cancel.run}",
+                )
+
+
+def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
+    """What lies on the disk is named by a row, and what a row names lies there."""
+    owners: dict[str, str] = {}
+    for row in facts.rows:
+        names = [name for stage in row.stages for name in stage.files]
+        owners |= dict.fromkeys([*names, *([row.source] if row.source else [])], row.id)
+    for name in facts.files:
+        if name not in owners and name not in facts.unfinished:
+            made_by = next((task.job for task in facts.tasks if task.id in name or task.job in name), "")
+            yield made_by, f"{name} belongs to no row"
+    for name, job in owners.items():
+        if name not in facts.files:
+            yield job, f"{name} is missing"
+    for name in facts.scratch:
+        yield "", f"work/{name} was left behind"
+
+
+def nobody_is_told_what_does_not_happen(facts: Facts) -> Found:
+    """Each answer that promises something is compared with what became of the job."""
+    rows = {row.id: row for row in facts.rows}
+    for answer in facts.answers:
+        if answer.status == 500:
+            yield " ".join(answer.jobs), f"{answer.verb} ({answer.door}) was answered with status 500"
+        for job in answer.jobs if len(answer.jobs) == 1 else ():
+            if broken := _broken(answer, job, rows.get(job)):
+                after = f"; row: {rows[job].state}, run {rows[job].run}" if job in rows else "; no row"
+                yield job, f"{answer.person} was told “{answer.sentence}”: {broken}{after}"
+        told = answer.sentence.startswith("Deleted") and answer.sentence.split()[1]
+        gone = sum(job not in rows for job in answer.jobs)
+        if told and told.isdecimal() and gone < int(told):
+            yield " ".join(answer.jobs), f"{answer.person} was told “{answer.sentence}”, and {gone} are gone"
+
+
+def _broken(answer: Answer, job: str, row: JobRow | None) -> str:
+    """What an answer promised and what did not happen; nothing where all is well, or the job was deleted."""
+    said = answer.sentence
+    if row is None or answer.status not in (200, 302):
+        return ""
+    again = [event for event in row.events if event.kind in ("restarted", "retry")]
+    later = [event for event in again if event.at > answer.asked_at]
+    by_them = [event for event in later if event.actor.startswith(answer.person) or answer.door == "command"]
+    if said.startswith(("Cancelled", "Cancel requested")) and not later:
+        late = row.finished_at and row.finished_at < answer.answered_at + CLOSING
+        if row.state in ACTIVE or (row.state == "succeeded" and not late):
+            return "it goes on, or went on"
+    if said.startswith(("Restarted", "It will restart")) and not by_them:
+        return "nothing was restarted"
+    if (said.startswith("Retrying") or "Your retry starts" in said) and answer.door != "bulk":
+        ended = row.at("cancelled") + row.at("closed") + row.at("succeeded") + row.at("failed")
+        if not by_them and not [moment for moment in ended if moment > answer.asked_at]:
+            return "nothing was retried"
+    return ""
+
+
+def runs_are_counted(facts: Facts) -> Found:
+    """A job has had one run more than it was restarted."""
+    for row in facts.rows:
+        if row.run != 1 + len(row.at("restarted")):
+            yield row.id, f"run {row.run}, restarted {len(row.at('restarted'))} times"
+
+
+def no_process_stays_behind(facts: Facts) -> Found:
+    """Once the product has stopped nothing of it runs."""
+    for command in facts.processes:
+        yield "", command
+
+
+RULES = (
+    every_answered_submission_is_one_job,
+    each_row_agrees_with_its_workflow,
+    nothing_is_stuck,
+    stages_agree_with_their_job,
+    no_task_without_a_running_stage,
+    one_task_for_each_stage_and_try,
+    nothing_begins_after_cancelled_before_it_started,
+    no_attempt_begins_after_a_cancel,
+    every_file_has_an_owner_and_no_file_is_missing,
+    nobody_is_told_what_does_not_happen,
+    runs_are_counted,
+    no_process_stays_behind,
+)
