@@ -1,4 +1,4 @@
-"""The product that is tried: `up`, with a gateway before its API, a proxy before its Temporal, a disk of its own."""
+"""The product that is tried: `up`, a gateway before its API, a proxy before its Temporal, its own disk."""
 
 from __future__ import annotations
 

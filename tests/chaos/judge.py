@@ -5,6 +5,7 @@ Pure: it knows no product and no clock; tests/test_chaos_judge.py breaks each ru
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +56,10 @@ def every_answered_submission_is_one_job(facts: Facts) -> Found:
 
 def _may_be_deleted(facts: Facts, job: str) -> bool:
     asked = [answer for answer in facts.answers if answer.verb == "delete" and job in answer.jobs]
-    return any(answer.sentence.startswith("Deleted") or not answer.sentences for answer in asked)
+    return any(
+        answer.sentence.startswith("Deleted") or "Your delete" in answer.sentence or not answer.sentences
+        for answer in asked
+    )
 
 
 def each_row_agrees_with_its_workflow(facts: Facts) -> Found:
@@ -197,36 +201,45 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
 
 
 def nobody_is_told_what_does_not_happen(facts: Facts) -> Found:
-    """Each answer that promises something is compared with what became of the job."""
+    """Each answer that promises something is compared with what became of the job, or of as many jobs."""
     rows = {row.id: row for row in facts.rows}
     for answer in facts.answers:
+        about = " ".join(answer.jobs)
         if answer.status == 500:
-            yield " ".join(answer.jobs), f"{answer.verb} ({answer.door}) was answered with status 500"
-        for job in answer.jobs if len(answer.jobs) == 1 else ():
-            if broken := _broken(answer, job, rows.get(job)):
-                after = f"; row: {rows[job].state}, run {rows[job].run}" if job in rows else "; no row"
-                yield job, f"{answer.person} was told “{answer.sentence}”: {broken}{after}"
-        told = answer.sentence.startswith("Deleted") and answer.sentence.split()[1]
-        gone = sum(job not in rows for job in answer.jobs)
-        if told and told.isdecimal() and gone < int(told):
-            yield " ".join(answer.jobs), f"{answer.person} was told “{answer.sentence}”, and {gone} are gone"
+            yield about, f"{answer.verb} ({answer.door}) was answered with status 500"
+        broken = [each for job in answer.jobs if (each := _broken(answer, rows.get(job)))]
+        kept = len(answer.jobs) - len(broken)
+        if len(answer.jobs) and kept < _promised(answer):
+            states = ", ".join(f"{rows[j].state}, run {rows[j].run}" for j in answer.jobs if j in rows)
+            yield about, f"{answer.person} was told “{answer.sentence}”: {broken[0]}; {states}"
 
 
-def _broken(answer: Answer, job: str, row: JobRow | None) -> str:
-    """What an answer promised and what did not happen; nothing where all is well, or the job was deleted."""
+def _promised(answer: Answer) -> int:
+    """For how many jobs something was promised: of a list's bar “Cancelling 3 jobs.”, of a page one."""
+    if answer.status not in (200, 302, 409):  # 409: a command's, which may have kept a wish
+        return 0
+    number = re.match(r"(?:Cancelling|Retrying|Deleted) (\d+) jobs?\.", answer.sentence)
+    return int(number[1]) if number else int(answer.door != "bulk")
+
+
+def _broken(answer: Answer, row: JobRow | None) -> str:
+    """What was promised and did not happen to a job; nothing where all is well, or the job was deleted."""
     said = answer.sentence
-    if row is None or answer.status not in (200, 302):
+    if row is None:
         return ""
+    if said.startswith("Deleted") or "Your delete" in said:
+        return "it is still there"
     again = [event for event in row.events if event.kind in ("restarted", "retry")]
     later = [event for event in again if event.at > answer.asked_at]
     by_them = [event for event in later if event.actor.startswith(answer.person) or answer.door == "command"]
-    if said.startswith(("Cancelled", "Cancel requested")) and not later:
+    cancelled = said.startswith(("Cancelled", "Cancel requested", "Cancelling")) or "Your cancel" in said
+    if cancelled and not later:
         late = row.finished_at and row.finished_at < answer.answered_at + CLOSING
         if row.state in ACTIVE or (row.state == "succeeded" and not late):
             return "it goes on, or went on"
-    if said.startswith(("Restarted", "It will restart")) and not by_them:
+    if said.startswith(("Restarted", "Restarting", "It will restart")) and not by_them:
         return "nothing was restarted"
-    if (said.startswith("Retrying") or "Your retry starts" in said) and answer.door != "bulk":
+    if said.startswith("Retrying") or "Your retry starts" in said:
         ended = row.at("cancelled") + row.at("closed") + row.at("succeeded") + row.at("failed")
         if not by_them and not [moment for moment in ended if moment > answer.asked_at]:
             return "nothing was retried"
