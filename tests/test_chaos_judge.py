@@ -178,6 +178,15 @@ def test_each_broken_promise_is_seen(rule, change, says):
     assert [found.evidence for found in judge(facts) if found.rule == rule and says in found.evidence]
 
 
+def test_a_task_that_only_a_lost_history_knew_is_excused_and_one_that_a_row_names_is_not():
+    facts = good()
+    facts.history_lost_at = [50]
+    facts.tasks.append(Task("unknown", "one", "audio", "media-one/audio/1 again", "processing", 40))
+    assert not [found for found in judge(facts) if found.rule == "no_task_without_a_running_stage"]
+    facts.rows[0].stages[2].task = "unknown"
+    assert [found for found in judge(facts) if found.rule == "no_task_without_a_running_stage"]
+
+
 def test_every_rule_is_broken_once():
     assert [rule.__name__ for rule in RULES] == list(SEEN)
 
