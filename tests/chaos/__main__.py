@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from tests.chaos.people import People
 from tests.chaos.script import CHIEF, FAULTS, draw
 
 PATIENCE = 75.0  # seconds until what is left counts as stuck
+DECISIONS = 3  # as often is a job decided upon that waits for a person: a broken one breaks at two stages
 STEADY = 3.0  # seconds without a job under way: what was started late has begun by then
 
 
@@ -66,8 +68,9 @@ def play(
         people.run(script.acts, began)
         dealing.join()
         quiet(installation)
-        decide(installation, people)
-        quiet(installation)
+        for _ in range(DECISIONS):
+            if decide(installation, people):
+                quiet(installation)
         facts = asyncio.run(collect(installation))
         facts.answers = people.diary
         installation.stop()
@@ -89,14 +92,13 @@ def quiet(installation: Installation) -> None:
         since = min(since, until)
 
 
-def decide(installation: Installation, people: People) -> None:
-    """Each job that waits for a person gets a decision, so that it shows that it can still end."""
-    for number, row in enumerate(job_rows(installation)):
-        if row.state == "attention":
-            answer = Answer(("retry", "cancel")[number % 2], "web", CHIEF, [row.id], asked_at=time.time())
-            people.press(answer)
-            answer.answered_at = time.time()
-            people.diary.append(answer)
+def decide(installation: Installation, people: People) -> int:
+    """Has each job retried or cancelled that waits for a person: it can still end; how many there were."""
+    waiting = [row for row in job_rows(installation) if row.state == "attention"]
+    for number, row in enumerate(waiting):
+        answer = Answer(("retry", "cancel")[number % 2], "web", CHIEF, [row.id])
+        people.note(answer, functools.partial(people.press, answer))
+    return len(waiting)
 
 
 def report(seed: int, facts: Facts, dealt: Counter[str], broken: list[Violation]) -> None:

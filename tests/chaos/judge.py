@@ -89,9 +89,9 @@ def _flows(flows: list) -> str:
 
 
 def nothing_is_stuck(facts: Facts) -> Found:
-    """Once everything is quiet each job has ended, or waits for a person."""
+    """Once everything is quiet, and people have decided on what waited for them, each job has ended."""
     for row in facts.rows:
-        if row.state in ("queued", "running") or row.cancelling:
+        if row.state in ACTIVE or row.cancelling:
             stages = ", ".join(f"{stage.name} {stage.state}" for stage in row.stages)
             yield row.id, f"{row.state}{', cancelling' * row.cancelling}, run {row.run}: {stages}"
 
@@ -119,14 +119,16 @@ def no_task_without_a_running_stage(facts: Facts) -> Found:
         row = rows.get(task.job)
         stage = next((each for each in row.stages if each.name == task.stage), None) if row else None
         known = stage is not None and stage.task == task.id
-        lost = any(task.created_at < moment for moment in facts.history_lost_at)
+        over = (row and row.finished_at) or float("inf")  # what was over before the loss is not excused by it
+        lost = any(task.created_at < moment < over for moment in facts.history_lost_at)
         if (row and row.state in ACTIVE and stage and stage.state == "running" and known) or (
             lost and not known
         ):
             continue
         says = f"its job is {row.state}, the stage {stage.state}" if row and stage else "its job is gone"
         flow = f" (workflow {task.workflow})" * bool(task.workflow)
-        yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}"
+        when = f", created {over - task.created_at:.1f} s before that" if over < float("inf") else ""
+        yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}{when}"
 
 
 def one_task_for_each_stage_and_try(facts: Facts) -> Found:

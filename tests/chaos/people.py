@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,32 +64,29 @@ class People:
         return httpx.Client(base_url=url, cookies=cookies, headers=headers, timeout=30, trust_env=False)
 
     def do(self, act: Act) -> None:
-        """One act, and its line in the diary; nothing where its job does not exist yet."""
+        """One act; nothing where its job does not exist yet."""
         jobs = [self.jobs[number] for number in act.targets if number in self.jobs]
         if act.verb == "submit":
             answer = Answer("submit", act.door, act.person, [], title=f"job {act.targets[0]}")
+            self.note(answer, lambda: getattr(self, f"submit_{act.door}")(act, answer))
+            if answer.made:
+                self.jobs[act.targets[0]] = answer.made
         elif jobs:
             answer = Answer(act.verb, act.door, act.person, jobs)
-        else:
-            return
+            by_command = act.door == "command" and act.verb in VERBS
+            way = self.look if act.verb == "look" else self.by_command if by_command else self.press
+            self.note(answer, lambda: way(answer))
+
+    def note(self, answer: Answer, ask: Callable[[], None]) -> None:
+        """Asks, and writes into the diary what came of it: maybe no answer at all."""
         answer.asked_at = time.time()
         try:
-            if act.verb == "submit":
-                getattr(self, f"submit_{act.door}")(act, answer)
-            elif act.verb == "look":
-                self.look(answer)
-            elif act.door == "command" and act.verb in VERBS:
-                self.by_command(answer)
-            else:
-                self.press(answer)
-        except httpx.HTTPError as error:
+            ask()
+        except (httpx.HTTPError, OSError, ValueError):  # the last two: a command that was cut off
             answer.status, answer.sentences = 0, []
-            answer.title = answer.title or type(error).__name__
         answer.answered_at = time.time()
         with self.lock:
             self.diary.append(answer)
-            if answer.made:
-                self.jobs[act.targets[0]] = answer.made
 
     # Submitting, by each door
 
