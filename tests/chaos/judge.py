@@ -128,7 +128,8 @@ def no_task_without_a_running_stage(facts: Facts) -> Found:
         says = f"its job is {row.state}, the stage {stage.state}" if row and stage else "its job is gone"
         flow = f" (workflow {task.workflow})" * bool(task.workflow)
         when = f", created {over - task.created_at:.1f} s before that" if over < float("inf") else ""
-        yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}{when}"
+        named = f"; its row names {stage.task or 'none'}" if stage else ""
+        yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}{when}{named}"
 
 
 def one_task_for_each_stage_and_try(facts: Facts) -> Found:
