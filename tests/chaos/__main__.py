@@ -82,14 +82,13 @@ def play(
 
 
 def quiet(installation: Installation) -> None:
-    """Waits until nothing is under way, and a moment longer; at most PATIENCE."""
+    """Waits until nothing has been under way for a moment; at most PATIENCE."""
     until = time.monotonic() + PATIENCE
     since = time.monotonic()
     while time.monotonic() < min(until, since + STEADY):
+        time.sleep(0.2)
         if unfinished(installation):
             since = time.monotonic()
-        time.sleep(0.2)
-        since = min(since, until)
 
 
 def decide(installation: Installation, people: People) -> int:

@@ -44,7 +44,11 @@ class Installation:
             self.stack.callback(subprocess.run, ["umount", "--lazy", str(self.media)])
 
     def __enter__(self) -> Installation:
-        self.product.start()
+        try:
+            self.product.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *problem) -> None:
@@ -66,7 +70,8 @@ class Installation:
     def stop(self) -> None:
         """Stops `up` as a person would."""
         with self.one_at_a_time:
-            if self.product.process.poll() is None:
+            process = getattr(self.product, "process", None)
+            if process and process.poll() is None:
                 self.product.stop()
             self.product.commands = None
             self.product.clients.clear()

@@ -128,7 +128,9 @@ class People:
                     return self.refused(answer, reply)
                 place.append(httpx.URL(reply.headers["Location"]).path)
             reply = browser.head(place[0], headers=TUS)
-            while reply.is_success and "Mediapipe-Job" not in reply.headers:
+            while reply.is_success and not (job := reply.headers.get("Mediapipe-Job")):
+                if "Mediapipe-Duplicate" in reply.headers:
+                    return self.refused(answer, reply)
                 at = int(reply.headers["Upload-Offset"])
                 part = data[at : at + len(data) // 2 + 1]
                 about = {**TUS, "Upload-Offset": str(at), "Content-Type": STREAM}
@@ -136,7 +138,7 @@ class People:
             if not reply.is_success:
                 return self.refused(answer, reply)
             answer.status = reply.status_code
-            answer.made = reply.headers["Mediapipe-Job"].strip("/").rsplit("/", 1)[1]
+            answer.made = job.strip("/").rsplit("/", 1)[1]
             return True
 
         answer.title = name
