@@ -85,7 +85,7 @@ class Fate:
         """The media's disk is full for a time; only where it is one of its own."""
         if not self.installation.own_disk:
             return False
-        filler = self.installation.media / ".filler"
+        filler = self.installation.media / f".filler-{threading.get_ident()}"
         with open(filler, "wb") as file:
             for part in range(0, FULL if blow.victim == "full" else RESERVE, 4 << 20):
                 try:
