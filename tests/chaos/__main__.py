@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import re
 import shutil
 import sys
 import tempfile
@@ -74,6 +75,8 @@ def play(
         facts = asyncio.run(collect(installation))
         facts.answers = people.diary
         installation.stop()
+        log = installation.product.log.read_text()
+        facts.errors = re.findall(r"^web: [\w.]+(?:Error|Exception|Exist)\b.*", log, re.M)
         left = time.monotonic() + 5
         while (found := processes(installation.product.home)) and time.monotonic() < left:
             time.sleep(0.2)
@@ -117,6 +120,8 @@ def report(seed: int, facts: Facts, dealt: Counter[str], broken: list[Violation]
     print("| what | figure |\n| --- | --- |")
     for what, figure in table.items():
         print(f"| {what} | {figure} |")
+    for error, number in Counter(facts.errors).most_common(5):
+        print(f"seed {seed}: {number} × {error}")
     for each in broken:
         print(f"seed {seed}: {each.rule.replace('_', ' ')}: job {each.job or '-'}: {each.evidence}")
         for row in facts.rows:

@@ -113,4 +113,5 @@ class Facts:
     unfinished: list[str] = field(default_factory=list)  # the names of part files that an upload's row owns
     scratch: list[str] = field(default_factory=list)  # what is left in the engine's work folder
     processes: list[str] = field(default_factory=list)  # that are left once the product has stopped
+    errors: list[str] = field(default_factory=list)  # of the web's log, since its last start: for the reader
     history_lost_at: list[float] = field(default_factory=list)  # when Temporal's history was removed
