@@ -7,7 +7,6 @@ the order of events is that a start, once sent, may arrive late or never, and th
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -25,11 +24,9 @@ from hypothesis.stateful import (
 )
 
 from jobs.models import Job
+from jobs.models.job import CLAIM_TIME
+from jobs.models.wish import CANCEL, RETRY, Wish
 from jobs.state import ACTIVE, FINISHED, JobState, PipelineStatus, Source, StageStatus
-
-wish = pytest.importorskip("jobs.models.wish")
-Wish, CANCEL, RETRY = wish.Wish, wish.CANCEL, wish.RETRY
-CLAIM_TIME = import_module("jobs.models.job").CLAIM_TIME
 
 ENDS = st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
 NEWS = st.sampled_from([JobState.RUNNING, JobState.ATTENTION])
