@@ -169,11 +169,14 @@ class JobMachine(RuleBasedStateMachine):
         job = self.held_by(pick)
         job.keep_wish(Wish(RETRY, "ada", run=job.run, key=f"retry-all-{job.seq}"))
 
-    @precondition(lambda self: self.is_(*FINISHED))
+    @precondition(lambda self: not self.removed and any(job.state in FINISHED for job in self.held))
     @rule(pick=PICK)
     def a_person_restarts_it(self, pick: int) -> None:
-        """Whoever is first has it."""
-        self.restarts += self.held_by(pick).start_again("ada")
+        """Whoever is first has it, and only of what is closed."""
+        before = self.row()
+        if self.held_by(pick).start_again("ada"):
+            assert before.state in FINISHED, f"{before.state}, run {before.run}"
+            self.restarts += 1
 
     @precondition(lambda self: not self.removed and any(job.state in FINISHED for job in self.held))
     @rule(pick=PICK)
