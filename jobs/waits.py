@@ -12,6 +12,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from jobs.state import HeartbeatDetails, StageStatus
 
+OUTAGES = ("unreachable", "unavailable", "busy", "storage")  # errors of a stage that only waits
 STALE_HEARTBEAT = 10.0  # seconds of silence that a page mentions
 
 
@@ -36,7 +37,7 @@ class Wait:
 def until_next_attempt(stage: StageStatus) -> Wait:
     """What a stage between two attempts waits for."""
     text = f"Attempt {stage.attempt + 1} of {stage.max_attempts}"
-    if stage.error_kind in ("unreachable", "busy"):
+    if stage.error_kind in OUTAGES:
         text = "Trying again"
     return Wait(text, round(stage.retry_at or 0), _with_period(stage.error or ""))
 

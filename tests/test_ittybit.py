@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import httpx
@@ -11,7 +12,7 @@ import respx
 
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient, open_http
-from jobs.ittybit.replies import Broken, Busy, Missing, Rejected, TaskState, Unreachable
+from jobs.ittybit.replies import Broken, Busy, Missing, Rejected, TaskState, Unavailable, Unreachable
 from jobs.ittybit.resource import Resource
 from jobs.state import Cancellation, Output
 
@@ -179,6 +180,31 @@ def test_a_failure_says_what_the_api_says_and_whether_it_would_repeat_itself(bod
     assert (task.error_kind, task.error, task.permanent) == (kind, message, permanent)
 
 
+CUT = "caf\u00e9 \ud83d"  # a text that was cut inside an emoji
+HALVED = [
+    {"status": "failed", "error": {"kind": "damaged", "message": CUT, "details": CUT}},
+    {"status": "failed", "error": {"kind": f"no_audio{CUT}", "message": "x"}},
+    {"status": "failed", "error": CUT},
+    {"status": "succeeded", "output": {"url": f"https://cdn/{CUT}", f"{CUT}_url": CUT, "kind": CUT}},
+    {"status": "succeeded", "output": "https://cdn/x", "warnings": [CUT], "waiting_for": CUT},
+    {"status": CUT},
+]
+
+
+@pytest.mark.parametrize("body", HALVED)
+def test_half_an_emoji_loses_no_reason_and_can_be_stored(body):
+    read = replies.parse_task({"id": "t", **json.loads(json.dumps(body))})
+    told = json.dumps(asdict(read), ensure_ascii=False)
+    told.encode()
+    assert "caf\u00e9 \ufffd" in told or read.state == TaskState.PROCESSING
+    assert read.permanent == (body.get("error", {}) == HALVED[0]["error"])
+
+
+def test_an_id_that_cannot_be_sent_back_is_no_id():
+    with pytest.raises(Broken, match="no task id"):
+        replies.parse_task({"id": CUT, "status": "queued"})
+
+
 @pytest.mark.parametrize(
     "value, progress", [(None, None), (40, 40.0), (140, 100.0), (-3, 0.0), ("x", None), (True, None)]
 )
@@ -198,7 +224,8 @@ def test_a_reply_without_id_or_status_is_broken(body):
     "code, kind, permanent",
     [
         *((code, Rejected, True) for code in (400, 401, 402, 403, 405, 410, 422)),
-        *((code, Broken, False) for code in (408, 425, 500, 502, 503)),
+        *((code, Unavailable, False) for code in (408, 425, 502, 503, 504)),
+        (500, Broken, False),
         (404, Missing, False),
         (429, Busy, False),
     ],
@@ -208,6 +235,7 @@ async def test_each_refusal_is_sorted_into_worth_another_try_or_not(client, api,
     with pytest.raises(kind) as error:
         await client.read("t")
     assert error.value.permanent is permanent
+    assert error.value.outage == (kind in (Unavailable, Busy))
     assert f"The engine answered {code}: Because of that" in str(error.value)
 
 
@@ -217,10 +245,12 @@ async def test_a_missing_collection_is_a_wrong_setting_not_a_missing_task(client
         await client.create(**CREATE)
 
 
-@pytest.mark.parametrize("code", [200, 502])
-async def test_a_web_page_instead_of_json_is_broken_and_its_html_is_not_shown(client, api, code):
+@pytest.mark.parametrize("code, kind", [(200, Broken), (500, Unavailable), (502, Unavailable)])
+async def test_a_web_page_instead_of_json_is_broken_or_an_outage_and_its_html_is_not_shown(
+    client, api, code, kind
+):
     api.get("/tasks/t").respond(code, html="<html><h1>Bad gateway</h1></html>")
-    with pytest.raises(Broken) as error:
+    with pytest.raises(kind) as error:
         await client.read("t")
     assert "<" not in str(error.value)
     assert not error.value.permanent
@@ -229,7 +259,7 @@ async def test_a_web_page_instead_of_json_is_broken_and_its_html_is_not_shown(cl
 @pytest.mark.parametrize("body", [{"error": {"message": "Slow"}}, {"error": "Slow"}, {"message": "Slow"}])
 async def test_old_shapes_of_an_error_are_read_too(client, api, body):
     api.get("/tasks/t").respond(503, json=body)
-    with pytest.raises(Broken, match="The engine answered 503: Slow"):
+    with pytest.raises(Unavailable, match="The engine answered 503: Slow"):
         await client.read("t")
 
 

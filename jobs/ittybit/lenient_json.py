@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+HALVES = re.compile("[\ud800-\udfff]")
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
@@ -12,8 +15,11 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 
 
 def as_text(value: object, limit: int = 1000) -> str:
-    """At most *limit* characters without NUL (no database takes it), or "": it travels with every change."""
-    return value.replace("\0", "")[:limit] if isinstance(value, str) else ""
+    """At most *limit* characters that can be stored and sent, or "": they travel with every change.
+
+    No database takes a NUL, and UTF-8 has no half of an emoji (a lone surrogate, where a text was cut).
+    """
+    return HALVES.sub("\ufffd", value.replace("\0", ""))[:limit] if isinstance(value, str) else ""
 
 
 def as_number(value: object) -> float | None:

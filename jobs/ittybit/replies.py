@@ -15,10 +15,11 @@ from typing import Any
 
 import httpx
 
-from jobs.ittybit.lenient_json import as_integer, as_list, as_mapping, as_number, as_text, first_item
+from jobs.ittybit.lenient_json import HALVES, as_integer, as_list, as_mapping, as_number, as_text, first_item
 from jobs.state import Output
 
 MAX_URL_LENGTH = 4000
+AWAY = (408, 425, 502, 503, 504)  # statuses by which a server or a proxy says: not now
 
 
 class TaskState(StrEnum):
@@ -61,17 +62,21 @@ REFUSALS = {400: "request_invalid", 401: "token_invalid", 402: "payment_required
 
 
 class IttybitError(Exception):
-    """A failed call of the API, as one sentence. *permanent*: no retry can help.
+    """A failed call of the API, as one sentence.
+
+    *permanent*: no retry can help; *outage*: the API is away for a time, which is no failure.
 
     IttybitError
     ├── Rejected       the request is wrong, and stays wrong (400, 401, 402, 403, 404, 405, 410, 422)
-    ├── Busy           too many requests (429): retry after `retry_after` seconds
-    ├── Unreachable    no connection, or one that broke before the answer was complete
-    ├── Broken         an unusable answer: 5xx, a web page, no task id, no status
+    ├── Busy           outage: too many requests (429): retry after `retry_after` seconds
+    ├── Unreachable    outage: no connection, or one that broke before the answer was complete
+    ├── Unavailable    outage: it says so (408, 425, 502, 503, 504), or a proxy answers in its place
+    ├── Broken         an unusable answer: its own 500, a web page, no task id, no status
     └── Missing        no such task (404); right after its creation that may pass
     """
 
     permanent = False
+    outage = False
     kind = "api_error"
 
     def __init__(self, message: str, *, kind: str = "", retry_after: float | None = None) -> None:
@@ -90,17 +95,26 @@ class Rejected(IttybitError):
 class Busy(IttybitError):
     """Too many requests: the API asks us to wait."""
 
+    outage = True
     kind = "busy"
 
 
 class Unreachable(IttybitError):
     """No connection, or one that broke before the answer was complete."""
 
+    outage = True
     kind = "unreachable"
 
 
+class Unavailable(IttybitError):
+    """The API says that it can't answer at the moment, or a proxy says so in its place."""
+
+    outage = True
+    kind = "unavailable"
+
+
 class Broken(IttybitError):
-    """An answer that cannot be used: a server error, a web page, no id, no status."""
+    """An answer that cannot be used: an error of the API's own, a web page, no id, no status."""
 
     kind = "broken_answer"
 
@@ -149,14 +163,16 @@ def parse_output(body: Mapping[str, Any]) -> Output | None:
     url = as_text(file.get("url"), MAX_URL_LENGTH) or as_text(body.get("output_url"), MAX_URL_LENGTH)
     if not url:
         return None
-    links = [(key.removesuffix("_url"), value) for key, value in file.items() if key.endswith("_url")][:10]
+    links = [
+        (as_text(key.removesuffix("_url"), 60), value) for key, value in file.items() if key.endswith("_url")
+    ][:10]
     probed = next((task.get("output") for task in tasks if task.get("kind") == "probe"), body.get("source"))
     source = as_mapping(probed)
     return replace(
         _parse_file(file),
         url=url,
         warnings=[as_text(text, 300) for text in as_list(body.get("warnings"))[:10] if isinstance(text, str)],
-        extras={name[:60]: as_text(value, MAX_URL_LENGTH) for name, value in links if isinstance(value, str)},
+        extras={name: as_text(value, MAX_URL_LENGTH) for name, value in links if isinstance(value, str)},
         source=_parse_file(source) if isinstance(source.get("codecs"), dict) else None,
     )
 
@@ -199,7 +215,7 @@ def parse_task(answer: object) -> Task:
     if "id" not in body and isinstance(body.get("data"), dict):
         body = as_mapping(body["data"])
     task_id = body.get("id")
-    if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200:
+    if not isinstance(task_id, str | int) or not 0 < len(str(task_id)) <= 200 or HALVES.search(str(task_id)):
         raise Broken("The engine’s answer has no task id.")
     status = as_text(body.get("status")).lower()
     if not status:
@@ -272,6 +288,14 @@ def parse_error(response: httpx.Response) -> tuple[str, str]:
     )
 
 
+def _is_json(response: httpx.Response) -> bool:
+    """Whether the API itself has answered: a proxy, and a server that has crashed, send a page."""
+    try:
+        return isinstance(response.json(), dict)
+    except ValueError:
+        return False
+
+
 def check_response(response: httpx.Response) -> None:
     """Raises the fitting IttybitError unless the reply is a success."""
     if response.is_success:
@@ -282,7 +306,9 @@ def check_response(response: httpx.Response) -> None:
         raise Missing(sentence, kind=kind)
     if response.status_code == 429:
         raise Busy(sentence, retry_after=after)
-    if response.status_code in (408, 425) or response.status_code >= 500:
+    if response.status_code in AWAY or (response.status_code >= 500 and not _is_json(response)):
+        raise Unavailable(sentence, retry_after=after)
+    if response.status_code >= 500:
         raise Broken(sentence, kind=kind, retry_after=after)
     if response.status_code in (401, 403):
         sentence = f"{sentence.rstrip('.')}. Ask an admin to check the engine’s API key."

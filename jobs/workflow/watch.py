@@ -43,7 +43,7 @@ def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
         Failure(
             kind=error.kind,
             permanent=error.permanent,
-            outage=isinstance(error, replies.Unreachable | replies.Busy),
+            outage=error.outage,
             retry_after=error.retry_after,
             task_over=task_over,
             details=repr(error.__cause__) if error.__cause__ else "",

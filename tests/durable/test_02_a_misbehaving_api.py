@@ -93,8 +93,10 @@ async def test_trouble_that_passes_is_outlived_and_told_in_the_heartbeats(doing,
 # The fault; the sentence; whether it is nobody's attempt (outage); whether a new task is wanted.
 LASTING = [
     ("500", "The engine answered 500: On purpose", False, False),
-    ("502", "The engine answered 502: On purpose", False, False),
-    ("503", "The engine answered 503: On purpose", False, False),
+    ("502", "The engine answered 502: On purpose", True, False),
+    ("503", "The engine answered 503: On purpose", True, False),
+    ("proxy 504", "The engine answered 504 (Gateway Timeout).", True, False),
+    ("proxy 500", "The engine answered 500 (Internal Server Error).", True, False),
     ("html", "The engine answered with a page instead of JSON.", False, False),
     ("nostatus", "The engine’s answer has no status.", False, False),
     ("drop", "The engine can’t be reached.", True, False),
@@ -301,8 +303,8 @@ async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(ski
 @pytest.mark.parametrize(
     ("faults", "says", "attempt"),
     [
-        (["503", "500"], r"The engine answered 503: On purpose\. Attempt 2 of 3 in \d+ s", 3),
-        (["429 2"] * 4, r"Trying again in \d+ s", 1),  # patience is nobody's attempt
+        (["500", "500"], r"The engine answered 500: On purpose\. Attempt 2 of 3 in \d+ s", 3),
+        (["proxy 502", "503 2", "429 2"], r"Trying again in \d+ s", 1),  # an outage is nobody's attempt
     ],
 )
 def test_an_api_that_refuses_is_told_on_the_page_and_outlived(cloud, api, faults, says, attempt):

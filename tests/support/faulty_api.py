@@ -149,6 +149,8 @@ class FaultyApi:
             raise ConnectionResetError
         if name == "html":
             return await self.reply(send, 200, b"<html>Welcome</html>", "text/html")
+        if name == "proxy":
+            return await self.reply(send, int(value), b"<html>nginx</html>", "text/html")
         if name == "nostatus":
             return await self.answer(send, 200, {"id": "task_1"})
         if name == "envelope":
