@@ -13,6 +13,10 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from jobs.state import HeartbeatDetails, StageStatus
 
 OUTAGES = ("unreachable", "unavailable", "busy", "storage")  # errors of a stage that only waits
+PAUSED = (
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
+)
 STALE_HEARTBEAT = 10.0  # seconds of silence that a page mentions
 
 
@@ -47,6 +51,8 @@ def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, a
 
     *pending*: the activity as Temporal describes it; *answered*: whether a worker has answered just now.
     """
+    if pending.paused or pending.state in PAUSED:
+        return Wait("Paused in Temporal. It continues when it’s unpaused there.")
     if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return Wait("Waiting for a free worker" if answered else "No worker is running")
     silent = _seconds_since_heartbeat(pending)
@@ -68,6 +74,8 @@ def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "space":
         return Wait("Waiting for free disk space")
+    if details.waiting_for == "storage":
+        return Wait("Waiting for storage")
     if details.waiting_for == "nobody":
         return Wait("No encoder is running")
     if details.waiting_for == "worker":

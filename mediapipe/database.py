@@ -1,11 +1,21 @@
-"""Database connections of code that runs outside a request. It knows no models."""
+"""The database for code that runs outside a request: connections, threads, outages. It knows no models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from django.db import close_old_connections
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError, close_old_connections
+
+# What the database raises while it is away, full or locked: the same call succeeds when it is back.
+OUTAGES = (OperationalError, InterfaceError)
+RETRY_EVERY = 2.0  # seconds until what is away is tried again
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -19,3 +29,21 @@ def fresh_connections() -> Iterator[None]:
         yield
     finally:
         close_old_connections()
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
+    """A call of the ORM, in a thread, with a fresh connection where the old one has gone."""
+    return await sync_to_async(fresh_connections()(function), thread_sensitive=False)(*args, **fields)
+
+
+async def persistently(function: Callable[..., T], *args: Any, **fields: Any) -> T:
+    """in_thread(), again until the database is back: that costs the caller time, and nothing it has done."""
+    told = False
+    while True:
+        try:
+            return await in_thread(function, *args, **fields)
+        except OUTAGES as error:
+            if not told:
+                log.warning("waiting for the database: %s", error)
+            told = True
+        await asyncio.sleep(RETRY_EVERY)

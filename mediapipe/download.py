@@ -37,6 +37,7 @@ CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
 ReportBytes = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
 WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
+WaitOut = Callable[[Exception], Awaitable[None]]  # returns when what is away may be asked again, or raises
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
 
@@ -94,12 +95,16 @@ async def download(
     report: ReportBytes,
     wait_for_space: WaitForSpace = refuse_without_space,
     trusted_origin: str = "",
+    wait_out: WaitOut | None = None,
 ) -> int:
-    """Downloads *url* into the empty file *fd*; the bytes written. Raises DownloadError, OSError."""
-    under_way = _Download(url, fd, report, wait_for_space, trusted_origin)
+    """Downloads *url* into the empty file *fd*; the bytes written. Raises DownloadError, OSError.
+
+    *wait_out*: for a server of our own, which is never given up while it doesn't answer.
+    """
+    under_way = _Download(url, fd, report, wait_for_space, trusted_origin, wait_out)
     try:
         async with (
-            asyncio.timeout(TOTAL_SECONDS),
+            asyncio.timeout(None if wait_out else TOTAL_SECONDS),
             httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http,
         ):
             await under_way.run(http)
@@ -142,6 +147,7 @@ class _Download:
     report: ReportBytes
     wait_for_space: WaitForSpace
     trusted_origin: str
+    wait_out: WaitOut | None = None
     have: int = 0  # bytes that have arrived
     total: int | None = None  # bytes in all, where the server says so
     validator: str = ""  # a strong ETag or a date; nothing is continued without one (RFC 9110 13.1.5)
@@ -158,6 +164,9 @@ class _Download:
                 furthest = max(furthest, self.have)
                 if isinstance(error, Changed):
                     self.validator = ""
+                if self.wait_out and fruitless > 1:
+                    await self.wait_out(error)
+                    continue
                 if fruitless > len(BACKOFF):
                     raise DownloadError("unreachable", str(error)) from None
                 await asyncio.sleep(BACKOFF[max(0, fruitless - 1)])
@@ -186,12 +195,14 @@ class _Download:
             try:
                 request = await pinned_request(url, trusted_origin=self.trusted_origin)
                 request["headers"] |= headers
-                sent = http.send(http.build_request("GET", **request), stream=True)
+                answer = await http.send(http.build_request("GET", **request), stream=True)
             except url_safety.UnsafeUrl as unsafe:
+                if self.wait_out and url == self.url:  # a name of our own that isn't found at the moment
+                    raise Interrupted(str(unsafe)) from None
                 raise DownloadError("unsafe", str(unsafe)) from None
             except (httpx.InvalidURL, ValueError):
                 raise DownloadError("refused", "its address can’t be read", permanent=True) from None
-            async with contextlib.aclosing(await sent) as response:
+            async with contextlib.aclosing(answer) as response:
                 if not response.is_redirect:
                     yield response
                     return

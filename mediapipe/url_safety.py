@@ -89,6 +89,11 @@ class Pinned:
     extensions: dict[str, str]
 
 
+def _in_ascii(host: str) -> str:
+    """A host as HTTP and TLS write it: its letters outside ASCII as `xn--`."""
+    return host if host.isascii() else host.encode("idna").decode()
+
+
 def pin(url: str, *, trusted: bool = False) -> Pinned:
     """*url* for a connection to the address that check_url() allowed. Raises UnsafeUrl; it blocks."""
     found = check_url(url, trusted=trusted)[0]
@@ -97,6 +102,6 @@ def pin(url: str, *, trusted: bool = False) -> Pinned:
     netloc = f"{address}:{parts.port}" if parts.port else address
     return Pinned(
         url=parts._replace(netloc=netloc, fragment="").geturl(),
-        host=parts.netloc,
-        extensions={"sni_hostname": parts.hostname or ""},
+        host=_in_ascii(parts.netloc),
+        extensions={"sni_hostname": _in_ascii(parts.hostname or "")},
     )

@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 
+from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.dashboard import look, settled
-from tests.support.product import Product, free_port, make_clip, token, until
+from tests.support.product import Product, make_clip, token
 
 pytestmark = pytest.mark.whole
-KEY, SECRET = "mediapipe", "a-secret-of-some-length"
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    """rclone's S3 server over a folder."""
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "media").mkdir()
-    port = free_port()
-    rclone = str(Path(sys.executable).with_name("rclone"))
-    command = [
-        rclone,
-        "serve",
-        "s3",
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{KEY},{SECRET}",
-        str(folder),
-    ]
-    quiet = {**os.environ, "RCLONE_CONFIG": str(folder.parent / "none.conf")}
-    server = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def answers():
-        try:
-            return httpx.get(url, trust_env=False)
-        except httpx.HTTPError:
-            return None
-
-    until(answers, 20)
-    yield url, folder / "media"
-    server.terminate()
-    server.wait()
+    """The server's address, and the folder of its bucket."""
+    server = Bucket(tmp_path_factory.mktemp("s3")).start()
+    yield server.url, server.folder
+    server.kill()
 
 
 @pytest.fixture(scope="module")

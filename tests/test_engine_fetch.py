@@ -153,11 +153,16 @@ async def get(server, settings, tmp_path):
     async def room(wanted: int) -> None:
         return None
 
-    async def download(path: str) -> bytes:
-        await fetch.fetch(f"{server}/{path}", tmp_path / "input", lambda percent: None, room)
+    async def download(path: str, host: str = "127.0.0.1") -> bytes:
+        url = f"{server.replace('127.0.0.1', host)}/{path}"
+        await fetch.fetch(url, tmp_path / "input", lambda percent: None, room)
         return (tmp_path / "input").read_bytes()
 
     return download
+
+
+async def test_a_host_name_with_letters_outside_ascii_is_written_in_ascii(get):
+    assert await get("breaks", "ⓛocalhost") == DATA
 
 
 async def test_a_broken_download_goes_on_where_it_stopped(get):

@@ -108,6 +108,17 @@ async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_be
     assert task.status == "succeeded" and task.output["duration"] == pytest.approx(12, abs=0.1), task.error
 
 
+async def test_a_mistake_of_the_engines_own_ends_the_task_at_once_and_does_not_blame_the_file(task, caplog):
+    """A lost worker would be tried ten times, and told as one."""
+    task.kind = "a kind that this version does not have"
+    await task.asave()
+    await ActivityEnvironment().run(worker.run_task, task.pk)
+    await task.arefresh_from_db()
+    assert (task.status, task.error["kind"]) == ("failed", "internal_error")
+    assert task.error["message"].startswith("Something went wrong in the engine itself, not with your file.")
+    assert "KeyError" in task.error["details"] and task.pk in caplog.text and "Traceback" in caplog.text
+
+
 async def test_a_task_that_was_cancelled_meanwhile_is_not_begun(task):
     await sync_to_async(task.cancel)()
     await ActivityEnvironment().run(worker.run_task, task.pk)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mediapipe import download
-from mediapipe.download import WaitForSpace
+from mediapipe.download import WaitForSpace, WaitOut
 from mediapipe.engine.errors import TaskError
 
 ERROR_KINDS = {
@@ -26,15 +26,24 @@ NOT_MEDIA = (b"#extm3u", b"<", b"ffconcat", b"[playlist]")  # how playlists and 
 ReportPercent = Callable[[float | None], None]  # percent, None where the server says no length
 
 
-async def fetch(url: str, target: Path, report: ReportPercent, wait_for_space: WaitForSpace) -> None:
-    """Downloads *url* to the new file *target*. Raises TaskError, OSError."""
+async def fetch(
+    url: str,
+    target: Path,
+    report: ReportPercent,
+    wait_for_space: WaitForSpace,
+    wait_out: WaitOut | None = None,
+) -> None:
+    """Downloads *url* to the new file *target*. Raises TaskError, OSError.
+
+    *wait_out*: what waits while a server of our own is away, instead of giving up.
+    """
 
     def as_percent(have: int, total: int | None) -> None:
         report(have / total * 100 if total else None)
 
     fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        await download.download(url, fd, report=as_percent, wait_for_space=wait_for_space)
+        await download.download(url, fd, report=as_percent, wait_for_space=wait_for_space, wait_out=wait_out)
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from mediapipe import storage
-from mediapipe.download import WaitForSpace
+from mediapipe.download import WaitForSpace, WaitOut
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.encode import ReportProgress
@@ -33,6 +33,14 @@ MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
 
 
+async def _give_up(error: Exception) -> None:
+    raise error
+
+
+async def _go_on() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What a task calls while it runs."""
@@ -40,6 +48,8 @@ class Hooks:
     wait_for_disk_space: WaitForSpace
     report: ReportProgress = lambda percent, speed, left: None
     step: Callable[..., None] = lambda name, **about: None  # the step that begins, and what is known by now
+    storage_failed: WaitOut = _give_up  # returns when the storage may be tried again, or raises
+    storage_answered: Callable[[], Awaitable[None]] = _go_on
 
 
 @dataclass
@@ -152,13 +162,25 @@ class Encode:
         size = sum(each.stat().st_size for each in files)
         # playlists after their segments, and the one that names them last: who sees it finds all it names
         for each in sorted(files, key=lambda each: (each == main, each.suffix == ".m3u8")):
-            await asyncio.to_thread(storage.publish, each, self._published_name(each))
+            await self._store(each, self._published_name(each))
         names = {"name": self._published_name(main)}
         for what, each in finished.beside.items():
             names[f"{what}_name"] = self._published_name(each)
-            await asyncio.to_thread(storage.publish, each, names[f"{what}_name"])
+            await self._store(each, names[f"{what}_name"])
         form = self.plan.format or self.plan.extension
         return names | output_facts(self.kind, outcome.media, form, size)
+
+    async def _store(self, file: Path, name: str) -> None:
+        """Publishes a file, again until the storage takes it: no finished encode is thrown away."""
+        while True:
+            try:
+                await asyncio.to_thread(storage.publish, file, name)
+            except FileNotFoundError:  # it isn't the storage that fails
+                raise
+            except OSError as error:
+                await self.hooks.storage_failed(error)
+            else:
+                return await self.hooks.storage_answered()
 
     def _published_name(self, file: Path) -> str:
         """`outputs/<task>.mp4`, or in a folder of the task's."""
@@ -214,7 +236,7 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
         raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
         url = kept if name is None else storage.source_url(name)
-        await fetch(url, target, lambda percent: hooks.report(None, None, None), hooks.wait_for_disk_space)
+        await _download(url, target, hooks, own=name is not None)
         return target
     path = storage.path(name)
     if not path.is_file():
@@ -222,6 +244,17 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
     if path.stat().st_size == 0:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     return path
+
+
+async def _download(url: str, target: Path, hooks: Hooks, *, own: bool) -> None:
+    """Downloads the source to *target*; *own*: from our own bucket, which is waited for."""
+
+    async def wait_for_space(needed: int) -> None:  # called once the server has answered
+        await hooks.storage_answered()
+        await hooks.wait_for_disk_space(needed)
+
+    wait_out = hooks.storage_failed if own else None
+    await fetch(url, target, lambda percent: hooks.report(None, None, None), wait_for_space, wait_out)
 
 
 def sweep(active: Callable[[list[str]], set[str]]) -> int:

@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 
 from mediapipe import disk, storage, temporal
 from mediapipe.accounts import engine_key
+from mediapipe.database import OUTAGES
 from mediapipe.engine import openapi as description
 from mediapipe.engine import queue, source_check
 from mediapipe.engine.errors import InvalidRequest
@@ -34,6 +35,7 @@ from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.url_safety import own_path
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
+NO_DATABASE = "The engine’s database can’t be reached. Send the same request again in a moment."
 CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
 PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
 LIST_PARAMETERS = ("limit", "page", "after", "before", "order", "kind", "status", "input")
@@ -64,7 +66,7 @@ def error_response(status: int, kind: str, message: str, **headers: str) -> Json
 
 
 def api(*methods: str) -> Callable[[View], View]:
-    """Wraps each endpoint: its methods, the bearer key, and InvalidRequest as a 400 in JSON."""
+    """Wraps each endpoint: its methods, the bearer key, and its errors in JSON."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -85,6 +87,8 @@ def api(*methods: str) -> Callable[[View], View]:
                 return await view(request, **parts)
             except InvalidRequest as error:
                 return error_response(400, error.kind, str(error))
+            except OUTAGES:
+                return error_response(503, "internal_error", NO_DATABASE, **{"Retry-After": "2"})
 
         return wrapped
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+import traceback
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
 from temporalio import activity
@@ -24,7 +25,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from mediapipe import disk, url_safety
-from mediapipe.database import fresh_connections
+from mediapipe.database import OUTAGES, RETRY_EVERY, in_thread, persistently
 from mediapipe.download import pinned_request
 from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
@@ -39,21 +40,24 @@ EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past ta
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 SWEEP_EVERY = 3600.0  # seconds
+MAX_OUTAGE = 24 * 3600.0  # seconds that a task waits for its storage
 MAX_LOST_WORKERS = 10  # workers that one task may lose before it fails
-T = TypeVar("T")
+OUR_MISTAKE = (
+    "Something went wrong in the engine itself, not with your file. "
+    "If it happens again, ask an admin to look at the engine’s log."
+)
+log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Writes a task's progress to its row, and heartbeats to Temporal.
+    """Writes a task's progress to its row.
 
-    *realtime_factor*: seconds of work per second of media in past tasks; *handed_over*: how many restarting
-    workers have had this task.
+    *realtime_factor*: seconds of work per second of media in past tasks.
     """
 
-    def __init__(self, task: EngineTask, realtime_factor: float | None = None, handed_over: int = 0) -> None:
+    def __init__(self, task: EngineTask, realtime_factor: float | None = None) -> None:
         self.task = task
         self.realtime_factor = realtime_factor
-        self.handed_over = handed_over
         self.latest: dict[str, Any] | None = None
         self.steps: dict[str, Any] = {key: True for key in task.steps if key == AS_OBJECT}
 
@@ -74,83 +78,137 @@ class Reporter:
         self.latest = {**(self.latest or {}), "steps": self.steps}
 
     async def run_forever(self) -> None:
-        """Heartbeats and writes until cancelled; a write now and then shows that the worker is alive."""
+        """Writes until cancelled; a write now and then shows that the worker is alive."""
         written = 0.0
         while True:
-            activity.heartbeat(self.handed_over)
             latest = self.latest
             self.latest = None
             if latest is not None or time.monotonic() - written > ALIVE_EVERY:
-                await in_thread(self.task.update, **(latest or {}))
+                with contextlib.suppress(*OUTAGES):  # the next write says it all again
+                    await in_thread(self.task.update, **(latest or {}))
                 written = time.monotonic()
             await asyncio.sleep(REPORT_EVERY)
 
 
-async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
-    """A call of the ORM, in a thread, with a fresh connection where the old one has gone."""
-    return await sync_to_async(fresh_connections()(function), thread_sensitive=False)(*args, **fields)
+class Waits:
+    """What a task waits for, in its row for as long as it does: free space, or its storage."""
+
+    def __init__(self, task: EngineTask) -> None:
+        self.task = task
+        self.away_since: float | None = None  # of the storage, by the monotonic clock
+
+    async def for_disk_space(self, needed: int) -> None:
+        """Returns when *needed* bytes may be written."""
+        if disk.free_for_work() >= needed:
+            return
+        await persistently(self.task.wait, "space")
+        while disk.free_for_work() < needed:  # noqa: ASYNC110 - a disk sends no events
+            await asyncio.sleep(2)
+        await persistently(self.task.begin)
+
+    async def storage_failed(self, error: Exception) -> None:
+        """Returns when the storage may be tried again. Raises TaskError where it was away for a day."""
+        now = time.monotonic()
+        if self.away_since is None:
+            log.warning("task %s waits for the storage: %s", self.task.pk, error)
+            self.away_since = now
+            is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            await persistently(self.task.wait, "space" if is_full else "storage")
+        away = now - self.away_since
+        if away > MAX_OUTAGE:
+            raise TaskError("storage_unavailable", "The storage couldn’t be used for a day.", str(error))
+        await asyncio.sleep(min(RETRY_EVERY + away / 10, 30.0))
+
+    async def storage_answered(self) -> None:
+        """The task goes on, where it has waited for the storage."""
+        if self.away_since is not None:
+            self.away_since = None
+            await persistently(self.task.begin)
+
+
+async def beat_forever(handed_over: int) -> None:
+    """Heartbeats to Temporal until cancelled, whatever the database does meanwhile."""
+    while True:
+        activity.heartbeat(handed_over)
+        await asyncio.sleep(REPORT_EVERY)
 
 
 @activity.defn
 async def run_task(task_id: str) -> None:
     """Runs a task, and writes its result to its row."""
-    task = await in_thread(EngineTask.objects.filter(pk=task_id).first)
+    handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)  # by restarts
+    heartbeats = asyncio.create_task(beat_forever(handed_over))
+    try:
+        await _run(task_id, lost=activity.info().attempt - handed_over - 1)
+    except asyncio.CancelledError:
+        freed = clear(task_id)
+        row = EngineTask.objects.filter(pk=task_id)
+        details = activity.cancellation_details()
+        if details and details.worker_shutdown:
+            with contextlib.suppress(*OUTAGES):
+                await in_thread(EngineTask(pk=task_id).wait)
+            activity.heartbeat(handed_over + 1)  # a restart counts as no loss
+            raise ApplicationError(
+                "the worker is restarting", next_retry_delay=timedelta(milliseconds=1)
+            ) from None
+        with contextlib.suppress(*OUTAGES):
+            await in_thread(row.update, freed_bytes=freed)
+        raise
+    finally:
+        heartbeats.cancel()
+        clear(task_id)
+
+
+async def _run(task_id: str, *, lost: int) -> None:
+    """Runs a task to its end, unless it was over before; *lost*: how many workers have gone with it."""
+    task = await persistently(EngineTask.objects.filter(pk=task_id).first)
     if task is None or not task.active:
         return
-    handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)
-    if activity.info().attempt - handed_over > MAX_LOST_WORKERS:
-        await in_thread(
+    if lost >= MAX_LOST_WORKERS:
+        await persistently(
             task.fail,
             "killed",
             f"The encoder crashed or was lost {MAX_LOST_WORKERS} times on this file, so it was stopped.",
         )
         return
-    reporter = Reporter(task, await in_thread(task.realtime_factor), handed_over)
-    heartbeats = asyncio.create_task(reporter.run_forever())
+    reporter = Reporter(task)
+    writes = asyncio.create_task(reporter.run_forever())
     try:
         await _process(task, reporter)
-    except asyncio.CancelledError:
-        freed = clear(task_id)
-        details = activity.cancellation_details()
-        if details and details.worker_shutdown:
-            await in_thread(task.wait)
-            activity.heartbeat(handed_over + 1)  # a restart counts as no loss
-            raise ApplicationError(
-                "the worker is restarting", next_retry_delay=timedelta(milliseconds=1)
-            ) from None
-        await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
-        raise
+    except Exception as mistake:  # of ours: no other worker would do better
+        log.exception("task %s ended by a mistake of the engine", task_id)
+        details = "".join(traceback.format_exception_only(mistake))
+        await persistently(task.fail, "internal_error", OUR_MISTAKE, printable(details))
     finally:
-        heartbeats.cancel()
-        clear(task_id)
-    await in_thread(task.refresh_from_db)
+        writes.cancel()
+    await persistently(task.refresh_from_db)
     if task.webhook_url and task.status != EngineTask.Status.CANCELLED:
         notify(task)
 
 
 async def _process(task: EngineTask, reporter: Reporter) -> None:
-    await in_thread(task.begin)
-
-    async def wait_for_disk_space(needed: int) -> None:
-        if disk.free_for_work() >= needed:
-            return
-        await in_thread(task.wait, "space")
-        while disk.free_for_work() < needed:  # noqa: ASYNC110 - a disk sends no events
-            await asyncio.sleep(2)
-        await in_thread(task.begin)
-
+    reporter.realtime_factor = await persistently(task.realtime_factor)
+    await persistently(task.begin)
+    waits = Waits(task)
+    hooks = Hooks(
+        waits.for_disk_space, reporter.report, reporter.step, waits.storage_failed, waits.storage_answered
+    )
     kind = KINDS[task.kind]
-    hooks = Hooks(wait_for_disk_space, reporter.report, reporter.step)
     try:
         result = await process(task.pk, kind, check_options(kind, task.options), task.input, hooks)
     except TaskError as error:
-        await in_thread(task.fail, error.kind, str(error), error.details, steps=reporter.steps)
+        await persistently(task.fail, error.kind, str(error), error.details, steps=reporter.steps)
     except OSError as error:
         reason = "no_space" if error.errno == errno.ENOSPC else "internal_error"
         sentence = f"The engine couldn’t write to its disk: {error.strerror}."
-        await in_thread(task.fail, reason, sentence, steps=reporter.steps)
+        await persistently(task.fail, reason, sentence, steps=reporter.steps)
     else:
-        await in_thread(task.succeed, result.output, result.warnings, steps=reporter.steps)
+        await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
+
+
+def printable(text: str) -> str:
+    """A text that any database stores: without NUL and without halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 _notifications: set[asyncio.Task[None]] = set()
@@ -164,7 +222,7 @@ def notify(task: EngineTask) -> None:
 
 
 async def _post_webhook(task: EngineTask) -> None:
-    body = await in_thread(task_json, task)
+    body = await persistently(task_json, task)
     url = task.webhook_url
     path = url if url.startswith("/") else url_safety.own_path(url)  # earlier versions kept it whole
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:

@@ -112,19 +112,32 @@ def is_in_bucket(url: str) -> bool:
 
 
 def publish(source: Path, name: str) -> None:
-    """Moves a finished file to its place, whole and synced. Raises FileNotFoundError, OSError."""
+    """Moves a finished file to its place, whole and synced.
+
+    Raises FileNotFoundError, OSError: then *source* is still there, and may be published again.
+    """
     if settings.S3_BUCKET:
         s3.put(source, name, content_type(name))
         source.unlink(missing_ok=True)
         return
     target = path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_dev != target.parent.stat().st_dev:  # a rename cannot cross disks
-        handle, part = tempfile.mkstemp(prefix=".publish-", dir=target.parent)
-        os.close(handle)
+    if source.stat().st_dev == target.parent.stat().st_dev:
+        _move(source, target)
+        return
+    handle, part = tempfile.mkstemp(prefix=".publish-", dir=target.parent)  # a rename cannot cross disks
+    os.close(handle)
+    try:
         shutil.copyfile(source, part)
-        source.unlink()
-        source = Path(part)
+        _move(Path(part), target)
+    except OSError:  # the source is still whole: it can be published again
+        Path(part).unlink(missing_ok=True)
+        raise
+    source.unlink()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames a file, synced: after a crash there is the whole file or none."""
     with open(source, "rb") as file:
         os.fsync(file.fileno())
     os.chmod(source, 0o640)

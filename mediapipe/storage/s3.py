@@ -65,7 +65,8 @@ def storage(endpoint: str | None = None) -> S3Storage:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if settings.S3_ENDPOINT_URL else "auto"},
-            retries={"max_attempts": 5, "mode": "standard"},
+            connect_timeout=10,
+            retries={"max_attempts": 2, "mode": "standard"},  # those who can wait try again by themselves
         ),
     )
 
@@ -78,6 +79,7 @@ def _signer(public: bool) -> S3Storage:
     return storage(settings.S3_PUBLIC_URL) if public and settings.S3_PUBLIC_URL else storage()
 
 
+@as_bucket_unavailable
 def url(name: str, save_as: str = "", *, public: bool = True) -> str:
     """A signed URL, the same one for some hours; by a role's keys for some minutes."""
     cached = _urls.get((name, save_as, public))

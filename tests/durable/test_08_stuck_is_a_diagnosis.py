@@ -47,6 +47,16 @@ WAITS = [
     (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "3rd in line"),
     (("STARTED", 0), HeartbeatDetails("queued"), True, "Waiting in line"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "Waiting for free disk space"),
+    (("STARTED", 0), HeartbeatDetails("queued", waiting_for="storage"), True, "Waiting for storage"),
+    *(
+        (
+            (state, 50),
+            HeartbeatDetails("processing", 40),
+            True,
+            "Paused in Temporal. It continues when it’s unpaused there.",
+        )
+        for state in ("PAUSED", "PAUSE_REQUESTED")
+    ),
     (
         ("STARTED", 0),
         HeartbeatDetails("processing", waiting_for="worker"),

@@ -1,0 +1,150 @@
+"""11. Storage and database may go away in the middle: that costs time, and nothing that is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.test import AsyncClient
+from temporalio.testing import ActivityEnvironment
+
+from mediapipe import storage
+from mediapipe.engine import worker
+from mediapipe.engine.models import EngineTask
+from mediapipe.engine.serialize import task_json
+from mediapipe.engine.task import folder
+from mediapipe.storage import s3
+from tests.support.bucket import KEY, SECRET, Bucket
+from tests.support.product import make_clip, until_async
+
+pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+TABLE = EngineTask._meta.db_table
+
+
+@pytest.fixture
+def bucket(settings, tmp_path, monkeypatch):
+    """This process' storage: a bucket that isn't there yet."""
+
+    def forget():
+        for cached in (s3.storage.cache_clear, s3.base.cache_clear, s3._urls.clear):
+            cached()
+
+    bucket = Bucket(tmp_path / "s3")
+    settings.S3_BUCKET, settings.S3_REGION, settings.S3_ENDPOINT_URL = "media", "us-east-1", bucket.url
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    forget()
+    yield bucket
+    bucket.kill()
+    forget()
+
+
+class Running:
+    """A task's activity under way, as Temporal sees it: by its heartbeats."""
+
+    def __init__(self, task: EngineTask):
+        self.task = task
+        self.beats: list[float] = []
+        self.env = ActivityEnvironment()
+        self.env.on_heartbeat = lambda *details: self.beats.append(time.monotonic())
+        self.activity = asyncio.ensure_future(self.env.run(worker.run_task, task.pk))
+
+    async def waits_for(self, what: str, step: str) -> None:
+        async def look() -> bool:
+            await self.task.arefresh_from_db()
+            now = (self.task.status, self.task.waiting_for, step in self.task.steps)
+            return now == ("queued", what, True)
+
+        await until_async(look, 30, about=lambda: f"{self.task.status}, {self.task.error}")
+        assert task_json(self.task)["waiting_for"] == what
+
+    async def beats_on(self) -> None:
+        """It is alive: two more heartbeats."""
+        count = len(self.beats)
+
+        async def look() -> bool:
+            return len(self.beats) >= count + 2
+
+        await until_async(look, 10)
+
+    async def succeeds(self) -> None:
+        await asyncio.wait_for(self.activity, 30)
+        await self.task.arefresh_from_db()
+        assert (self.task.status, self.task.waiting_for) == ("succeeded", ""), self.task.error
+
+
+async def test_a_source_in_a_bucket_that_is_away_is_waited_for(bucket, tmp_path):
+    bucket.start()
+    clip = make_clip(tmp_path / "clip.mp4", 2, "320x180")
+    await asyncio.to_thread(storage.publish, clip, "sources/t/source.mp4")
+    bucket.kill()
+    url = storage.signed_url("sources/t/source.mp4")
+    running = Running(await EngineTask.objects.acreate(kind="audio", input=url))
+    await running.waits_for("storage", "import")
+    await running.beats_on()
+    bucket.start()
+    await running.succeeds()
+    assert (bucket.folder / running.task.output["name"]).stat().st_size == running.task.output["filesize"]
+
+
+@pytest.fixture
+def foreign(api, settings, tmp_path):
+    """A source at somebody else's address."""
+    settings.ALLOW_PRIVATE_SOURCES = True
+    clip = make_clip(tmp_path / "clip.mp4", 2, "320x180")
+    made = httpx.post(f"{api.url}/tasks", json={"kind": "clip"}, headers={"Idempotency-Key": "clip"})
+    api.files["clip"] = clip.read_bytes()
+    return f"{api.url}/files/{made.json()['id']}.mp4"
+
+
+async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(settings):
+    await sync_to_async(rename)(TABLE, "away")
+    try:
+        key = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+        answer = await AsyncClient().get("/ittybit/tasks/task_1", headers=key)
+    finally:
+        await sync_to_async(rename)("away", TABLE)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert answer.json()["message"].startswith("The engine’s database can’t be reached.")
+
+
+def rename(table: str, to: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+async def test_a_finished_encode_outlives_a_bucket_and_a_database_that_are_away(bucket, foreign):
+    running = Running(await EngineTask.objects.acreate(kind="audio", input=foreign))
+    await running.waits_for("storage", "export")
+    steps = running.task.steps
+    await sync_to_async(rename)(TABLE, "away")
+    try:
+        await asyncio.to_thread(bucket.start)
+        published = bucket.folder / f"outputs/{running.task.pk}.mp3"
+
+        async def look() -> bool:
+            return published.exists()
+
+        await until_async(look, 20)
+        await running.beats_on()
+        assert not running.activity.done()
+    finally:
+        await sync_to_async(rename)("away", TABLE)
+    await running.succeeds()
+    assert {**running.task.steps, "export": 0} == {**steps, "export": 0}, "it was encoded again"
+
+
+async def test_a_task_that_waits_for_its_storage_can_be_cancelled(bucket, foreign):
+    running = Running(await EngineTask.objects.acreate(kind="audio", input=foreign))
+    await running.waits_for("storage", "export")
+    await sync_to_async(running.task.cancel)()
+    running.env.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running.activity
+    await running.task.arefresh_from_db()
+    assert running.task.status == "cancelled" and running.task.freed_bytes > 0
+    assert not folder(running.task.pk).exists()
