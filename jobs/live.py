@@ -210,11 +210,11 @@ async def _with_heartbeats(
         if stage.state == StageState.RUNNING and stage.retry_at:
             live.waits[stage.name] = until_next_attempt(stage)
     for pending in description.raw_description.pending_activities:
-        name = pending.activity_id.removeprefix("create-").rsplit("-", 1)[0]
+        details = await _heartbeat_details(client, pending)
+        name = details.stage or pending.activity_id.removeprefix("create-").rsplit("-", 1)[0]
         running = next((stage for stage in status.stages if stage.name == name), None)
         if running is None:
             continue
-        details = await _heartbeat_details(client, pending)
         _add_progress(live, running, details)
         if details.waiting_for == "nobody":
             live = replace(live, remedy=START_WORKER)
@@ -233,7 +233,10 @@ def _in_trouble(live: Live, found: trouble.Trouble) -> Live:
 async def _heartbeat_details(client: Client, pending: PendingActivityInfo) -> HeartbeatDetails:
     if not pending.HasField("heartbeat_details"):
         return HeartbeatDetails()
-    decoded = await client.data_converter.decode(pending.heartbeat_details.payloads, [HeartbeatDetails])
+    try:
+        decoded = await client.data_converter.decode(pending.heartbeat_details.payloads, [HeartbeatDetails])
+    except (RuntimeError, TypeError, ValueError):  # another version's, or nobody's
+        return HeartbeatDetails()
     return decoded[0] if decoded else HeartbeatDetails()
 
 

@@ -235,6 +235,7 @@ class HeartbeatDetails:
     last_error: str = ""  # of the engine, while the activity keeps trying
     next_at: float | None = None  # unix seconds of the next try after an error
     since: float | None = None  # unix seconds from which on the task has been in that state
+    stage: str = ""  # whose activity it is, where the activity's id doesn't say so
 
 
 @dataclass(frozen=True)

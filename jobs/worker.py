@@ -58,6 +58,7 @@ def build(
     """
     activities = Activities(engine)
     grace = timedelta(seconds=5)
+    throttle = timedelta(seconds=1)  # of heartbeats
     return [
         Worker(
             client,
@@ -65,7 +66,7 @@ def build(
             workflows=[MediaPipeline],
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
-            max_heartbeat_throttle_interval=timedelta(seconds=1),
+            max_heartbeat_throttle_interval=throttle,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=grace,
             deployment_config=deployment(),
@@ -76,6 +77,7 @@ def build(
                 task_queue=task_queue + suffix,
                 activities=functions,
                 max_concurrent_activities=concurrent,
+                max_heartbeat_throttle_interval=throttle,
                 max_concurrent_activity_task_polls=polls,
                 graceful_shutdown_timeout=grace,
                 deployment_config=None if suffix in RETIRED.values() else deployment(),

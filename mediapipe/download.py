@@ -114,11 +114,18 @@ async def download(
 
 
 async def download_to_storage(
-    url: str, name: str, *, expected: int | None, report: ReportBytes, trusted_origin: str = ""
+    url: str,
+    name: str,
+    *,
+    expected: int | None,
+    report: ReportBytes,
+    wait_for_storage: WaitOut,
+    trusted_origin: str = "",
 ) -> int:
     """Copies *url* to our file *name*, which is visible when it is whole; the bytes written.
 
-    *expected*: the size in bytes that it must have, where that is known. Raises DownloadError, OSError.
+    *expected*: the size in bytes that it must have, where that is known. *wait_for_storage*: returns when a
+    storage that takes no file should be tried again, or raises. Raises DownloadError, OSError.
     """
     folder = storage.path("incoming")
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,8 +137,14 @@ async def download_to_storage(
         size = await download(url, fd, report=report, trusted_origin=trusted_origin)
         if expected is not None and size != expected:
             raise DownloadError("incomplete", f"{size} bytes came where {expected} were promised")
-        await asyncio.to_thread(storage.publish, Path(part), name)
-        return size
+        while True:
+            try:
+                await asyncio.to_thread(storage.publish, Path(part), name)
+                return size
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                await wait_for_storage(error)
     finally:
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):

@@ -77,11 +77,15 @@ async def origin(settings, monkeypatch, anyio_backend):
 
 
 async def copy(origin, path="/x.mp4", expected=None):
+    async def wait_for_storage(error: Exception) -> None:
+        raise error
+
     return await download.download_to_storage(
         origin.url + path,
         TARGET,
         expected=expected,
         report=lambda have, total: None,
+        wait_for_storage=wait_for_storage,
         trusted_origin=settings.ITTYBIT_API_URL,
     )
 

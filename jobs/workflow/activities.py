@@ -7,6 +7,7 @@ whether and when to try again is the workflow's decision.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from jobs.ittybit.client import IttybitClient
-from jobs.ittybit.replies import IttybitError
+from jobs.ittybit.replies import IttybitError, TaskState
 from jobs.models import Job
 from jobs.state import (
     CANCEL_TASK,
@@ -30,6 +31,8 @@ from jobs.state import (
     KEEP_OUTPUT,
     RECORD,
     Cancellation,
+    Failure,
+    HeartbeatDetails,
     KeepRequest,
     Output,
     RecordRequest,
@@ -38,10 +41,14 @@ from jobs.state import (
     TaskWatch,
 )
 from jobs.workflow.limits import allowed_without_progress
-from jobs.workflow.watch import Watcher, fail_with, or_hand_over
+from jobs.workflow.watch import Watcher, fail, fail_with, or_hand_over, with_heartbeats
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
 from mediapipe.database import fresh_connections
+
+# Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
+STORAGE_PATIENCE = 3600.0
+STORAGE_AWAY = "The storage can’t be reached."
 
 
 def source_url(source: Source) -> str:
@@ -59,6 +66,30 @@ def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
         return Watcher(client, watch)
     stage = activity.info().activity_id.rpartition("-")[0]
     return Watcher(client, watch, learn_limit=partial(allowed_without_progress, stage, watch))
+
+
+class Copying:
+    """What the copy of a stage's output does at the moment, for its heartbeats."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.away_since: float | None = None  # of the storage, by the monotonic clock
+
+    def details(self) -> HeartbeatDetails:
+        """The next heartbeat."""
+        return HeartbeatDetails(
+            TaskState.PROCESSING, stage=self.stage, waiting_for="storage" if self.away_since else ""
+        )
+
+    async def wait_for_storage(self, error: Exception) -> None:
+        """Returns when the storage may be tried again. Raises ApplicationError after an hour: an outage."""
+        now = time.monotonic()
+        self.away_since = self.away_since or now
+        activity.heartbeat(self.details())
+        away = now - self.away_since
+        if away > STORAGE_PATIENCE:
+            fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))
+        await asyncio.sleep(min(2.0 + away / 10, 30.0))
 
 
 class Activities:
@@ -95,10 +126,11 @@ class Activities:
     async def create_task(self, request: TaskRequest) -> str:
         """Creates a task. Its id goes into history, so that it is never created (and paid for) twice."""
         try:
+            source = await asyncio.to_thread(source_url, request.source)
             task = await or_hand_over(
                 self.client.create(
                     kind=request.kind,
-                    input=source_url(request.source),
+                    input=source,
                     options=request.options,
                     key=request.key,
                     metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
@@ -107,6 +139,8 @@ class Activities:
             )
         except IttybitError as error:
             fail_with(error, task_over=error.permanent)
+        except OSError as error:  # the bucket signs no URL
+            fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))
         return task.id
 
     @activity.defn(name=CANCEL_TASK)
@@ -121,6 +155,13 @@ class Activities:
     async def keep_output(self, request: KeepRequest) -> Output:
         """Copies an output of the API into our storage; after three tries it stays there, with a warning."""
         output = request.output
+        if not output.url:  # completed by hand, without a result: its task is watched again
+            fail("This stage was completed without an output.", Failure("no_output", outage=True))
+        copying = Copying(request.stage)
+        return await with_heartbeats(self._copy(request, copying), copying.details)
+
+    async def _copy(self, request: KeepRequest, copying: Copying) -> Output:
+        output = request.output
         suffix = output.format or PurePosixPath(urlsplit(output.url).path).suffix.removeprefix(".")
         suffix = suffix if suffix.isalnum() and suffix.isascii() and len(suffix) <= 5 else "bin"
         name = f"outputs/{request.job_id}/{request.key}.{suffix.lower()}"
@@ -129,7 +170,8 @@ class Activities:
                 output.url,
                 name,
                 expected=output.filesize,
-                report=lambda have, total: activity.heartbeat(have),
+                report=lambda have, total: None,
+                wait_for_storage=copying.wait_for_storage,
                 trusted_origin=settings.ITTYBIT_API_URL,
             )
         except (download.DownloadError, OSError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -96,6 +96,23 @@ def heartbeat_details(task: Task) -> HeartbeatDetails:
     )
 
 
+def heartbeat_interval() -> float:
+    """Seconds between two heartbeats, at most: a third of the plan's heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
+    return timeout.total_seconds() / 3
+
+
+async def with_heartbeats(work: Awaitable[T], details: Callable[[], HeartbeatDetails]) -> T:
+    """The result of *work*; heartbeats with *details* continue while it is slow."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=min(heartbeat_interval(), MAX_INTERVAL)))[0]:
+            activity.heartbeat(details())
+        return working.result()
+    finally:
+        working.cancel()
+
+
 class Watcher:
     """Reads one task until it is over, stalls, or the engine fails for longer than *patience* seconds."""
 
@@ -122,9 +139,8 @@ class Watcher:
 
     @cached_property
     def heartbeat_interval(self) -> float:
-        """Seconds between two heartbeats, at most: a third of the plan's heartbeat timeout."""
-        timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
-        return timeout.total_seconds() / 3
+        """Seconds between two heartbeats, at most."""
+        return heartbeat_interval()
 
     async def result(self) -> Output:
         """The task's output. Raises ApplicationError."""
@@ -150,13 +166,7 @@ class Watcher:
 
     async def _read(self) -> Task:
         """The task as the engine has it now; heartbeats continue while its answer is slow."""
-        reading = asyncio.ensure_future(self.client.read(self.watch.task_id))
-        try:
-            while not (await asyncio.wait({reading}, timeout=self.heartbeat_interval))[0]:
-                self._heartbeat(self.details)
-            return reading.result()
-        finally:
-            reading.cancel()
+        return await with_heartbeats(self.client.read(self.watch.task_id), lambda: self.details)
 
     def _heartbeat(self, details: HeartbeatDetails) -> None:
         if details.state != self.details.state:

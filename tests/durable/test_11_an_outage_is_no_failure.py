@@ -10,8 +10,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test import AsyncClient
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from jobs.live import reader
+from jobs.state import KeepRequest
 from mediapipe import storage
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
@@ -77,6 +80,7 @@ class Running:
         assert (self.task.status, self.task.waiting_for) == ("succeeded", ""), self.task.error
 
 
+@pytest.mark.whole
 async def test_a_source_in_a_bucket_that_is_away_is_waited_for(bucket, tmp_path):
     bucket.start()
     clip = make_clip(tmp_path / "clip.mp4", 2, "320x180")
@@ -101,6 +105,36 @@ def foreign(api, settings, tmp_path):
     return f"{api.url}/files/{made.json()['id']}.mp4"
 
 
+@pytest.mark.whole
+async def test_a_copy_of_an_output_waits_for_the_bucket_and_says_so(bucket, inside):
+    job = await inside.submit()
+    ingest = await until_ingest(inside, job)
+    await asyncio.to_thread(bucket.start)
+    await inside.until(job, lambda j: j.stages.get(name="ingest").state == "succeeded")
+    stage = await job.stages.aget(name="ingest")
+    assert stage.attempt == 1 and (bucket.folder / stage.output["name"]).exists()
+    assert len(inside.asked(job, "ingest")) == 1 and "Waiting for storage" in ingest
+
+
+async def until_ingest(inside, job) -> str:
+    """What the page says of ingest, once it waits for its storage."""
+    await inside.until(job, lambda j: j.stages.get(name="ingest").task_id)
+
+    async def look() -> str | None:
+        reader.invalidate(job)
+        wait = (await reader.aread(job)).waits.get("ingest")
+        return str(wait) if wait and "storage" in str(wait) else None
+
+    return await until_async(look, 30)
+
+
+async def test_a_stage_that_was_completed_by_hand_without_an_output_is_watched_again(doing):
+    with pytest.raises(ApplicationError, match="without an output") as caught:
+        await ActivityEnvironment().run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1"))
+    failure = caught.value.details[0]
+    assert failure.outage and not failure.task_over
+
+
 async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(settings):
     await sync_to_async(rename)(TABLE, "away")
     try:
@@ -117,6 +151,7 @@ def rename(table: str, to: str) -> None:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
 
 
+@pytest.mark.whole
 async def test_a_finished_encode_outlives_a_bucket_and_a_database_that_are_away(bucket, foreign):
     running = Running(await EngineTask.objects.acreate(kind="audio", input=foreign))
     await running.waits_for("storage", "export")
@@ -138,6 +173,7 @@ async def test_a_finished_encode_outlives_a_bucket_and_a_database_that_are_away(
     assert {**running.task.steps, "export": 0} == {**steps, "export": 0}, "it was encoded again"
 
 
+@pytest.mark.whole
 async def test_a_task_that_waits_for_its_storage_can_be_cancelled(bucket, foreign):
     running = Running(await EngineTask.objects.acreate(kind="audio", input=foreign))
     await running.waits_for("storage", "export")
