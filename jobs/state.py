@@ -111,7 +111,7 @@ class Attempt:
     number: int
     started_at: float
     finished_at: float | None = None
-    outcome: str = ""  # succeeded, failed, lost, handed over, cancelled
+    outcome: str = ""  # succeeded, failed, lost, interrupted, handed over, cancelled
     error: str = ""
 
 
@@ -236,6 +236,7 @@ class HeartbeatDetails:
     next_at: float | None = None  # unix seconds of the next try after an error
     since: float | None = None  # unix seconds from which on the task has been in that state
     stage: str = ""  # whose activity it is, where the activity's id doesn't say so
+    at: float = 0.0  # unix seconds at which it was sent
 
 
 @dataclass(frozen=True)

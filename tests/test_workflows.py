@@ -6,11 +6,12 @@ from collections import Counter
 
 import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, TimeoutError, TimeoutType
 from temporalio.worker import Replayer
 
 from jobs.result import PipelineResult
 from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.workflow.failures import gone_silent, timed_out
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
 from tests.support.world import BROKEN, World, attention, plan, running, states, status_when
@@ -152,6 +153,48 @@ async def test_how_long_a_worker_may_be_silent_is_part_of_the_plan(skipping_env)
         **dict.fromkeys(("ingest", "generate_thumbnails", "extract_audio", "transcode", "keep_output"), 7),
         "create_task": 0,
     }
+
+
+def silent(*details) -> TimeoutError:
+    return TimeoutError("heartbeat timeout", type=TimeoutType.HEARTBEAT, last_heartbeat_details=details)
+
+
+@pytest.mark.parametrize(
+    "details, outcome, says",
+    [
+        ([{"at": 968.0}], "lost", "The worker stopped."),
+        ([{"at": 905.0}], "interrupted", "No sign from the worker for 95 s: it stopped, or the workflow"),
+        ([{"state": "queued"}], "lost", "The worker stopped."),  # of a worker of the version before
+        ([], "lost", "The worker stopped."),
+    ],
+)
+def test_a_worker_is_told_as_lost_only_where_temporal_cannot_have_been_away(details, outcome, says):
+    failed = gone_silent(silent(*details), now=1000.0, heartbeat_timeout=30)
+    assert failed.outcome == outcome and str(failed).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "activity, kind, outage, says",
+    [
+        ("transcode", TimeoutType.SCHEDULE_TO_START, True, "No worker was free in time."),
+        ("create_task", TimeoutType.START_TO_CLOSE, True, "Creating the task took too long."),
+        ("keep_output", TimeoutType.START_TO_CLOSE, False, "Copying the output took too long."),
+        ("transcode", TimeoutType.START_TO_CLOSE, False, "This wasn’t done within its time limit"),
+    ],
+)
+def test_what_took_too_long_is_told_as_that_and_not_as_a_lost_worker(activity, kind, outage, says):
+    failed = timed_out(activity, kind)
+    assert failed.outcome == "failed" and failed.failure.outage == outage and str(failed).startswith(says)
+
+
+async def test_a_task_whose_creation_timed_out_is_asked_for_again_and_no_worker_was_lost(skipping_env):
+    late = TimeoutError("late", type=TimeoutType.START_TO_CLOSE, last_heartbeat_details=[])
+    world = World({"create ingest": [late]})
+    async with running(skipping_env, world) as handle:
+        status = await handle.result()
+        await Replayer(workflows=[MediaPipeline]).replay_workflow(await handle.fetch_history())
+    assert [a.outcome for a in status.stage("ingest").attempts] == ["succeeded"]
+    assert world.keys("ingest") == ["ingest/1"] * 2
 
 
 STOPPED = Cancellation(encoder_stopped=True)

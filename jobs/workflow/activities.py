@@ -41,7 +41,7 @@ from jobs.state import (
     TaskWatch,
 )
 from jobs.workflow.limits import allowed_without_progress
-from jobs.workflow.watch import Watcher, fail, fail_with, or_hand_over, with_heartbeats
+from jobs.workflow.watch import Watcher, beat, fail, fail_with, or_hand_over, with_heartbeats
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
 from mediapipe.database import fresh_connections
@@ -85,7 +85,7 @@ class Copying:
         """Returns when the storage may be tried again. Raises ApplicationError after an hour: an outage."""
         now = time.monotonic()
         self.away_since = self.away_since or now
-        activity.heartbeat(self.details())
+        beat(self.details())
         away = now - self.away_since
         if away > STORAGE_PATIENCE:
             fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.state import HANDED_OVER, STAGE_FAILED, Failure
+    from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure
+
+LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
+UNCLEAR = 15.0  # seconds beyond the heartbeat timeout, after which it may have been Temporal that was away
 
 
 class AttemptFailed(Exception):
@@ -20,14 +23,20 @@ class AttemptFailed(Exception):
     def __init__(self, message: str, failure: Failure, outcome: str = "failed") -> None:
         super().__init__(message)
         self.failure = failure
-        self.outcome = outcome  # failed, lost, handed over
+        self.outcome = outcome  # failed, lost, interrupted, handed over
 
 
-def classify_failure(error: ActivityError) -> AttemptFailed:
-    """The failed attempt that an activity's error stands for: lost, handed over or failed."""
+def classify_failure(error: ActivityError, heartbeat_timeout: float) -> AttemptFailed:
+    """The failed attempt that an activity's error stands for: lost, handed over or failed.
+
+    *heartbeat_timeout*: seconds, as the stages' activities have it.
+    """
     cause = error.cause
     if isinstance(cause, TimeoutError):
-        return AttemptFailed("The worker stopped.", Failure("worker_lost"), "lost")
+        # only a heartbeat timeout says something of the worker; earlier runs took every timeout for one
+        if cause.type != TimeoutType.HEARTBEAT and workflow.patched("timeouts-told-apart"):
+            return timed_out(error.activity_type, cause.type)
+        return gone_silent(cause, workflow.time(), heartbeat_timeout)
     if isinstance(cause, ApplicationError):
         if cause.type == HANDED_OVER:
             return AttemptFailed("The worker was restarted.", Failure("handed_over"), "handed over")
@@ -44,6 +53,31 @@ def was_cancelled() -> bool:
     """Whether the stage was cancelled while its task was being created, which always goes on to its end."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def gone_silent(error: TimeoutError, now: float, heartbeat_timeout: float) -> AttemptFailed:
+    """An attempt without a sign of life: its worker stopped, if that was noticed in time.
+
+    Later than that it may as well have been Temporal that was away, which hears no heartbeats then.
+    """
+    details = error.last_heartbeat_details
+    at = details[0].get("at") if details and isinstance(details[0], dict) else None
+    if not isinstance(at, int | float) or not at or now - at < heartbeat_timeout + UNCLEAR:
+        return AttemptFailed("The worker stopped.", Failure("worker_lost"), "lost")
+    sentence = f"No sign from the worker for {now - at:.0f} s: it stopped, or the workflow service was away."
+    return AttemptFailed(sentence, Failure("worker_lost"), "interrupted")
+
+
+def timed_out(activity: str, kind: TimeoutType | None) -> AttemptFailed:
+    """An attempt whose activity took too long, or that no worker began, although none was lost."""
+    if kind == TimeoutType.SCHEDULE_TO_START:
+        return AttemptFailed("No worker was free in time.", Failure("unavailable", outage=True))
+    if activity == CREATE_TASK:  # the same key finds the task that may have been created
+        return AttemptFailed("Creating the task took too long.", Failure("unavailable", outage=True))
+    if activity == KEEP_OUTPUT:
+        return AttemptFailed("Copying the output took too long.", Failure("timeout"))
+    sentence = "This wasn’t done within its time limit, waiting in line included, and was stopped."
+    return AttemptFailed(sentence, Failure("timeout", task_over=True, stop=True))
 
 
 def outage_wait(tries: int, lasted: float, retry_after: float | None) -> float:

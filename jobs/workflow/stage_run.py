@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         TaskRequest,
     )
     from jobs.workflow import activity_calls
-    from jobs.workflow.failures import AttemptFailed, classify_failure, outage_wait, was_cancelled
+    from jobs.workflow.failures import LOST, AttemptFailed, classify_failure, outage_wait, was_cancelled
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
@@ -143,7 +143,7 @@ class StageRun:
                 if failed.failure.kind in SKIP_REASONS and self.needed:
                     self.skip(SKIP_REASONS[failed.failure.kind])
                     return True
-                lost_workers += failed.outcome == "lost"
+                lost_workers += failed.outcome in LOST
                 failed_attempts += failed.outcome == "failed" or lost_workers > MAX_LOST_WORKERS
                 if failed.failure.permanent or failed_attempts >= retry.attempts:
                     self._fail(failed)
@@ -199,6 +199,7 @@ class StageRun:
         label = self.stage.label
         text = {
             "lost": f"A worker stopped during {label}",
+            "interrupted": f"{label} was interrupted. {failed}",
             "handed over": f"{label} moved to another worker (planned restart)",
         }.get(failed.outcome, f"{label} failed on attempt {self.status.attempt}: {failed}")
         self.add_event("attempt_failed", stage=self.stage.name, text=text)
@@ -237,7 +238,7 @@ class StageRun:
                     raise
                 if was_cancelled() and workflow.patched("cancel-outlives-a-failed-create"):
                     raise asyncio.CancelledError from error
-                failed = classify_failure(error)
+                failed = classify_failure(error, self.plan.heartbeat_timeout)
             if failed.failure.stop and status.task_id:
                 await activity_calls.cancel_task(status.task_id)
             lasted = workflow.time() - since

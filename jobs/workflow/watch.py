@@ -96,6 +96,11 @@ def heartbeat_details(task: Task) -> HeartbeatDetails:
     )
 
 
+def beat(details: HeartbeatDetails) -> None:
+    """A heartbeat that says when it was sent."""
+    activity.heartbeat(replace(details, at=time.time()))
+
+
 def heartbeat_interval() -> float:
     """Seconds between two heartbeats, at most: a third of the plan's heartbeat timeout."""
     timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
@@ -107,7 +112,7 @@ async def with_heartbeats(work: Awaitable[T], details: Callable[[], HeartbeatDet
     working = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({working}, timeout=min(heartbeat_interval(), MAX_INTERVAL)))[0]:
-            activity.heartbeat(details())
+            beat(details())
         return working.result()
     finally:
         working.cancel()
@@ -172,7 +177,7 @@ class Watcher:
         if details.state != self.details.state:
             self.since = time.time()
         self.details = replace(details, since=self.since)
-        activity.heartbeat(self.details)
+        beat(self.details)
 
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
