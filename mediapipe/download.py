@@ -24,6 +24,7 @@ import httpx
 from django.conf import settings
 
 from mediapipe import disk, storage, url_safety
+from mediapipe.storage import WaitOut
 from mediapipe.threads import run_to_completion
 
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -37,7 +38,6 @@ CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
 ReportBytes = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
 WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
-WaitOut = Callable[[Exception], Awaitable[None]]  # returns when what is away may be asked again, or raises
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
 
@@ -137,14 +137,8 @@ async def download_to_storage(
         size = await download(url, fd, report=report, trusted_origin=trusted_origin)
         if expected is not None and size != expected:
             raise DownloadError("incomplete", f"{size} bytes came where {expected} were promised")
-        while True:
-            try:
-                await asyncio.to_thread(storage.publish, Path(part), name)
-                return size
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                await wait_for_storage(error)
+        await storage.publish_patiently(Path(part), name, wait_for_storage)
+        return size
     finally:
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):

@@ -36,7 +36,8 @@ mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediap
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.worker
 jobs jobs.pipelines jobs.result jobs.state jobs.waits
-jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.client jobs.engine
+jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
+jobs.engine
 jobs.models.event jobs.models.job_queryset jobs.models.saved_view jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.job_row jobs.models.job
 jobs.models

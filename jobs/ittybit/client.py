@@ -13,15 +13,14 @@ from typing import Any
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
+from jobs.ittybit.probe import SourceProblem, parse_probe
 from jobs.ittybit.replies import (
     Broken,
     Rejected,
-    SourceProblem,
     Task,
     Unreachable,
     check_response,
     parse_error,
-    parse_probe,
     parse_task,
 )
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource

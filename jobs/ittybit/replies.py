@@ -256,24 +256,6 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
 
 
-@dataclass(frozen=True)
-class SourceProblem:
-    """Why a file is certainly no usable media: a kind (`not_media`, `image`, `protected`…), a sentence."""
-
-    kind: str
-    message: str
-
-
-def parse_probe(answer: object) -> SourceProblem | None:
-    """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
-    body = as_mapping(answer)
-    if "problem" not in body:
-        raise Broken("The engine’s answer to a probe is incomplete.")
-    found = as_mapping(body["problem"])
-    kind = as_text(found.get("kind"), 60)
-    return SourceProblem(kind, as_text(found.get("message"))) if kind else None
-
-
 def parse_error(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mediapipe import download
-from mediapipe.download import WaitForSpace, WaitOut
+from mediapipe.download import WaitForSpace
 from mediapipe.engine.errors import TaskError
+from mediapipe.storage import WaitOut
 
 ERROR_KINDS = {
     "unreachable": "source_unreachable",

@@ -17,7 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from mediapipe import storage
-from mediapipe.download import WaitForSpace, WaitOut
+from mediapipe.download import WaitForSpace
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.encode import ReportProgress
@@ -28,6 +28,7 @@ from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.validators import Options
+from mediapipe.storage import WaitOut
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
@@ -171,16 +172,8 @@ class Encode:
         return names | output_facts(self.kind, outcome.media, form, size)
 
     async def _store(self, file: Path, name: str) -> None:
-        """Publishes a file, again until the storage takes it: no finished encode is thrown away."""
-        while True:
-            try:
-                await asyncio.to_thread(storage.publish, file, name)
-            except FileNotFoundError:  # it isn't the storage that fails
-                raise
-            except OSError as error:
-                await self.hooks.storage_failed(error)
-            else:
-                return await self.hooks.storage_answered()
+        await storage.publish_patiently(file, name, self.hooks.storage_failed)
+        await self.hooks.storage_answered()
 
     def _published_name(self, file: Path) -> str:
         """`outputs/<task>.mp4`, or in a folder of the task's."""

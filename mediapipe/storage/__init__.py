@@ -7,13 +7,14 @@ read a file only by the URL's signature, and nothing of jobs or tasks.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -23,6 +24,7 @@ from django.utils.crypto import salted_hmac
 from mediapipe.storage import s3
 from mediapipe.storage.s3 import URL_PERIOD
 
+WaitOut = Callable[[Exception], Awaitable[None]]  # returns when what is away may be tried again, or raises
 URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
@@ -134,6 +136,17 @@ def publish(source: Path, name: str) -> None:
         Path(part).unlink(missing_ok=True)
         raise
     source.unlink()
+
+
+async def publish_patiently(source: Path, name: str, wait_out: WaitOut) -> None:
+    """publish(), again until the storage takes the file: what is finished is never thrown away."""
+    while True:
+        try:
+            return await asyncio.to_thread(publish, source, name)
+        except FileNotFoundError:  # it isn't the storage that fails
+            raise
+        except OSError as error:
+            await wait_out(error)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,0 +1,26 @@
+"""What the engine found when it looked into a file: an extension of the embedded one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.ittybit.lenient_json import as_mapping, as_text
+from jobs.ittybit.replies import Broken
+
+
+@dataclass(frozen=True)
+class SourceProblem:
+    """Why a file is certainly no usable media: a kind (`not_media`, `image`, `protected`…), a sentence."""
+
+    kind: str
+    message: str
+
+
+def parse_probe(answer: object) -> SourceProblem | None:
+    """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
+    body = as_mapping(answer)
+    if "problem" not in body:
+        raise Broken("The engine’s answer to a probe is incomplete.")
+    found = as_mapping(body["problem"])
+    kind = as_text(found.get("kind"), 60)
+    return SourceProblem(kind, as_text(found.get("message"))) if kind else None
