@@ -22,6 +22,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import temporal
+from mediapipe.database import in_thread
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.recent import Recent
@@ -29,6 +30,10 @@ from mediapipe.recent import Recent
 UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is described
 DESCRIBE_EVERY = 30.0  # seconds between two describes of a task's workflow
 STOPPED_ELSEWHERE = "This task was stopped in Temporal itself, so it has no output. Start it again."
+FORGOTTEN = "Temporal has no record of this task: its database was replaced. Start it again."
+FORGOTTEN_AFTER = timedelta(minutes=10)  # that a row hasn't changed: who waits for it has read it meanwhile
+MOST_AT_ONCE = 100  # tasks that one round settles
+RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
@@ -82,6 +87,42 @@ async def reconcile_task(task: EngineTask) -> None:
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):
             await sync_to_async(task.fail)("internal_error", STOPPED_ELSEWHERE)
             await task.arefresh_from_db()
+
+
+async def reconcile_forgotten() -> int:
+    """Fails tasks that nobody asks for and that have no workflow any more; how many.
+
+    Whoever still waits for a task reads it, and reconcile_task() queues it again long before. Without this
+    the others would stand in line for ever, in front of all that come after them. Raises RPCError,
+    RuntimeError, TimeoutError while Temporal is unavailable.
+    """
+    still = EngineTask.objects.filter(
+        status__in=EngineTask.ACTIVE, updated_at__lt=timezone.now() - FORGOTTEN_AFTER
+    )
+    tasks: list[EngineTask] = await in_thread(list, still)
+    if not tasks:
+        return 0
+    client = await temporal.client()
+    running: set[str] = set()
+    async with asyncio.timeout(30):  # one question for all, however many wait in line
+        async for found in client.list_workflows(RUNNING, rpc_timeout=timedelta(seconds=5)):
+            running.add(found.id)
+    suspects = [task for task in tasks if task.pk not in running][:MOST_AT_ONCE]
+    return sum([await _settle_forgotten(task) for task in suspects])
+
+
+async def _settle_forgotten(task: EngineTask) -> bool:
+    """Fails a task unless Temporal has its workflow after all: its list is a moment behind."""
+    client = await temporal.client()
+    try:
+        found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=temporal.RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return await in_thread(task.fail, "internal_error", FORGOTTEN)
+    if found.status in (None, WorkflowExecutionStatus.RUNNING):
+        return False
+    return await in_thread(task.fail, "internal_error", STOPPED_ELSEWHERE)
 
 
 async def has_no_poller(task: EngineTask) -> bool:

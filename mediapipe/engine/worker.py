@@ -22,12 +22,13 @@ from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from mediapipe import disk, url_safety
 from mediapipe.database import OUTAGES, RETRY_EVERY, in_thread, persistently
 from mediapipe.download import pinned_request
-from mediapipe.engine import prober
+from mediapipe.engine import prober, queue
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
@@ -40,6 +41,7 @@ EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past ta
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 SWEEP_EVERY = 3600.0  # seconds
+RECONCILE_EVERY = 60.0  # seconds
 MAX_OUTAGE = 24 * 3600.0  # seconds that a task waits for its storage
 MAX_LOST_WORKERS = 10  # workers that one task may lose before it fails
 OUR_MISTAKE = (
@@ -251,6 +253,18 @@ async def sweep_forever() -> None:
         await asyncio.sleep(SWEEP_EVERY)
 
 
+async def reconcile_forever() -> None:
+    """Settles every minute the tasks whose workflows are gone, until cancelled."""
+    while True:
+        try:
+            await queue.reconcile_forgotten()
+        except (RuntimeError, RPCError, TimeoutError, *OUTAGES):
+            pass  # Temporal or the database is away: the next round tries again
+        except Exception:
+            log.exception("a round of reconciling tasks and workflows failed")
+        await asyncio.sleep(RECONCILE_EVERY)
+
+
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """This machine's two workers: a heavy encode for every two cores, and as many light tasks beside them."""
@@ -262,7 +276,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         "max_concurrent_activities": slots,
     }
     prober.start()
-    sweeper = asyncio.create_task(sweep_forever())
+    keepers = [asyncio.create_task(each) for each in (sweep_forever(), reconcile_forever())]
     yield [
         Worker(
             client,
@@ -273,5 +287,5 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         ),
         Worker(client, task_queue=LIGHT_QUEUE, **shared),  # type: ignore[arg-type]
     ]
-    for each in (sweeper, *_notifications):
+    for each in (*keepers, *_notifications):
         each.cancel()

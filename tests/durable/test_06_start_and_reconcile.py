@@ -252,6 +252,26 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     await dashboard.client.get_workflow_handle(lost.pk).terminate()
 
 
+async def test_tasks_that_nobody_asks_for_and_no_workflow_will_run_leave_the_line(dashboard):
+    """After Temporal's database was replaced they stood in front of every task that came later."""
+    waiting, ended, lost, new = [
+        await EngineTask.objects.acreate(kind="video", input="x", updated_at=timezone.now() - age)
+        for age in (HOUR, HOUR, HOUR, HOUR / 60)
+    ]
+    for task in (waiting, ended):
+        await queue.enqueue(task)
+    await dashboard.client.get_workflow_handle(ended.pk).terminate()
+    assert await sync_to_async(new.queue_position)() == 4
+    assert await queue.reconcile_forgotten() == 2
+    for task in (waiting, ended, lost, new):
+        await task.arefresh_from_db()
+    assert [task.status for task in (waiting, ended, lost, new)] == ["queued", "failed", "failed", "queued"]
+    assert lost.error["message"].startswith("Temporal has no record of this task")
+    assert await sync_to_async(new.queue_position)() == 2
+    assert await queue.reconcile_forgotten() == 0
+    await dashboard.client.get_workflow_handle(waiting.pk).terminate()
+
+
 @whole
 def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
     """An hour is the same as 35 seconds: no timeout of ours is longer, and none counts the outage."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -133,6 +137,26 @@ async def test_a_stage_that_was_completed_by_hand_without_an_output_is_watched_a
         await ActivityEnvironment().run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1"))
     failure = caught.value.details[0]
     assert failure.outage and not failure.task_over
+
+
+@pytest.mark.parametrize("disk", ["the same disk", "another disk"])
+def test_a_file_that_could_not_be_published_is_still_there_to_be_published_again(settings, tmp_path, disk):
+    if disk == "another disk":
+        if not Path("/dev/shm").is_dir() or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
+            pytest.skip("there is no other disk here")
+        settings.MEDIA_ROOT = tempfile.mkdtemp(dir="/dev/shm")
+    try:
+        (source := tmp_path / "x.mp3").write_bytes(b"encoded")
+        target = storage.path("outputs/x.mp3")
+        target.mkdir(parents=True)  # what can't be replaced
+        with pytest.raises(OSError, match=r"."):
+            storage.publish(source, "outputs/x.mp3")
+        assert source.read_bytes() == b"encoded" and list(target.parent.iterdir()) == [target]
+        target.rmdir()
+        storage.publish(source, "outputs/x.mp3")
+        assert target.read_bytes() == b"encoded" and not source.exists()
+    finally:
+        shutil.rmtree(settings.MEDIA_ROOT)
 
 
 async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(settings):
