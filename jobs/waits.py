@@ -66,9 +66,9 @@ def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, a
 
 
 def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
-    has_heartbeat = pending.HasField("last_heartbeat_time")
-    heard = pending.last_heartbeat_time if has_heartbeat else pending.last_started_time
-    return (datetime.now(UTC) - heard.ToDatetime(UTC)).total_seconds()
+    """Since it was heard of, or since it began: the last heartbeat may be another worker's."""
+    signs = (pending.last_heartbeat_time, pending.last_started_time)
+    return (datetime.now(UTC) - max(sign.ToDatetime(UTC) for sign in signs)).total_seconds()
 
 
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:

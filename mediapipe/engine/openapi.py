@@ -115,7 +115,7 @@ def _collection(name: str) -> dict[str, Any]:
             "responses": {
                 "201": _json(_ref(name), "created"),
                 "200": _json(_ref(name), "created before"),
-                "503": _json(_ref("problem"), "no disk space, or no queue"),
+                "503": _json(_ref("problem"), "no disk space, no queue or no database"),
                 **WRONG,
             },
         },

@@ -91,6 +91,12 @@ def test_a_task_without_a_percentage_is_told_from_a_stuck_one_by_how_long_it_has
     assert told("processing", 14.5) == "", "a download has no percentage either"
 
 
+def test_a_worker_that_has_just_taken_over_is_not_silent_because_the_one_before_was():
+    taken_over = pending("STARTED", 50)
+    taken_over.last_started_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=1))
+    assert until_progress(taken_over, HeartbeatDetails("processing", 40), answered=True) is None
+
+
 def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     beat = HeartbeatDetails(
         "processing", last_error="The engine answered 429: Slow down", next_at=time.time() + 12
