@@ -237,7 +237,7 @@ async def _heartbeat_details(client: Client, pending: PendingActivityInfo) -> He
         decoded = await client.data_converter.decode(pending.heartbeat_details.payloads, [HeartbeatDetails])
     except (RuntimeError, TypeError, ValueError):  # another version's, or nobody's
         return HeartbeatDetails()
-    return decoded[0] if decoded else HeartbeatDetails()
+    return (decoded and decoded[0]) or HeartbeatDetails()
 
 
 def _add_progress(live: Live, stage: StageStatus, details: HeartbeatDetails) -> None:

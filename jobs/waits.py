@@ -12,7 +12,8 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from jobs.state import HeartbeatDetails, StageStatus
 
-OUTAGES = ("unreachable", "unavailable", "busy", "storage")  # errors of a stage that only waits
+# Errors of a stage that uses up no attempt.
+OUTAGES = ("unreachable", "unavailable", "busy", "storage", "completed_by_hand")
 PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,

@@ -156,7 +156,7 @@ class Activities:
         """Copies an output of the API into our storage; after three tries it stays there, with a warning."""
         output = request.output
         if not output.url:  # completed by hand, without a result: its task is watched again
-            fail("This stage was completed without an output.", Failure("no_output", outage=True))
+            fail("This stage was completed without an output.", Failure("completed_by_hand", outage=True))
         copying = Copying(request.stage)
         return await with_heartbeats(self._copy(request, copying), copying.details)
 

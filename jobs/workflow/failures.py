@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure
 
 LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
-UNCLEAR = 15.0  # seconds beyond the heartbeat timeout, after which it may have been Temporal that was away
+UNCLEAR = 10.0  # seconds beyond the heartbeat timeout, after which it may have been Temporal that was away
 
 
 class AttemptFailed(Exception):

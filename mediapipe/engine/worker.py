@@ -201,6 +201,7 @@ async def _process(task: EngineTask, reporter: Reporter) -> None:
     except TaskError as error:
         await persistently(task.fail, error.kind, str(error), error.details, steps=reporter.steps)
     except OSError as error:
+        log.warning("task %s: %r", task.pk, error)
         reason = "no_space" if error.errno == errno.ENOSPC else "internal_error"
         sentence = f"The engine couldn’t write to its disk: {error.strerror}."
         await persistently(task.fail, reason, sentence, steps=reporter.steps)
