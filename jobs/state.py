@@ -243,7 +243,7 @@ class HeartbeatDetails:
 class Failure:
     """Why an attempt failed, as details of an ApplicationError.
 
-    *outage*: the engine is unavailable or asks us to wait, which costs no attempt. *task_over*: the task
+    *outage*: what the stage needs is away or asks us to wait, which costs no attempt. *task_over*: the task
     will never succeed, so the next attempt needs a new one. *stop*: it must be cancelled before that.
     """
 

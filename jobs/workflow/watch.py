@@ -22,6 +22,7 @@ from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError, Task, TaskState
 from jobs.state import HANDED_OVER, STAGE_FAILED, Failure, HeartbeatDetails, Output, TaskWatch
+from jobs.workflow.stage_run import MAX_OUTAGE
 from mediapipe import storage
 
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
@@ -133,13 +134,15 @@ class Watcher:
         self.patience = patience
         self.learn_limit = learn_limit  # seconds of work without a percentage after which it is stuck
         self.learning: asyncio.Task[float] | None = None
+        self.max_outage = MAX_OUTAGE
         self.details = HeartbeatDetails()  # as last sent
         self.started_at = time.monotonic()
         self.last: Task | None = None  # as last read
         self.processing_since: float | None = None
         self.since = time.time()  # when the task came into its state
         self.progressed_at = self.started_at
-        self.failing_since: float | None = None
+        self.failing_since: float | None = None  # without being asked to wait
+        self.away_since: float | None = None  # no read has succeeded since
         self.reads_without_output = 0  # although it had succeeded
 
     @cached_property
@@ -162,7 +165,7 @@ class Watcher:
             except IttybitError as error:
                 await self._wait_out(error)
                 continue
-            self.failing_since = None
+            self.failing_since = self.away_since = None
             self._heartbeat(heartbeat_details(task))
             if task.terminal and not self._still_without_output(task):
                 return output_of(task)
@@ -230,8 +233,9 @@ class Watcher:
         """Waits before the next read; ends the attempt when patience is over or waiting can't help."""
         now = time.monotonic()
         self.failing_since = self.failing_since or now
+        self.away_since = self.away_since or now
         passed = now - self.failing_since
-        if error.permanent or passed > self.patience:
+        if error.permanent or passed > self.patience or now - self.away_since > self.max_outage:
             fail_with(error, task_over=isinstance(error, replies.Missing))
         wait = error.retry_after or min(max(0.5, passed / 2), 5.0)
         until = now + wait

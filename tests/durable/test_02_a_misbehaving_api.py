@@ -161,6 +161,15 @@ async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, tas
     assert any(beat.last_error and beat.next_at and beat.next_at - time.time() < 2 for beat in beats)
 
 
+async def test_an_api_that_always_asks_for_a_little_more_time_is_an_outage_in_the_end(doing, api, task):
+    await create(doing)
+    api.always["GET"] = "503 1"
+    watcher = Watcher(doing.client, TaskWatch("task_1"))
+    watcher.max_outage = 1.5
+    error = await failure(ActivityEnvironment().run(watcher.result))
+    assert error.message == "The engine answered 503: On purpose" and error.details[0].outage
+
+
 async def test_a_task_the_api_does_not_know_yet_is_given_time(doing, api, task):
     await create(doing)
     api.faults = ["404", "404"]
