@@ -119,6 +119,12 @@ async def test_a_mistake_of_the_engines_own_ends_the_task_at_once_and_does_not_b
     assert "KeyError" in task.error["details"] and task.pk in caplog.text and "Traceback" in caplog.text
 
 
+async def test_a_reason_in_odd_characters_is_kept_as_far_as_a_database_takes_it(task):
+    await sync_to_async(task.fail)("damaged", "Cut \ud83d off", "a log\0 \udcff")
+    await task.arefresh_from_db()
+    assert task.error == {"kind": "damaged", "message": "Cut ? off", "details": "a log ?"}
+
+
 async def test_a_task_that_was_cancelled_meanwhile_is_not_begun(task):
     await sync_to_async(task.cancel)()
     await ActivityEnvironment().run(worker.run_task, task.pk)

@@ -18,6 +18,11 @@ KEY_LIFETIME = timedelta(hours=24)  # that an Idempotency-Key leads to the same 
 STALE_AFTER = timedelta(seconds=6)  # without a write by the worker that runs a task
 
 
+def _storable(text: str) -> str:
+    """A text that any database takes: without NUL, and without halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
 def new_id(resource: str = "task") -> str:
     """An opaque id such as task_01h…"""
     return f"{resource}_" + "".join(secrets.choice(ALPHABET) for _ in range(26))
@@ -130,7 +135,8 @@ class EngineTask(models.Model):
 
     def fail(self, kind: str, message: str, details: str = "", **fields: Any) -> bool:
         """Stores why there is no output; False where the task was over before."""
-        error = {"kind": kind, "message": message} | ({"details": details} if details else {})
+        error = {"kind": kind, "message": _storable(message)}
+        error |= {"details": _storable(details)} if details else {}
         over = {"time_left": None, "finished_at": timezone.now()}
         return self.update(**fields, **over, status=self.Status.FAILED, error=error)
 

@@ -144,7 +144,6 @@ async def run_task(task_id: str) -> None:
         await _run(task_id, lost=activity.info().attempt - handed_over - 1)
     except asyncio.CancelledError:
         freed = clear(task_id)
-        row = EngineTask.objects.filter(pk=task_id)
         details = activity.cancellation_details()
         if details and details.worker_shutdown:
             with contextlib.suppress(*OUTAGES):
@@ -154,7 +153,7 @@ async def run_task(task_id: str) -> None:
                 "the worker is restarting", next_retry_delay=timedelta(milliseconds=1)
             ) from None
         with contextlib.suppress(*OUTAGES):
-            await in_thread(row.update, freed_bytes=freed)
+            await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
         raise
     finally:
         heartbeats.cancel()
@@ -180,7 +179,7 @@ async def _run(task_id: str, *, lost: int) -> None:
     except Exception as mistake:  # of ours: no other worker would do better
         log.exception("task %s ended by a mistake of the engine", task_id)
         details = "".join(traceback.format_exception_only(mistake))
-        await persistently(task.fail, "internal_error", OUR_MISTAKE, printable(details))
+        await persistently(task.fail, "internal_error", OUR_MISTAKE, details)
     finally:
         writes.cancel()
     await persistently(task.refresh_from_db)
@@ -207,11 +206,6 @@ async def _process(task: EngineTask, reporter: Reporter) -> None:
         await persistently(task.fail, reason, sentence, steps=reporter.steps)
     else:
         await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
-
-
-def printable(text: str) -> str:
-    """A text that any database stores: without NUL and without halves of characters."""
-    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 _notifications: set[asyncio.Task[None]] = set()
