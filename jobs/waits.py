@@ -13,7 +13,13 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from jobs.state import HeartbeatDetails, StageStatus
 
 # Errors of a stage that uses up no attempt.
-OUTAGES = ("unreachable", "unavailable", "busy", "storage", "completed_by_hand")
+OUTAGES = ("unreachable", "unavailable", "busy", "completed_by_hand")
+# Of these what is away has a name that people know.
+NAMED = {
+    "storage": "Waiting for storage",
+    "database_unavailable": "Waiting for the database",
+    "queue_unavailable": "Waiting for the workflow service",
+}
 PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
@@ -41,6 +47,8 @@ class Wait:
 
 def until_next_attempt(stage: StageStatus) -> Wait:
     """What a stage between two attempts waits for."""
+    if named := NAMED.get(stage.error_kind or ""):
+        return Wait(named)
     text = f"Attempt {stage.attempt + 1} of {stage.max_attempts}"
     if stage.error_kind in OUTAGES:
         text = "Trying again"
@@ -60,6 +68,8 @@ def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, a
     if silent > STALE_HEARTBEAT:
         takeover = settings.HEARTBEAT_SECONDS
         return Wait(f"No sign from the worker for {silent:.0f} s. Another takes over at {takeover:g} s.")
+    if named := NAMED.get(details.waiting_for):
+        return Wait(named)
     if details.last_error:
         until = round(details.next_at) if details.next_at else None
         return Wait("Trying again", until, _with_period(details.last_error))
@@ -75,8 +85,6 @@ def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "space":
         return Wait("Waiting for free disk space")
-    if details.waiting_for == "storage":
-        return Wait("Waiting for storage")
     if details.waiting_for == "nobody":
         return Wait("No encoder is running")
     if details.waiting_for == "worker":

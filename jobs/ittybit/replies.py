@@ -19,6 +19,7 @@ from jobs.ittybit.lenient_json import HALVES, as_integer, as_list, as_mapping, a
 from jobs.state import Output
 
 MAX_URL_LENGTH = 4000
+MISSING_PARTS = ("database_unavailable", "queue_unavailable")  # what the embedded engine itself waits for
 AWAY = (408, 425, 502, 503, 504)  # statuses by which a server or a proxy says: not now
 
 
@@ -289,7 +290,7 @@ def check_response(response: httpx.Response) -> None:
     if response.status_code == 429:
         raise Busy(sentence, retry_after=after)
     if response.status_code in AWAY or (response.status_code >= 500 and not _is_json(response)):
-        raise Unavailable(sentence, retry_after=after)
+        raise Unavailable(sentence, kind=kind if kind in MISSING_PARTS else "", retry_after=after)
     if response.status_code >= 500:
         raise Broken(sentence, kind=kind, retry_after=after)
     if response.status_code in (401, 403):

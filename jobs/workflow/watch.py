@@ -241,7 +241,9 @@ class Watcher:
         until = now + wait
         while (left := until - time.monotonic()) > 0:  # heartbeats continue meanwhile
             details = heartbeat_details(self.last) if self.last else HeartbeatDetails()
-            self._heartbeat(replace(details, last_error=str(error), next_at=time.time() + left))
+            self._heartbeat(
+                replace(details, last_error=str(error), waiting_for=error.kind, next_at=time.time() + left)
+            )
             await pause(min(left, 5.0, self.heartbeat_interval))
         if error.retry_after:
             self.failing_since = None  # the wait that it asked for is over

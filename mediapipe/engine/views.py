@@ -88,7 +88,7 @@ def api(*methods: str) -> Callable[[View], View]:
             except InvalidRequest as error:
                 return error_response(400, error.kind, str(error))
             except OUTAGES:
-                return error_response(503, "internal_error", NO_DATABASE, **{"Retry-After": "2"})
+                return error_response(503, "database_unavailable", NO_DATABASE, **{"Retry-After": "2"})
 
         return wrapped
 
@@ -126,7 +126,7 @@ async def collection(request: HttpRequest, resource: str) -> HttpResponse:
     if task.active and not await queue.enqueue(task):
         if created:
             await task.adelete()
-        return error_response(503, "internal_error", UNAVAILABLE, **{"Retry-After": "2"})
+        return error_response(503, "queue_unavailable", UNAVAILABLE, **{"Retry-After": "2"})
     return JsonResponse(await sync_to_async(task_json)(task), status=201 if created else 200)
 
 

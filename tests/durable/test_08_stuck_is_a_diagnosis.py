@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
-from jobs.waits import until_progress
+from jobs.waits import until_next_attempt, until_progress
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
@@ -48,6 +48,13 @@ WAITS = [
     (("STARTED", 0), HeartbeatDetails("queued"), True, "Waiting in line"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "Waiting for free disk space"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="storage"), True, "Waiting for storage"),
+    *(
+        (("STARTED", 0), HeartbeatDetails("queued", waiting_for=kind, last_error="The engine…"), True, says)
+        for kind, says in (
+            ("database_unavailable", "Waiting for the database"),
+            ("queue_unavailable", "Waiting for the workflow service"),
+        )
+    ),
     *(
         (
             (state, 50),
@@ -103,6 +110,23 @@ def test_an_api_that_refuses_is_named_with_the_time_of_the_next_question():
     )
     told = until_progress(pending("STARTED"), beat, answered=True)
     assert re.fullmatch(r"The engine answered 429: Slow down\. Trying again in 1[12] s\.", str(told))
+
+
+@pytest.mark.parametrize(
+    "kind, says",
+    [
+        ("unreachable", r"The engine can’t be reached\. Trying again in \d s\."),
+        ("storage", "Waiting for storage"),
+        ("database_unavailable", "Waiting for the database"),
+        ("internal_error", r"The engine can’t be reached\. Attempt 2 of 3 in \d s\."),
+    ],
+)
+def test_between_two_tries_the_page_names_what_is_away_and_counts_an_attempt_only_after_a_failure(kind, says):
+    stage = StageStatus(
+        "audio", attempt=1, max_attempts=3, error="The engine can’t be reached", error_kind=kind
+    )
+    stage.retry_at = time.time() + 5
+    assert re.fullmatch(says, str(until_next_attempt(stage)))
 
 
 def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():

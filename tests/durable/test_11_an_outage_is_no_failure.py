@@ -17,6 +17,7 @@ from django.test import AsyncClient
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from jobs.ittybit.replies import Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
 from mediapipe import storage
@@ -168,6 +169,9 @@ async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(s
         await sync_to_async(rename)("away", TABLE)
     assert (answer.status_code, answer["Retry-After"]) == (503, "2")
     assert answer.json()["message"].startswith("The engine’s database can’t be reached.")
+    with pytest.raises(Unavailable) as caught:
+        check_response(httpx.Response(503, content=answer.content))
+    assert caught.value.outage and caught.value.kind == "database_unavailable"
 
 
 def rename(table: str, to: str) -> None:
