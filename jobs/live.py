@@ -210,7 +210,7 @@ async def _with_heartbeats(
         if stage.state == StageState.RUNNING and stage.retry_at:
             live.waits[stage.name] = until_next_attempt(stage)
     for pending in description.raw_description.pending_activities:
-        details = await _heartbeat_details(client, pending)
+        details = await heartbeat_details(client, pending)
         name = details.stage or pending.activity_id.removeprefix("create-").rsplit("-", 1)[0]
         running = next((stage for stage in status.stages if stage.name == name), None)
         if running is None:
@@ -230,7 +230,8 @@ def _in_trouble(live: Live, found: trouble.Trouble) -> Live:
     return replace(live, banner=TROUBLED, remedy=remedy, troubled=True)
 
 
-async def _heartbeat_details(client: Client, pending: PendingActivityInfo) -> HeartbeatDetails:
+async def heartbeat_details(client: Client, pending: PendingActivityInfo) -> HeartbeatDetails:
+    """What an activity reported last; empty where that is none of ours."""
     if not pending.HasField("heartbeat_details"):
         return HeartbeatDetails()
     try:

@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.worker import Worker
 
+from jobs import live
 from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
@@ -134,6 +135,14 @@ def test_a_stage_that_waits_for_a_person_says_so_and_what_to_do():
     view = StageView(failed, Live(PipelineStatus("j", stages=[failed])))
     assert view.failed and view.summary == "Failed after 3 attempts"
     assert view.next_step == "Ask an admin to free disk space, then retry."
+
+
+@pytest.mark.parametrize("sent", [17, None, {"state": 7}], ids=["a number", "nothing", "another type"])
+async def test_a_heartbeat_that_is_none_of_ours_breaks_no_page(dev_env, sent):
+    """Another version's, or one that was sent by hand."""
+    found = pending("STARTED")
+    found.heartbeat_details.payloads.extend(await dev_env.client.data_converter.encode([sent]))
+    assert await live.heartbeat_details(dev_env.client, found) == HeartbeatDetails()
 
 
 @pytest.mark.usefixtures("dashboard")
