@@ -228,8 +228,7 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
     except storage.Forbidden as error:
         raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
-        url = kept if name is None else storage.source_url(name)
-        await _download(url, target, hooks, own=name is not None)
+        await _download(kept, name, target, hooks)
         return target
     path = storage.path(name)
     if not path.is_file():
@@ -239,14 +238,20 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
     return path
 
 
-async def _download(url: str, target: Path, hooks: Hooks, *, own: bool) -> None:
-    """Downloads the source to *target*; *own*: from our own bucket, which is waited for."""
+async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> None:
+    """Downloads the source to *target*: *url*, or our own file *name*. Our bucket is waited for."""
 
     async def wait_for_space(needed: int) -> None:  # called once the server has answered
         await hooks.storage_answered()
         await hooks.wait_for_disk_space(needed)
 
-    wait_out = hooks.storage_failed if own else None
+    wait_out = hooks.storage_failed if name or storage.is_in_bucket(url) else None
+    while name:
+        try:
+            url = await asyncio.to_thread(storage.source_url, name)
+            break
+        except OSError as error:  # a role's keys, which sign it, come from elsewhere
+            await hooks.storage_failed(error)
     await fetch(url, target, lambda percent: hooks.report(None, None, None), wait_for_space, wait_out)
 
 
