@@ -21,6 +21,7 @@ from jobs.workflow.media_pipeline import MediaPipeline
 
 DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
 MAX_STAGES = 200  # that one worker watches at once
+THROTTLE = timedelta(seconds=1)  # between two heartbeats, at least
 # The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
 RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 
@@ -58,7 +59,6 @@ def build(
     """
     activities = Activities(engine)
     grace = timedelta(seconds=5)
-    throttle = timedelta(seconds=1)  # of heartbeats
     return [
         Worker(
             client,
@@ -66,7 +66,7 @@ def build(
             workflows=[MediaPipeline],
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
-            max_heartbeat_throttle_interval=throttle,
+            max_heartbeat_throttle_interval=THROTTLE,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=grace,
             deployment_config=deployment(),
@@ -77,7 +77,7 @@ def build(
                 task_queue=task_queue + suffix,
                 activities=functions,
                 max_concurrent_activities=concurrent,
-                max_heartbeat_throttle_interval=throttle,
+                max_heartbeat_throttle_interval=THROTTLE,
                 max_concurrent_activity_task_polls=polls,
                 graceful_shutdown_timeout=grace,
                 deployment_config=None if suffix in RETIRED.values() else deployment(),
