@@ -27,6 +27,7 @@ from jobs.models import Job, JobQuerySet
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
+from jobs.workflow import watch
 from mediapipe import temporal
 from mediapipe.database import fresh_connections
 
@@ -208,7 +209,7 @@ class Round:
             return True
         for task_id in tasks:
             try:
-                await self.engine.cancel(task_id)
+                await watch.cancel_and_remove(self.engine, task_id)
             except replies.IttybitError as error:
                 if not error.permanent:
                     return False

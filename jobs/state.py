@@ -263,6 +263,7 @@ class Cancellation:
     supported: bool = True
     encoder_stopped: bool = False
     freed_bytes: int = 0
+    output: Output | None = None  # of a task that was done already
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,22 @@ async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own
     assert "couldn’t be copied" in copy.warnings[0] and not api.requests
 
 
+async def test_what_a_task_had_finished_when_it_was_cancelled_is_removed(respx_mock, settings):
+    """No stage takes it any more, so no row would ever name it."""
+    path = storage.path("outputs/task_1.mp4")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"film")
+    body = {
+        "id": "task_1",
+        "status": "succeeded",
+        "output": {"url": storage.signed_url("outputs/task_1.mp4")},
+    }
+    respx_mock.delete("https://api.example.com/tasks/task_1").respond(json=body)
+    async with open_http("https://api.example.com", "secret") as http:
+        result = await ActivityEnvironment().run(Activities(IttybitClient(http)).cancel_task, "task_1")
+    assert not result.encoder_stopped and not path.exists()
+
+
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):
     settings.EMBEDDED_ENGINE = True
     url = activities.source_url(Source(name="sources/1/source.mp4", url="https://elsewhere/x.mp4"))

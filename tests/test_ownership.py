@@ -127,6 +127,13 @@ def test_a_job_that_is_being_deleted_is_not_started_again(job):
         async_to_sync(control.retry)(now(job), None, "grace")
 
 
+def test_a_copy_that_was_written_as_its_stage_was_cancelled_goes_with_the_job(job):
+    copy = storage.path(f"outputs/{job.pk}/audio-2.mp4")
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"sound")
+    assert closed(job).remove() and not copy.parent.exists()
+
+
 def test_a_delete_that_was_killed_halfway_leaves_a_row_that_can_be_deleted(job):
     path = storage.path("sources/o/a.mp4")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from jobs.ittybit.replies import (
     Unreachable,
     check_response,
     parse_error,
+    parse_output,
     parse_task,
 )
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
@@ -153,12 +154,14 @@ class IttybitClient:
             return Cancellation(supported=False)
         check_response(response)
         try:
-            result = as_mapping(as_mapping(response.json()).get("cancelled"))
+            body = as_mapping(response.json())
         except ValueError:
-            result = {}
+            body = {}
+        result = as_mapping(body.get("cancelled"))
         return Cancellation(
             encoder_stopped=result.get("encoder_stopped") is True,
             freed_bytes=as_integer(result.get("freed_bytes")) or 0,
+            output=parse_output(body),
         )
 
 

@@ -263,7 +263,10 @@ class Job(JobRow):
         names = {name for output in outputs if output for name in output.names}
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
-        for member in list(storage.members(names)):
+        copies = (
+            name for name, _, _ in storage.under(f"outputs/{self.pk}")
+        )  # of stages that were cancelled, too
+        for member in {*storage.members(names), *copies}:
             storage.remove(member)
         with transaction.atomic():
             Upload.objects.filter(job=self).delete()  # a second request would start a job without a file

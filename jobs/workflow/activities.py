@@ -41,7 +41,15 @@ from jobs.state import (
     TaskWatch,
 )
 from jobs.workflow.limits import allowed_without_progress
-from jobs.workflow.watch import Watcher, beat, fail, fail_with, or_hand_over, with_heartbeats
+from jobs.workflow.watch import (
+    Watcher,
+    beat,
+    cancel_and_remove,
+    fail,
+    fail_with,
+    or_hand_over,
+    with_heartbeats,
+)
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
 from mediapipe.database import fresh_connections
@@ -147,7 +155,7 @@ class Activities:
     async def cancel_task(self, task_id: str) -> Cancellation:
         """Cancels a task where the API can. Raises ApplicationError where it doesn't answer."""
         try:
-            return await self.client.cancel(task_id)
+            return await cancel_and_remove(self.client, task_id)
         except IttybitError as error:
             raise ApplicationError(str(error), non_retryable=error.permanent) from None
 

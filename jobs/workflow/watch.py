@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -21,7 +22,7 @@ from temporalio.exceptions import ApplicationError
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError, Task, TaskState
-from jobs.state import HANDED_OVER, STAGE_FAILED, Failure, HeartbeatDetails, Output, TaskWatch
+from jobs.state import HANDED_OVER, STAGE_FAILED, Cancellation, Failure, HeartbeatDetails, Output, TaskWatch
 from jobs.workflow.stage_run import MAX_OUTAGE
 from mediapipe import storage
 
@@ -60,6 +61,23 @@ def with_local_names(output: Output) -> Output:
     except storage.Forbidden:
         return output
     return replace(output, url="" if name else output.url, name=name or "", extras=extras)
+
+
+async def cancel_and_remove(client: IttybitClient, task_id: str) -> Cancellation:
+    """Cancels a task; what one has finished already, in our storage, is removed: nobody will take it.
+
+    Raises IttybitError.
+    """
+    cancelled = await client.cancel(task_id)
+    if cancelled.output:
+        with suppress(OSError):  # then it is an orphan, which `outputs --remove` finds
+            await asyncio.to_thread(_remove, with_local_names(cancelled.output).names)
+    return cancelled
+
+
+def _remove(names: set[str]) -> None:
+    for member in list(storage.members(names)):
+        storage.remove(member)
 
 
 def output_of(task: Task) -> Output:

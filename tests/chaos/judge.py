@@ -190,13 +190,15 @@ def no_attempt_begins_after_a_cancel(facts: Facts) -> Found:
 
 
 def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
-    """What lies on the disk is named by a row, and what a row names lies there."""
+    """What lies on the disk is named by a row or in its job's own folder, and what a row names lies there."""
+    jobs = {row.id for row in facts.rows}
     owners: dict[str, str] = {}
     for row in facts.rows:
         names = [name for stage in row.stages for name in stage.files]
         owners |= dict.fromkeys([*names, *([row.source] if row.source else [])], row.id)
     for name in facts.files:
-        if name not in owners and name not in facts.unfinished:
+        in_own_folder = name.removeprefix("outputs/").partition("/")[0] in jobs
+        if name not in owners and name not in facts.unfinished and not in_own_folder:
             made_by = next((task.job for task in facts.tasks if task.id in name or task.job in name), "")
             yield made_by, f"{name} belongs to no row"
     for name, job in owners.items():
