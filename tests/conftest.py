@@ -41,9 +41,9 @@ def anyio_backend():
 @pytest.fixture(scope="session")
 async def skipping_env(anyio_backend):
     """Temporal's test server: a week passes in milliseconds. Cancels race in it: use dev_env for those."""
-    env = await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(BIN / "temporal-test-server")
-    )
+    from tests.support.world import start_skipping
+
+    env = await start_skipping()
     yield env
     await env.shutdown()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from jobs.pipelines import PIPELINES
@@ -128,6 +131,12 @@ def plan(pipeline="standard", **fields):
     return PipelineInput(
         "j", Source(url="https://example.com/a.mov"), list(PIPELINES[pipeline].stages), "ada", **fields
     )
+
+
+async def start_skipping() -> WorkflowEnvironment:
+    """Temporal's test server: a week passes in milliseconds. Cancels race in it."""
+    program = Path(sys.executable).with_name("temporal-test-server")
+    return await WorkflowEnvironment.start_time_skipping(test_server_existing_path=str(program))
 
 
 def workflow_worker(env, world, queue, given):
