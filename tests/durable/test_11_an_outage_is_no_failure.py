@@ -20,7 +20,7 @@ from temporalio.testing import ActivityEnvironment
 from jobs.ittybit.replies import Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
-from mediapipe import storage
+from mediapipe import download, storage
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
@@ -91,13 +91,28 @@ async def test_a_source_in_a_bucket_that_is_away_is_waited_for(bucket, tmp_path)
     clip = make_clip(tmp_path / "clip.mp4", 2, "320x180")
     await asyncio.to_thread(storage.publish, clip, "sources/t/source.mp4")
     bucket.kill()
-    url = storage.signed_url("sources/t/source.mp4")
-    running = Running(await EngineTask.objects.acreate(kind="audio", input=url))
+    kept = storage.to_kept(storage.signed_url("sources/t/source.mp4", local=True))
+    running = Running(await EngineTask.objects.acreate(kind="audio", input=kept))
     await running.waits_for("storage", "import")
     await running.beats_on()
     bucket.start()
     await running.succeeds()
     assert (bucket.folder / running.task.output["name"]).stat().st_size == running.task.output["filesize"]
+
+
+@pytest.mark.whole
+async def test_a_link_that_somebody_pasted_gets_no_patience_because_it_leads_into_our_bucket(
+    bucket, monkeypatch
+):
+    monkeypatch.setattr(download, "BACKOFF", (0.01,) * 4)
+    pasted = f"{bucket.url}/media/sources/t/source.mp4?X-Amz-Signature=0&X-Amz-Expires=60"
+    for kind in ("source_unreachable", "source_refused"):
+        if kind == "source_refused":
+            await asyncio.to_thread(bucket.start)
+        task = await EngineTask.objects.acreate(kind="audio", input=pasted)
+        await asyncio.wait_for(ActivityEnvironment().run(worker.run_task, task.pk), 20)
+        await task.arefresh_from_db()
+        assert task.error["kind"] == kind
 
 
 @pytest.fixture
