@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
@@ -17,15 +18,16 @@ from django.test import AsyncClient
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from jobs.ittybit.replies import Unavailable, check_response
+from jobs.ittybit.replies import PERMANENT_KINDS, Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
 from mediapipe import download, storage
 from mediapipe.engine import worker
+from mediapipe.engine.errors import TaskError
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.task import folder
-from mediapipe.storage import s3
+from mediapipe.storage import outage, s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.product import make_clip, until_async
 
@@ -113,6 +115,57 @@ async def test_a_link_that_somebody_pasted_gets_no_patience_because_it_leads_int
         await asyncio.wait_for(ActivityEnvironment().run(worker.run_task, task.pk), 20)
         await task.arefresh_from_db()
         assert task.error["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "another"}, "the secret key of the bucket isn’t right"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "the bucket’s server doesn’t know the access key"),
+        ({}, "there is no bucket elsewhere"),
+    ],
+)
+@pytest.mark.whole
+async def test_a_bucket_that_refuses_is_given_up_in_minutes_and_the_task_names_the_reason(
+    bucket, settings, tmp_path, monkeypatch, wrong, reason
+):
+    await asyncio.to_thread(bucket.start)
+    settings.S3_BUCKET = "media" if wrong else "elsewhere"
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    (file := tmp_path / "x.mp3").write_bytes(b"encoded")
+    waits = worker.Waits(await EngineTask.objects.acreate(kind="audio", input="x"))
+    monkeypatch.setattr(outage, "REFUSED_FOR", -1)
+    with pytest.raises(TaskError) as caught:
+        await storage.publish_patiently(file, "outputs/x.mp3", waits.storage_failed)
+    error = caught.value
+    assert str(error) == f"The storage can’t be used: {reason}. Retry once an admin has put that right."
+    assert error.kind in PERMANENT_KINDS and "the bucket" in error.details and file.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "lasting"),
+    [
+        (errno.EACCES, True),
+        (errno.EROFS, True),
+        (errno.EXDEV, True),
+        (errno.ENOSPC, False),
+        (errno.EIO, False),
+    ],
+)
+def test_a_disk_that_refuses_is_waited_for_some_minutes_and_one_that_is_full_for_as_long_as_any(
+    monkeypatch, number, lasting
+):
+    waiting = outage.Outage(3600)
+    assert waiting.pause(OSError(number, "x")) == outage.RETRY_EVERY
+    monkeypatch.setattr(outage, "REFUSED_FOR", -1)
+    assert (waiting.pause(OSError(number, "x")) is None) is lasting
+    waiting.pause(OSError("the connection broke"))
+    assert waiting.refused_since is None, "it refuses no more"
+    waiting.longest = -1
+    assert waiting.pause(OSError(number, "x")) is None
+    waiting.is_over()
+    assert waiting.since is None
 
 
 @pytest.fixture
