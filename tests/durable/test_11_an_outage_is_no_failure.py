@@ -242,6 +242,21 @@ async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(s
     assert caught.value.outage and caught.value.kind == "database_unavailable"
 
 
+async def test_without_keys_for_the_bucket_its_links_wait_and_foreign_ones_do_not(
+    bucket, settings, monkeypatch
+):
+    """A role's keys come from elsewhere, and may be away."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert storage.is_in_bucket(f"{bucket.url}/media/x.mp4") and not storage.is_in_bucket("http://x/y.mp4")
+    task = await EngineTask.objects.acreate(kind="audio", input="media:sources/t/source.mp4")
+    key = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    answer = await AsyncClient().get(f"/ittybit/tasks/{task.pk}", headers=key)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert answer.json()["kind"] == "storage_unavailable"
+
+
 def rename(table: str, to: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
