@@ -40,13 +40,15 @@ def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def wrapped(*args: P.args, **fields: P.kwargs) -> T:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         try:
             return function(*args, **fields)
         except (Boto3Error, BotoCoreError, ClientError) as error:
             text = f"the bucket {settings.S3_BUCKET} can’t be used ({error})"
             unavailable = BucketUnavailable(errno.EIO, text)
+            if isinstance(error, NoCredentialsError):  # boto3 would never look for them again
+                storage.cache_clear()
             said = error if isinstance(error, ClientError) else error.__context__  # boto3 wraps uploads' own
             if isinstance(said, ClientError):
                 unavailable.code = str(said.response.get("Error", {}).get("Code", ""))
