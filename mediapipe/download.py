@@ -11,20 +11,22 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 from django.conf import settings
 
-from mediapipe import disk, storage, url_safety
+from mediapipe import disk, reply, storage, url_safety
+from mediapipe.reply import Away, Changed, Interrupted
+from mediapipe.reply import DownloadError as DownloadError
 from mediapipe.storage import WaitOut
+from mediapipe.storage.outage import Patience
 from mediapipe.threads import run_to_completion
 
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -34,32 +36,11 @@ TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
 MIN_RATE = 1024  # bytes a second: less is a server that stalls
 RATE_WINDOW = 30.0  # seconds over which that is measured
 CHECK_SPACE = 8 << 20  # bytes between two checks of the free space
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
+# A URL, or what makes one for each try, blocking; True: anew, because the last one was refused.
+Location = str | Callable[[bool], str]
 ReportBytes = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
 WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
-Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
-
-
-class DownloadError(Exception):
-    """A download that is given up.
-
-    The text follows "Couldn’t download it: "; for an `unsafe` URL it is a sentence of its own.
-    *permanent*: another attempt would not help.
-    """
-
-    def __init__(self, reason: Reason, message: str, *, permanent: bool = False) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.permanent = permanent
-
-
-class Interrupted(Exception):
-    """A try that did not bring the whole file; the next one continues behind what has arrived."""
-
-
-class Changed(Interrupted):
-    """What the server sends does not continue what has arrived: the next try begins anew."""
 
 
 async def refuse_without_space(length: int) -> None:
@@ -89,22 +70,23 @@ def _origin(url: str) -> tuple[str, str] | None:
 
 
 async def download(
-    url: str,
+    url: Location,
     fd: int,
     *,
     report: ReportBytes,
     wait_for_space: WaitForSpace = refuse_without_space,
     trusted_origin: str = "",
-    wait_out: WaitOut | None = None,
+    patience: Patience | None = None,
 ) -> int:
     """Downloads *url* into the empty file *fd*; the bytes written. Raises DownloadError, OSError.
 
-    *wait_out*: for a server of our own, which is never given up while it doesn't answer.
+    *patience*: with a server of our own, while it doesn't answer. One that answers and brings nothing new
+    is given up as any other.
     """
-    under_way = _Download(url, fd, report, wait_for_space, trusted_origin, wait_out)
+    under_way = _Download(url, fd, report, wait_for_space, trusted_origin, patience)
     try:
         async with (
-            asyncio.timeout(None if wait_out else TOTAL_SECONDS),
+            asyncio.timeout(TOTAL_SECONDS) as under_way.limit,
             httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http,
         ):
             await under_way.run(http)
@@ -149,64 +131,89 @@ async def download_to_storage(
 class _Download:
     """A download under way: its file, and which version of the remote one has arrived so far."""
 
-    url: str
+    url: Location
     fd: int
     report: ReportBytes
     wait_for_space: WaitForSpace
     trusted_origin: str
-    wait_out: WaitOut | None = None
+    patience: Patience | None = None
     have: int = 0  # bytes that have arrived
+    furthest: int = 0  # bytes that any try before this one has brought
     total: int | None = None  # bytes in all, where the server says so
-    validator: str = ""  # a strong ETag or a date; nothing is continued without one (RFC 9110 13.1.5)
+    validator: str = ""  # nothing is continued without one (RFC 9110 13.1.5)
+    anew: bool = False  # the last URL was refused, and its maker makes another one
+    waited: bool = False  # the server was away, and hasn't brought anything new since
+    limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
 
     async def run(self, http: httpx.AsyncClient) -> None:
         """Tries until the file is whole, or until several tries in a row have brought nothing new."""
-        fruitless = 0
-        furthest = 0
+        fruitless = away = 0
         while True:
             try:
                 return await self._try(http)
             except Interrupted as error:
-                fruitless = 0 if self.have - furthest > MIN_RATE * RATE_WINDOW else fruitless + 1
-                furthest = max(furthest, self.have)
+                fruitful = self.have - self.furthest > MIN_RATE * RATE_WINDOW
+                self.furthest = max(self.furthest, self.have)
                 if isinstance(error, Changed):
                     self.validator = ""
-                if self.wait_out and fruitless > 1:
-                    await self.wait_out(error)
+                away = away + 1 if isinstance(error, Away) else 0
+                if self.patience and away > 1:
+                    await self._wait_out(self.patience, error)
                     continue
+                fruitless = 0 if fruitful else fruitless + (not self.patience or not away)
                 if fruitless > len(BACKOFF):
                     raise DownloadError("unreachable", str(error)) from None
                 await asyncio.sleep(BACKOFF[max(0, fruitless - 1)])
+
+    async def _wait_out(self, patience: Patience, error: Interrupted) -> None:
+        self.waited = True
+        async with self._off_the_clock():
+            await patience.wait_out(error.cause or error)
+
+    @contextlib.asynccontextmanager
+    async def _off_the_clock(self) -> AsyncIterator[None]:
+        """Around a wait of ours, which is no part of the time that a download may take."""
+        now = asyncio.get_running_loop().time
+        left = (self.limit.when() or 0.0) - now()
+        self.limit.reschedule(None)
+        yield
+        self.limit.reschedule(now() + left)
 
     async def _try(self, http: httpx.AsyncClient) -> None:
         have = self.have if self.validator else 0
         headers = {"Range": f"bytes={have}-", "If-Range": self.validator} if have else {}
         try:
             async with self._open(http, headers) as response:
-                if have and _says_whole(response, have):
+                if have and reply.says_whole(response, have):
                     return
                 self._accept(response, have)
                 await self._receive(response)
-        except httpx.TimeoutException:
-            raise Interrupted("the server isn’t responding in time") from None
-        except httpx.ConnectError:
-            raise Interrupted("the server isn’t responding") from None
-        except httpx.HTTPError:
-            raise Interrupted("the connection broke too often") from None
+        except httpx.HTTPError as error:
+            raise Interrupted(_sentence(error)) from None
+
+    async def _locate(self) -> str:
+        if isinstance(self.url, str):
+            return self.url
+        try:
+            return await asyncio.to_thread(self.url, self.anew)
+        except OSError as error:  # what signs it is away
+            raise Away(str(error), error) from None
 
     @contextlib.asynccontextmanager
     async def _open(self, http: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
         """The reply behind all redirects."""
-        url = self.url
+        url = first = await self._locate()
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 request = await pinned_request(url, trusted_origin=self.trusted_origin)
                 request["headers"] |= headers
                 answer = await http.send(http.build_request("GET", **request), stream=True)
             except url_safety.UnsafeUrl as unsafe:
-                if self.wait_out and url == self.url:  # a name of our own that isn't found at the moment
-                    raise Interrupted(str(unsafe)) from None
+                if self.patience and url == first:  # a name of our own that isn't found at the moment
+                    raise Away(str(unsafe)) from None
                 raise DownloadError("unsafe", str(unsafe)) from None
+            except httpx.HTTPError as error:
+                raise Away(_sentence(error)) from None
             except (httpx.InvalidURL, ValueError):
                 raise DownloadError("refused", "its address can’t be read", permanent=True) from None
             async with contextlib.aclosing(answer) as response:
@@ -223,57 +230,49 @@ class _Download:
     def _accept(self, response: httpx.Response, have: int) -> None:
         """Takes *response* as the file or as its rest behind *have*. Raises DownloadError, Interrupted."""
         status = response.status_code
-        if status in (404, 410):
-            raise DownloadError(
-                "not_found", f"there is no such file (the server answered {status})", permanent=True
-            )
-        if status in (401, 403):
-            sentence = f"the link may have expired (the server answered {status})"
-            raise DownloadError("refused", sentence, permanent=True)
         if have and status in (206, 416):
-            self._check_part(response, have)
+            if not reply.continues(response, have, self.total, self.validator):
+                raise Changed("the file changed while it was downloaded")
         elif status == 200:
             self._begin(response)
         else:
-            raise Interrupted(f"the server answered {status}")
+            self._refuse(status)
         if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
             raise DownloadError("refused", "the server sends it compressed")
+        self.anew = False
+
+    def _refuse(self, status: int) -> NoReturn:
+        if status in reply.LINK_REFUSED and not isinstance(self.url, str) and not self.anew:
+            self.anew = True
+            raise Interrupted(f"the server answered {status}")
+        reply.refuse(status)
 
     def _begin(self, response: httpx.Response) -> None:
         """Starts over, with the version that *response* brings."""
         os.ftruncate(self.fd, 0)
         self.have = 0
-        etag = response.headers.get("etag", "")
-        self.validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-        length = response.headers.get("content-length", "")
-        self.total = int(length) if length.isdecimal() and len(length) < 19 else None
-
-    def _check_part(self, response: httpx.Response, have: int) -> None:
-        """Raises Changed unless *response* continues what has arrived, in the same version of the file."""
-        changed = Changed("the file changed while it was downloaded")
-        match = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-        if response.status_code != 206 or match is None or int(match[1]) != have:
-            raise changed
-        if self.total is not None and match[2] not in ("*", str(self.total)):
-            raise changed
-        etag = response.headers.get("etag", self.validator)
-        if self.validator not in (etag, response.headers.get("last-modified")):
-            raise changed
+        self.validator = reply.version(response)
+        self.total = reply.length(response)
 
     async def _receive(self, response: httpx.Response) -> None:
         """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""
         _check_size(self.total or 0)
-        await self.wait_for_space(max(0, (self.total or 0) - self.have))
+        async with self._off_the_clock():
+            await self.wait_for_space(max(0, (self.total or 0) - self.have))
         checked = self.have
         measured = self.have
         since = time.monotonic()
         async for data in response.aiter_raw():  # as it comes: a held-back block would be lost with the link
             self.have = await run_to_completion(disk.write_at, self.fd, data, self.have)
             _check_size(self.have)
+            if self.patience and self.waited and self.have > self.furthest:
+                self.waited = False
+                await self.patience.answered()
             if self.have - checked >= CHECK_SPACE:
                 checked = self.have
                 waited = time.monotonic()
-                await self.wait_for_space(1)
+                async with self._off_the_clock():
+                    await self.wait_for_space(1)
                 since += time.monotonic() - waited  # that was our disk, and not the server
             passed = time.monotonic() - since
             if passed > RATE_WINDOW:
@@ -286,9 +285,12 @@ class _Download:
             raise Interrupted("the connection broke too often")
 
 
-def _says_whole(response: httpx.Response, have: int) -> bool:
-    """Whether the connection broke just behind the last byte, so that nothing is left to send."""
-    return response.status_code == 416 and response.headers.get("content-range") == f"bytes */{have}"
+def _sentence(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "the server isn’t responding in time"
+    if isinstance(error, httpx.ConnectError):
+        return "the server isn’t responding"
+    return "the connection broke too often"
 
 
 def _check_size(size: int) -> None:

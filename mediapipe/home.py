@@ -6,11 +6,11 @@ Pure: settings and every command need it before anything else works.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import sqlite3
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 HOME = Path(os.environ.get("MEDIAPIPE_HOME") or Path(__file__).resolve().parents[1] / "var").resolve()
@@ -27,6 +27,8 @@ REASONS = {
     errno.ENOTDIR: ("it isn’t a folder", f"Move that file away. {ELSEWHERE}"),
 }
 REASONS[errno.EPERM] = REASONS[errno.EACCES]
+# What file systems without hard links answer: FAT, some network and container mounts.
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # these say no file name where a write fails
 SQLITE = {  # primary result codes about the file and not about what was asked
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -46,10 +48,7 @@ def stored_secret(path: Path) -> str:
     Raises BadSecret, OSError.
     """
     if not path.exists():
-        part = _written(path, secrets.token_urlsafe(48))
-        with suppress(FileExistsError):
-            os.link(part, path)
-        part.unlink()
+        _put_first(_written(path, secrets.token_urlsafe(48)), path)
     secret = path.read_text().strip()
     if len(secret) < SHORTEST_SECRET:
         raise BadSecret(
@@ -57,6 +56,27 @@ def stored_secret(path: Path) -> str:
             " remove it and start again: a new one is made, everybody signs in again, and earlier links end."
         )
     return secret
+
+
+def _put_first(part: Path, path: Path) -> None:
+    """Gives *part* the name *path*, unless another has it by now; *part* is gone in any case."""
+    try:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)  # is let go with the descriptor
+                if not path.exists():
+                    os.replace(part, path)
+            finally:
+                os.close(folder)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_file(path: Path, text: str) -> None:

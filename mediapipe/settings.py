@@ -46,9 +46,26 @@ HOME = home.HOME
 HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+def long_enough(name: str, secret: str) -> str:
+    """The *secret* of the variable *name*; a short one is an error: it could be guessed."""
+    if len(secret) < home.SHORTEST_SECRET:
+        raise ImproperlyConfigured(
+            f"{name}: a key needs at least {home.SHORTEST_SECRET} characters, and this one has {len(secret)}."
+            " A comma separates keys and is part of none. Make one with: openssl rand -hex 32"
+        )
+    return secret
+
+
 def stored_secret(name: str) -> str:
     """The secret called *name*: from the environment, else made once and stored under HOME."""
-    return os.environ.get(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
+    if given := os.environ.get(name):
+        return long_enough(name, given)
+    return home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
+
+
+def other_keys(name: str) -> list[str]:
+    """The keys that count beside the one in use."""
+    return [long_enough(name, key) for key in comma_list(name, "")]
 
 
 def local_url() -> str:
@@ -75,7 +92,7 @@ def time_zone() -> str:
 DEBUG = flag("MEDIAPIPE_DEBUG")
 SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
 # Keys that still count, or count already, while one is replaced: docs/machines.md.
-SECRET_KEY_FALLBACKS = comma_list("MEDIAPIPE_SECRET_KEY_FALLBACKS", "")
+SECRET_KEY_FALLBACKS = other_keys("MEDIAPIPE_SECRET_KEY_FALLBACKS")
 PORT = number("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
@@ -200,7 +217,7 @@ ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
 ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")
-ENGINE_KEY_FALLBACKS = comma_list("MEDIAPIPE_ENGINE_KEY_FALLBACKS", "")
+ENGINE_KEY_FALLBACKS = other_keys("MEDIAPIPE_ENGINE_KEY_FALLBACKS")
 EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
 ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
 ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (

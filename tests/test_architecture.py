@@ -20,10 +20,11 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.database mediapipe.disk mediapipe.home mediapipe.recent mediapipe.supervisor
+mediapipe mediapipe.database mediapipe.disk mediapipe.home mediapipe.recent mediapipe.reply
+mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
-mediapipe.storage.s3
+mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.download
 mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.request_body

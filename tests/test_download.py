@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 
 from mediapipe import disk, download, storage
+from mediapipe.storage.outage import Patience
 
 pytestmark = pytest.mark.anyio
 DATA = os.urandom(300_000)
@@ -99,6 +100,114 @@ async def refusal(origin, path="/x.mp4", expected=None) -> download.DownloadErro
 
 def is_right(data: bytes = DATA) -> bool:
     return storage.path(TARGET).read_bytes() == data and not list(storage.path("incoming").iterdir())
+
+
+class Ours:
+    """A storage of ours at *origin*: how often it was waited out, and was heard to give again."""
+
+    def __init__(self, origin, tmp_path):
+        self.origin, self.target = origin, tmp_path / "source"
+        self.waits, self.answers, self.signed = [], 0, []
+
+    async def wait_out(self, error: Exception) -> None:
+        self.waits.append(error)
+        if len(self.waits) > 20:
+            raise TimeoutError("that was a day")
+        if len(self.waits) > 2:
+            self.origin.status = 200
+
+    async def answered(self) -> None:
+        self.answers += 1
+
+    def url(self, anew: bool) -> str:
+        self.signed.append(anew)
+        return f"{self.origin.url}/x.mp4"
+
+    async def get(self) -> bytes:
+        fd = os.open(self.target, os.O_RDWR | os.O_CREAT)
+        try:
+            await download.download(
+                self.url,
+                fd,
+                report=lambda have, total: None,
+                trusted_origin=self.origin.url,
+                patience=Patience(self.wait_out, self.answered),
+            )
+        finally:
+            os.close(fd)
+        return self.target.read_bytes()
+
+
+@pytest.fixture
+def ours(origin, tmp_path):
+    return Ours(origin, tmp_path)
+
+
+async def test_a_file_of_ours_that_breaks_at_the_same_place_each_time_is_given_up(origin, ours):
+    origin.cuts = [100_000, *[0] * 99]
+    with pytest.raises(download.DownloadError, match="broke too often") as caught:
+        await ours.get()
+    assert not caught.value.permanent and len(origin.asked) == 6 and not ours.waits
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_our_storage_is_waited_out_until_it_brings_more(origin, ours, status):
+    origin.status = status
+    assert await ours.get() == DATA
+    assert len(ours.waits) == 3 and ours.answers == 1
+
+
+async def test_headers_alone_are_no_sign_that_our_storage_gives_again(origin, ours):
+    origin.status, origin.cuts = 503, [0] * 99
+    with pytest.raises(download.DownloadError):
+        await ours.get()
+    assert len(ours.waits) == 3 and ours.answers == 0
+
+
+async def test_a_wait_for_our_storage_is_no_part_of_the_time_that_a_download_may_take(
+    origin, ours, monkeypatch
+):
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.8)
+    waited_out = ours.wait_out
+
+    async def wait_out(error):
+        await asyncio.sleep(0.3)
+        await waited_out(error)
+
+    ours.wait_out, origin.status = wait_out, 503
+    assert await ours.get() == DATA
+    origin.drip = 0.05
+    with pytest.raises(download.DownloadError, match="it took longer than"):
+        await ours.get()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_link_of_ours_that_is_refused_is_signed_anew_once(origin, ours, status):
+    origin.status = status
+    with pytest.raises(download.DownloadError) as caught:
+        await ours.get()
+    assert caught.value.permanent and ours.signed == [False, True] and not ours.waits
+    origin.status = 200
+    assert await ours.get() == DATA
+
+
+@pytest.mark.parametrize("status", [400, 405, 451])
+async def test_a_link_that_the_server_does_not_accept_is_asked_for_once(origin, status):
+    origin.status = status
+    assert (await refusal(origin)).permanent and len(origin.asked) == 1
+
+
+async def test_keys_that_are_away_are_waited_for_and_say_why(ours):
+    signed = ours.url
+
+    def url(anew: bool) -> str:
+        if len(ours.waits) < 2:
+            raise OSError("the role gives no keys")
+        return signed(anew)
+
+    ours.url = url
+    assert await ours.get() == DATA
+    assert {type(error) for error in ours.waits} == {OSError}
 
 
 async def test_an_output_is_copied_whole_and_never_asked_for_compressed(origin):

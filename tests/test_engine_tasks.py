@@ -352,6 +352,15 @@ async def test_a_row_of_an_earlier_version_names_its_source_by_our_signature_alo
     assert status == "succeeded" or row.error["kind"] == "source_refused"
 
 
+async def test_a_list_takes_a_link_of_ours_that_has_expired(settings):
+    """A row of an earlier version has it as it was given."""
+    expired = settings.LOCAL_URL + storage.signed_path("sources/t/source.mp4", now=1)
+    row = await EngineTask.objects.acreate(kind="audio", input=expired)
+    headers = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    answer = await AsyncClient().get("/ittybit/tasks", {"input": expired}, headers=headers)
+    assert [each["id"] for each in answer.json()] == [row.pk]
+
+
 @pytest.mark.parametrize("forged", ["media:sources/t/source.mp4", "{own}/media/sources/t/source.mp4"])
 async def test_nobody_asks_for_a_file_of_ours_by_its_name_alone(task, settings, forged):
     headers = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}

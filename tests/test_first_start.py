@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -89,7 +90,15 @@ def test_a_home_of_somebody_elses_is_a_sentence(tmp_path):
     assert home.sentence(PermissionError(13, "Permission denied", "/elsewhere/film.mp4")) == ""
 
 
-def test_of_many_first_starts_at_once_one_makes_the_secret(tmp_path):
+@pytest.mark.parametrize("links", [None, errno.EPERM, errno.ENOTSUP], ids=["links", "FAT", "a network’s"])
+def test_of_many_first_starts_at_once_one_makes_the_secret(tmp_path, monkeypatch, links):
+    """Also where a file system has no hard links."""
+
+    def no_link(source: Path, target: Path) -> None:
+        raise OSError(links, "x", str(target))
+
+    if links:
+        monkeypatch.setattr(os, "link", no_link)
     path = tmp_path / "secret_key"
     together = threading.Barrier(16)
 
@@ -104,6 +113,16 @@ def test_of_many_first_starts_at_once_one_makes_the_secret(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["secret_key"]
 
 
+def test_a_secret_that_could_not_be_put_in_its_place_leaves_no_part_behind(tmp_path, monkeypatch):
+    def no_space(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "x", str(target))
+
+    monkeypatch.setattr(os, "link", no_space)
+    with pytest.raises(OSError, match="x"):
+        home.stored_secret(tmp_path / "secret_key")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("text", "what"), [("", "empty"), ("\n", "empty"), ("Vq3x8", "cut off")])
 def test_a_secret_that_was_cut_off_is_refused_and_not_used(tmp_path, text, what):
     (path := tmp_path / "engine_key").write_text(text)
@@ -111,6 +130,20 @@ def test_a_secret_that_was_cut_off_is_refused_and_not_used(tmp_path, text, what)
         home.stored_secret(path)
     assert str(error.value).startswith(f"The secret in {path} is {what}.")
     assert "remove it and start again" in str(error.value) and path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "length"),
+    [
+        ("MEDIAPIPE_ENGINE_KEY", "secret", 6),
+        ("MEDIAPIPE_SECRET_KEY_FALLBACKS", "k" * 40 + ",x" + "k" * 40 + ",y", 1),
+    ],
+)
+def test_a_key_that_could_be_guessed_is_a_sentence(tmp_path, variable, value, length):
+    """A key with a comma is several: its parts would count for signing."""
+    sentence = told(manage(tmp_path, "check", **{variable: value}))
+    assert sentence.startswith(f"{variable}: a key needs at least 32 characters, and this one has {length}.")
+    assert value not in sentence
 
 
 def test_every_command_says_so(tmp_path):

@@ -25,6 +25,14 @@ class TaskError(Exception):
         self.details = details
 
 
+def storage_given_up(reason: str, words: str) -> TaskError:
+    """A storage that was waited for in vain; *reason*: what an admin must mend, "" for a mere outage."""
+    if not reason:
+        return TaskError("storage_unavailable", "The storage couldn’t be used for a day.", words)
+    sentence = f"The storage can’t be used: {reason}. Retry once an admin has put that right."
+    return TaskError("refused", sentence, words)
+
+
 NO_VIDEO = "The file has no video track."
 NO_AUDIO = "The file has no audio track."
 NOTHING_READABLE = "The file opens, but contains no readable video or audio."

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mediapipe import download
-from mediapipe.download import WaitForSpace
+from mediapipe.download import Location, WaitForSpace
 from mediapipe.engine.errors import TaskError
-from mediapipe.storage import WaitOut
+from mediapipe.storage.outage import Patience
 
 ERROR_KINDS = {
     "unreachable": "source_unreachable",
@@ -28,15 +28,15 @@ ReportPercent = Callable[[float | None], None]  # percent, None where the server
 
 
 async def fetch(
-    url: str,
+    url: Location,
     target: Path,
     report: ReportPercent,
     wait_for_space: WaitForSpace,
-    wait_out: WaitOut | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Downloads *url* to the new file *target*. Raises TaskError, OSError.
 
-    *wait_out*: what waits while a server of our own is away, instead of giving up.
+    *patience*: with a server of our own that is away.
     """
 
     def as_percent(have: int, total: int | None) -> None:
@@ -44,7 +44,7 @@ async def fetch(
 
     fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        await download.download(url, fd, report=as_percent, wait_for_space=wait_for_space, wait_out=wait_out)
+        await download.download(url, fd, report=as_percent, wait_for_space=wait_for_space, patience=patience)
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."

@@ -161,8 +161,11 @@ class EngineTask(models.Model):
 
     @classmethod
     def is_any_running(cls, light: bool) -> bool:
-        """Whether a live worker runs a task of that queue."""
-        fresh = cls.objects.filter(status=cls.Status.PROCESSING, updated_at__gt=timezone.now() - STALE_AFTER)
+        """Whether a live worker has a task of that queue: it runs it, or waits midway."""
+        held = models.Q(status=cls.Status.PROCESSING) | models.Q(status=cls.Status.QUEUED) & ~models.Q(
+            waiting_for=""
+        )
+        fresh = cls.objects.filter(held, updated_at__gt=timezone.now() - STALE_AFTER)
         return (fresh.filter(kind__in=LIGHT) if light else fresh.exclude(kind__in=LIGHT)).exists()
 
     def queue_position(self) -> int | None:

@@ -31,13 +31,17 @@ UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is d
 DESCRIBE_EVERY = 30.0  # seconds between two describes of a task's workflow
 STOPPED_ELSEWHERE = "This task was stopped in Temporal itself, so it has no output. Start it again."
 FORGOTTEN = "Temporal has no record of this task: its database was replaced. Start it again."
-FORGOTTEN_AFTER = timedelta(minutes=10)  # that a row hasn't changed: who waits for it has read it meanwhile
+FORGOTTEN_AFTER = timedelta(minutes=10)  # that a row hasn't changed
+FORGOTTEN_FOR = (
+    600.0  # seconds between two rounds that miss its workflow: who waits for it reads it meanwhile
+)
 MOST_AT_ONCE = 100  # tasks that one round settles
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
 _described: Recent[str, float] = Recent(2000)
+_missed: dict[str, float] = {}  # tasks without a workflow: since when each round has missed it
 _unpolled: Recent[str, tuple[float, bool]] = Recent(10)
 
 
@@ -73,17 +77,17 @@ async def reconcile_task(task: EngineTask) -> None:
         return
     if now - _described.get(task.pk, -DESCRIBE_EVERY) < DESCRIBE_EVERY:
         return
-    _described[task.pk] = now
     client = await temporal.client()
     try:
         async with asyncio.timeout(3):
             found = await client.get_workflow_handle(task.pk).describe(rpc_timeout=temporal.RPC_TIMEOUT)
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            await enqueue(task)
+        if error.status == RPCStatusCode.NOT_FOUND and await enqueue(task):
+            _described[task.pk] = now
     except (RuntimeError, TimeoutError):
         return
     else:
+        _described[task.pk] = now
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):
             await sync_to_async(task.fail)("internal_error", STOPPED_ELSEWHERE)
             await task.arefresh_from_db()
@@ -92,23 +96,39 @@ async def reconcile_task(task: EngineTask) -> None:
 async def reconcile_forgotten() -> int:
     """Fails tasks that nobody asks for and that have no workflow any more; how many.
 
-    Whoever still waits for a task reads it, and reconcile_task() queues it again long before. Without this
-    the others would stand in line for ever, in front of all that come after them. Raises RPCError,
-    RuntimeError, TimeoutError while Temporal is unavailable.
+    Whoever still waits for a task reads it, and reconcile_task() queues it again long before: for ten minutes
+    this process and Temporal have been there for that. Without this the others would stand in line for ever,
+    in front of all that come after them. Raises RPCError, RuntimeError, TimeoutError while Temporal is
+    unavailable.
     """
+    try:
+        suspects = await _forgotten()
+        return sum([await _settle_forgotten(task) for task in suspects[:MOST_AT_ONCE]])
+    except Exception:
+        _missed.clear()  # nobody could ask for them meanwhile
+        raise
+
+
+async def _forgotten() -> list[EngineTask]:
+    """Tasks that no workflow has run for two rounds, ten minutes apart."""
     still = EngineTask.objects.filter(
         status__in=EngineTask.ACTIVE, updated_at__lt=timezone.now() - FORGOTTEN_AFTER
     )
     tasks: list[EngineTask] = await in_thread(list, still)
     if not tasks:
-        return 0
+        _missed.clear()
+        return []
     client = await temporal.client()
     running: set[str] = set()
     async with asyncio.timeout(30):  # one question for all, however many wait in line
         async for found in client.list_workflows(RUNNING, rpc_timeout=timedelta(seconds=5)):
             running.add(found.id)
-    suspects = [task for task in tasks if task.pk not in running][:MOST_AT_ONCE]
-    return sum([await _settle_forgotten(task) for task in suspects])
+    missed = [task for task in tasks if task.pk not in running]
+    now = time.monotonic()
+    since = {task.pk: _missed.get(task.pk, now) for task in missed}
+    _missed.clear()
+    _missed.update(since)
+    return [task for task in missed if now - since[task.pk] >= FORGOTTEN_FOR]
 
 
 async def _settle_forgotten(task: EngineTask) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.validators import Options
-from mediapipe.storage import WaitOut
+from mediapipe.storage.outage import Patience, WaitOut
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
@@ -239,20 +240,19 @@ async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
 
 
 async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> None:
-    """Downloads the source to *target*: *url*, or our own file *name*. Our bucket is waited for."""
+    """Downloads the source to *target*: *url*, or our own file *name*, whose bucket is waited for.
 
-    async def wait_for_space(needed: int) -> None:  # called once the server has answered
-        await hooks.storage_answered()
-        await hooks.wait_for_disk_space(needed)
+    A link of somebody else's that leads into our bucket is a foreign one: it may be wrong, or have expired.
+    """
 
-    wait_out = hooks.storage_failed if name or storage.is_in_bucket(url) else None
-    while name:
-        try:
-            url = await asyncio.to_thread(storage.source_url, name)
-            break
-        except OSError as error:  # a role's keys, which sign it, come from elsewhere
-            await hooks.storage_failed(error)
-    await fetch(url, target, lambda percent: hooks.report(None, None, None), wait_for_space, wait_out)
+    def report(percent: float | None) -> None:
+        hooks.report(None, None, None)
+
+    if name is None:
+        return await fetch(url, target, report, hooks.wait_for_disk_space)
+    patience = Patience(hooks.storage_failed, hooks.storage_answered)
+    await fetch(partial(storage.source_url, name), target, report, hooks.wait_for_disk_space, patience)
+    await hooks.storage_answered()
 
 
 def sweep(active: Callable[[list[str]], set[str]]) -> int:

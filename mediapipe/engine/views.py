@@ -36,6 +36,7 @@ from mediapipe.url_safety import own_path
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
 NO_DATABASE = "The engine’s database can’t be reached. Send the same request again in a moment."
+NO_BUCKET = "The bucket can’t be used at the moment. Send the same request again in a moment."
 CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
 PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
 LIST_PARAMETERS = ("limit", "page", "after", "before", "order", "kind", "status", "input")
@@ -87,6 +88,8 @@ def api(*methods: str) -> Callable[[View], View]:
                 return await view(request, **parts)
             except InvalidRequest as error:
                 return error_response(400, error.kind, str(error))
+            except storage.s3.BucketUnavailable:  # a role's keys, which sign links, are away
+                return error_response(503, "storage_unavailable", NO_BUCKET, **{"Retry-After": "2"})
             except OUTAGES:
                 return error_response(503, "database_unavailable", NO_DATABASE, **{"Retry-After": "2"})
 
@@ -231,7 +234,10 @@ def _filtered(request: HttpRequest, resource: str) -> QuerySet[EngineTask]:
             )
         query = query.filter(status=status)
     if source := request.GET.get("input"):
-        query = query.filter(input__in=(source, _kept(source)))
+        kept = {source}
+        with contextlib.suppress(InvalidRequest):  # it has expired: rows may still have it as it was given
+            kept.add(_kept(source))
+        query = query.filter(input__in=kept)
     return query
 
 

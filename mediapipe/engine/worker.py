@@ -26,16 +26,17 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from mediapipe import disk, url_safety
-from mediapipe.database import OUTAGES, RETRY_EVERY, in_thread, persistently
+from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.download import pinned_request
 from mediapipe.engine import prober, queue
-from mediapipe.engine.errors import TaskError
+from mediapipe.engine.errors import TaskError, storage_given_up
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.options import check_options
 from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.engine.task import Hooks, clear, process, sweep
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.storage.outage import Outage, refusal
 
 EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
@@ -97,35 +98,41 @@ class Waits:
 
     def __init__(self, task: EngineTask) -> None:
         self.task = task
-        self.away_since: float | None = None  # of the storage, by the monotonic clock
+        self.told = ""  # what the row says
+        self.outage = Outage(MAX_OUTAGE)
+
+    async def _tell(self, waiting_for: str) -> None:
+        if waiting_for != self.told:
+            self.told = waiting_for
+            if waiting_for:
+                await persistently(self.task.wait, waiting_for)
+            else:
+                await persistently(self.task.begin)
 
     async def for_disk_space(self, needed: int) -> None:
         """Returns when *needed* bytes may be written."""
         if disk.free_for_work() >= needed:
             return
-        await persistently(self.task.wait, "space")
+        await self._tell("space")
         while disk.free_for_work() < needed:  # noqa: ASYNC110 - a disk sends no events
             await asyncio.sleep(2)
-        await persistently(self.task.begin)
+        await self._tell("")
 
     async def storage_failed(self, error: Exception) -> None:
-        """Returns when the storage may be tried again. Raises TaskError where it was away for a day."""
-        now = time.monotonic()
-        if self.away_since is None:
+        """Returns when the storage may be tried again. Raises TaskError where that has no use any more."""
+        if self.outage.since is None:
             log.warning("task %s waits for the storage: %s", self.task.pk, error)
-            self.away_since = now
-            is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            await persistently(self.task.wait, "space" if is_full else "storage")
-        away = now - self.away_since
-        if away > MAX_OUTAGE:
-            raise TaskError("storage_unavailable", "The storage couldn’t be used for a day.", str(error))
-        await asyncio.sleep(min(RETRY_EVERY + away / 10, 30.0))
+        pause = self.outage.pause(error)
+        if pause is None:
+            raise storage_given_up(refusal(error), str(error))
+        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        await self._tell("space" if is_full else "storage")
+        await asyncio.sleep(pause)
 
     async def storage_answered(self) -> None:
         """The task goes on, where it has waited for the storage."""
-        if self.away_since is not None:
-            self.away_since = None
-            await persistently(self.task.begin)
+        self.outage.is_over()
+        await self._tell("")
 
 
 async def beat_forever(handed_over: int) -> None:

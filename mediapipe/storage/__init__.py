@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -22,9 +22,9 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from mediapipe.storage import s3
+from mediapipe.storage.outage import WaitOut as WaitOut
 from mediapipe.storage.s3 import URL_PERIOD
 
-WaitOut = Callable[[Exception], Awaitable[None]]  # returns when what is away may be tried again, or raises
 URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
@@ -254,9 +254,9 @@ def kept_name(kept: str) -> str | None:
     return None if is_in_bucket(kept) else name_of(kept)
 
 
-def source_url(name: str) -> str:
-    """Where the engine downloads a file that lies in the bucket."""
-    return s3.url(name, public=False)
+def source_url(name: str, anew: bool = False) -> str:
+    """Where the engine downloads a file that lies in the bucket; *anew*: signed for this call."""
+    return s3.url(name, public=False, anew=anew)
 
 
 def kept_url(kept: str) -> str:

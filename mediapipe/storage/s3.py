@@ -5,6 +5,7 @@ It knows names and bytes, and nothing of who may read what.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
@@ -28,7 +29,9 @@ T = TypeVar("T")
 
 
 class BucketUnavailable(OSError):
-    """The bucket can't be reached, or refuses."""
+    """The bucket can't be reached, or refuses; *code*: the word that S3 has for why, where it answered."""
+
+    code = ""
 
 
 def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
@@ -37,12 +40,19 @@ def as_bucket_unavailable(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def wrapped(*args: P.args, **fields: P.kwargs) -> T:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         try:
             return function(*args, **fields)
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise BucketUnavailable(5, f"the bucket {settings.S3_BUCKET} can’t be used ({error})") from None
+            text = f"the bucket {settings.S3_BUCKET} can’t be used ({error})"
+            unavailable = BucketUnavailable(errno.EIO, text)
+            if isinstance(error, NoCredentialsError):  # boto3 would never look for them again
+                storage.cache_clear()
+            said = error if isinstance(error, ClientError) else error.__context__  # boto3 wraps uploads' own
+            if isinstance(said, ClientError):
+                unavailable.code = str(said.response.get("Error", {}).get("Code", ""))
+            raise unavailable from None
 
     return wrapped
 
@@ -80,10 +90,10 @@ def _signer(public: bool) -> S3Storage:
 
 
 @as_bucket_unavailable
-def url(name: str, save_as: str = "", *, public: bool = True) -> str:
-    """A signed URL, the same one for some hours; by a role's keys for some minutes."""
+def url(name: str, save_as: str = "", *, public: bool = True, anew: bool = False) -> str:
+    """A signed URL, the same one for some hours, by a role's keys for some minutes; *anew*: a new one."""
     cached = _urls.get((name, save_as, public))
-    if cached:
+    if cached and not anew:
         signed_at, signed = cached
         if time.monotonic() - signed_at < (ROLE_PERIOD if OF_A_ROLE in signed else URL_PERIOD):
             return signed
@@ -96,7 +106,9 @@ def url(name: str, save_as: str = "", *, public: bool = True) -> str:
 @cache
 def base(*, public: bool = True) -> str:
     """What every URL into the bucket begins with."""
-    return str(_signer(public).url("x")).split("?")[0].removesuffix("x")
+    client = _signer(public).unsigned_connection.meta.client  # needs no keys: a role's may be away
+    about = {"Bucket": settings.S3_BUCKET, "Key": "x"}
+    return str(client.generate_presigned_url("get_object", Params=about)).split("?")[0].removesuffix("x")
 
 
 @as_bucket_unavailable

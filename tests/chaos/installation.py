@@ -82,7 +82,7 @@ class Installation:
             self.stop()
             self.product.port = free_port()
             self.product.url = f"http://127.0.0.1:{self.product.port}"
-            self.product.environment["MEDIAPIPE_ENGINE_KEY"] = f"key-{time.time_ns()}"
+            self.product.environment["MEDIAPIPE_ENGINE_KEY"] = f"key-{time.time_ns():040}"
             self.product.start()
 
     def lose_history(self) -> None:

@@ -253,17 +253,34 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     await dashboard.client.get_workflow_handle(lost.pk).terminate()
 
 
-async def test_tasks_that_nobody_asks_for_and_no_workflow_will_run_leave_the_line(dashboard):
+@pytest.mark.django_db(transaction=True)
+async def test_a_time_without_temporal_is_none_in_which_a_task_was_asked_for():
+    task = await EngineTask.objects.acreate(kind="video", input="x", updated_at=timezone.now() - HOUR)
+    queue._missed[task.pk] = -1e9
+    with pytest.raises((RPCError, RuntimeError, TimeoutError)):
+        await queue.reconcile_forgotten()
+    assert not queue._missed
+    await queue.reconcile_task(task)
+    assert task.pk not in queue._described, "it is looked for at the next poll"
+
+
+async def test_tasks_that_nobody_asks_for_and_no_workflow_will_run_leave_the_line(dashboard, monkeypatch):
     """After Temporal's database was replaced they stood in front of every task that came later."""
-    waiting, ended, lost, new = [
+    queue._missed.clear()
+    waiting, ended, lost, asked, new = [
         await EngineTask.objects.acreate(kind="video", input="x", updated_at=timezone.now() - age)
-        for age in (HOUR, HOUR, HOUR, HOUR / 60)
+        for age in (HOUR, HOUR, HOUR, HOUR, HOUR / 60)
     ]
     for task in (waiting, ended):
         await queue.enqueue(task)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
-    assert await sync_to_async(new.queue_position)() == 4
+    assert await sync_to_async(new.queue_position)() == 5
+    assert await queue.reconcile_forgotten() == 0, "who waits for them has had no time to ask"
+    await queue.reconcile_task(asked)
+    monkeypatch.setattr(queue, "FORGOTTEN_FOR", 0.0)
     assert await queue.reconcile_forgotten() == 2
+    await dashboard.client.get_workflow_handle(asked.pk).terminate()
+    await sync_to_async(asked.cancel)()
     for task in (waiting, ended, lost, new):
         await task.arefresh_from_db()
     assert [task.status for task in (waiting, ended, lost, new)] == ["queued", "failed", "failed", "queued"]

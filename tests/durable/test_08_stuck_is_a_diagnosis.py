@@ -19,6 +19,7 @@ from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
 from jobs.waits import until_next_attempt, until_progress
+from mediapipe.database import in_thread
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
@@ -154,8 +155,12 @@ async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
         assert not await queue.has_no_poller(video), "its worker waits for work"
     assert await queue.has_no_poller(audio)
     queue._unpolled.clear()
-    await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
+    busy = await EngineTask.objects.acreate(kind="audio", input="x", status="processing")
     assert not await queue.has_no_poller(audio), "its worker is busy"
+    for waiting_for in ("space", "storage"):
+        queue._unpolled.clear()
+        await in_thread(busy.wait, waiting_for)
+        assert not await queue.has_no_poller(audio), "its worker waits midway"
     queue._unpolled.clear()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
@@ -17,15 +18,16 @@ from django.test import AsyncClient
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from jobs.ittybit.replies import Unavailable, check_response
+from jobs.ittybit.replies import PERMANENT_KINDS, Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
-from mediapipe import storage
+from mediapipe import download, storage
 from mediapipe.engine import worker
+from mediapipe.engine.errors import TaskError
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.task import folder
-from mediapipe.storage import s3
+from mediapipe.storage import outage, s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.product import make_clip, until_async
 
@@ -91,13 +93,79 @@ async def test_a_source_in_a_bucket_that_is_away_is_waited_for(bucket, tmp_path)
     clip = make_clip(tmp_path / "clip.mp4", 2, "320x180")
     await asyncio.to_thread(storage.publish, clip, "sources/t/source.mp4")
     bucket.kill()
-    url = storage.signed_url("sources/t/source.mp4")
-    running = Running(await EngineTask.objects.acreate(kind="audio", input=url))
+    kept = storage.to_kept(storage.signed_url("sources/t/source.mp4", local=True))
+    running = Running(await EngineTask.objects.acreate(kind="audio", input=kept))
     await running.waits_for("storage", "import")
     await running.beats_on()
     bucket.start()
     await running.succeeds()
     assert (bucket.folder / running.task.output["name"]).stat().st_size == running.task.output["filesize"]
+
+
+@pytest.mark.whole
+async def test_a_link_that_somebody_pasted_gets_no_patience_because_it_leads_into_our_bucket(
+    bucket, monkeypatch
+):
+    monkeypatch.setattr(download, "BACKOFF", (0.01,) * 4)
+    pasted = f"{bucket.url}/media/sources/t/source.mp4?X-Amz-Signature=0&X-Amz-Expires=60"
+    for kind in ("source_unreachable", "source_refused"):
+        if kind == "source_refused":
+            await asyncio.to_thread(bucket.start)
+        task = await EngineTask.objects.acreate(kind="audio", input=pasted)
+        await asyncio.wait_for(ActivityEnvironment().run(worker.run_task, task.pk), 20)
+        await task.arefresh_from_db()
+        assert task.error["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "another"}, "the secret key of the bucket isn’t right"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "the bucket’s server doesn’t know the access key"),
+        ({}, "there is no bucket elsewhere"),
+    ],
+)
+@pytest.mark.whole
+async def test_a_bucket_that_refuses_is_given_up_in_minutes_and_the_task_names_the_reason(
+    bucket, settings, tmp_path, monkeypatch, wrong, reason
+):
+    await asyncio.to_thread(bucket.start)
+    settings.S3_BUCKET = "media" if wrong else "elsewhere"
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    (file := tmp_path / "x.mp3").write_bytes(b"encoded")
+    waits = worker.Waits(await EngineTask.objects.acreate(kind="audio", input="x"))
+    monkeypatch.setattr(outage, "REFUSED_FOR", -1)
+    with pytest.raises(TaskError) as caught:
+        await storage.publish_patiently(file, "outputs/x.mp3", waits.storage_failed)
+    error = caught.value
+    assert str(error) == f"The storage can’t be used: {reason}. Retry once an admin has put that right."
+    assert error.kind in PERMANENT_KINDS and "the bucket" in error.details and file.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "lasting"),
+    [
+        (errno.EACCES, True),
+        (errno.EROFS, True),
+        (errno.EXDEV, True),
+        (errno.ENOSPC, False),
+        (errno.EIO, False),
+    ],
+)
+def test_a_disk_that_refuses_is_waited_for_some_minutes_and_one_that_is_full_for_as_long_as_any(
+    monkeypatch, number, lasting
+):
+    waiting = outage.Outage(3600)
+    assert waiting.pause(OSError(number, "x")) == outage.RETRY_EVERY
+    monkeypatch.setattr(outage, "REFUSED_FOR", -1)
+    assert (waiting.pause(OSError(number, "x")) is None) is lasting
+    waiting.pause(OSError("the connection broke"))
+    assert waiting.refused_since is None, "it refuses no more"
+    waiting.longest = -1
+    assert waiting.pause(OSError(number, "x")) is None
+    waiting.is_over()
+    assert waiting.since is None
 
 
 @pytest.fixture
@@ -172,6 +240,25 @@ async def test_the_engines_api_says_that_its_database_is_away_and_to_come_back(s
     with pytest.raises(Unavailable) as caught:
         check_response(httpx.Response(503, content=answer.content))
     assert caught.value.outage and caught.value.kind == "database_unavailable"
+
+
+async def test_without_keys_for_the_bucket_its_links_wait_and_foreign_ones_do_not(
+    bucket, settings, monkeypatch
+):
+    """A role's keys come from elsewhere, and may be away."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert storage.is_in_bucket(f"{bucket.url}/media/x.mp4") and not storage.is_in_bucket("http://x/y.mp4")
+    task = await EngineTask.objects.acreate(kind="audio", input="media:sources/t/source.mp4")
+    key = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+    answer = await AsyncClient().get(f"/ittybit/tasks/{task.pk}", headers=key)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert answer.json()["kind"] == "storage_unavailable"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    answer = await AsyncClient().get(f"/ittybit/tasks/{task.pk}", headers=key)
+    assert answer.status_code == 200 and "X-Amz-Signature" in answer.json()["input"], "they are back"
 
 
 def rename(table: str, to: str) -> None:
