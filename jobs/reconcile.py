@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -21,15 +21,14 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from jobs import control, trouble, workflow_calls
-from jobs.ittybit import replies
+from jobs.closing import Closing
 from jobs.ittybit.client import IttybitClient
-from jobs.models import Job, JobQuerySet
+from jobs.models import Job
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
-from jobs.workflow import watch
 from mediapipe import temporal
-from mediapipe.database import fresh_connections
+from mediapipe.database import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -70,34 +69,38 @@ async def run_forever(engine: IttybitClient) -> None:
         try:
             await run_once(engine)
             await sync_to_async(intake.sweep)()
-        except (RuntimeError, RPCError, TimeoutError):
-            pass  # Temporal is unavailable: the pages say so
         except Exception:
             log.exception("a round of reconciling rows and workflows failed")
         await asyncio.sleep(INTERVAL)
 
 
 async def run_once(engine: IttybitClient | None = None) -> int:
-    """One round; how many jobs were started or settled.
+    """One round; how many jobs were started or settled: none while Temporal is unavailable.
 
     *engine*: where the tasks of a job are cancelled whose workflow no longer waits for them.
-    Raises RPCError, RuntimeError, TimeoutError while Temporal is unavailable.
     """
-    changed = 0
-    for job in await _fetch(Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
-        try:
-            if not await control.start(job):
-                return changed  # Temporal is unavailable: the others would wait just as long
-            changed += 1
-        except Exception:
-            log.exception("job %s could not be started", job.pk)
-    return changed + await Round(await temporal.client(), engine).run()
+    try:
+        return await Round(await temporal.client(), engine).run()
+    except temporal.UNAVAILABLE as error:
+        if not temporal.is_unavailable(error):
+            raise
+        waiting = Job.objects.unstarted(MIN_AGE).exclude(note=control.QUEUED_NOTE)
+        await in_thread(waiting.update, note=control.QUEUED_NOTE)
+        return 0
 
 
-@sync_to_async
-@fresh_connections()
-def _fetch(jobs: JobQuerySet) -> list[Job]:
-    return list(jobs)
+def established(started: list[Job]) -> list[Job]:
+    """Those of *started* that Temporal must know: begun before anybody could have been misled.
+
+    A job that was begun a moment ago is known by the wrong Temporal too, if that is where it was begun.
+    """
+    old = [job for job in started if job.workflow_started_at and job.workflow_started_at < established_by()]
+    return old if len(old) >= SEVERAL else started
+
+
+def established_by() -> datetime:
+    """When what is in Temporal must have begun to prove that it is the right one."""
+    return datetime.now(UTC) - GRACE - timedelta(seconds=CONFIRM_SECONDS)
 
 
 class Open(NamedTuple):
@@ -113,21 +116,36 @@ class Round:
 
     def __init__(self, client: Client, engine: IttybitClient | None) -> None:
         self.client = client
-        self.engine = engine
+        self.closing = Closing(client, engine)
 
     async def run(self) -> int:
         """Everything in its order; how many jobs were changed."""
-        started = await _fetch(Job.objects.active().exclude(workflow_started_at=None))
+        started = await in_thread(list, Job.objects.active().exclude(workflow_started_at=None))
         running = {found.job_id: found async for found in self._running()}
         suspects = [job for job in started if job.pk not in running or running[job.pk].run != job.run]
         if await self._is_wrong_temporal(started, suspects):
             return 0
-        changed = await self._each(self._settle, suspects)
+        changed = await self._start_queued()
+        changed += await self._each(self._settle, suspects)
         changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
-        changed += await self._each(self._fulfil, await _fetch(Job.objects.filter(kept_wishes__isnull=False)))
+        changed += await self._each(
+            self._fulfil, await in_thread(list, Job.objects.filter(kept_wishes__isnull=False))
+        )
         for job in started:
             running.pop(job.pk, None)
         return changed + await self._stop_unowned(list(running.values()))
+
+    async def _start_queued(self) -> int:
+        """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
+        changed = 0
+        for job in await in_thread(list, Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
+            try:
+                if not await control.start(job):
+                    break  # Temporal is unavailable: the others would wait just as long
+                changed += 1
+            except Exception:
+                log.exception("job %s could not be started", job.pk)
+        return changed
 
     async def _running(self) -> AsyncIterator[Open]:
         """The running workflows: one question for all, however many there are."""
@@ -158,11 +176,13 @@ class Round:
 
         An address that leads to another, empty Temporal would else close every job at once.
         """
-        if len(started) < SEVERAL or len(suspects) < len(started) or await self._knows_any(suspects):
+        expected, suspected = established(started), {job.pk for job in suspects}
+        unknown = [job for job in expected if job.pk in suspected]
+        if len(expected) < SEVERAL or len(unknown) < len(expected) or await self._knows_any(unknown):
             _unknown_since.clear()
             return False
         if not _unknown_since:
-            log.error(WRONG_TEMPORAL, len(started), CONFIRM_SECONDS)
+            log.error(WRONG_TEMPORAL, len(expected), CONFIRM_SECONDS)
             _unknown_since.append(time.monotonic())
         return time.monotonic() - _unknown_since[0] < CONFIRM_SECONDS
 
@@ -179,7 +199,7 @@ class Round:
             return False  # the wish says what is to come of it
         found, run = await workflow_calls.describe(self.client, job)
         if found is None:
-            return await self._close(job, JobState.FAILED, FORGOTTEN)
+            return await self.closing.close(job, JobState.FAILED, FORGOTTEN)
         if run < job.run:  # the start of this run was taken for one of the run before
             return await sync_to_async(job.requeue)()
         if found.status in (None, WorkflowExecutionStatus.RUNNING):
@@ -188,48 +208,15 @@ class Round:
         if last and last.state in FINISHED:
             return await sync_to_async(job.record)(last, [], run)
         if job.cancelling:  # it was ended because it took no cancel
-            return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
+            return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
         how = (found.status.name or "closed").lower().replace("_", " ")
-        return await self._close(job, JobState.FAILED, TERMINATED.format(how=how))
-
-    async def _close(self, job: Job, state: JobState, error: str, receipt: str = "") -> bool:
-        """Cancels the tasks whose results no workflow will read, then ends the row.
-
-        Only then: while the engine is away the row still knows the tasks, and the next round asks again.
-        """
-        rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
-        tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
-        if not await self._cancel_tasks(tasks):
-            return False
-        return await sync_to_async(job.close)(state, error, receipt)
-
-    async def _cancel_tasks(self, tasks: Iterable[str]) -> bool:
-        """Whether the engine has answered for each."""
-        if self.engine is None:
-            return True
-        for task_id in tasks:
-            try:
-                await watch.cancel_and_remove(self.engine, task_id)
-            except replies.IttybitError as error:
-                if not error.permanent:
-                    return False
-        return True
+        return await self.closing.close(job, JobState.FAILED, TERMINATED.format(how=how))
 
     async def _end_where_it_cannot_cancel(self, job: Job) -> bool:
         """Ends a job whose workflow fails again and again, and so takes no cancel."""
-        if not await self._terminate(job, only_in_trouble=True):
+        if not await self.closing.terminate(job, only_in_trouble=True):
             return False
-        return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
-
-    async def _terminate(self, job: Job, *, only_in_trouble: bool) -> bool:
-        """Ends the workflow of this run in Temporal, where it runs; whether it did."""
-        found, run = await workflow_calls.describe(self.client, job)
-        if found is None or run != job.run or found.status != WorkflowExecutionStatus.RUNNING:
-            return False
-        if only_in_trouble and not await trouble.of(self.client, found):
-            return False
-        await workflow_calls.handle(self.client, job, found.run_id).terminate("it couldn't continue")
-        return True
+        return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
 
     async def _fulfil(self, job: Job) -> bool:
         """Does what people asked for, where it couldn't be done at once, and drops what has no more use."""
@@ -244,8 +231,8 @@ class Round:
         if wish.kind == DELETE:
             await control.delete(job, wish.actor)
         elif job.active and wish.kind == FORCE_RESTART:
-            await self._terminate(job, only_in_trouble=False)
-            await self._close(job, JobState.FAILED, FORCED)
+            await self.closing.terminate(job, only_in_trouble=False)
+            await self.closing.close(job, JobState.FAILED, FORCED)
             await control.start_again(job, wish.actor, wish.reason)
         elif job.active and job.workflow_started_at:
             await control.deliver(job, wish)
@@ -263,10 +250,13 @@ class Round:
         Never where the database has no job at all: then it is the database that is wrong.
         """
         then = datetime.now(UTC) - GRACE
-        old = [found for found in running if found.started_at < then]
+        old = [each for each in running if each.started_at < then]
         if not old or not await Job.objects.aexists():
             return 0
-        rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
+        rows = {
+            job.pk: job
+            for job in await in_thread(list, Job.objects.filter(pk__in=[each.job_id for each in old]))
+        }
         # a run records its end before it closes, and some seconds before where its worker dies in between
         ended = [pk for pk, job in rows.items() if not job.active and (job.finished_at or then) <= then]
         unowned = [each for each in old if each.job_id not in rows or each.job_id in ended]
@@ -284,7 +274,9 @@ class Round:
         if await trouble.of(self.client, found):
             await workflow.terminate("no job owns it")
             stages = last.stages if last else []
-            await self._cancel_tasks(s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING)
+            await self.closing.cancel_tasks(
+                s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING
+            )
         elif trouble.is_awaited(found):
             return False  # by a worker that is lost: what it would do is not known yet
         else:

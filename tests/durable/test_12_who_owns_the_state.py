@@ -375,3 +375,16 @@ async def test_an_empty_temporal_closes_no_job_before_a_second_look(dashboard, m
     assert await reconcile.run_once() == 3
     assert {(await now(job)).state for job in jobs} == {"failed"}
     reconcile._unknown_since.clear()
+
+
+async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_right_one(dashboard):
+    jobs = [await dashboard.submit(start=False) for _ in range(3)]
+    await Job.objects.all().aupdate(state="running", workflow_started_at=timezone.now() - 60 * MINUTE)
+    await dashboard.submit()
+    queued = await dashboard.submit(start=False)
+    await rows(queued, created_at=timezone.now() - MINUTE)
+    assert await reconcile.run_once() == 0
+    assert {(await now(job)).state for job in jobs} == {"running"}
+    assert (await now(queued)).state == "queued" and await existing(dashboard, queued) is None
+    assert not await monitoring._temporal_knows_jobs()
+    reconcile._unknown_since.clear()
