@@ -5,7 +5,9 @@ It decides nothing: jobs.reconcile says which job ends, and how. It knows no pag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -16,6 +18,11 @@ from jobs.ittybit.client import IttybitClient
 from jobs.models import Job
 from jobs.state import JobState, StageState
 from jobs.workflow import watch
+
+PATIENCE = 300.0  # seconds for which an engine that is away is waited for: the row knows the tasks until then
+UNSTOPPED = "The engine couldn’t be reached, so its work may still finish."
+
+_away_since: dict[UUID, float] = {}  # by job: since when (monotonic) the engine hasn't answered for its tasks
 
 
 class Closing:
@@ -28,25 +35,36 @@ class Closing:
     async def close(self, job: Job, state: JobState, error: str, receipt: str = "") -> bool:
         """Cancels the tasks whose results no workflow will read, then ends the row; whether it did.
 
-        Only then: while the engine is away the row still knows the tasks, and the next round asks again.
+        Only then: while the engine is away the row still knows the tasks, and the next round asks again, for
+        PATIENCE. After that, and where the engine answers nothing of use, the row says so and ends.
         """
         rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
         tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
-        if not await self.cancel_tasks(tasks):
-            return False
+        problem = await self.cancel_tasks(tasks)
+        if problem and problem.outage:
+            since = _away_since.setdefault(job.pk, time.monotonic())
+            if time.monotonic() - since < PATIENCE:
+                return False
+        _away_since.pop(job.pk, None)
+        if problem and receipt:
+            receipt = f"{receipt} {UNSTOPPED}"
+        elif problem:
+            error = f"{error} {UNSTOPPED}"
         return await sync_to_async(job.close)(state, error, receipt)
 
-    async def cancel_tasks(self, tasks: Iterable[str]) -> bool:
-        """Whether the engine has answered for each."""
+    async def cancel_tasks(self, tasks: Iterable[str]) -> replies.IttybitError | None:
+        """Why the engine has not answered for each of them; None where it has. Ends at the first outage."""
+        problem = None
         if self.engine is None:
-            return True
+            return None
         for task_id in tasks:
             try:
                 await watch.cancel_and_remove(self.engine, task_id)
             except replies.IttybitError as error:
-                if not error.permanent:
-                    return False
-        return True
+                problem = problem if error.permanent else error
+                if error.outage:
+                    break
+        return problem
 
     async def terminate(self, job: Job, *, only_in_trouble: bool) -> bool:
         """Ends the workflow of this run in Temporal, where it runs; whether it did. Raises RPCError."""

@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 from jobs import control, trouble, workflow_calls
 from jobs.closing import Closing
 from jobs.ittybit.client import IttybitClient
-from jobs.models import Job
+from jobs.models import Job, JobQuerySet
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
@@ -103,6 +103,10 @@ def established_by() -> datetime:
     return datetime.now(UTC) - GRACE - timedelta(seconds=CONFIRM_SECONDS)
 
 
+async def _fetch(jobs: JobQuerySet) -> list[Job]:
+    return await in_thread(lambda: list(jobs))
+
+
 class Open(NamedTuple):
     """A running workflow: of which job and run it is, and when it began."""
 
@@ -120,7 +124,7 @@ class Round:
 
     async def run(self) -> int:
         """Everything in its order; how many jobs were changed."""
-        started = await in_thread(list, Job.objects.active().exclude(workflow_started_at=None))
+        started = await _fetch(Job.objects.active().exclude(workflow_started_at=None))
         running = {found.job_id: found async for found in self._running()}
         suspects = [job for job in started if job.pk not in running or running[job.pk].run != job.run]
         if await self._is_wrong_temporal(started, suspects):
@@ -128,9 +132,7 @@ class Round:
         changed = await self._start_queued()
         changed += await self._each(self._settle, suspects)
         changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
-        changed += await self._each(
-            self._fulfil, await in_thread(list, Job.objects.filter(kept_wishes__isnull=False))
-        )
+        changed += await self._each(self._fulfil, await _fetch(Job.objects.filter(kept_wishes__isnull=False)))
         for job in started:
             running.pop(job.pk, None)
         return changed + await self._stop_unowned(list(running.values()))
@@ -138,7 +140,7 @@ class Round:
     async def _start_queued(self) -> int:
         """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
         changed = 0
-        for job in await in_thread(list, Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
+        for job in await _fetch(Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
             try:
                 if not await control.start(job):
                     break  # Temporal is unavailable: the others would wait just as long
@@ -253,10 +255,7 @@ class Round:
         old = [each for each in running if each.started_at < then]
         if not old or not await Job.objects.aexists():
             return 0
-        rows = {
-            job.pk: job
-            for job in await in_thread(list, Job.objects.filter(pk__in=[each.job_id for each in old]))
-        }
+        rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
         # a run records its end before it closes, and some seconds before where its worker dies in between
         ended = [pk for pk, job in rows.items() if not job.active and (job.finished_at or then) <= then]
         unowned = [each for each in old if each.job_id not in rows or each.job_id in ended]

@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import control, monitoring, reconcile, worker, workflow_calls
+from jobs import closing, control, monitoring, reconcile, worker, workflow_calls
 from jobs.dashboard.presenters import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
@@ -388,3 +388,20 @@ async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_rig
     assert (await now(queued)).state == "queued" and await existing(dashboard, queued) is None
     assert not await monitoring._temporal_knows_jobs()
     reconcile._unknown_since.clear()
+
+
+@pytest.mark.parametrize(("fault", "patience"), [("500", 300.0), ("503", 0.0)])
+async def test_a_job_whose_engine_does_not_answer_is_closed_and_says_so(
+    dashboard, monkeypatch, fault, patience
+):
+    monkeypatch.setattr(closing, "PATIENCE", patience)
+    jobs = [await dashboard.submit() for _ in range(2)]
+    for job in jobs:
+        await job.stages.filter(name="ingest").aupdate(state="running", task_id="task_1")
+        await dashboard.workflow(job).terminate()
+    await rows(jobs[1], cancelling=True)
+    dashboard.api.always["DELETE"] = fault
+    assert await reconcile.run_once(dashboard.engine) == 2
+    failed, cancelled = [await now(job) for job in jobs]
+    assert (failed.state, cancelled.state) == ("failed", "cancelled")
+    assert failed.error.endswith(closing.UNSTOPPED) and cancelled.receipt.endswith(closing.UNSTOPPED)
