@@ -18,13 +18,13 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError
 
 from jobs import control, trouble, workflow_calls
 from jobs.closing import Closing
+from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, JobQuerySet
-from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import DELETE, FORCE_RESTART
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
 from mediapipe import temporal
@@ -38,11 +38,6 @@ GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its s
 CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
-STILL_WANTED = (  # by whom asked for a job that has been closed since: it is started again
-    (RETRY, JobState.FAILED),
-    (FORCE_RESTART, JobState.FAILED),
-    (FORCE_RESTART, JobState.CANCELLED),
-)
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "
@@ -52,7 +47,6 @@ FORGOTTEN = (
     "Temporal has no record of this job: its history expired, or its database was replaced. "
     "Restart it any time; finished outputs are kept."
 )
-FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
 CANCELLED_BY_FORCE = "Cancelled. This run couldn’t continue, so it was ended. Finished outputs were kept."
 WRONG_TEMPORAL = (
     "Temporal knows none of the %d active jobs. Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; "
@@ -132,10 +126,15 @@ class Round:
         changed = await self._start_queued()
         changed += await self._each(self._settle, suspects)
         changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
-        changed += await self._each(self._fulfil, await _fetch(Job.objects.filter(kept_wishes__isnull=False)))
+        kept = await _fetch(Job.objects.filter(kept_wishes__isnull=False))
+        deleted = [job for job in kept if any(wish.kind == DELETE for wish in job.wishes)]
+        changed += await self._each(
+            Fulfilling(self.closing).fulfil, [job for job in kept if job not in deleted]
+        )
         for job in started:
             running.pop(job.pk, None)
-        return changed + await self._stop_unowned(list(running.values()))
+        changed += await self._stop_unowned(list(running.values()))
+        return changed + await delete_some(deleted)
 
     async def _start_queued(self) -> int:
         """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
@@ -165,9 +164,9 @@ class Round:
             async with slots:
                 try:
                     return await act(each)
-                except (RPCError, TimeoutError):
-                    return False  # Temporal is unavailable: the next round comes back to it
-                except Exception:
+                except Exception as error:
+                    if temporal.is_unavailable(error):
+                        return False  # the next round comes back to it
                     log.exception("%s could not be kept in step", getattr(each, "pk", each))
                     return False
 
@@ -219,32 +218,6 @@ class Round:
         if not await self.closing.terminate(job, only_in_trouble=True):
             return False
         return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
-
-    async def _fulfil(self, job: Job) -> bool:
-        """Does what people asked for, where it couldn't be done at once, and drops what has no more use."""
-        done = False
-        for wish in job.wishes:
-            await job.arefresh_from_db()
-            with contextlib.suppress(control.NotPossible, control.TemporalUnavailable):
-                done |= await self._fulfil_one(job, wish)
-        return done
-
-    async def _fulfil_one(self, job: Job, wish: Wish) -> bool:
-        if wish.kind == DELETE:
-            await control.delete(job, wish.actor)
-        elif job.active and wish.kind == FORCE_RESTART:
-            await self.closing.terminate(job, only_in_trouble=False)
-            await self.closing.close(job, JobState.FAILED, FORCED)
-            await control.start_again(job, wish.actor, wish.reason)
-        elif job.active and job.workflow_started_at:
-            await control.deliver(job, wish)
-        elif (wish.kind, job.state) in STILL_WANTED:
-            await control.start_again(job, wish.actor, wish.reason)
-        elif not job.active:
-            await sync_to_async(job.drop_wish)(wish)
-        else:  # about to be started: who starts it delivers it
-            return False
-        return True
 
     async def _stop_unowned(self, running: list[Open]) -> int:
         """Cancels the workflows whose row is gone, or has ended, so that their tasks are stopped.

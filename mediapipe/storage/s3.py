@@ -6,7 +6,7 @@ It knows names and bytes, and nothing of who may read what.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -124,7 +124,8 @@ def remove(name: str) -> None:
     storage().delete(name)
 
 
-def under(folder: str) -> Iterator[tuple[str, int, float]]:
+@as_bucket_unavailable
+def under(folder: str) -> list[tuple[str, int, float]]:
     """The files whose names begin with *folder*: name, bytes, when it was last changed."""
-    for each in storage().bucket.objects.filter(Prefix=f"{folder}/"):
-        yield each.key, each.size, each.last_modified.timestamp()
+    found = storage().bucket.objects.filter(Prefix=f"{folder}/")
+    return [(each.key, each.size, each.last_modified.timestamp()) for each in found]
