@@ -20,10 +20,11 @@ from jobs import trouble, workflow_calls
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.job import CLAIM_TIME
-from jobs.models.wish import CANCEL, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow_calls import JUST_ENDED, describe, handle, temporal_call
 from mediapipe import temporal
+from mediapipe.database import OUTAGES
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,12 @@ CLOSING_PATIENCE = 2.0  # seconds in which such a run should have closed
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 CLOSING_NOTE = "Waiting for the previous run to end. Starts automatically."
 DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
+DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
+NOT_DELETED = (
+    "This job couldn’t be deleted, and some of its media may be gone. "
+    "An admin can find the reason in the log; delete it again after that."
+)
+BEING_DELETED = "This job is being deleted."
 NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.SUCCEEDED: "This job is already done.",
     JobState.FAILED: "This job has already failed.",
@@ -39,6 +46,7 @@ NOTHING_TO_CANCEL = {  # why there is nothing to cancel
 }
 deliver = workflow_calls.deliver  # a kept wish, once more
 NotPossible = workflow_calls.NotPossible
+Refused = workflow_calls.Refused
 TemporalUnavailable = workflow_calls.TemporalUnavailable
 
 
@@ -158,6 +166,8 @@ async def start_again(job: Job, actor: str, reason: str = "") -> str:
         await job.arefresh_from_db()
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
+        if any(wish.kind == DELETE for wish in job.wishes):
+            raise Refused(BEING_DELETED)
         raise NotPossible("Someone else has just restarted this job.")
     await job.arefresh_from_db()
     reader.invalidate(job)
@@ -197,11 +207,22 @@ async def delete(job: Job, actor: str, reason: str = "") -> str:
 
     Raises NotPossible; TemporalUnavailable where the storage doesn't answer, and the wish is kept.
     """
+    return await sync_to_async(remove)(job, actor)
+
+
+def remove(job: Job, actor: str) -> str:
+    """What delete() does, for a caller with threads of its own: a storage that is away answers late."""
     try:
-        removed = await sync_to_async(job.remove)(actor)
-    except Exception:  # of the disk's or the bucket's own
-        log.exception("job %s could not be deleted", job.pk)
+        removed = job.remove(actor)
+    except OSError as error:
+        log.warning("job %s can't be deleted yet: %s", job.pk, error)
         raise TemporalUnavailable(DELETE_LATER) from None
+    except OUTAGES:
+        raise TemporalUnavailable(DATABASE_AWAY) from None
+    except Exception:
+        log.exception("job %s could not be deleted", job.pk)
+        job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
+        raise Refused(NOT_DELETED) from None
     if not removed:
         raise NotPossible("This job is still running; cancel it first.")
     log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)

@@ -64,15 +64,16 @@ async def _temporal() -> bool:
 
 async def _temporal_knows_jobs() -> bool:
     """False where it runs none of several jobs that have started: then it may be the wrong Temporal."""
-    started = await Job.objects.active().exclude(workflow_started_at=None).acount()
-    if started < reconcile.SEVERAL:
+    started = Job.objects.active().exclude(workflow_started_at=None)
+    then, query = reconcile.established_by(), reconcile.RUNNING
+    if await started.filter(workflow_started_at__lt=then).acount() >= reconcile.SEVERAL:
+        query += f" AND StartTime < '{then.isoformat()}'"
+    elif await started.acount() < reconcile.SEVERAL:
         return True
     client = await temporal.client()
     try:
         async with asyncio.timeout(2):
-            return (
-                await client.count_workflows(reconcile.RUNNING, rpc_timeout=timedelta(seconds=1))
-            ).count > 0
+            return (await client.count_workflows(query, rpc_timeout=timedelta(seconds=1))).count > 0
     except (RPCError, RuntimeError, TimeoutError):
         return True  # that it doesn't answer is said above
 

@@ -11,25 +11,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError
 
 from jobs import control, trouble, workflow_calls
-from jobs.ittybit import replies
+from jobs.closing import Closing
+from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, JobQuerySet
-from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import DELETE, FORCE_RESTART
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
-from jobs.workflow import watch
 from mediapipe import temporal
-from mediapipe.database import fresh_connections
+from mediapipe.database import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +38,6 @@ GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its s
 CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
-STILL_WANTED = (  # by whom asked for a job that has been closed since: it is started again
-    (RETRY, JobState.FAILED),
-    (FORCE_RESTART, JobState.FAILED),
-    (FORCE_RESTART, JobState.CANCELLED),
-)
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "
@@ -53,7 +47,6 @@ FORGOTTEN = (
     "Temporal has no record of this job: its history expired, or its database was replaced. "
     "Restart it any time; finished outputs are kept."
 )
-FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
 CANCELLED_BY_FORCE = "Cancelled. This run couldn’t continue, so it was ended. Finished outputs were kept."
 WRONG_TEMPORAL = (
     "Temporal knows none of the %d active jobs. Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; "
@@ -70,34 +63,42 @@ async def run_forever(engine: IttybitClient) -> None:
         try:
             await run_once(engine)
             await sync_to_async(intake.sweep)()
-        except (RuntimeError, RPCError, TimeoutError):
-            pass  # Temporal is unavailable: the pages say so
         except Exception:
             log.exception("a round of reconciling rows and workflows failed")
         await asyncio.sleep(INTERVAL)
 
 
 async def run_once(engine: IttybitClient | None = None) -> int:
-    """One round; how many jobs were started or settled.
+    """One round; how many jobs were started or settled: none while Temporal is unavailable.
 
     *engine*: where the tasks of a job are cancelled whose workflow no longer waits for them.
-    Raises RPCError, RuntimeError, TimeoutError while Temporal is unavailable.
     """
-    changed = 0
-    for job in await _fetch(Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
-        try:
-            if not await control.start(job):
-                return changed  # Temporal is unavailable: the others would wait just as long
-            changed += 1
-        except Exception:
-            log.exception("job %s could not be started", job.pk)
-    return changed + await Round(await temporal.client(), engine).run()
+    try:
+        return await Round(await temporal.client(), engine).run()
+    except temporal.UNAVAILABLE as error:
+        if not temporal.is_unavailable(error):
+            raise
+        waiting = Job.objects.unstarted(MIN_AGE).exclude(note=control.QUEUED_NOTE)
+        await in_thread(waiting.update, note=control.QUEUED_NOTE)
+        return 0
 
 
-@sync_to_async
-@fresh_connections()
-def _fetch(jobs: JobQuerySet) -> list[Job]:
-    return list(jobs)
+def established(started: list[Job]) -> list[Job]:
+    """Those of *started* that Temporal must know: begun before anybody could have been misled.
+
+    A job that was begun a moment ago is known by the wrong Temporal too, if that is where it was begun.
+    """
+    old = [job for job in started if job.workflow_started_at and job.workflow_started_at < established_by()]
+    return old if len(old) >= SEVERAL else started
+
+
+def established_by() -> datetime:
+    """When what is in Temporal must have begun to prove that it is the right one."""
+    return datetime.now(UTC) - GRACE - timedelta(seconds=CONFIRM_SECONDS)
+
+
+async def _fetch(jobs: JobQuerySet) -> list[Job]:
+    return await in_thread(lambda: list(jobs))
 
 
 class Open(NamedTuple):
@@ -113,7 +114,7 @@ class Round:
 
     def __init__(self, client: Client, engine: IttybitClient | None) -> None:
         self.client = client
-        self.engine = engine
+        self.closing = Closing(client, engine)
 
     async def run(self) -> int:
         """Everything in its order; how many jobs were changed."""
@@ -122,12 +123,30 @@ class Round:
         suspects = [job for job in started if job.pk not in running or running[job.pk].run != job.run]
         if await self._is_wrong_temporal(started, suspects):
             return 0
-        changed = await self._each(self._settle, suspects)
+        changed = await self._start_queued()
+        changed += await self._each(self._settle, suspects)
         changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
-        changed += await self._each(self._fulfil, await _fetch(Job.objects.filter(kept_wishes__isnull=False)))
+        kept = await _fetch(Job.objects.filter(kept_wishes__isnull=False))
+        deleted = [job for job in kept if any(wish.kind == DELETE for wish in job.wishes)]
+        changed += await self._each(
+            Fulfilling(self.closing).fulfil, [job for job in kept if job not in deleted]
+        )
         for job in started:
             running.pop(job.pk, None)
-        return changed + await self._stop_unowned(list(running.values()))
+        changed += await self._stop_unowned(list(running.values()))
+        return changed + await delete_some(deleted)
+
+    async def _start_queued(self) -> int:
+        """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
+        changed = 0
+        for job in await _fetch(Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
+            try:
+                if not await control.start(job):
+                    break  # Temporal is unavailable: the others would wait just as long
+                changed += 1
+            except Exception:
+                log.exception("job %s could not be started", job.pk)
+        return changed
 
     async def _running(self) -> AsyncIterator[Open]:
         """The running workflows: one question for all, however many there are."""
@@ -145,9 +164,9 @@ class Round:
             async with slots:
                 try:
                     return await act(each)
-                except (RPCError, TimeoutError):
-                    return False  # Temporal is unavailable: the next round comes back to it
-                except Exception:
+                except Exception as error:
+                    if temporal.is_unavailable(error):
+                        return False  # the next round comes back to it
                     log.exception("%s could not be kept in step", getattr(each, "pk", each))
                     return False
 
@@ -158,11 +177,13 @@ class Round:
 
         An address that leads to another, empty Temporal would else close every job at once.
         """
-        if len(started) < SEVERAL or len(suspects) < len(started) or await self._knows_any(suspects):
+        expected, suspected = established(started), {job.pk for job in suspects}
+        unknown = [job for job in expected if job.pk in suspected]
+        if len(expected) < SEVERAL or len(unknown) < len(expected) or await self._knows_any(unknown):
             _unknown_since.clear()
             return False
         if not _unknown_since:
-            log.error(WRONG_TEMPORAL, len(started), CONFIRM_SECONDS)
+            log.error(WRONG_TEMPORAL, len(expected), CONFIRM_SECONDS)
             _unknown_since.append(time.monotonic())
         return time.monotonic() - _unknown_since[0] < CONFIRM_SECONDS
 
@@ -179,7 +200,7 @@ class Round:
             return False  # the wish says what is to come of it
         found, run = await workflow_calls.describe(self.client, job)
         if found is None:
-            return await self._close(job, JobState.FAILED, FORGOTTEN)
+            return await self.closing.close(job, JobState.FAILED, FORGOTTEN)
         if run < job.run:  # the start of this run was taken for one of the run before
             return await sync_to_async(job.requeue)()
         if found.status in (None, WorkflowExecutionStatus.RUNNING):
@@ -188,74 +209,15 @@ class Round:
         if last and last.state in FINISHED:
             return await sync_to_async(job.record)(last, [], run)
         if job.cancelling:  # it was ended because it took no cancel
-            return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
+            return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
         how = (found.status.name or "closed").lower().replace("_", " ")
-        return await self._close(job, JobState.FAILED, TERMINATED.format(how=how))
-
-    async def _close(self, job: Job, state: JobState, error: str, receipt: str = "") -> bool:
-        """Cancels the tasks whose results no workflow will read, then ends the row.
-
-        Only then: while the engine is away the row still knows the tasks, and the next round asks again.
-        """
-        rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
-        tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
-        if not await self._cancel_tasks(tasks):
-            return False
-        return await sync_to_async(job.close)(state, error, receipt)
-
-    async def _cancel_tasks(self, tasks: Iterable[str]) -> bool:
-        """Whether the engine has answered for each."""
-        if self.engine is None:
-            return True
-        for task_id in tasks:
-            try:
-                await watch.cancel_and_remove(self.engine, task_id)
-            except replies.IttybitError as error:
-                if not error.permanent:
-                    return False
-        return True
+        return await self.closing.close(job, JobState.FAILED, TERMINATED.format(how=how))
 
     async def _end_where_it_cannot_cancel(self, job: Job) -> bool:
         """Ends a job whose workflow fails again and again, and so takes no cancel."""
-        if not await self._terminate(job, only_in_trouble=True):
+        if not await self.closing.terminate(job, only_in_trouble=True):
             return False
-        return await self._close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
-
-    async def _terminate(self, job: Job, *, only_in_trouble: bool) -> bool:
-        """Ends the workflow of this run in Temporal, where it runs; whether it did."""
-        found, run = await workflow_calls.describe(self.client, job)
-        if found is None or run != job.run or found.status != WorkflowExecutionStatus.RUNNING:
-            return False
-        if only_in_trouble and not await trouble.of(self.client, found):
-            return False
-        await workflow_calls.handle(self.client, job, found.run_id).terminate("it couldn't continue")
-        return True
-
-    async def _fulfil(self, job: Job) -> bool:
-        """Does what people asked for, where it couldn't be done at once, and drops what has no more use."""
-        done = False
-        for wish in job.wishes:
-            await job.arefresh_from_db()
-            with contextlib.suppress(control.NotPossible, control.TemporalUnavailable):
-                done |= await self._fulfil_one(job, wish)
-        return done
-
-    async def _fulfil_one(self, job: Job, wish: Wish) -> bool:
-        if wish.kind == DELETE:
-            await control.delete(job, wish.actor)
-        elif job.active and wish.kind == FORCE_RESTART:
-            await self._terminate(job, only_in_trouble=False)
-            await self._close(job, JobState.FAILED, FORCED)
-            await control.start_again(job, wish.actor, wish.reason)
-        elif job.active and job.workflow_started_at:
-            await control.deliver(job, wish)
-        elif (wish.kind, job.state) in STILL_WANTED:
-            await control.start_again(job, wish.actor, wish.reason)
-        elif not job.active:
-            await sync_to_async(job.drop_wish)(wish)
-        else:  # about to be started: who starts it delivers it
-            return False
-        return True
+        return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
 
     async def _stop_unowned(self, running: list[Open]) -> int:
         """Cancels the workflows whose row is gone, or has ended, so that their tasks are stopped.
@@ -263,7 +225,7 @@ class Round:
         Never where the database has no job at all: then it is the database that is wrong.
         """
         then = datetime.now(UTC) - GRACE
-        old = [found for found in running if found.started_at < then]
+        old = [each for each in running if each.started_at < then]
         if not old or not await Job.objects.aexists():
             return 0
         rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
@@ -284,7 +246,9 @@ class Round:
         if await trouble.of(self.client, found):
             await workflow.terminate("no job owns it")
             stages = last.stages if last else []
-            await self._cancel_tasks(s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING)
+            await self.closing.cancel_tasks(
+                s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING
+            )
         elif trouble.is_awaited(found):
             return False  # by a worker that is lost: what it would do is not known yet
         else:

@@ -46,6 +46,10 @@ class NotPossible(Exception):
     """The request is not possible as things stand; the sentence says why."""
 
 
+class Refused(NotPossible):
+    """Not possible for a reason that is this job's own: its sentence is told of each job of many."""
+
+
 class TemporalUnavailable(Exception):
     """Temporal, or a worker, does not answer; the sentence says what that means for the request."""
 

@@ -30,6 +30,8 @@ RPC_TIMEOUT = timedelta(seconds=3)  # for one call of a request
 SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
 
 ASK_AGAIN = 60.0  # seconds
+# What a call raises while Temporal is away: ask is_unavailable(), since a RuntimeError may be anything.
+UNAVAILABLE = (RPCError, RuntimeError, TimeoutError)
 
 _clients: dict[int, Client] = {}
 _known_attributes: dict[tuple[str, str, frozenset[str]], tuple[bool, float]] = {}
@@ -75,6 +77,16 @@ async def client() -> Client:
         shared = await Client.connect(**_config(), lazy=True, retry_config=FAST_FAILURE)
         _clients[os.getpid()] = shared
     return shared
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether *error* says that Temporal doesn't answer.
+
+    The SDK raises RuntimeError where it can't connect, and also for what it can't decode.
+    """
+    if isinstance(error, RuntimeError):
+        return "client connect" in str(error)
+    return isinstance(error, UNAVAILABLE)
 
 
 async def worker_client() -> Client:

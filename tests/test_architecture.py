@@ -49,7 +49,7 @@ jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.serialize jobs.orphans
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
-jobs.reconcile jobs.worker
+jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views

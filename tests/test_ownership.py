@@ -123,8 +123,12 @@ def test_a_job_that_was_started_again_meanwhile_is_not_deleted(job):
 def test_a_job_that_is_being_deleted_is_not_started_again(job):
     assert closed(job).keep_wish(Wish(DELETE, "ada"))
     assert not now(job).start_again("grace")
-    with pytest.raises(control.NotPossible):
+    with pytest.raises(control.Refused, match="This job is being deleted"):
         async_to_sync(control.retry)(now(job), None, "grace")
+    assert not JobPage(now(job), None).can_retry
+    assert str(bulk.apply("retry", [job], "ada")) == (
+        "Nothing was retried. 1 can’t be changed. This job is being deleted."
+    )
 
 
 def test_a_copy_that_was_written_as_its_stage_was_cancelled_goes_with_the_job(job):
@@ -156,3 +160,10 @@ def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job):
     assert [wish.kind for wish in now(job).wishes] == [DELETE]
     (path / "inside").rmdir()
     path.rmdir()
+
+
+def test_a_delete_that_fails_for_another_reason_is_not_promised(job):
+    Job.objects.filter(pk=job.pk).update(source_name="../outside")
+    result = bulk.apply("delete", [closed(job)], "ada")
+    assert "Nothing was deleted. 1 can’t be changed. This job couldn’t be deleted" in str(result)
+    assert not now(job).wishes

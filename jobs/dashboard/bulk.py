@@ -67,11 +67,12 @@ VERBS: dict[str, Callable[[Job, str], Awaitable[str]]] = {
 
 @dataclass
 class BulkResult:
-    """How many jobs were changed, skipped, left without an answer, or not tried; str() is the sentence."""
+    """How many jobs were changed, and how many were not, and why; str() is the sentence."""
 
     action: str
     done: int = 0
     skipped: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # by the sentence why
     unanswered: Counter[str] = field(default_factory=Counter)  # by the sentence about Temporal
     untried: int = 0
 
@@ -82,6 +83,7 @@ class BulkResult:
         if self.skipped:
             skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
             sentences.append(f"{self.skipped} {skipped}")
+        sentences += [f"{count} can’t be changed. {text}" for text, count in self.refused.items()]
         sentences += [f"{count} got no answer. {text}" for text, count in self.unanswered.items()]
         if self.untried:
             sentences.append(f"{self.untried} {'was' if self.untried == 1 else 'were'} left alone.")
@@ -110,6 +112,8 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
                 return
             try:
                 await VERBS[action](job, actor)
+            except control.Refused as error:
+                result.refused[str(error)] += 1
             except control.NotPossible:
                 result.skipped += 1
             except control.TemporalUnavailable as error:

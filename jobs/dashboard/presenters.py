@@ -110,6 +110,8 @@ class Row:
     @property
     def can_retry(self) -> bool:
         """Whether to show the retry button."""
+        if any(each.kind == wish.DELETE for each in self.job.wishes):
+            return False
         failed = any(stage.failed for stage in self.stages)
         return self.status.state in (JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED) or (
             failed and not self.active

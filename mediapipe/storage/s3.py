@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -136,7 +136,8 @@ def remove(name: str) -> None:
     storage().delete(name)
 
 
-def under(folder: str) -> Iterator[tuple[str, int, float]]:
+@as_bucket_unavailable
+def under(folder: str) -> list[tuple[str, int, float]]:
     """The files whose names begin with *folder*: name, bytes, when it was last changed."""
-    for each in storage().bucket.objects.filter(Prefix=f"{folder}/"):
-        yield each.key, each.size, each.last_modified.timestamp()
+    found = storage().bucket.objects.filter(Prefix=f"{folder}/")
+    return [(each.key, each.size, each.last_modified.timestamp()) for each in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import control, monitoring, reconcile, worker, workflow_calls
+from jobs import closing, control, fulfilling, monitoring, reconcile, worker, workflow_calls
 from jobs.dashboard.presenters import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
@@ -24,6 +25,7 @@ from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import TASK_QUEUE, JobState, PipelineStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
+from mediapipe.storage import s3
 from tests.support.product import until_async
 
 pytestmark = pytest.mark.anyio
@@ -375,3 +377,60 @@ async def test_an_empty_temporal_closes_no_job_before_a_second_look(dashboard, m
     assert await reconcile.run_once() == 3
     assert {(await now(job)).state for job in jobs} == {"failed"}
     reconcile._unknown_since.clear()
+
+
+async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_right_one(dashboard):
+    jobs = [await dashboard.submit(start=False) for _ in range(3)]
+    await Job.objects.all().aupdate(state="running", workflow_started_at=timezone.now() - 60 * MINUTE)
+    await dashboard.submit()
+    queued = await dashboard.submit(start=False)
+    await rows(queued, created_at=timezone.now() - MINUTE)
+    assert await reconcile.run_once() == 0
+    assert {(await now(job)).state for job in jobs} == {"running"}
+    assert (await now(queued)).state == "queued" and await existing(dashboard, queued) is None
+    assert not await monitoring._temporal_knows_jobs()
+    reconcile._unknown_since.clear()
+
+
+@pytest.mark.parametrize(("fault", "patience"), [("500", 300.0), ("503", 0.0)])
+async def test_a_job_whose_engine_does_not_answer_is_closed_and_says_so(
+    dashboard, monkeypatch, fault, patience
+):
+    monkeypatch.setattr(closing, "PATIENCE", patience)
+    jobs = [await dashboard.submit() for _ in range(2)]
+    for job in jobs:
+        await job.stages.filter(name="ingest").aupdate(state="running", task_id="task_1")
+        await dashboard.workflow(job).terminate()
+    await rows(jobs[1], cancelling=True)
+    dashboard.api.always["DELETE"] = fault
+    assert await reconcile.run_once(dashboard.engine) == 2
+    failed, cancelled = [await now(job) for job in jobs]
+    assert (failed.state, cancelled.state) == ("failed", "cancelled")
+    assert failed.error.endswith(closing.UNSTOPPED) and cancelled.receipt.endswith(closing.UNSTOPPED)
+
+
+@pytest.fixture
+def silent_bucket(settings, monkeypatch):
+    """A bucket that takes connections and answers none."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.S3_BUCKET, settings.S3_REGION = "media", "us-east-1"
+        settings.S3_ENDPOINT_URL = f"http://127.0.0.1:{server.getsockname()[1]}"
+        s3.storage.cache_clear()
+        yield server
+    s3.storage.cache_clear()
+
+
+async def test_deletes_that_wait_for_the_storage_hold_up_nothing_else(dashboard, monkeypatch, silent_bucket):
+    monkeypatch.setattr(fulfilling, "DELETE_SECONDS", 0.1)
+    for _ in range(fulfilling.DELETES + 1):
+        job = await rows(await dashboard.submit(start=False), state="failed")
+        await keep(job, Wish(DELETE, "ada"))
+    queued = await rows(await dashboard.submit(start=False), created_at=timezone.now() - MINUTE)
+    assert await reconcile.run_once() == 1 and await reconcile.run_once() == 0
+    assert (await now(queued)).state == "running"
+    under_way = fulfilling._deleting[0]
+    assert not under_way.done()
+    silent_bucket.close()
+    assert not any(await under_way) and (await now(job)).wishes, "a delete was given up"

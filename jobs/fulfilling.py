@@ -1,0 +1,95 @@
+"""Does what people asked for where it couldn't be done at once: the wishes that jobs' rows keep.
+
+It asks no Temporal what runs: jobs.reconcile, which calls it every few seconds, has settled that before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+
+from asgiref.sync import sync_to_async
+
+from jobs import control
+from jobs.closing import Closing
+from jobs.models import Job
+from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.state import JobState
+from mediapipe.database import in_thread
+
+log = logging.getLogger(__name__)
+
+DELETES = 3  # at a time, of those that wait for the storage
+DELETE_SECONDS = 5.0  # for which a round waits for them
+STILL_WANTED = (  # by whom asked for a job that has been closed since: it is started again
+    (RETRY, JobState.FAILED),
+    (FORCE_RESTART, JobState.FAILED),
+    (FORCE_RESTART, JobState.CANCELLED),
+)
+FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
+
+_deleting: list[asyncio.Future[list[bool]]] = []  # a few deletes that may still be under way
+
+
+class Fulfilling:
+    """All wishes but deletes; *closing* ends what a forced restart ends."""
+
+    def __init__(self, closing: Closing) -> None:
+        self.closing = closing
+
+    async def fulfil(self, job: Job) -> bool:
+        """Does each of them, or drops what has no more use; whether the job was changed. Raises RPCError."""
+        done = False
+        for wish in job.wishes:
+            await job.arefresh_from_db()
+            if not any(wish.same(other) for other in job.wishes):
+                continue  # done by somebody meanwhile, or moot
+            with contextlib.suppress(control.NotPossible, control.TemporalUnavailable):
+                done |= await self._fulfil_one(job, wish)
+        return done
+
+    async def _fulfil_one(self, job: Job, wish: Wish) -> bool:
+        if wish.run != job.run:
+            await sync_to_async(job.drop_wish)(wish)
+        elif job.active and wish.kind == FORCE_RESTART:
+            await self.closing.terminate(job, only_in_trouble=False)
+            await self.closing.close(job, JobState.FAILED, FORCED)
+            await control.start_again(job, wish.actor, wish.reason)
+        elif job.active and job.workflow_started_at:
+            await control.deliver(job, wish)
+        elif (wish.kind, job.state) in STILL_WANTED:
+            await control.start_again(job, wish.actor, wish.reason)
+        elif not job.active:
+            await sync_to_async(job.drop_wish)(wish)
+        else:  # about to be started: who starts it delivers it
+            return False
+        return True
+
+
+async def delete_some(jobs: list[Job]) -> int:
+    """Deletes a few of *jobs*, whose deletes people asked for; how many are gone.
+
+    By chance, so that none waits behind those that can't go; and where the storage is so late that a round
+    can't wait for it, no others until these are answered.
+    """
+    if any(not task.done() for task in _deleting):
+        return 0
+    chosen = random.sample(jobs, min(len(jobs), DELETES))
+    under_way = asyncio.ensure_future(asyncio.gather(*map(_delete, chosen)))
+    _deleting[:] = [under_way]
+    await asyncio.wait(_deleting, timeout=DELETE_SECONDS)
+    return sum(under_way.result()) if under_way.done() else 0
+
+
+async def _delete(job: Job) -> bool:
+    actor = next((wish.actor for wish in job.wishes if wish.kind == DELETE), "")
+    try:
+        await in_thread(control.remove, job, actor)
+    except (control.NotPossible, control.TemporalUnavailable):
+        return False  # said in the log
+    except Exception:
+        log.exception("job %s could not be deleted", job.pk)
+        return False
+    return True
