@@ -169,7 +169,9 @@ class JobMachine(RuleBasedStateMachine):
         job = self.held_by(pick)
         job.keep_wish(Wish(RETRY, "ada", run=job.run, key=f"retry-all-{job.seq}"))
 
-    @precondition(lambda self: not self.removed and any(job.state in FINISHED for job in self.held))
+    @precondition(
+        lambda self: not self.removed and any(job.state in FINISHED for job in [self.now, *self.held])
+    )
     @rule(pick=PICK)
     def a_person_restarts_it(self, pick: int) -> None:
         """Whoever is first has it, and only of what is closed."""
@@ -178,7 +180,9 @@ class JobMachine(RuleBasedStateMachine):
             assert before.state in FINISHED, f"{before.state}, run {before.run}"
             self.restarts += 1
 
-    @precondition(lambda self: not self.removed and any(job.state in FINISHED for job in self.held))
+    @precondition(
+        lambda self: not self.removed and any(job.state in FINISHED for job in [self.now, *self.held])
+    )
     @rule(pick=PICK)
     def a_person_deletes_it(self, pick: int) -> None:
         """Only what is closed goes, however old the page was on which the button stood."""
@@ -252,6 +256,15 @@ class JobMachine(RuleBasedStateMachine):
             job.record(run.reports[-1], [], run.number)
         else:
             job.close(JobState.FAILED, "ended")
+
+    @precondition(lambda self: self.now and any(job.run < self.now.run and job.active for job in self.held))
+    @rule(pick=PICK)
+    def the_reconciler_closes_what_it_read_before_a_restart(self, pick: int) -> None:
+        """It decided that while the run before was open; the row is another run's by now."""
+        old = [job for job in self.held if job.run < self.now.run and job.active]
+        old[pick % len(old)].close(JobState.FAILED, "ended")
+        now = self.row()
+        assert (now.state, now.error) == (self.now.state, self.now.error), "another run was closed"
 
     # What holds at every moment
 

@@ -69,14 +69,12 @@ def play(
         people.run(script.acts, began)
         dealing.join()
         quiet(installation)
-        for _ in range(DECISIONS):
-            if decide(installation, people):
-                quiet(installation)
+        waited = [job for _ in range(DECISIONS) for job in decide(installation, people)]
         facts = asyncio.run(collect(installation))
-        facts.answers = people.diary
+        facts.answers, facts.waited = people.diary, waited
+        facts.encoders_killed_at, facts.database_locked = fate.encoders_killed_at, "database" in fate.dealt
         installation.stop()
-        log = installation.product.log.read_text()
-        facts.errors = re.findall(r"^web: [\w.]+(?:Error|Exception|Exist)\b.*", log, re.M)
+        facts.errors = re.findall(r"^web: [\w.]+(?:Error|Exception|Exist)\b.*", installation.log, re.M)
         left = time.monotonic() + 5
         while (found := processes(installation.product.home)) and time.monotonic() < left:
             time.sleep(0.2)
@@ -94,13 +92,15 @@ def quiet(installation: Installation) -> None:
             since = time.monotonic()
 
 
-def decide(installation: Installation, people: People) -> int:
-    """Has each job retried or cancelled that waits for a person: it can still end; how many there were."""
+def decide(installation: Installation, people: People) -> list[str]:
+    """Has each job retried or cancelled that waits for a person, and waits for its end; which there were."""
     waiting = [row for row in job_rows(installation) if row.state == "attention"]
     for number, row in enumerate(waiting):
         answer = Answer(("retry", "cancel")[number % 2], "web", CHIEF, [row.id])
         people.note(answer, functools.partial(people.press, answer))
-    return len(waiting)
+    if waiting:
+        quiet(installation)
+    return [row.id for row in waiting]
 
 
 def report(seed: int, facts: Facts, dealt: Counter[str], broken: list[Violation]) -> None:

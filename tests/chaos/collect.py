@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from temporalio.client import Client
 
-from tests.chaos.facts import EventRow, Facts, JobRow, StageRow, Task, Workflow
+from tests.chaos.facts import AttemptRow, EventRow, Facts, JobRow, StageRow, Task, Workflow
 from tests.chaos.installation import Installation
 
 OPTIONAL = ("storyboard", "waveform", "preview")
@@ -82,7 +82,8 @@ def part_files(installation: Installation, files: list[str]) -> list[str]:
 def job_rows(installation: Installation) -> list[JobRow]:
     """The rows of jobs, each with its stages and its timeline."""
     owners = {row["id"]: row["username"] for row in rows(installation, "select id, username from auth_user")}
-    jobs = {}
+    jobs: dict[str, JobRow] = {}
+    plans: dict[str, dict[str, int]] = {}
     for row in rows(installation, "select * from jobs_job"):
         jobs[row["id"]] = JobRow(
             str(uuid.UUID(row["id"])),
@@ -94,12 +95,19 @@ def job_rows(installation: Installation) -> list[JobRow]:
             moment(row["finished_at"]) or None,
             row["error"],
             row["source_name"],
+            row["receipt"],
         )
+        plans[row["id"]] = {s["name"]: s["retry"]["attempts"] for s in json.loads(row["plan"])}
     for row in rows(installation, "select * from jobs_stage order by position"):
         output = json.loads(row["output"] or "null") or {}
         names = [name for name in (output.get("name"), *(output.get("extras") or {}).values()) if name]
         optional = row["name"] in OPTIONAL
         stage = StageRow(row["name"], row["state"], row["task_id"], row["tries"], names, optional)
+        stage.planned = plans[row["job_id"]][row["name"]]
+        stage.attempt, stage.max_attempts = row["attempt"], row["max_attempts"]
+        for each in json.loads(row["attempts"]):
+            over = each["finished_at"] or float("inf")
+            stage.attempts.append(AttemptRow(each["outcome"], each["started_at"], over, each["error"]))
         jobs[row["job_id"]].stages.append(stage)
     for row in rows(installation, "select * from jobs_event order by at, id"):
         at, run = moment(row["at"]), row["run"]

@@ -5,8 +5,10 @@ Pure: it knows no product; tests/chaos/collect.py fills it in. Moments are unix 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+Found = Iterator[tuple[str, str]]  # what a rule yields: job, evidence
 ACTIVE = ("queued", "running", "attention")
 OPEN_TASK = ("queued", "processing")
 
@@ -25,11 +27,26 @@ class Answer:
     sentences: list[str] = field(default_factory=list)
     made: str = ""  # the job of a submission
     title: str = ""
+    fate: str = ""  # of a submission's tasks, as its script has it
+    errors: list[str] = field(
+        default_factory=list
+    )  # each reply that was a mistake of the product's, on the way
+    cut: bool = False  # asked, and the line broke before the answer: it may have been done
 
     @property
     def sentence(self) -> str:
         """All that was said."""
         return " ".join(self.sentences)
+
+
+@dataclass
+class AttemptRow:
+    """An attempt as the time axis has it."""
+
+    outcome: str
+    started_at: float = 0
+    finished_at: float = 0
+    error: str = ""
 
 
 @dataclass
@@ -42,6 +59,10 @@ class StageRow:
     tries: int = 1
     files: list[str] = field(default_factory=list)
     optional: bool = False
+    planned: int = 3  # attempts that its plan gives it
+    attempt: int = 1
+    max_attempts: int = 3
+    attempts: list[AttemptRow] = field(default_factory=list)
 
 
 @dataclass
@@ -69,6 +90,7 @@ class JobRow:
     finished_at: float | None = None
     error: str = ""
     source: str = ""
+    receipt: str = ""
     stages: list[StageRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
 
@@ -113,5 +135,13 @@ class Facts:
     unfinished: list[str] = field(default_factory=list)  # the names of part files that an upload's row owns
     scratch: list[str] = field(default_factory=list)  # what is left in the engine's work folder
     processes: list[str] = field(default_factory=list)  # that are left once the product has stopped
-    errors: list[str] = field(default_factory=list)  # of the web's log, since its last start: for the reader
+    errors: list[str] = field(default_factory=list)  # the last lines of tracebacks in the web's log
+    waited: list[str] = field(default_factory=list)  # jobs that waited for a person once people were done
     history_lost_at: list[float] = field(default_factory=list)  # when Temporal's history was removed
+    encoders_killed_at: list[float] = field(default_factory=list)  # alone, without their worker
+    database_locked: bool = False  # for a time, by somebody else
+
+    @property
+    def fates(self) -> dict[str, str]:
+        """How each job's tasks should have gone, by its title: `tests/chaos/script.py` has the words."""
+        return {answer.title: answer.fate for answer in self.answers if answer.verb == "submit"}

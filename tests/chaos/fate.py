@@ -23,6 +23,7 @@ class Fate:
         self.installation = installation
         self.blows = blows
         self.dealt: Counter[str] = Counter()
+        self.encoders_killed_at: list[float] = []
 
     def run(self, began: float) -> None:
         """Until the last blow is over; *began* is the script's moment 0, by the monotonic clock."""
@@ -49,7 +50,10 @@ class Fate:
 
     def kill(self, blow: Blow) -> bool:
         """A process dies at once."""
-        return bool(self.installation.send(blow.victim, signal.SIGKILL))
+        pid = self.installation.send(blow.victim, signal.SIGKILL)
+        if pid and blow.victim == "encoder":
+            self.encoders_killed_at.append(time.time())
+        return bool(pid)
 
     def redeploy(self, blow: Blow) -> bool:
         """The worker is stopped as a deploy stops it."""

@@ -27,6 +27,7 @@ class Installation:
         self.stack = contextlib.ExitStack()
         self.one_at_a_time = threading.RLock()
         self.history_lost_at: list[float] = []
+        self.log = ""  # of `up`, of all its starts
         self.gateway = self.stack.enter_context(Gateway(lambda: f"{self.product.url}/ittybit"))
         self.proxy = self.stack.enter_context(Proxy(self.temporal))
         config = folder / "temporal.toml"
@@ -73,6 +74,7 @@ class Installation:
             process = getattr(self.product, "process", None)
             if process and process.poll() is None:
                 self.product.stop()
+                self.log += self.product.log.read_text()
             self.product.commands = None
             self.product.clients.clear()
 

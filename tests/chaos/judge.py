@@ -5,15 +5,20 @@ Pure: it knows no product and no clock; tests/test_chaos_judge.py breaks each ru
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.chaos.facts import ACTIVE, OPEN_TASK, Answer, Facts, JobRow, Task
+from tests.chaos.answers import (
+    every_answered_submission_is_one_job,
+    explained_by_a_delete,
+    nobody_is_told_what_does_not_happen,
+    nothing_begins_after_cancelled_before_it_started,
+)
+from tests.chaos.facts import ACTIVE, OPEN_TASK, Facts, Found, Task
+from tests.chaos.fates import each_job_ends_as_its_tasks_went, no_fault_uses_up_an_attempt
 
-NEVER_STARTED = "Cancelled before it started"
-CLOSING = 10.0  # seconds from "Cancel requested" to a cancel that came too late
+UNREPORTED = 10.0  # seconds in which a row may not know yet of a task that its workflow has asked for
+FORCED = "Cancelled. This run couldn’t continue, so it was ended"  # the receipt of a cancel that none took
 ENDS = {
     "COMPLETED": ("succeeded",),
     "CANCELED": ("cancelled",),
@@ -37,31 +42,6 @@ def judge(facts: Facts) -> list[Violation]:
     return [Violation(rule.__name__, *found) for rule in RULES for found in rule(facts)]
 
 
-Found = Iterator[tuple[str, str]]  # job, evidence
-
-
-def every_answered_submission_is_one_job(facts: Facts) -> Found:
-    """Who was told of a job has it; nobody has two of one submission, or one that nobody submitted."""
-    rows = {row.id: row for row in facts.rows}
-    titles = {answer.title for answer in facts.answers if answer.verb == "submit"}
-    for answer in facts.answers:
-        if answer.made and answer.made not in rows and not _may_be_deleted(facts, answer.made):
-            yield answer.made, f"{answer.person} was told of {answer.title!r} ({answer.door}); it has no row"
-    for title, number in Counter(row.title for row in facts.rows).items():
-        if number > 1:
-            yield "", f"{number} jobs of the one submission {title!r}"
-        if title not in titles:
-            yield "", f"nobody submitted {title!r}"
-
-
-def _may_be_deleted(facts: Facts, job: str) -> bool:
-    asked = [answer for answer in facts.answers if answer.verb == "delete" and job in answer.jobs]
-    return any(
-        answer.sentence.startswith("Deleted") or "Your delete" in answer.sentence or not answer.sentences
-        for answer in asked
-    )
-
-
 def each_row_agrees_with_its_workflow(facts: Facts) -> Found:
     """An active row has an open workflow of its run; a closed one has none, and ended as it did."""
     flows = defaultdict(list)
@@ -80,7 +60,8 @@ def each_row_agrees_with_its_workflow(facts: Facts) -> Found:
         if row.state in ("running", "attention") and not [f for f in own if f.status == "RUNNING"]:
             yield row.id, f"{row.state}, run {row.run}; its workflows: {_flows(flows[row.id])}"
         ends = ENDS.get(own[-1].status, ()) if own and row.state not in ACTIVE else ()
-        if ends and row.state not in ends:
+        by_force = own and own[-1].status == "TERMINATED" and row.state == "cancelled"
+        if ends and row.state not in ends and not (by_force and row.receipt.startswith(FORCED)):
             yield row.id, f"{row.state}, run {row.run}; its workflow ended {own[-1].status}"
 
 
@@ -119,17 +100,27 @@ def no_task_without_a_running_stage(facts: Facts) -> Found:
         row = rows.get(task.job)
         stage = next((each for each in row.stages if each.name == task.stage), None) if row else None
         known = stage is not None and stage.task == task.id
-        over = (row and row.finished_at) or float("inf")  # what was over before the loss is not excused by it
-        lost = any(task.created_at < moment < over for moment in facts.history_lost_at)
-        if (row and row.state in ACTIVE and stage and stage.state == "running" and known) or (
-            lost and not known
-        ):
+        over = (row and row.finished_at) or float("inf")
+        waited_for = row and row.state in ACTIVE and stage and stage.state == "running" and known
+        if waited_for or (not known and _lost_with_the_history(facts, task, over)):
             continue
         says = f"its job is {row.state}, the stage {stage.state}" if row and stage else "its job is gone"
         flow = f" (workflow {task.workflow})" * bool(task.workflow)
         when = f", created {over - task.created_at:.1f} s before that" if over < float("inf") else ""
         named = f"; its row names {stage.task or 'none'}" if stage else ""
         yield task.job, f"{task.stage}: {task.id} is {task.status}{flow}, and {says}{when}{named}"
+
+
+def _lost_with_the_history(facts: Facts, task: Task, over: float) -> bool:
+    """Whether only a lost history can have known of a task: no row had heard of it yet, its job went on.
+
+    The row of a job that was deleted later named it or did not: nobody can tell any more.
+    """
+    return any(
+        task.created_at < moment < min(over, task.created_at + UNREPORTED)
+        and (over < float("inf") or explained_by_a_delete(facts, task.job, moment))
+        for moment in facts.history_lost_at
+    )
 
 
 def one_task_for_each_stage_and_try(facts: Facts) -> Found:
@@ -146,7 +137,7 @@ def one_task_for_each_stage_and_try(facts: Facts) -> Found:
         if len(tasks) > stage.tries:
             yield job, f"{name}: {len(tasks)} tasks, and its row knows of {stage.tries}"
         done = [task for task in tasks if task.status == "succeeded"]
-        again = len(row.at("restarted")) + len(row.at("retry"))
+        again = len(row.at("restarted")) + sum(e.kind == "retry" and e.stage == name for e in row.events)
         if len(done) > 1 + again:
             yield job, f"{name}: {len(done)} tasks succeeded, and a person asked for {again} more"
 
@@ -156,25 +147,6 @@ def _by_stage(tasks: list[Task]) -> dict[tuple[str, str], list[Task]]:
     for task in tasks:
         found[task.job, task.stage].append(task)
     return found
-
-
-def nothing_begins_after_cancelled_before_it_started(facts: Facts) -> Found:
-    """Who reads that nothing had been handed over is right, until somebody restarts the job."""
-    told = defaultdict(list)
-    for answer in facts.answers:
-        if answer.sentence.startswith(NEVER_STARTED):
-            told[answer.jobs[0]].append(answer.answered_at)
-    for row in facts.rows:
-        said = [event.at for event in row.events if event.text.startswith(NEVER_STARTED)]
-        for at in [*said, *told[row.id]]:
-            since = max((moment for moment in row.at("restarted") if moment <= at), default=0.0)
-            until = min((moment for moment in row.at("restarted") if moment > at), default=float("inf"))
-            begun = [e for e in row.events if e.kind in ("started", "attempt") and since < e.at < until]
-            tasks = [t.id for t in facts.tasks if t.job == row.id and since < t.created_at < until]
-            if begun or tasks:
-                when = f", began {begun[0].at - at:+.1f} s from there" if begun else ""
-                yield row.id, f"“{NEVER_STARTED}”{when}, tasks {tasks}"
-                break
 
 
 def no_attempt_begins_after_a_cancel(facts: Facts) -> Found:
@@ -208,57 +180,18 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
         yield "", f"work/{name} was left behind"
 
 
-def nobody_is_told_what_does_not_happen(facts: Facts) -> Found:
-    """Each answer that promises something is compared with what became of the job, or of as many jobs."""
-    rows = {row.id: row for row in facts.rows}
-    for answer in facts.answers:
-        about = " ".join(answer.jobs)
-        if answer.status == 500:
-            yield about, f"{answer.verb} ({answer.door}) was answered with status 500"
-        broken = [each for job in answer.jobs if (each := _broken(answer, rows.get(job)))]
-        kept = len(answer.jobs) - len(broken)
-        if len(answer.jobs) and kept < _promised(answer):
-            states = ", ".join(f"{rows[j].state}, run {rows[j].run}" for j in answer.jobs if j in rows)
-            yield about, f"{answer.person} was told “{answer.sentence}”: {broken[0]}; {states}"
-
-
-def _promised(answer: Answer) -> int:
-    """For how many jobs something was promised: of a list's bar “Cancelling 3 jobs.”, of a page one."""
-    if answer.status not in (200, 302, 409):  # 409: a command's, which may have kept a wish
-        return 0
-    number = re.match(r"(?:Cancelling|Retrying|Deleted) (\d+) jobs?\.", answer.sentence)
-    return int(number[1]) if number else int(answer.door != "bulk")
-
-
-def _broken(answer: Answer, row: JobRow | None) -> str:
-    """What was promised and did not happen to a job; nothing where all is well, or the job was deleted."""
-    said = answer.sentence
-    if row is None:
-        return ""
-    if said.startswith("Deleted") or "Your delete" in said:
-        return "it is still there"
-    again = [event for event in row.events if event.kind in ("restarted", "retry")]
-    later = [event for event in again if event.at > answer.asked_at]
-    by_them = [event for event in later if event.actor.startswith(answer.person) or answer.door == "command"]
-    cancelled = said.startswith(("Cancelled", "Cancel requested", "Cancelling")) or "Your cancel" in said
-    if cancelled and not later:
-        late = row.finished_at and row.finished_at < answer.answered_at + CLOSING
-        if row.state in ACTIVE or (row.state == "succeeded" and not late):
-            return "it goes on, or went on"
-    if said.startswith(("Restarted", "Restarting", "It will restart")) and not by_them:
-        return "nothing was restarted"
-    if said.startswith("Retrying") or "Your retry starts" in said:
-        ended = row.at("cancelled") + row.at("closed") + row.at("succeeded") + row.at("failed")
-        if not by_them and not [moment for moment in ended if moment > answer.asked_at]:
-            return "nothing was retried"
-    return ""
-
-
 def runs_are_counted(facts: Facts) -> Found:
     """A job has had one run more than it was restarted."""
     for row in facts.rows:
         if row.run != 1 + len(row.at("restarted")):
             yield row.id, f"run {row.run}, restarted {len(row.at('restarted'))} times"
+
+
+def no_error_escapes_the_web(facts: Facts) -> Found:
+    """Each traceback in the log of the web is a mistake; but who meets a locked database is told so."""
+    for error, number in Counter(facts.errors).items():
+        if not (facts.database_locked and error.endswith("OperationalError: database is locked")):
+            yield "", f"{number} × {error}"
 
 
 def no_process_stays_behind(facts: Facts) -> Found:
@@ -269,6 +202,8 @@ def no_process_stays_behind(facts: Facts) -> Found:
 
 RULES = (
     every_answered_submission_is_one_job,
+    each_job_ends_as_its_tasks_went,
+    no_fault_uses_up_an_attempt,
     each_row_agrees_with_its_workflow,
     nothing_is_stuck,
     stages_agree_with_their_job,
@@ -279,5 +214,6 @@ RULES = (
     every_file_has_an_owner_and_no_file_is_missing,
     nobody_is_told_what_does_not_happen,
     runs_are_counted,
+    no_error_escapes_the_web,
     no_process_stays_behind,
 )

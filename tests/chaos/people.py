@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import httpx
 
@@ -25,6 +26,7 @@ from tests.support.tusclient import STREAM, TUS, encoded, sound
 FILM = "http://127.0.0.1:9/film.mp4"  # fetched by nobody: the stand-in API takes any source
 PATIENCE = 40.0  # seconds that somebody repeats a submission which is not answered
 NOTICE = re.compile(r'<p class="notice" data-level="\w+" role="status">(.*?)</p>', re.S)
+SAID = (503, 507)  # a part that is away, a disk that is full: the page says so, and is right
 VERBS = {"cancel": "cancel", "retry": "retry"}
 
 
@@ -56,18 +58,26 @@ class People:
         for done in running:
             done.result()
 
-    def browser(self, person: str) -> httpx.Client:
-        """A person's, wherever the product is now."""
-        cookies = self.cookies[person]
+    def browser(self, answer: Answer) -> httpx.Client:
+        """Of the person who asks, wherever the product is now; it notes every mistake of the product's."""
+
+        def watch(reply: httpx.Response) -> None:
+            if reply.status_code >= 500 and reply.status_code not in SAID:
+                asked = f"{reply.request.method} {reply.request.url.path}"
+                answer.errors.append(f"{asked} was answered with status {reply.status_code}")
+
+        cookies = self.cookies[answer.person]
         headers = {"X-CSRFToken": cookies["csrftoken"]}
+        given = {"cookies": cookies, "headers": headers, "event_hooks": {"response": [watch]}}
         url = self.installation.product.url
-        return httpx.Client(base_url=url, cookies=cookies, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=url, timeout=30, trust_env=False, **given)
 
     def do(self, act: Act) -> None:
         """One act; nothing where its job does not exist yet."""
         jobs = [self.jobs[number] for number in act.targets if number in self.jobs]
         if act.verb == "submit":
-            answer = Answer("submit", act.door, act.person, [], title=f"job {act.targets[0]}")
+            title = f"job {act.targets[0]}"
+            answer = Answer("submit", act.door, act.person, [], title=title, fate=act.fate)
             self.note(answer, lambda: getattr(self, f"submit_{act.door}")(act, answer))
             if answer.made:
                 self.jobs[act.targets[0]] = answer.made
@@ -82,9 +92,10 @@ class People:
         answer.asked_at = time.time()
         try:
             ask()
-        except (httpx.HTTPError, OSError, ValueError):  # the last two: a command that was cut off
+        except (httpx.HTTPError, OSError, ValueError) as error:  # the last two: a command that was cut off
             answer.status, answer.sentences = 0, []
-        answer.answered_at = time.time()
+            answer.cut = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        answer.answered_at = answer.answered_at or time.time()
         with self.lock:
             self.diary.append(answer)
 
@@ -113,7 +124,7 @@ class People:
             answer.sentences = [] if answer.made else [reply.text[:200]]
             return answer.status < 500 and answer.status != 429
 
-        self.patiently(act.person, send)
+        self.patiently(answer, send)
 
     def submit_tus(self, act: Act, answer: Answer) -> None:
         """In two parts, and from where it stopped after every failure."""
@@ -142,7 +153,7 @@ class People:
             return True
 
         answer.title = name
-        self.patiently(act.person, send)
+        self.patiently(answer, send)
 
     @staticmethod
     def refused(answer: Answer, reply: httpx.Response) -> bool:
@@ -154,16 +165,23 @@ class People:
         """`manage.py submit` of a link, once: who runs it again asks for another job."""
         given = ["--title", answer.title, "--owner", act.person, "--json"]
         done = self.installation.command("submit", f"{FILM}?fate={act.fate}", *given)
-        answer.status, answer.sentences = (200 if done.returncode == 0 else 409), [done.stderr.strip()[-200:]]
+        self.ended(answer, done, done.stderr.strip()[-200:])
         if done.returncode == 0:
             answer.made = json.loads(done.stdout)["id"]
 
-    def patiently(self, person: str, send) -> None:
+    @staticmethod
+    def ended(answer: Answer, done: CompletedProcess[str], said: str) -> None:
+        """Notes how a command has ended."""
+        answer.status, answer.sentences = (200 if done.returncode == 0 else 409), [said]
+        if "Traceback" in done.stderr:
+            answer.errors.append(f"the command ended with {done.stderr.strip().splitlines()[-1]}")
+
+    def patiently(self, answer: Answer, send) -> None:
         """Sends until there is an answer that stands. Raises the last httpx.HTTPError after PATIENCE."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                with self.browser(person) as browser:
+                with self.browser(answer) as browser:
                     if send(browser) or time.monotonic() > until:
                         return
             except httpx.HTTPError:
@@ -187,26 +205,43 @@ class People:
         """A button of a job's page, or the list's bar for many jobs and for what only the bar can do."""
         job = answer.jobs[0]
         bulk = answer.door == "bulk" or answer.verb not in VERBS
-        with self.browser(answer.person) as browser:
+        with self.browser(answer) as browser:
             if bulk:
                 answer.door = "bulk"
                 data = {"action": answer.verb, "job": answer.jobs, "confirmed": "1"}
                 reply = browser.post("/jobs/bulk/", data=data)
             else:
                 reply = browser.post(f"/jobs/{job}/{VERBS[answer.verb]}/", data={"next": "/"})
-            answer.status = reply.status_code
-            if reply.status_code == 302:
-                page = browser.get(reply.headers["Location"])
-                answer.sentences = [html.unescape(text) for text in NOTICE.findall(page.text)]
+            answer.status, answer.answered_at = reply.status_code, time.time()
+            cookies = browser.cookies
+        if reply.status_code == 302:
+            self.read_notice(answer, reply.headers["Location"], cookies)
+
+    def read_notice(self, answer: Answer, place: str, cookies: httpx.Cookies) -> None:
+        """The page after a button was pressed, reloaded until it is there: it says what was done."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            try:
+                with self.browser(answer) as browser:
+                    browser.cookies = cookies
+                    page = browser.get(place)
+            except httpx.HTTPError:
+                answer.cut = True  # a notice is shown once: it may have gone with that page
+            else:
+                if page.status_code < 500:
+                    answer.sentences = [html.unescape(text) for text in NOTICE.findall(page.text)]
+                    answer.cut = answer.cut and not answer.sentences
+                    return
+            time.sleep(0.5)
+        answer.cut = True
 
     def by_command(self, answer: Answer) -> None:
         """`manage.py cancel` or `retry`."""
         done = self.installation.command(answer.verb, answer.jobs[0])
-        answer.status = 200 if done.returncode == 0 else 409
-        answer.sentences = [(done.stdout or done.stderr).strip()]
+        self.ended(answer, done, (done.stdout or done.stderr).strip())
 
     def look(self, answer: Answer) -> None:
         """Reloads the job's page and the list."""
-        with self.browser(answer.person) as browser:
+        with self.browser(answer) as browser:
             for path in (f"/jobs/{answer.jobs[0]}/", f"/jobs/{answer.jobs[0]}/status/", "/"):
                 answer.status = max(answer.status, browser.get(path).status_code)
