@@ -15,9 +15,9 @@ import httpx
 from jobs.ittybit.lenient_json import as_integer, as_mapping
 from jobs.ittybit.probe import SourceProblem, parse_probe
 from jobs.ittybit.replies import (
-    Broken,
     Rejected,
     Task,
+    Unavailable,
     Unreachable,
     check_response,
     parse_error,
@@ -61,7 +61,7 @@ class IttybitClient:
         try:
             return response.json()
         except ValueError:
-            raise Broken("The engine answered with a page instead of JSON.") from None
+            raise Unavailable("The engine answered with a page instead of JSON.") from None
 
     async def create(
         self,

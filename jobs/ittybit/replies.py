@@ -72,7 +72,7 @@ class IttybitError(Exception):
     ├── Busy           outage: too many requests (429): retry after `retry_after` seconds
     ├── Unreachable    outage: no connection, or one that broke before the answer was complete
     ├── Unavailable    outage: it says so (408, 425, 502, 503, 504), or a proxy answers in its place
-    ├── Broken         an unusable answer: its own 500, a web page, no task id, no status
+    ├── Broken         an unusable answer: its own 500, no task id, no status
     └── Missing        no such task (404); right after its creation that may pass
     """
 
@@ -115,7 +115,7 @@ class Unavailable(IttybitError):
 
 
 class Broken(IttybitError):
-    """An answer that cannot be used: an error of the API's own, a web page, no id, no status."""
+    """An answer that cannot be used: an error of the API's own, no id, no status."""
 
     kind = "broken_answer"
 

@@ -97,7 +97,7 @@ LASTING = [
     ("503", "The engine answered 503: On purpose", True, False),
     ("proxy 504", "The engine answered 504 (Gateway Timeout).", True, False),
     ("proxy 500", "The engine answered 500 (Internal Server Error).", True, False),
-    ("html", "The engine answered with a page instead of JSON.", False, False),
+    ("html", "The engine answered with a page instead of JSON.", True, False),
     ("nostatus", "The engine’s answer has no status.", False, False),
     ("drop", "The engine can’t be reached.", True, False),
     ("slow 3", "The engine didn’t answer in time.", True, False),
