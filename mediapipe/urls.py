@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import include, path
 
@@ -22,6 +22,15 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return render(request, f"{status}.html", status=status)
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The page for a request that can't be read; the engine's API answers in JSON whatever it is asked."""
+    if request.path.startswith("/ittybit/"):
+        message = "This request can’t be read: it isn’t valid HTTP, or a field of it isn’t plain text."
+        return JsonResponse({"kind": "request_invalid", "message": message}, status=400)
+    return render(request, "400.html", status=400)
+
+
+handler400 = bad_request
 handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),

@@ -192,4 +192,5 @@ def test_a_form_with_a_nul_is_no_text_and_is_refused_before_anything_reads_it(ad
     for fields in ({"reason": "a\0b"}, {"\0": "x"}, {"next": "/\0"}):
         assert ada.post(f"/jobs/{made.pk}/cancel/", fields).status_code == 400
     assert ada.post("/jobs/views/", {"name": "\0", "query": ""}).status_code == 400
-    assert ada.post("/ittybit/tasks?x=%00", "{}", content_type="application/json").status_code == 400
+    answer = ada.post("/ittybit/tasks?x=%00", "{}", content_type="application/json")
+    assert (answer.status_code, answer.json()["kind"]) == (400, "request_invalid")
