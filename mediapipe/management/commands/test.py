@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand
 # The headless shell is Chromium without its window: it starts in a third of the CPU time.
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PACKAGES = ("libatomic1", "fonts-dejavu-core")
-PARALLEL = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")  # on two cores: tests wait a lot
+PARALLEL = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")  # on two cores: tests wait a lot
 COVERAGE = ("--cov", "--cov-report", "term:skip-covered")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 
