@@ -1,6 +1,6 @@
 """Ends what can't go on: a workflow, the tasks whose results nobody will read, and then the row.
 
-It decides nothing: jobs.reconcile says which job ends, and how. It knows no pages and no wishes.
+And settles what has ended without a report. jobs.reconcile says which jobs to look at. It knows no pages.
 """
 
 from __future__ import annotations
@@ -10,16 +10,28 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 
 from jobs import trouble, workflow_calls
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job
-from jobs.state import JobState, StageState
+from jobs.models.wish import FORCE_RESTART
+from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow import watch
 
 PATIENCE = 300.0  # seconds for which an engine that is away is waited for: the row knows the tasks until then
+TERMINATED = (
+    "This job was ended in Temporal ({how}), not from the dashboard. "
+    "Restart it any time; finished outputs are kept."
+)
+FORGOTTEN = (
+    "Temporal has no record of this job: its history expired, or its database was replaced. "
+    "Restart it any time; finished outputs are kept."
+)
+FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
+CANCELLED_BY_FORCE = "Cancelled. This run couldn’t continue, so it was ended. Finished outputs were kept."
+CANCELLED_AND_ENDED = "Cancelled. This run was ended in Temporal. Finished outputs were kept."
 UNSTOPPED = "The engine couldn’t be reached, so its work may still finish."
 
 _away_since: dict[UUID, float] = {}  # by job: since when (monotonic) the engine hasn't answered for its tasks
@@ -66,12 +78,47 @@ class Closing:
                     break
         return problem
 
-    async def terminate(self, job: Job, *, only_in_trouble: bool) -> bool:
-        """Ends the workflow of this run in Temporal, where it runs; whether it did. Raises RPCError."""
+    async def settle(self, job: Job) -> bool:
+        """Settles a job whose workflow is over although its row says otherwise; whether it did.
+
+        Raises RPCError.
+        """
         found, run = await workflow_calls.describe(self.client, job)
-        if found is None or run != job.run or found.status != WorkflowExecutionStatus.RUNNING:
+        if found is None:
+            return await self.close(job, JobState.FAILED, FORGOTTEN)
+        if run < job.run:  # the start of this run was taken for one of the run before
+            return await sync_to_async(job.requeue)()
+        if found.status in (None, WorkflowExecutionStatus.RUNNING):
             return False
-        if only_in_trouble and not await trouble.of(self.client, found):
+        last = await found.memo_value("status", None, type_hint=PipelineStatus)
+        if last and last.state in FINISHED:
+            return await sync_to_async(job.record)(last, [], run)
+        if any(wish.kind == FORCE_RESTART for wish in job.wishes):  # by whom it was ended, then killed
+            return await self.close(job, JobState.FAILED, FORCED)
+        if job.cancelling:
+            return await self.close(job, JobState.CANCELLED, "", CANCELLED_AND_ENDED)
+        how = (found.status.name or "closed").lower().replace("_", " ")
+        return await self.close(job, JobState.FAILED, TERMINATED.format(how=how))
+
+    async def end_where_it_cannot_cancel(self, job: Job) -> bool:
+        """Ends a job whose workflow fails again and again, and so takes no cancel; whether it did.
+
+        Raises RPCError.
+        """
+        found = await self.running(job)
+        if found is None or not await self.terminate_in_trouble(job, found):
+            return False
+        return await self.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
+
+    async def running(self, job: Job) -> WorkflowExecutionDescription | None:
+        """The workflow of this run, where it runs. Raises RPCError."""
+        found, run = await workflow_calls.describe(self.client, job)
+        runs = found is not None and run == job.run and found.status == WorkflowExecutionStatus.RUNNING
+        return found if runs else None
+
+    async def terminate_in_trouble(self, job: Job, found: WorkflowExecutionDescription) -> bool:
+        """Ends a workflow that can't continue; False: it can. Raises RPCError."""
+        if not await trouble.of(self.client, found):
             return False
         await workflow_calls.handle(self.client, job, found.run_id).terminate("it couldn't continue")
         return True

@@ -22,7 +22,7 @@ from jobs.models import Job
 from jobs.models.job import CLAIM_TIME
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState
-from jobs.workflow_calls import JUST_ENDED, describe, handle, temporal_call
+from jobs.workflow_calls import JUST_ENDED, deliver, describe, handle, temporal_call
 from mediapipe import temporal
 from mediapipe.database import OUTAGES
 
@@ -34,6 +34,8 @@ QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 CLOSING_NOTE = "Waiting for the previous run to end. Starts automatically."
 DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
 DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
+RETRY_IF_FAILED = "This job is just ending. If it has failed, your retry starts it again."
+CONTINUES = "This job can continue by itself, so it wasn’t ended."
 NOT_DELETED = (
     "This job couldn’t be deleted, and some of its media may be gone. "
     "An admin can find the reason in the log; delete it again after that."
@@ -44,7 +46,6 @@ NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.FAILED: "This job has already failed.",
     JobState.CANCELLED: "This job is already cancelled.",
 }
-deliver = workflow_calls.deliver  # a kept wish, once more
 NotPossible = workflow_calls.NotPossible
 Refused = workflow_calls.Refused
 TemporalUnavailable = workflow_calls.TemporalUnavailable
@@ -99,7 +100,7 @@ async def _mark_started(job: Job) -> None:
     started = await sync_to_async(job.mark_started)()
     await job.arefresh_from_db()
     wishes = job.wishes if started else [Wish(CANCEL, "", run=job.run)]
-    for wish in wishes:
+    for wish in (wish for wish in wishes if wish.kind in workflow_calls.GIVEN):
         with contextlib.suppress(NotPossible, TemporalUnavailable):  # jobs.reconcile comes back to it
             await deliver(job, wish)
 
@@ -157,7 +158,10 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
             raise
     if not await sync_to_async(job.keep_wish)(wish):
         raise NotPossible(JUST_ENDED)
-    return await deliver(job, wish)
+    try:
+        return await deliver(job, wish)
+    except workflow_calls.Ended:
+        raise Refused(RETRY_IF_FAILED) from None
 
 
 async def start_again(job: Job, actor: str, reason: str = "") -> str:
@@ -192,9 +196,16 @@ async def cancel(job: Job, actor: str, reason: str = "") -> str:
 async def force_restart(job: Job, actor: str, reason: str = "") -> str:
     """Has a workflow that can't continue ended, and the job started again; returns a sentence.
 
-    The reconciler does it, since the workflow's tasks are to be stopped too. Raises NotPossible.
+    The reconciler does it, since the workflow's tasks are to be stopped too, and looks again whether the
+    workflow can't continue. Raises NotPossible.
     """
     await job.arefresh_from_db()
+    with contextlib.suppress(workflow_calls.Ended, TemporalUnavailable):
+        async with temporal_call(QUEUED_NOTE) as client:
+            found, run = await describe(client, job)
+            runs = found and run == job.run and found.status == WorkflowExecutionStatus.RUNNING
+            if found and runs and await trouble.of(client, found) is None:
+                raise NotPossible(CONTINUES)
     wish = Wish(FORCE_RESTART, actor, reason[:500], job.run)
     if not job.workflow_started_at or not await sync_to_async(job.keep_wish)(wish):
         raise NotPossible("This job isn’t running, so there’s nothing to end.")

@@ -12,8 +12,8 @@ import random
 
 from asgiref.sync import sync_to_async
 
-from jobs import control
-from jobs.closing import Closing
+from jobs import control, workflow_calls
+from jobs.closing import FORCED, Closing
 from jobs.models import Job
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import JobState
@@ -28,7 +28,6 @@ STILL_WANTED = (  # by whom asked for a job that has been closed since: it is st
     (FORCE_RESTART, JobState.FAILED),
     (FORCE_RESTART, JobState.CANCELLED),
 )
-FORCED = "This run couldn’t continue, so it was ended. Finished outputs were kept."
 
 _deleting: list[asyncio.Future[list[bool]]] = []  # a few deletes that may still be under way
 
@@ -54,11 +53,9 @@ class Fulfilling:
         if wish.run != job.run:
             await sync_to_async(job.drop_wish)(wish)
         elif job.active and wish.kind == FORCE_RESTART:
-            await self.closing.terminate(job, only_in_trouble=False)
-            await self.closing.close(job, JobState.FAILED, FORCED)
-            await control.start_again(job, wish.actor, wish.reason)
-        elif job.active and job.workflow_started_at:
-            await control.deliver(job, wish)
+            return await self._force_restart(job, wish)
+        elif job.active and job.workflow_started_at and wish.kind in workflow_calls.GIVEN:
+            await workflow_calls.deliver(job, wish)
         elif (wish.kind, job.state) in STILL_WANTED:
             await control.start_again(job, wish.actor, wish.reason)
         elif not job.active:
@@ -66,6 +63,21 @@ class Fulfilling:
         else:  # about to be started: who starts it delivers it
             return False
         return True
+
+    async def _force_restart(self, job: Job, wish: Wish) -> bool:
+        """Ends a run that can't continue, and starts the job again; one that can continue is left alone."""
+        if not job.workflow_started_at:
+            return False  # about to be started: then it is known whether it can continue
+        if (found := await self.closing.running(job)) is None:
+            await self.closing.settle(job)
+        elif await self.closing.terminate_in_trouble(job, found):
+            await self.closing.close(job, JobState.FAILED, FORCED)
+        else:
+            await sync_to_async(job.drop_wish)(wish)
+            await sync_to_async(job.add_event)("continues", actor=wish.actor, text=control.CONTINUES)
+            return False
+        await job.arefresh_from_db()
+        return not job.active and await self._fulfil_one(job, wish)
 
 
 async def delete_some(jobs: list[Job]) -> int:

@@ -24,8 +24,8 @@ from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, JobQuerySet
-from jobs.models.wish import DELETE, FORCE_RESTART
-from jobs.state import FINISHED, JobState, PipelineStatus, StageState, workflow_id
+from jobs.models.wish import DELETE
+from jobs.state import FINISHED, PipelineStatus, StageState, workflow_id
 from jobs.uploads import intake
 from mediapipe import temporal
 from mediapipe.database import in_thread
@@ -39,15 +39,6 @@ CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
-TERMINATED = (
-    "This job was ended in Temporal ({how}), not from the dashboard. "
-    "Restart it any time; finished outputs are kept."
-)
-FORGOTTEN = (
-    "Temporal has no record of this job: its history expired, or its database was replaced. "
-    "Restart it any time; finished outputs are kept."
-)
-CANCELLED_BY_FORCE = "Cancelled. This run couldn’t continue, so it was ended. Finished outputs were kept."
 WRONG_TEMPORAL = (
     "Temporal knows none of the %d active jobs. Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; "
     "unless it knows one of them within %d s, they are closed."
@@ -124,8 +115,10 @@ class Round:
         if await self._is_wrong_temporal(started, suspects):
             return 0
         changed = await self._start_queued()
-        changed += await self._each(self._settle, suspects)
-        changed += await self._each(self._end_where_it_cannot_cancel, [j for j in started if j.cancelling])
+        changed += await self._each(self.closing.settle, suspects)
+        changed += await self._each(
+            self.closing.end_where_it_cannot_cancel, [j for j in started if j.cancelling]
+        )
         kept = await _fetch(Job.objects.filter(kept_wishes__isnull=False))
         deleted = [job for job in kept if any(wish.kind == DELETE for wish in job.wishes)]
         changed += await self._each(
@@ -193,31 +186,6 @@ class Round:
             if found:
                 return True
         return False
-
-    async def _settle(self, job: Job) -> bool:
-        """Settles a job whose workflow is over although its row says otherwise; whether it did."""
-        if any(wish.kind == FORCE_RESTART for wish in job.wishes):
-            return False  # the wish says what is to come of it
-        found, run = await workflow_calls.describe(self.client, job)
-        if found is None:
-            return await self.closing.close(job, JobState.FAILED, FORGOTTEN)
-        if run < job.run:  # the start of this run was taken for one of the run before
-            return await sync_to_async(job.requeue)()
-        if found.status in (None, WorkflowExecutionStatus.RUNNING):
-            return False
-        last = await found.memo_value("status", None, type_hint=PipelineStatus)
-        if last and last.state in FINISHED:
-            return await sync_to_async(job.record)(last, [], run)
-        if job.cancelling:  # it was ended because it took no cancel
-            return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
-        how = (found.status.name or "closed").lower().replace("_", " ")
-        return await self.closing.close(job, JobState.FAILED, TERMINATED.format(how=how))
-
-    async def _end_where_it_cannot_cancel(self, job: Job) -> bool:
-        """Ends a job whose workflow fails again and again, and so takes no cancel."""
-        if not await self.closing.terminate(job, only_in_trouble=True):
-            return False
-        return await self.closing.close(job, JobState.CANCELLED, "", CANCELLED_BY_FORCE)
 
     async def _stop_unowned(self, running: list[Open]) -> int:
         """Cancels the workflows whose row is gone, or has ended, so that their tasks are stopped.

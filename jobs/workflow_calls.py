@@ -26,7 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from jobs import trouble
 from jobs.live import reader
 from jobs.models import Job
-from jobs.models.wish import RETRY, Wish
+from jobs.models.wish import CANCEL, RETRY, Wish
 from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
 from jobs.workflow import search_attributes
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -39,6 +39,7 @@ CANCEL_TAKEN = "Cancel requested. Finished outputs are kept."
 NO_WORKER = "No worker is running. Your retry starts when one is back."
 PROMISES = (RETRY_LATER, NO_WORKER)  # of a retry that is kept
 TROUBLED = "This job can’t continue, so it can’t take your retry. An admin can end it and restart it."
+ENDING = "This job is ending"  # so begins what a workflow says whose end is near
 JUST_ENDED = "This job has just ended. Reload the page to see how."
 
 
@@ -48,6 +49,10 @@ class NotPossible(Exception):
 
 class Refused(NotPossible):
     """Not possible for a reason that is this job's own: its sentence is told of each job of many."""
+
+
+class Ended(NotPossible):
+    """The run is over, or ending: what comes of a retry is decided when the job's row says how it ended."""
 
 
 class TemporalUnavailable(Exception):
@@ -66,9 +71,11 @@ async def temporal_call(unavailable: str) -> AsyncIterator[Client]:
             yield client
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            raise NotPossible(JUST_ENDED) from None
+            raise Ended(JUST_ENDED) from None
         raise TemporalUnavailable(unavailable) from None
-    except (RuntimeError, TimeoutError):
+    except (RuntimeError, TimeoutError) as error:
+        if not temporal.is_unavailable(error):
+            raise
         raise TemporalUnavailable(unavailable) from None
 
 
@@ -124,15 +131,18 @@ async def request_start(client: Client, job: Job, plan: PipelineInput, searchabl
 
 
 async def deliver(job: Job, wish: Wish) -> str:
-    """Gives a kept retry or cancel to the job's workflow; returns a sentence.
+    """Gives a kept wish, of a kind in GIVEN, to the job's workflow; returns a sentence.
 
-    Raises NotPossible, where it is of no more use and is dropped, and TemporalUnavailable, where it is kept.
+    Raises NotPossible, where it is of no more use and is dropped, and TemporalUnavailable, where it is kept;
+    a retry is kept where Ended is raised, too: a job that has failed is started again for it.
     """
-    give = _give_retry if wish.kind == RETRY else _give_cancel
     try:
-        sentence = await give(job, wish)
-    except NotPossible:
-        await sync_to_async(job.drop_wish)(wish)
+        if wish.run != job.run:
+            raise NotPossible(JUST_ENDED)
+        sentence = await GIVEN[wish.kind](job, wish)
+    except NotPossible as error:
+        if wish.kind != RETRY or not isinstance(error, Ended):
+            await sync_to_async(job.drop_wish)(wish)
         raise
     finally:
         reader.invalidate(job)
@@ -140,12 +150,12 @@ async def deliver(job: Job, wish: Wish) -> str:
 
 
 async def _this_run(client: Client, job: Job) -> WorkflowExecutionDescription | None:
-    """The job's open workflow; None where it is yet to be started. Raises NotPossible where it is over."""
+    """The job's open workflow; None where it is yet to be started. Raises Ended where it is over."""
     description, run = await describe(client, job)
     if run < job.run and not job.workflow_started_at:
         return None
     if description is None or run != job.run or description.status != WorkflowExecutionStatus.RUNNING:
-        raise NotPossible(JUST_ENDED)
+        raise Ended(JUST_ENDED)
     return description
 
 
@@ -156,23 +166,24 @@ async def _give_retry(job: Job, wish: Wish) -> str:
         if description is None:
             raise TemporalUnavailable(RETRY_LATER)
         if await trouble.of(client, description):
-            raise TemporalUnavailable(TROUBLED)
+            raise Refused(TROUBLED)
         try:
             labels = await handle(client, job, description.run_id).execute_update(
                 MediaPipeline.retry_stage, request, id=wish.key, rpc_timeout=temporal.RPC_TIMEOUT
             )
         except WorkflowUpdateFailedError as error:
-            raise NotPossible(_why_rejected(error.cause)) from None
+            raise rejection(error.cause) from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise TemporalUnavailable(NO_WORKER) from None
     await sync_to_async(job.drop_wish)(wish)
     return f"Retrying {' and '.join(labels)}."
 
 
-def _why_rejected(cause: BaseException | None) -> str:
-    """What the workflow answered to an update that it rejects."""
+def rejection(cause: BaseException | None) -> NotPossible:
+    """What the workflow answered to an update that it rejects; Ended where it is because its end is near."""
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-    return text.removeprefix("ValueError: ")
+    text = text.removeprefix("ValueError: ")
+    return Ended(text) if text.startswith(ENDING) else NotPossible(text)
 
 
 async def _give_cancel(job: Job, wish: Wish) -> str:
@@ -184,3 +195,6 @@ async def _give_cancel(job: Job, wish: Wish) -> str:
             await workflow.cancel(reason=reason, rpc_timeout=temporal.RPC_TIMEOUT)
             await sync_to_async(job.drop_wish)(wish)
     return CANCEL_TAKEN
+
+
+GIVEN = {RETRY: _give_retry, CANCEL: _give_cancel}  # the kinds of wishes that a workflow takes

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.management import call_command
 from django.utils import timezone
 
-from jobs import control
+from jobs import control, workflow_calls
 from jobs.dashboard import bulk
 from jobs.dashboard.presenters import JobPage
 from jobs.live import Live
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
-from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState
+from jobs.state import EventRecord, JobState, PipelineStatus, RetryRequest, Source, StageState
+from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import storage
 
 pytestmark = pytest.mark.django_db
@@ -167,3 +172,25 @@ def test_a_delete_that_fails_for_another_reason_is_not_promised(job):
     result = bulk.apply("delete", [closed(job)], "ada")
     assert "Nothing was deleted. 1 can’t be changed. This job couldn’t be deleted" in str(result)
     assert not now(job).wishes
+
+
+@pytest.mark.parametrize(
+    ("started", "status", "says"),
+    [(False, 1, "This job isn’t running"), (True, 0, "Restarting within a few seconds.")],
+)
+@pytest.mark.django_db(transaction=True)
+def test_the_command_forces_a_restart_as_the_button_does(job, monkeypatch, capfd, started, status, says):
+    Job.objects.filter(pk=job.pk).update(workflow_started_at=timezone.now() if started else None)
+    monkeypatch.setattr(os, "_exit", sys.exit)  # by which a command ends its process
+    with pytest.raises(SystemExit) as end:
+        call_command("retry", str(job.pk), "--force")
+    told = capfd.readouterr()
+    assert end.value.code == status and says in told.out + told.err
+    assert [wish.kind for wish in now(job).wishes] == [FORCE_RESTART] * started
+
+
+def test_a_workflow_that_rejects_a_retry_because_it_is_ending_is_told_from_one_that_has_nothing_to_retry():
+    with pytest.raises(ValueError, match=workflow_calls.ENDING) as said:
+        MediaPipeline._retry_is_possible(SimpleNamespace(ending=True), RetryRequest())
+    assert isinstance(workflow_calls.rejection(said.value), workflow_calls.Ended)
+    assert not isinstance(workflow_calls.rejection(ValueError("Audio hasn’t failed")), workflow_calls.Ended)

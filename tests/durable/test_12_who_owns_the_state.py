@@ -201,11 +201,12 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
     assert button not in await sync_to_async(shown)(forced, live, staff=False)
 
     async def refused():
-        with pytest.raises(control.TemporalUnavailable) as said:
+        with pytest.raises((control.TemporalUnavailable, control.Refused)) as said:
             await control.retry(forced, None, "ada")
         return str(said.value) == workflow_calls.TROUBLED
 
     await until_async(refused, 30)
+    assert not (await now(forced)).wishes, "a retry that can't be taken was promised"
 
     async def settled(job):
         await reconcile.run_once(inside.engine)  # as the worker does
@@ -218,7 +219,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
     await until_async(lambda: settled(unwanted), 30)
     assert set(tasks.values()) <= set(inside.api.deleted), "a task that nobody waits for went on"
     row = await now(unwanted)
-    assert (row.state, row.receipt) == ("cancelled", reconcile.CANCELLED_BY_FORCE)
+    assert (row.state, row.receipt) == ("cancelled", closing.CANCELLED_BY_FORCE)
     assert await control.delete(row, "grace") == "Deleted."
     row = await inside.ended(forced, "succeeded")
     assert row.run == 2 and not row.wishes and len(inside.asked(row, "ingest")) == 1
@@ -434,3 +435,64 @@ async def test_deletes_that_wait_for_the_storage_hold_up_nothing_else(dashboard,
     assert not under_way.done()
     silent_bucket.close()
     assert not any(await under_way) and (await now(job)).wishes, "a delete was given up"
+
+
+async def test_a_promised_retry_waits_for_the_row_to_say_how_its_run_has_ended(dashboard):
+    failed, done = await dashboard.submit(), await dashboard.submit()
+    for job in (failed, done):
+        await job.stages.filter(name="audio").aupdate(state="failed")
+        await dashboard.workflow(job).terminate()
+        with pytest.raises(control.NotPossible, match="If it has failed, your retry starts it again"):
+            await control.retry(job, "audio", "ada")
+        assert [wish.kind for wish in (await now(job)).wishes] == [RETRY]
+    await rows(done, state="succeeded")
+    await reconcile.run_once()
+    await reconcile.run_once()
+    assert ((await now(failed)).state, (await now(failed)).run) == ("running", 2)
+    assert ((await now(done)).run, (await now(done)).wishes) == (1, [])
+
+
+async def test_what_was_asked_of_another_run_is_given_to_none(dashboard):
+    job = await dashboard.submit()
+    for wish in (Wish(CANCEL, "ada", run=0), Wish(FORCE_RESTART, "ada", run=0)):
+        await rows(job, kept_wishes=[wish.as_json()])
+        await reconcile.run_once()
+        assert not (await now(job)).wishes and not await is_cancelled(dashboard, job)
+    with pytest.raises(control.NotPossible):
+        await workflow_calls.deliver(job, Wish(CANCEL, "ada", run=0))
+    assert not await is_cancelled(dashboard, job) and (await now(job)).run == 1
+
+
+async def test_a_workflow_that_can_continue_is_not_ended_by_a_forced_restart(dashboard):
+    job = await dashboard.submit()
+    with pytest.raises(control.NotPossible, match="can continue by itself"):
+        await control.force_restart(job, "grace")
+    assert not (await now(job)).wishes
+    await keep(job, Wish(FORCE_RESTART, "grace"))  # while it was in trouble
+    await reconcile.run_once()
+    row = await now(job)
+    assert (row.state, row.run, row.wishes) == ("running", 1, [])
+    assert (await existing(dashboard, job)).status == WorkflowExecutionStatus.RUNNING
+    assert await row.events.filter(actor="grace", text=control.CONTINUES).aexists()
+
+
+async def test_a_forced_restart_of_a_run_that_has_ended_well_meanwhile_changes_nothing(inside):
+    job = await inside.ended(await inside.submit(), "succeeded")
+    await rows(job, state="running", seq=1, kept_wishes=[Wish(FORCE_RESTART, "grace").as_json()])
+    await reconcile.run_once()
+    row = await now(job)
+    assert (row.state, row.run, row.wishes) == ("succeeded", 1, [])
+
+
+async def test_a_cancelled_job_that_an_admin_ended_by_hand_is_not_said_to_have_been_broken(dashboard):
+    job = await rows(await dashboard.submit(), cancelling=True)
+    await dashboard.workflow(job).terminate("by hand")
+    await reconcile.run_once()
+    assert (await now(job)).receipt == closing.CANCELLED_AND_ENDED
+
+
+async def test_a_job_is_given_only_what_a_workflow_takes_when_it_starts(dashboard):
+    job = await dashboard.submit(start=False)
+    await keep(job, Wish(FORCE_RESTART, "ada"))
+    assert await control.start(job)
+    assert not await is_cancelled(dashboard, job), "a restart was given as a cancel"
