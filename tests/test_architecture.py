@@ -35,7 +35,7 @@ mediapipe.engine.timecode mediapipe.engine.validators mediapipe.engine.arguments
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
-mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.worker
+mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.worker
 jobs jobs.pipelines jobs.result jobs.state jobs.waits
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine

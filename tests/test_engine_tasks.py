@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.test import AsyncClient
 from django.utils import timezone
 from temporalio import activity
+from temporalio.activity import ActivityCancellationDetails
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
@@ -350,6 +351,30 @@ async def test_a_row_of_an_earlier_version_names_its_source_by_our_signature_alo
     await row.arefresh_from_db()
     assert row.status == status, row.error
     assert status == "succeeded" or row.error["kind"] == "source_refused"
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed", "restarting"])
+async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, monkeypatch, end):
+    """But not where another worker goes on with it, and stores them again."""
+    task.kind, task.options = "adaptive_video", {}
+    await task.asave()
+    playlist = storage.path(f"outputs/{task.pk}/index.m3u8")  # the last one, and it can't be stored
+    (playlist / "in the way").mkdir(parents=True)
+    monkeypatch.setattr(worker, "MAX_OUTAGE", -1 if end == "failed" else 60)
+    env = ActivityEnvironment()
+    running = asyncio.ensure_future(env.run(worker.run_task, task.pk))
+    if end != "failed":
+        await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "storage"))
+        assert len(list(playlist.parent.iterdir())) > 1
+        if end == "cancelled":
+            await sync_to_async(task.cancel)()
+        env.cancel(ActivityCancellationDetails(worker_shutdown=end == "restarting"))
+    await asyncio.wait({running}, timeout=20)
+    await task.arefresh_from_db()
+    assert task.status == {"restarting": "queued"}.get(end, end)
+    assert end != "failed" or task.error["kind"] == "storage_unavailable"
+    assert ([each.name for each in playlist.parent.iterdir()] == ["index.m3u8"]) is (end != "restarting")
+    assert running.exception() if end == "restarting" else running.done()
 
 
 async def test_a_list_takes_a_link_of_ours_that_has_expired(settings):

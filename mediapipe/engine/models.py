@@ -66,6 +66,7 @@ class EngineTask(models.Model):
         indexes = [models.Index(fields=["-created_at", "id"]), models.Index(fields=["status", "created_at"])]
 
     ACTIVE = (Status.QUEUED, Status.PROCESSING)
+    WITHOUT_OUTPUT = (Status.FAILED, Status.CANCELLED)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"

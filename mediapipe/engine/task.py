@@ -52,6 +52,7 @@ class Hooks:
     step: Callable[..., None] = lambda name, **about: None  # the step that begins, and what is known by now
     storage_failed: WaitOut = _give_up  # returns when the storage may be tried again, or raises
     storage_answered: Callable[[], Awaitable[None]] = _go_on
+    published: Callable[[str], None] = lambda name: None  # a file that is stored, or may be
 
 
 @dataclass
@@ -173,6 +174,7 @@ class Encode:
         return names | output_facts(self.kind, outcome.media, form, size)
 
     async def _store(self, file: Path, name: str) -> None:
+        self.hooks.published(name)
         await storage.publish_patiently(file, name, self.hooks.storage_failed)
         await self.hooks.storage_answered()
 
@@ -197,6 +199,13 @@ def clear(task_id: str) -> int:
             size += each.stat().st_size if each.is_file() else 0
     shutil.rmtree(path, ignore_errors=True)
     return size
+
+
+async def unpublish(names: list[str]) -> None:
+    """Removes these files of an output as far as the storage lets us: what stays, nobody refers to."""
+    with contextlib.suppress(OSError):
+        for name in names:
+            await asyncio.to_thread(storage.remove, name)
 
 
 async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks) -> TaskOutput:

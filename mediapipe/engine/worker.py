@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
-import httpx
-from django.conf import settings
 from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
@@ -25,16 +23,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from mediapipe import disk, url_safety
+from mediapipe import disk
 from mediapipe.database import OUTAGES, in_thread, persistently
-from mediapipe.download import pinned_request
-from mediapipe.engine import prober, queue
+from mediapipe.engine import prober, queue, webhook
 from mediapipe.engine.errors import TaskError, storage_given_up
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.options import check_options
-from mediapipe.engine.serialize import AS_OBJECT, task_json
-from mediapipe.engine.task import Hooks, clear, process, sweep
+from mediapipe.engine.serialize import AS_OBJECT
+from mediapipe.engine.task import Hooks, clear, process, sweep, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.storage.outage import Outage, refusal
 
@@ -147,8 +144,9 @@ async def run_task(task_id: str) -> None:
     """Runs a task, and writes its result to its row."""
     handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)  # by restarts
     heartbeats = asyncio.create_task(beat_forever(handed_over))
+    published: list[str] = []
     try:
-        await _run(task_id, lost=activity.info().attempt - handed_over - 1)
+        await _run(task_id, published, lost=activity.info().attempt - handed_over - 1)
     except asyncio.CancelledError:
         freed = clear(task_id)
         details = activity.cancellation_details()
@@ -161,14 +159,28 @@ async def run_task(task_id: str) -> None:
             ) from None
         with contextlib.suppress(*OUTAGES):
             await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
+        await _remove_published(task_id, published)
         raise
     finally:
         heartbeats.cancel()
         clear(task_id)
 
 
-async def _run(task_id: str, *, lost: int) -> None:
-    """Runs a task to its end, unless it was over before; *lost*: how many workers have gone with it."""
+async def _remove_published(task_id: str, published: list[str]) -> None:
+    """Removes the files of an output that nobody will have: its task has failed or was cancelled."""
+    if not published:
+        return
+    over = EngineTask.objects.filter(pk=task_id, status__in=EngineTask.WITHOUT_OUTPUT)
+    with contextlib.suppress(*OUTAGES):
+        if await in_thread(over.exists):  # else another worker may be publishing it anew
+            await unpublish(published)
+
+
+async def _run(task_id: str, published: list[str], *, lost: int) -> None:
+    """Runs a task to its end, unless it was over before; *lost*: how many workers have gone with it.
+
+    *published*: gets the names of the files that it stores.
+    """
     task = await persistently(EngineTask.objects.filter(pk=task_id).first)
     if task is None or not task.active:
         return
@@ -182,7 +194,7 @@ async def _run(task_id: str, *, lost: int) -> None:
     reporter = Reporter(task)
     writes = asyncio.create_task(reporter.run_forever())
     try:
-        await _process(task, reporter)
+        await _process(task, reporter, published)
     except Exception as mistake:  # of ours: no other worker would do better
         log.exception("task %s ended by a mistake of the engine", task_id)
         details = "".join(traceback.format_exception_only(mistake))
@@ -190,16 +202,22 @@ async def _run(task_id: str, *, lost: int) -> None:
     finally:
         writes.cancel()
     await persistently(task.refresh_from_db)
+    await _remove_published(task_id, published)
     if task.webhook_url and task.status != EngineTask.Status.CANCELLED:
-        notify(task)
+        webhook.notify(task)
 
 
-async def _process(task: EngineTask, reporter: Reporter) -> None:
+async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -> None:
     reporter.realtime_factor = await persistently(task.realtime_factor)
     await persistently(task.begin)
     waits = Waits(task)
     hooks = Hooks(
-        waits.for_disk_space, reporter.report, reporter.step, waits.storage_failed, waits.storage_answered
+        waits.for_disk_space,
+        reporter.report,
+        reporter.step,
+        waits.storage_failed,
+        waits.storage_answered,
+        published.append,
     )
     kind = KINDS[task.kind]
     try:
@@ -213,32 +231,6 @@ async def _process(task: EngineTask, reporter: Reporter) -> None:
         await persistently(task.fail, reason, sentence, steps=reporter.steps)
     else:
         await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
-
-
-_notifications: set[asyncio.Task[None]] = set()
-
-
-def notify(task: EngineTask) -> None:
-    """Posts the task to its webhook in the background: nothing waits for it, and it may fail."""
-    notification = asyncio.create_task(_post_webhook(task))
-    _notifications.add(notification)
-    notification.add_done_callback(_notifications.discard)
-
-
-async def _post_webhook(task: EngineTask) -> None:
-    body = await persistently(task_json, task)
-    url = task.webhook_url
-    path = url if url.startswith("/") else url_safety.own_path(url)  # earlier versions kept it whole
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
-        for attempt in range(4):
-            with contextlib.suppress(httpx.HTTPError, url_safety.UnsafeUrl):
-                if path:
-                    request = http.build_request("POST", f"{settings.LOCAL_URL}{path}", json=body)
-                else:
-                    request = http.build_request("POST", json=body, **await pinned_request(url))
-                if (await http.send(request)).status_code < 500:
-                    return
-            await asyncio.sleep(2**attempt)
 
 
 def active_tasks(found: list[str]) -> set[str]:
@@ -289,5 +281,5 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         ),
         Worker(client, task_queue=LIGHT_QUEUE, **shared),  # type: ignore[arg-type]
     ]
-    for each in (*keepers, *_notifications):
+    for each in (*keepers, *webhook.notifications):
         each.cancel()
