@@ -286,7 +286,7 @@ async def test_a_server_that_only_drips_is_given_up(origin, monkeypatch):
 
 
 async def test_a_download_may_not_take_for_ever(origin, monkeypatch):
-    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 2.0)
     origin.drip = 0.05
     assert "it took longer than" in str(await refusal(origin)) and len(origin.asked) == 1
 
