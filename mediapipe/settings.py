@@ -46,26 +46,21 @@ HOME = home.HOME
 HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def long_enough(name: str, secret: str) -> str:
-    """The *secret* of the variable *name*; a short one is an error: it could be guessed."""
-    if len(secret) < home.SHORTEST_SECRET:
-        raise ImproperlyConfigured(
-            f"{name}: a key needs at least {home.SHORTEST_SECRET} characters, and this one has {len(secret)}."
-            " A comma separates keys and is part of none. Make one with: openssl rand -hex 32"
-        )
-    return secret
-
-
 def stored_secret(name: str) -> str:
     """The secret called *name*: from the environment, else made once and stored under HOME."""
-    if given := os.environ.get(name):
-        return long_enough(name, given)
-    return home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
+    return os.environ.get(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
 
 
 def other_keys(name: str) -> list[str]:
-    """The keys that count beside the one in use."""
-    return [long_enough(name, key) for key in comma_list(name, "")]
+    """The keys that count beside the one in use. A short one is an error: it may be a part of a key."""
+    keys = comma_list(name, "")
+    for key in keys:
+        if (length := len(key)) < home.SHORTEST_SECRET:
+            raise ImproperlyConfigured(
+                f"{name}: a key needs at least {home.SHORTEST_SECRET} characters, and this one has {length}."
+                " A comma separates keys and is part of none. Make one with: openssl rand -hex 32"
+            )
+    return keys
 
 
 def local_url() -> str:

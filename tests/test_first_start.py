@@ -135,7 +135,7 @@ def test_a_secret_that_was_cut_off_is_refused_and_not_used(tmp_path, text, what)
 @pytest.mark.parametrize(
     ("variable", "value", "length"),
     [
-        ("MEDIAPIPE_ENGINE_KEY", "secret", 6),
+        ("MEDIAPIPE_ENGINE_KEY_FALLBACKS", "secret", 6),
         ("MEDIAPIPE_SECRET_KEY_FALLBACKS", "k" * 40 + ",x" + "k" * 40 + ",y", 1),
     ],
 )
