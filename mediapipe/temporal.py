@@ -82,10 +82,11 @@ async def client() -> Client:
 def is_unavailable(error: Exception) -> bool:
     """Whether *error* says that Temporal doesn't answer.
 
-    The SDK raises RuntimeError where it can't connect, and also for what it can't decode.
+    The SDK raises RuntimeError where it can't connect, or is just connecting for another event loop, and
+    also for what it can't decode.
     """
-    if isinstance(error, RuntimeError):
-        return "client connect" in str(error)
+    if isinstance(error, RuntimeError) and "decod" in str(error).lower():
+        return False
     return isinstance(error, UNAVAILABLE)
 
 

@@ -208,7 +208,7 @@ def test_lists_are_filtered_and_paged(api, source):
     pages = [api.get("/tasks", params={"kind": "image", "limit": 1, "page": at}) for at in (1, 2, 3)]
     assert [page.json()[0]["id"] for page in pages] == made[::-1]
     following = httpx.get(pages[0].links["next"]["url"], headers=api.headers, trust_env=False)
-    assert following.json() == pages[1].json()
+    assert [task["id"] for task in following.json()] == [task["id"] for task in pages[1].json()]
     for wrong in ({"page": 0}, {"page": 2, "after": made[0]}, {"folder": "x"}):
         assert api.get("/tasks", params=wrong).status_code == 400, wrong
     for task in made:

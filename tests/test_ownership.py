@@ -20,7 +20,7 @@ from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import EventRecord, JobState, PipelineStatus, RetryRequest, Source, StageState
 from jobs.workflow.media_pipeline import MediaPipeline
-from mediapipe import storage
+from mediapipe import storage, temporal
 
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
@@ -74,6 +74,18 @@ def test_cancelling_a_restarted_job_before_it_starts_keeps_what_is_finished(job)
     assert closed(job).start_again("ada")
     assert now(job).cancel_unstarted("ada")
     assert job.stages.get(name="ingest").state == StageState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [
+        ("Failed client connect: `get_system_info` call error", True),
+        ("<asyncio.locks.Lock object at 0x7f [locked]> is bound to a different event loop", True),
+        ("Failed decoding arguments", False),
+    ],
+)
+def test_what_cannot_be_decoded_is_told_from_a_temporal_that_is_away(said, away):
+    assert temporal.is_unavailable(RuntimeError(said)) == away
 
 
 def test_a_closed_row_is_final_for_its_run(job):
