@@ -16,7 +16,6 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from temporalio import activity
 from temporalio.common import RawValue
@@ -52,7 +51,7 @@ from jobs.workflow.watch import (
 )
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
-from mediapipe.database import fresh_connections
+from mediapipe.database import in_thread
 
 # Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
 STORAGE_PATIENCE = 3600.0
@@ -195,10 +194,9 @@ class Activities:
 @activity.defn(name=RECORD)
 async def record(request: RecordRequest) -> bool:
     """Writes a status and its events to the database; False where it is stale or the job was deleted."""
-    return await sync_to_async(_record, thread_sensitive=False)(request)
+    return await in_thread(_record, request)
 
 
-@fresh_connections()
 def _record(request: RecordRequest) -> bool:
     with suppress(Job.DoesNotExist):
         job = Job.objects.get(pk=request.job_id)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from urllib.parse import urljoin
 
 import httpx
-from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from jobs.models import Stage
 from jobs.pipelines import seconds_for
 from jobs.state import TaskWatch
 from mediapipe import download, url_safety
-from mediapipe.database import fresh_connections
+from mediapipe.database import in_thread
 
 TIMES_AS_LONG = 20  # as usual: slow is not broken
 UNKNOWN_SIZE = 3600.0  # seconds of work for a source whose size nobody says
@@ -26,7 +25,7 @@ SIZE_SECONDS = 10.0
 
 async def allowed_without_progress(stage: str, watch: TaskWatch) -> float:
     """Seconds of work after which the task of *stage* counts as stuck; at least the stage's own timeout."""
-    usual = await sync_to_async(_usual_seconds, thread_sensitive=False)(stage)
+    usual = await in_thread(Stage.usual_seconds, stage)
     url = watch.source.url if watch.source else ""
     size = await remote_size(url) if url else None
     by_size = UNKNOWN_SIZE if size is None else seconds_for(size)  # a long film may follow many short clips
@@ -58,8 +57,3 @@ def _size(response: httpx.Response) -> int | None:
     whole[200] = response.headers.get("Content-Length", "")
     size = whole.get(response.status_code, "")
     return int(size) if size.isdecimal() and size.isascii() and len(size) < 19 else None
-
-
-@fresh_connections()
-def _usual_seconds(stage: str) -> float | None:
-    return Stage.usual_seconds(stage)
