@@ -2,7 +2,7 @@
 
 settings, urls, asgi · web/ (middleware, ASGI handler, request bodies) · storage/ (media on disk or in a
 bucket, signed URLs) · accounts/ (roles, sign-in links) · temporal, supervisor, management/commands/
-(processes) · download, url_safety, disk, threads, recent (helpers) ·
+(processes) · download, url_safety, addresses, disk, threads, recent (helpers) ·
 engine/ (an Ittybit-compatible API over FFmpeg).
 It knows nothing of jobs but their URLs.
 """

@@ -6,32 +6,17 @@ addresses, and nothing of media.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+from mediapipe.addresses import is_public
 
 
 class UnsafeUrl(Exception):
     """The URL may not be fetched; the sentence says why and what to do."""
-
-
-def is_public(text: str) -> bool:
-    """Whether an IP address is on the open internet, in whatever way it is written or wrapped."""
-    address = ipaddress.ip_address(text.split("%", 1)[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        wrapped = address.ipv4_mapped or address.sixtofour
-        if wrapped is None and address in NAT64:
-            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if address.teredo:
-            wrapped = address.teredo[1]
-        if wrapped is not None:
-            return is_public(str(wrapped))
-    return address.is_global and not address.is_multicast
 
 
 def parse(url: str) -> tuple[str, int]:
@@ -70,13 +55,13 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise UnsafeUrl(f"Can’t find {host}. Check the link for typos.") from None
+        found = []
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not (trusted or settings.ALLOW_PRIVATE_SOURCES) and not all(map(is_public, addresses)):
-        raise UnsafeUrl(
-            "That address is on a private network, which isn’t allowed. "
-            "Upload the file instead, or ask an admin."
-        )
+    anywhere = trusted or settings.ALLOW_PRIVATE_SOURCES
+    if not addresses or not (anywhere or all(map(is_public, addresses))):
+        # one sentence for both, or it would tell which names there are in the inner network
+        where = "" if anywhere else " on the public internet"
+        raise UnsafeUrl(f"Can’t find {host}{where}. Check the link for typos, or upload the file instead.")
     return addresses
 
 
