@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import m2m_changed, post_migrate
 
 
@@ -17,5 +17,6 @@ class InstallationConfig(AppConfig):
 
         from mediapipe.accounts import roles
 
-        post_migrate.connect(roles.create_groups)  # after each app: each creates its own permissions
+        last = list(apps.get_app_configs())[-1]  # each app creates its own permissions first
+        post_migrate.connect(roles.create_groups, sender=last)
         m2m_changed.connect(roles.update_staff, sender=User.groups.through)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import respx
+from django.conf import settings
 from temporalio.testing import WorkflowEnvironment
 
 from jobs.workflow import search_attributes
@@ -30,6 +31,8 @@ def _static_files():
     with open(RUN / "static.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         collect_static()
+    # Each of Django's test clients builds the middleware anew: without this, each reads every static file.
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,9 @@ SHARED = {
     "skipping_env": "temporal",
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
-# What encodes for seconds: not in the quick loop.
-ENCODES = {f"tests/test_engine_{name}.py" for name in ("formats", "pictures", "previews", "stream", "tasks")}
+# What encodes for seconds, or starts command after command: not in the quick loop.
+SLOW = {f"tests/test_engine_{name}.py" for name in ("formats", "pictures", "previews", "stream", "tasks")}
+SLOW.add("tests/test_first_start.py")
 FIRST = ["product", "cloud browser", "cloud", "temporal", "product browser"]  # the longest begin first
 
 
@@ -71,7 +72,7 @@ def _is_worker(config) -> bool:
 
 def _is_taken(config, item) -> bool:
     if config.option.quick:
-        slow = item.location[0] in ENCODES or {"whole", "browser", "release"} & set(item.keywords)
+        slow = item.location[0] in SLOW or {"whole", "browser", "release"} & set(item.keywords)
         return not slow and not _servers(item)
     return config.option.all or "release" not in item.keywords
 
