@@ -20,8 +20,8 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.addresses mediapipe.database mediapipe.disk mediapipe.home mediapipe.recent mediapipe.reply
-mediapipe.supervisor
+mediapipe mediapipe.addresses mediapipe.database mediapipe.disk mediapipe.home mediapipe.recent
+mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
 mediapipe.storage.s3 mediapipe.storage.outage
