@@ -85,6 +85,8 @@ def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "space":
         return Wait("Waiting for free disk space")
+    if details.waiting_for == "source":
+        return Wait("The source’s server is busy and asked to be tried again later")
     if details.waiting_for == "nobody":
         return Wait("No encoder is running")
     if details.waiting_for == "worker":

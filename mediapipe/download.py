@@ -12,35 +12,36 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import urljoin, urlsplit
+from typing import NoReturn
 
 import httpx
 from django.conf import settings
 
 from mediapipe import disk, reply, storage, url_safety
-from mediapipe.reply import Away, Changed, Interrupted
+from mediapipe.content_encoding import KNOWN, Unpackable, Unpacker
+from mediapipe.pace import Pace
+from mediapipe.remote import BadRedirect, Remote
+from mediapipe.reply import Away, Changed, Downloaded, Interrupted
 from mediapipe.reply import DownloadError as DownloadError
 from mediapipe.storage import WaitOut
 from mediapipe.storage.outage import Patience
 from mediapipe.threads import run_to_completion
 
 TIMEOUT = httpx.Timeout(30, connect=10)
-MAX_REDIRECTS = 5
 BACKOFF = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
 TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
-MIN_RATE = 1024  # bytes a second: less is a server that stalls
-RATE_WINDOW = 30.0  # seconds over which that is measured
+MAX_ASKED_WAIT = 6 * 3600.0  # seconds that a server may ask us to come back later, in all
+FRUITFUL = 30 << 10  # bytes that a try must bring, or it was in vain
 CHECK_SPACE = 8 << 20  # bytes between two checks of the free space
 
 # A URL, or what makes one for each try, blocking; True: anew, because the last one was refused.
 Location = str | Callable[[bool], str]
 ReportBytes = Callable[[int, int | None], None]  # bytes so far, and in all where the server says so
 WaitForSpace = Callable[[int], Awaitable[None]]  # returns when so many bytes may be written, or raises
+WaitForServer = Callable[[float], Awaitable[None]]  # returns after the seconds that the server asked for
 
 
 async def refuse_without_space(length: int) -> None:
@@ -49,50 +50,31 @@ async def refuse_without_space(length: int) -> None:
         raise DownloadError("no_space", "there isn’t enough free space for it")
 
 
-async def pinned_request(url: str, *, trusted_origin: str = "") -> dict[str, Any]:
-    """httpx's arguments for a request to *url*, sent to the address that was checked.
-
-    Our own bucket and *trusted_origin* (the scheme and host of a URL) may be on a private network.
-    Raises url_safety.UnsafeUrl.
-    """
-    trusted = storage.is_in_bucket(url) or (bool(trusted_origin) and _origin(url) == _origin(trusted_origin))
-    pin = await asyncio.to_thread(url_safety.pin, url, trusted=trusted)
-    headers = {"Host": pin.host, "Accept-Encoding": "identity", "User-Agent": "mediapipe"}
-    return {"url": pin.url, "headers": headers, "extensions": pin.extensions}
-
-
-def _origin(url: str) -> tuple[str, str] | None:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    return parts.scheme, parts.netloc
-
-
 async def download(
     url: Location,
     fd: int,
     *,
     report: ReportBytes,
     wait_for_space: WaitForSpace = refuse_without_space,
+    wait_for_server: WaitForServer = asyncio.sleep,
     trusted_origin: str = "",
     patience: Patience | None = None,
-) -> int:
-    """Downloads *url* into the empty file *fd*; the bytes written. Raises DownloadError, OSError.
+) -> Downloaded:
+    """Downloads *url* into the empty file *fd*. Raises DownloadError, OSError.
 
     *patience*: with a server of our own, while it doesn't answer. One that answers and brings nothing new
     is given up as any other.
     """
-    under_way = _Download(url, fd, report, wait_for_space, trusted_origin, patience)
+    under_way = _Download(url, fd, report, wait_for_space, wait_for_server, patience)
     try:
         async with (
             asyncio.timeout(TOTAL_SECONDS) as under_way.limit,
-            httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http,
+            Remote(TIMEOUT, trusted_origin) as remote,
         ):
-            await under_way.run(http)
+            await under_way.run(remote)
     except TimeoutError:
         raise DownloadError("unreachable", f"it took longer than {TOTAL_SECONDS / 3600:g} hours") from None
-    return under_way.have
+    return Downloaded(under_way.have, under_way.filename)
 
 
 async def download_to_storage(
@@ -116,7 +98,7 @@ async def download_to_storage(
         stale.unlink(missing_ok=True)
     fd, part = tempfile.mkstemp(prefix=prefix, dir=folder)
     try:
-        size = await download(url, fd, report=report, trusted_origin=trusted_origin)
+        size = (await download(url, fd, report=report, trusted_origin=trusted_origin)).size
         if expected is not None and size != expected:
             raise DownloadError("incomplete", f"{size} bytes came where {expected} were promised")
         await storage.publish_patiently(Path(part), name, wait_for_storage)
@@ -135,30 +117,37 @@ class _Download:
     fd: int
     report: ReportBytes
     wait_for_space: WaitForSpace
-    trusted_origin: str
+    wait_for_server: WaitForServer
     patience: Patience | None = None
     have: int = 0  # bytes that have arrived
     furthest: int = 0  # bytes that any try before this one has brought
     total: int | None = None  # bytes in all, where the server says so
     validator: str = ""  # nothing is continued without one (RFC 9110 13.1.5)
     anew: bool = False  # the last URL was refused, and its maker makes another one
+    filename: str = ""
+    unpacker: Unpacker | None = None  # of a body that comes packed
+    pace: Pace = field(default_factory=Pace)
+    asked_to_wait: float = 0.0  # seconds, so far
     waited: bool = False  # the server was away, and hasn't brought anything new since
     limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
 
-    async def run(self, http: httpx.AsyncClient) -> None:
+    async def run(self, remote: Remote) -> None:
         """Tries until the file is whole, or until several tries in a row have brought nothing new."""
         fruitless = away = 0
         while True:
             try:
-                return await self._try(http)
+                return await self._try(remote)
             except Interrupted as error:
-                fruitful = self.have - self.furthest > MIN_RATE * RATE_WINDOW
+                fruitful = self.have - self.furthest > FRUITFUL
                 self.furthest = max(self.furthest, self.have)
                 if isinstance(error, Changed):
                     self.validator = ""
                 away = away + 1 if isinstance(error, Away) else 0
                 if self.patience and away > 1:
                     await self._wait_out(self.patience, error)
+                    continue
+                if isinstance(error, Away) and error.retry_after and not self.patience:
+                    await self._come_back(error.retry_after, str(error))
                     continue
                 fruitless = 0 if fruitful else fruitless + (not self.patience or not away)
                 if fruitless > len(BACKOFF):
@@ -170,26 +159,36 @@ class _Download:
         async with self._off_the_clock():
             await patience.wait_out(error.cause or error)
 
+    async def _come_back(self, seconds: float, answered: str) -> None:
+        """Waits as the server asked us to, which costs no try. Raises DownloadError when it is enough."""
+        self.asked_to_wait += seconds
+        if self.asked_to_wait > MAX_ASKED_WAIT:
+            raise DownloadError("unreachable", f"{answered} again and again for hours")
+        async with self._off_the_clock():
+            await self.wait_for_server(max(seconds, BACKOFF[0]))
+
     @contextlib.asynccontextmanager
     async def _off_the_clock(self) -> AsyncIterator[None]:
         """Around a wait of ours, which is no part of the time that a download may take."""
         now = asyncio.get_running_loop().time
-        left = (self.limit.when() or 0.0) - now()
+        began = now()
+        left = (self.limit.when() or 0.0) - began
         self.limit.reschedule(None)
         yield
         self.limit.reschedule(now() + left)
+        self.pace.skip(now() - began)
 
-    async def _try(self, http: httpx.AsyncClient) -> None:
+    async def _try(self, remote: Remote) -> None:
         have = self.have if self.validator else 0
         headers = {"Range": f"bytes={have}-", "If-Range": self.validator} if have else {}
         try:
-            async with self._open(http, headers) as response:
+            async with self._open(remote, headers) as response:
                 if have and reply.says_whole(response, have):
                     return
                 self._accept(response, have)
                 await self._receive(response)
         except httpx.HTTPError as error:
-            raise Interrupted(_sentence(error)) from None
+            raise Interrupted(reply.broken(error)) from None
 
     async def _locate(self) -> str:
         if isinstance(self.url, str):
@@ -200,32 +199,23 @@ class _Download:
             raise Away(str(error), error) from None
 
     @contextlib.asynccontextmanager
-    async def _open(self, http: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+    async def _open(self, remote: Remote, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
         """The reply behind all redirects."""
-        url = first = await self._locate()
-        for _ in range(MAX_REDIRECTS + 1):
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                request = await pinned_request(url, trusted_origin=self.trusted_origin)
-                request["headers"] |= headers
-                answer = await http.send(http.build_request("GET", **request), stream=True)
+                url = await self._locate()
+                response = await stack.enter_async_context(remote.follow(url, headers))
             except url_safety.UnsafeUrl as unsafe:
-                if self.patience and url == first:  # a name of our own that isn't found at the moment
+                if self.patience:  # a name of our own that isn't found at the moment
                     raise Away(str(unsafe)) from None
                 raise DownloadError("unsafe", str(unsafe)) from None
             except httpx.HTTPError as error:
-                raise Away(_sentence(error)) from None
+                raise Away(reply.broken(error)) from None
+            except BadRedirect as error:
+                raise DownloadError("refused", f"the server {error}", permanent=True) from None
             except (httpx.InvalidURL, ValueError):
                 raise DownloadError("refused", "its address can’t be read", permanent=True) from None
-            async with contextlib.aclosing(answer) as response:
-                if not response.is_redirect:
-                    yield response
-                    return
-                location = response.headers.get("location", "")
-            try:
-                url = urljoin(url, location)
-            except ValueError:
-                raise DownloadError("refused", "it redirects to no address", permanent=True) from None
-        raise DownloadError("refused", f"it redirects more than {MAX_REDIRECTS} times", permanent=True)
+            yield response
 
     def _accept(self, response: httpx.Response, have: int) -> None:
         """Takes *response* as the file or as its rest behind *have*. Raises DownloadError, Interrupted."""
@@ -236,23 +226,33 @@ class _Download:
         elif status == 200:
             self._begin(response)
         else:
-            self._refuse(status)
-        if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
-            raise DownloadError("refused", "the server sends it compressed")
+            self._refuse(response)
         self.anew = False
 
-    def _refuse(self, status: int) -> NoReturn:
-        if status in reply.LINK_REFUSED and not isinstance(self.url, str) and not self.anew:
+    def _refuse(self, response: httpx.Response) -> NoReturn:
+        if response.status_code in reply.LINK_REFUSED and not isinstance(self.url, str) and not self.anew:
             self.anew = True
-            raise Interrupted(f"the server answered {status}")
-        reply.refuse(status)
+            raise Interrupted(f"the server answered {response.status_code}")
+        reply.refuse(response)
 
     def _begin(self, response: httpx.Response) -> None:
         """Starts over, with the version that *response* brings."""
         os.ftruncate(self.fd, 0)
         self.have = 0
+        self.filename = reply.filename(response)
         self.validator = reply.version(response)
         self.total = reply.length(response)
+        self.unpacker = None
+        if encoding := reply.encoding(response):
+            if encoding not in KNOWN:
+                raise DownloadError(
+                    "refused", f"the server sends it compressed ({encoding:.40})", permanent=True
+                )
+            self.unpacker, self.total, self.validator = (
+                Unpacker(encoding),
+                None,
+                "",
+            )  # ranges are of the packed
 
     async def _receive(self, response: httpx.Response) -> None:
         """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""
@@ -260,37 +260,37 @@ class _Download:
         async with self._off_the_clock():
             await self.wait_for_space(max(0, (self.total or 0) - self.have))
         checked = self.have
-        measured = self.have
-        since = time.monotonic()
+        self.pace.again()
         async for data in response.aiter_raw():  # as it comes: a held-back block would be lost with the link
-            self.have = await run_to_completion(disk.write_at, self.fd, data, self.have)
-            _check_size(self.have)
+            self.pace.add(len(data))
+            for piece in self._unpacked(data):
+                self.have = await run_to_completion(disk.write_at, self.fd, piece, self.have)
+                _check_size(self.have)
+                if self.have - checked >= CHECK_SPACE:
+                    checked = self.have
+                    async with self._off_the_clock():  # that is our disk, and not the server
+                        await self.wait_for_space(1)
             if self.patience and self.waited and self.have > self.furthest:
                 self.waited = False
                 await self.patience.answered()
-            if self.have - checked >= CHECK_SPACE:
-                checked = self.have
-                waited = time.monotonic()
-                async with self._off_the_clock():
-                    await self.wait_for_space(1)
-                since += time.monotonic() - waited  # that was our disk, and not the server
-            passed = time.monotonic() - since
-            if passed > RATE_WINDOW:
-                if self.have - measured < MIN_RATE * passed:
-                    raise Interrupted("the server sends almost nothing")
-                measured = self.have
-                since = time.monotonic()
+            self._check_pace()
             self.report(self.have, self.total)
-        if self.total is not None and self.have < self.total:
+        if self.have < (self.total or 0) or (self.unpacker and not self.unpacker.finish()):
             raise Interrupted("the connection broke too often")
 
+    def _unpacked(self, data: bytes) -> Iterator[bytes]:
+        """*data* as it belongs into the file. Raises DownloadError."""
+        try:
+            yield from self.unpacker.feed(data) if self.unpacker else (data,)
+        except Unpackable as error:
+            raise DownloadError("refused", str(error), permanent=True) from None
 
-def _sentence(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return "the server isn’t responding in time"
-    if isinstance(error, httpx.ConnectError):
-        return "the server isn’t responding"
-    return "the connection broke too often"
+    def _check_pace(self) -> None:
+        """Raises Interrupted where the server stalls, DownloadError where it is too slow on average."""
+        if (judgement := self.pace.judge()) == "stalls":
+            raise Interrupted("the server sends almost nothing")
+        if judgement == "slow" and not self.patience:
+            raise DownloadError("unreachable", f"the server sends too slowly ({self.pace})")
 
 
 def _check_size(size: int) -> None:

@@ -6,15 +6,31 @@ It reads replies, and neither asks nor writes.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal, NoReturn
+from urllib.parse import unquote
 
 import httpx
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
+# A file's name by RFC 6266: the extended form (RFC 8187) goes before the plain one.
+EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]+)", re.ASCII | re.IGNORECASE)
+PLAIN_NAME = re.compile(r';\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]+))', re.IGNORECASE)
+LONGEST_RETRY_AFTER = 3600.0  # seconds, after which it is asked again
 GONE = (404, 410)
 LINK_REFUSED = (400, 401, 403)  # also what a signed link gets once it has expired
 LATER = (408, 425, 429)  # these ask to come back, as every 5xx does
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A file that has arrived: its bytes, and what its server calls it, "" where it doesn't say."""
+
+    size: int
+    filename: str = ""
 
 
 class DownloadError(Exception):
@@ -42,27 +58,76 @@ class Interrupted(Exception):
 
 
 class Away(Interrupted):
-    """A try that the server didn't answer at all, or with a plea to come back later."""
+    """A try that the server didn't answer at all, or with a plea to come back later.
+
+    *retry_after*: seconds, where it says so.
+    """
+
+    retry_after: float | None = None
 
 
 class Changed(Interrupted):
     """What the server sends does not continue what has arrived: the next try begins anew."""
 
 
-def refuse(status: int) -> NoReturn:
-    """Raises what *status* means: DownloadError where no further try would help, else Interrupted."""
+def refuse(response: httpx.Response) -> NoReturn:
+    """Raises what its status means: DownloadError where no further try would help, else Interrupted."""
+    status = response.status_code
     answered = f"the server answered {status}"
     if status in GONE:
         raise DownloadError("not_found", f"there is no such file ({answered})", permanent=True)
     if status in (401, 403):
         raise DownloadError("refused", f"the link may have expired ({answered})", permanent=True)
     if status >= 500 or status in LATER:
-        raise Away(answered)
+        away = Away(answered)
+        away.retry_after = retry_after(response.headers.get("retry-after"))
+        raise away
     if status >= 400:
         raise DownloadError(
             "refused", f"the server doesn’t accept the link (it answered {status})", permanent=True
         )
     raise Interrupted(answered)
+
+
+def broken(error: httpx.HTTPError) -> str:
+    """Why no reply came, or not the whole."""
+    if isinstance(error, httpx.TimeoutException):
+        return "the server isn’t responding in time"
+    if isinstance(error, httpx.ConnectError):
+        return "the server isn’t responding"
+    return "the connection broke too often"
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
+    if not value:
+        return None
+    if value.strip().isascii() and value.strip().isdecimal():
+        return min(float(value), LONGEST_RETRY_AFTER)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER)
+
+
+def filename(response: httpx.Response) -> str:
+    """What the server calls the file (Content-Disposition, RFC 6266); "" where it says nothing of that."""
+    text = f";{response.headers.get('content-disposition', '').partition(';')[2]}"
+    if match := EXTENDED_NAME.search(text):
+        try:
+            return unquote(match[2], match[1], "strict")
+        except (LookupError, UnicodeError):
+            pass  # no charset, or not in it
+    match = PLAIN_NAME.search(text)
+    return re.sub(r"\\(.)", r"\1", match[1] or match[2] or "").strip() if match else ""
+
+
+def encoding(response: httpx.Response) -> str:
+    """How its body is packed, by its own word in lower case; "" where it isn't."""
+    name = str(response.headers.get("content-encoding", "")).strip().lower()
+    return "" if name == "identity" else name
 
 
 def version(response: httpx.Response) -> str:

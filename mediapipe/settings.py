@@ -209,6 +209,15 @@ ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
+# How downloads leave: authorities that count beside the public ones, and a proxy.
+CA_FILE = os.environ.get("MEDIAPIPE_CA_FILE", "")
+if CA_FILE and not os.access(CA_FILE, os.R_OK):
+    raise ImproperlyConfigured(
+        f"MEDIAPIPE_CA_FILE is {CA_FILE!r}: there is no such file, or it can’t be read."
+    )
+OUTGOING_PROXY = os.environ.get("MEDIAPIPE_PROXY", "")
+if OUTGOING_PROXY and (urlsplit(OUTGOING_PROXY).scheme != "http" or not urlsplit(OUTGOING_PROXY).hostname):
+    raise ImproperlyConfigured("MEDIAPIPE_PROXY: write http://host:port, with user:password@ where it asks.")
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
 ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")

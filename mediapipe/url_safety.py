@@ -6,17 +6,52 @@ addresses, and nothing of media.
 
 from __future__ import annotations
 
+import re
 import socket
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import idna
 from django.conf import settings
 
 from mediapipe.addresses import is_public
 
+PARTS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+UNSEEN = "\ufeff\u200b\u200e\u200f<>"  # what comes along when a link is copied
+SAFE = "%/:=&?~#+!$,;'@()*[]"
+
 
 class UnsafeUrl(Exception):
     """The URL may not be fetched; the sentence says why and what to do."""
+
+
+def normalised(text: str) -> str:
+    """A URL as browsers read what people paste and servers redirect to: in ASCII, its host too.
+
+    Idempotent. What isn't a URL stays as it is, and is for parse() to refuse. Raises UnsafeUrl.
+    """
+    url = re.sub("[\t\r\n]", "", text.strip().strip(UNSEEN).strip())
+    if not (match := PARTS.fullmatch(url)):
+        return url
+    scheme, host, path, rest = match.groups()
+    try:
+        tail = quote(path.replace("\\", "/") + rest, safe=SAFE)
+    except UnicodeError:  # half of a character
+        raise UnsafeUrl("That isn’t a link: it contains characters that can’t be read.") from None
+    return f"{scheme}://{_in_ascii(host)}{tail}"
+
+
+def _in_ascii(host: str) -> str:
+    """A host as DNS and TLS write it: its letters outside ASCII as `xn--`, by the rules of browsers."""
+    if host.isascii():
+        return host
+    name, colon, port = host.partition(":")
+    try:
+        try:
+            return idna.encode(name, uts46=True).decode() + colon + port
+        except idna.IDNAError:  # names from before 2010, such as those with emoji
+            return name.encode("idna").decode() + colon + port
+    except UnicodeError:
+        raise UnsafeUrl(f"{name} can’t be the name of a server. Check the link for typos.") from None
 
 
 def parse(url: str) -> tuple[str, int]:
@@ -51,7 +86,7 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
     It resolves the name, so it blocks: call it in a thread where a loop runs. Connect to one of these
     addresses, not to the name: a second DNS answer could differ.
     """
-    host, port = parse(url)
+    host, port = parse(normalised(url))
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -63,30 +98,3 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
         where = "" if anywhere else " on the public internet"
         raise UnsafeUrl(f"Can’t find {host}{where}. Check the link for typos, or upload the file instead.")
     return addresses
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """A URL with a checked address in place of its host, the Host header, and httpx's name for TLS."""
-
-    url: str
-    host: str
-    extensions: dict[str, str]
-
-
-def _in_ascii(host: str) -> str:
-    """A host as HTTP and TLS write it: its letters outside ASCII as `xn--`."""
-    return host if host.isascii() else host.encode("idna").decode()
-
-
-def pin(url: str, *, trusted: bool = False) -> Pinned:
-    """*url* for a connection to the address that check_url() allowed. Raises UnsafeUrl; it blocks."""
-    found = check_url(url, trusted=trusted)[0]
-    parts = urlsplit(url)
-    address = f"[{found}]" if ":" in found else found
-    netloc = f"{address}:{parts.port}" if parts.port else address
-    return Pinned(
-        url=parts._replace(netloc=netloc, fragment="").geturl(),
-        host=_in_ascii(parts.netloc),
-        extensions={"sni_hostname": _in_ascii(parts.hostname or "")},
-    )

@@ -20,12 +20,12 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.addresses mediapipe.database mediapipe.disk mediapipe.home mediapipe.recent
-mediapipe.reply mediapipe.supervisor
+mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
+mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
 mediapipe.storage.s3 mediapipe.storage.outage
-mediapipe.storage mediapipe.download
+mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.request_body
 mediapipe.engine

@@ -9,7 +9,7 @@ import os
 import pytest
 from django.conf import settings
 
-from mediapipe import disk, download, storage
+from mediapipe import disk, download, pace, remote, storage
 from mediapipe.storage.outage import Patience
 
 pytestmark = pytest.mark.anyio
@@ -279,7 +279,7 @@ async def test_a_link_that_always_breaks_is_given_up(origin):
 
 
 async def test_a_server_that_only_drips_is_given_up(origin, monkeypatch):
-    monkeypatch.setattr(download, "RATE_WINDOW", 0.2)
+    monkeypatch.setattr(pace, "WINDOW", 0.2)
     origin.drip = 0.05
     error = await refusal(origin)
     assert "almost nothing" in str(error) and not error.permanent and len(origin.asked) == 5
@@ -292,15 +292,15 @@ async def test_a_download_may_not_take_for_ever(origin, monkeypatch):
 
 
 async def test_a_link_that_breaks_often_but_always_brings_more_is_not_given_up(origin, monkeypatch):
-    monkeypatch.setattr(download, "MIN_RATE", 1)
+    monkeypatch.setattr(download, "FRUITFUL", 1)
     origin.cuts = [20_000] * 12
     await copy(origin, expected=len(DATA))
     assert is_right() and len(origin.asked) == 13
 
 
 async def test_what_comes_compressed_is_not_taken_for_the_file(origin):
-    origin.headers |= {"Content-Encoding": "gzip"}
-    assert "compressed" in str(await refusal(origin))
+    origin.headers |= {"Content-Encoding": "br"}
+    assert "compressed (br)" in str(await refusal(origin))
 
 
 async def test_an_output_may_not_be_larger_than_any_source_whatever_it_says_of_itself(origin, settings):
@@ -345,4 +345,4 @@ async def test_a_private_network_is_followed_where_the_installation_allows_it(or
 
 async def test_redirects_without_end_are_given_up(origin):
     origin.status, origin.headers = 302, {"Location": "/again"}
-    assert (await refusal(origin)).permanent and len(origin.asked) == download.MAX_REDIRECTS + 1
+    assert (await refusal(origin)).permanent and len(origin.asked) == remote.MAX_REDIRECTS + 1

@@ -50,6 +50,7 @@ class NewJob(forms.Form):
         url: str = self.cleaned_data["url"].strip()
         if url:
             try:
+                url = url_safety.normalised(url)
                 url_safety.check_url(url)
             except url_safety.UnsafeUrl as error:
                 raise forms.ValidationError(str(error)) from None

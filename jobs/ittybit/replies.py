@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +15,7 @@ import httpx
 
 from jobs.ittybit.lenient_json import HALVES, as_integer, as_list, as_mapping, as_number, as_text, first_item
 from jobs.state import Output
+from mediapipe.reply import retry_after as retry_after
 
 MAX_URL_LENGTH = 4000
 MISSING_PARTS = ("database_unavailable", "queue_unavailable")  # what the embedded engine itself waits for
@@ -241,20 +240,6 @@ def parse_task(answer: object) -> Task:
         queue_position=as_integer(body.get("queue_position")),
         waiting_for=as_text(body.get("waiting_for"), 60),
     )
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
-    if not value:
-        return None
-    if value.strip().isascii() and value.strip().isdecimal():
-        return min(float(value), 3600.0)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), 3600.0)
 
 
 def parse_error(response: httpx.Response) -> tuple[str, str]:

@@ -7,16 +7,15 @@ short one costs nothing.
 
 from __future__ import annotations
 
-from urllib.parse import urljoin
-
 import httpx
 from django.conf import settings
 
 from jobs.models import Stage
 from jobs.pipelines import seconds_for
 from jobs.state import TaskWatch
-from mediapipe import download, url_safety
+from mediapipe import url_safety
 from mediapipe.database import in_thread
+from mediapipe.remote import BadRedirect, Remote
 
 TIMES_AS_LONG = 20  # as usual: slow is not broken
 UNKNOWN_SIZE = 3600.0  # seconds of work for a source whose size nobody says
@@ -38,15 +37,12 @@ async def remote_size(url: str) -> int | None:
     Not by HEAD: a link that is signed for GET answers it with 403.
     """
     try:
-        async with httpx.AsyncClient(timeout=SIZE_SECONDS, trust_env=False) as http:
-            for _ in range(download.MAX_REDIRECTS):
-                request = await download.pinned_request(url, trusted_origin=settings.ITTYBIT_API_URL)
-                request["headers"]["Range"] = "bytes=0-0"
-                async with http.stream("GET", **request) as response:  # and nothing of its body is read
-                    if not response.is_redirect:
-                        return _size(response)
-                url = urljoin(url, response.headers.get("Location", ""))
-    except (httpx.HTTPError, httpx.InvalidURL, url_safety.UnsafeUrl, ValueError):
+        async with (
+            Remote(SIZE_SECONDS, trusted_origin=settings.ITTYBIT_API_URL) as remote,
+            remote.follow(url, {"Range": "bytes=0-0"}) as response,
+        ):
+            return _size(response)
+    except (httpx.HTTPError, httpx.InvalidURL, url_safety.UnsafeUrl, BadRedirect, ValueError):
         pass
     return None
 

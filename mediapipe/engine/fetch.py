@@ -6,12 +6,13 @@ nor the API.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from mediapipe import download
-from mediapipe.download import Location, WaitForSpace
+from mediapipe.download import Location, WaitForServer, WaitForSpace
 from mediapipe.engine.errors import TaskError
 from mediapipe.storage.outage import Patience
 
@@ -33,8 +34,9 @@ async def fetch(
     report: ReportPercent,
     wait_for_space: WaitForSpace,
     patience: Patience | None = None,
-) -> None:
-    """Downloads *url* to the new file *target*. Raises TaskError, OSError.
+    wait_for_server: WaitForServer = asyncio.sleep,
+) -> str:
+    """Downloads *url* to the new file *target*; what its server calls it. Raises TaskError, OSError.
 
     *patience*: with a server of our own that is away.
     """
@@ -44,7 +46,14 @@ async def fetch(
 
     fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        await download.download(url, fd, report=as_percent, wait_for_space=wait_for_space, patience=patience)
+        downloaded = await download.download(
+            url,
+            fd,
+            report=as_percent,
+            wait_for_space=wait_for_space,
+            wait_for_server=wait_for_server,
+            patience=patience,
+        )
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."
@@ -55,3 +64,4 @@ async def fetch(
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     if head.startswith(NOT_MEDIA):
         raise TaskError("invalid_input", "The URL leads to a page or a playlist, not to a media file.")
+    return downloaded.filename

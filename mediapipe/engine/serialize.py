@@ -75,6 +75,12 @@ def _external(task: EngineTask) -> dict[str, Any]:
     return {"object": "external_file", "url": task.input_url}
 
 
+def _source(task: EngineTask) -> dict[str, Any]:
+    """The task's source as the API's File, with its server's name for it where that told one."""
+    name = {"filename": task.steps["filename"]} if "filename" in task.steps else {}
+    return {"object": "file", "url": task.input_url, **task.steps.get("file", {}), **name}
+
+
 def task_json(task: EngineTask) -> dict[str, Any]:
     """The task, or the job, as the API's object. Counts the queue where it waits: one query."""
     output = output_json(task)
@@ -97,8 +103,8 @@ def task_json(task: EngineTask) -> dict[str, Any]:
     }
     if task.resource == "job":
         body["tasks"] = [_step_json(task, step, output) for step in LISTED]
-    elif file := task.steps.get("file"):
-        body["source"] = {"object": "file", "url": task.input_url, **file}
+    elif "file" in task.steps:
+        body["source"] = _source(task)
     if task.active:
         body |= {"speed": task.speed, "time_left": task.time_left, "queue_position": task.queue_position()}
         waiting_for = "worker" if task.is_stale else task.waiting_for
@@ -126,7 +132,7 @@ def _step_json(task: EngineTask, step: str, output: dict[str, Any] | None) -> di
     ended = following[0] if following else None if task.active else milliseconds(task.finished_at)
     finished = ended if started is not None else None
     external = _external(task)
-    source = {"object": "file", "url": task.input_url, **task.steps.get("file", {})}
+    source = _source(task)
     inputs = {"import": external, "probe": external, "encode": source, "export": output}
     result = output if step in ("encode", "export") else source
     is_encode = step == "encode"

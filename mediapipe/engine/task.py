@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from mediapipe import storage
-from mediapipe.download import WaitForSpace
+from mediapipe.download import WaitForServer, WaitForSpace
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.encode import ReportProgress
@@ -53,6 +53,7 @@ class Hooks:
     storage_failed: WaitOut = _give_up  # returns when the storage may be tried again, or raises
     storage_answered: Callable[[], Awaitable[None]] = _go_on
     published: Callable[[str], None] = lambda name: None  # a file that is stored, or may be
+    wait_for_server: WaitForServer = asyncio.sleep  # a source's, that asked us to come back later
 
 
 @dataclass
@@ -216,8 +217,8 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     clear(task_id)
     folder(task_id).mkdir(parents=True)
     hooks.step("import")
-    source = await _source(kept, folder(task_id) / "input", hooks)
-    hooks.step("probe")
+    source, filename = await _source(kept, folder(task_id) / "input", hooks)
+    hooks.step("probe", **({"filename": filename} if filename else {}))
     media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
     plan = kind.plan(options, media, str(source))
     target = folder(task_id) / "out" / plan.file_name
@@ -231,24 +232,23 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     return TaskOutput(output, [*plan.warnings, *outcome.warnings])
 
 
-async def _source(kept: str, target: Path, hooks: Hooks) -> Path:
-    """The source as a file: our own is read in place, another is downloaded to *target*."""
+async def _source(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
+    """The source as a file, and its server's name for it: ours is read in place, another one downloaded."""
     try:
         name = storage.kept_name(kept)
     except storage.Forbidden as error:
         raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
     if name is None or settings.S3_BUCKET:
-        await _download(kept, name, target, hooks)
-        return target
+        return target, await _download(kept, name, target, hooks)
     path = storage.path(name)
     if not path.is_file():
         raise TaskError("source_not_found", "The source is no longer here.")
     if path.stat().st_size == 0:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
-    return path
+    return path, ""
 
 
-async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> None:
+async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> str:
     """Downloads the source to *target*: *url*, or our own file *name*, whose bucket is waited for.
 
     A link of somebody else's that leads into our bucket is a foreign one: it may be wrong, or have expired.
@@ -258,10 +258,13 @@ async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> N
         hooks.report(None, None, None)
 
     if name is None:
-        return await fetch(url, target, report, hooks.wait_for_disk_space)
+        return await fetch(
+            url, target, report, hooks.wait_for_disk_space, wait_for_server=hooks.wait_for_server
+        )
     patience = Patience(hooks.storage_failed, hooks.storage_answered)
     await fetch(partial(storage.source_url, name), target, report, hooks.wait_for_disk_space, patience)
     await hooks.storage_answered()
+    return ""
 
 
 def sweep(active: Callable[[list[str]], set[str]]) -> int:

@@ -13,9 +13,9 @@ from django.conf import settings
 
 from mediapipe import url_safety
 from mediapipe.database import persistently
-from mediapipe.download import pinned_request
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
+from mediapipe.remote import Remote
 
 notifications: set[asyncio.Task[None]] = set()
 
@@ -31,13 +31,13 @@ async def _post_webhook(task: EngineTask) -> None:
     body = await persistently(task_json, task)
     url = task.webhook_url
     path = url if url.startswith("/") else url_safety.own_path(url)  # earlier versions kept it whole
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as ours, Remote(5.0) as remote:
         for attempt in range(4):
-            with contextlib.suppress(httpx.HTTPError, url_safety.UnsafeUrl):
+            with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, url_safety.UnsafeUrl):
                 if path:
-                    request = http.build_request("POST", f"{settings.LOCAL_URL}{path}", json=body)
+                    answer = await ours.post(f"{settings.LOCAL_URL}{path}", json=body)
                 else:
-                    request = http.build_request("POST", json=body, **await pinned_request(url))
-                if (await http.send(request)).status_code < 500:
+                    answer = await remote.send("POST", url, json=body)
+                if answer.status_code < 500:
                     return
             await asyncio.sleep(2**attempt)

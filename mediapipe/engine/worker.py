@@ -115,6 +115,12 @@ class Waits:
             await asyncio.sleep(2)
         await self._tell("")
 
+    async def for_server(self, seconds: float) -> None:
+        """Returns after the *seconds* for which the source's server asked us to wait."""
+        await self._tell("source")
+        await asyncio.sleep(seconds)
+        await self._tell("")
+
     async def storage_failed(self, error: Exception) -> None:
         """Returns when the storage may be tried again. Raises TaskError where that has no use any more."""
         if self.outage.since is None:
@@ -218,6 +224,7 @@ async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -
         waits.storage_failed,
         waits.storage_answered,
         published.append,
+        waits.for_server,
     )
     kind = KINDS[task.kind]
     try:

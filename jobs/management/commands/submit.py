@@ -99,6 +99,7 @@ class Command(BaseCommand):
     def _source(self, text: str) -> Source:
         if text.lower().startswith(("http://", "https://")):
             try:
+                text = url_safety.normalised(text)
                 url_safety.check_url(text)
             except url_safety.UnsafeUrl as error:
                 raise NotStartable(str(error)) from None

@@ -1,0 +1,52 @@
+"""How fast a server must send: above a floor at every moment, and on average by a floor that rises with age.
+
+It knows bytes and the clock, and neither HTTP nor files. Pure.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+MIN_RATE = 1024  # bytes a second: less is a server that stalls
+WINDOW = 30.0  # seconds over which that is measured
+MAX_FLOOR = 64 << 10  # bytes a second that nobody has to exceed on average
+
+
+class Pace:
+    """The pace of one download; its *waits* are those of ours, and are not counted."""
+
+    def __init__(self) -> None:
+        self.began = self.since = time.monotonic()
+        self.received = self.measured = 0
+
+    def add(self, size: int) -> None:
+        """So many bytes more have arrived."""
+        self.received += size
+
+    def again(self) -> None:
+        """Another try begins: its first window begins now."""
+        self.since, self.measured = time.monotonic(), self.received
+
+    def skip(self, seconds: float) -> None:
+        """A wait of our own is over: for the disk, or because the server asked us to come later."""
+        self.began += seconds
+        self.since += seconds
+
+    def judge(self) -> Literal["", "stalls", "slow"]:
+        """What the window that ends now, if one does, has shown: it brought almost nothing, or too little.
+
+        At twice the age a download must have been twice as fast on average.
+        """
+        now = time.monotonic()
+        if (passed := now - self.since) <= WINDOW:
+            return ""
+        brought, self.measured, self.since = self.received - self.measured, self.received, now
+        if brought < MIN_RATE * passed:
+            return "stalls"
+        age = now - self.began
+        return "slow" if self.received < min(MIN_RATE * age / WINDOW, MAX_FLOOR) * age else ""
+
+    def __str__(self) -> str:
+        seconds = max(time.monotonic() - self.began, 0.001)
+        return f"{self.received / seconds / 1000:.0f} kB/s on average"
