@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from jobs import engine, reconcile
 from jobs.live import reader
 from jobs.models import Job, Stage, Upload
-from mediapipe import disk, temporal
+from mediapipe import disk, kernel, temporal
 from mediapipe.accounts import engine_key
 
 
@@ -33,6 +33,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     """Whether a job could run now; 503, with what is missing as false, where it could not.
 
     *resource*: which one of the Ittybit API takes our tasks; null until the first task has found it out.
+    *sandbox*: what holds FFmpeg on this machine; null where the engine is elsewhere.
     """
     checks = {
         "database": await sync_to_async(_database)(),
@@ -41,7 +42,11 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "temporal_knows_jobs": await _temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
-    return JsonResponse({**checks, "resource": resource or None}, status=200 if all(checks.values()) else 503)
+    told = {
+        "resource": resource or None,
+        "sandbox": kernel.protection() if settings.EMBEDDED_ENGINE else None,
+    }
+    return JsonResponse({**checks, **told}, status=200 if all(checks.values()) else 503)
 
 
 def _database() -> bool:

@@ -21,7 +21,7 @@ SOURCES = [
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
-mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
+mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
 mediapipe.storage.s3 mediapipe.storage.outage
@@ -30,7 +30,8 @@ mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.request_body
 mediapipe.engine
 mediapipe.engine.apps mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.encode
-mediapipe.engine.fetch mediapipe.engine.media mediapipe.engine.sandbox mediapipe.engine.prober
+mediapipe.engine.fetch mediapipe.engine.media mediapipe.engine.system_calls mediapipe.engine.sandbox
+mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.validators mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize

@@ -16,6 +16,7 @@ from jobs.dashboard.stage_view import StageView
 from jobs.live import START_WORKER, Live
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState, StageStatus
+from mediapipe import kernel
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
@@ -246,7 +247,9 @@ def test_what_machines_ask(client, chief, editor):
         "disk": True,
         "temporal_knows_jobs": True,
         "resource": "tasks",
+        "sandbox": kernel.protection(),
     }
+    assert {type(held) for held in kernel.protection().values()} == {bool}
     assert client.post("/hooks/ittybit/forged").status_code == 404
     assert client.get("/hooks/ittybit/forged").status_code == 405
 

@@ -21,7 +21,8 @@ import imageio_ffmpeg
 
 from mediapipe.engine.errors import TaskError, from_ffmpeg
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
+ENTER = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine.sandbox import main; main()"
 STALL_TIMEOUT = 60.0  # seconds without a sign of progress
 GIB = 1 << 30
 MAX_LINES = 40
@@ -68,7 +69,7 @@ def sandboxed(
         "memory": memory,
         "file_size": 200 * GIB,
     }
-    return [sys.executable, "-I", "-S", str(HERE / "sandbox.py"), json.dumps(config), "--", *program]
+    return [sys.executable, "-I", "-S", "-c", ENTER, json.dumps(config), "--", *program]
 
 
 async def _start(command: list[str], folder: Path | None = None) -> asyncio.subprocess.Process:

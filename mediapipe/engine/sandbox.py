@@ -1,7 +1,8 @@
-"""Starts a program in a sandbox, then becomes it: limits, no new rights, no files, no network.
+"""Starts a program in a sandbox, then becomes it: limits, no capabilities, no files, no sockets, no forks.
 
-`python -I -S sandbox.py CONFIG -- PROGRAM ARGUMENTS…`; CONFIG is JSON: `read` and `write` (paths), `memory`,
-`cpu`, `file_size` (limits). Standard library only. Where the kernel has no Landlock the limits remain.
+`main` takes CONFIG -- PROGRAM ARGUMENTS…; CONFIG is JSON: `read` and `write` (paths), `memory`, `cpu`,
+`file_size` (limits). Standard library only. Where the kernel has no Landlock or no seccomp the rest remains
+(mediapipe/kernel.py tells the admin). It knows nothing of media.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ import struct
 import sys
 from typing import Any
 
+from mediapipe import kernel
+from mediapipe.engine import system_calls
+from mediapipe.kernel import LANDLOCK_CREATE_RULESET as CREATE_RULESET
+from mediapipe.kernel import libc
+
 PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+CLEAR_ALL = 4  # of ambient capabilities
+CAPABILITIES_3 = 0x20080522  # the version of their structure
+MOST_THREADS = 8192  # of this user's at once, where the user isn't root: no bomb, and room for a busy machine
 # System calls of Landlock: the same numbers on every architecture
-CREATE_RULESET = 444
 ADD_RULE = 445
 RESTRICT_SELF = 446
 SYSTEM = (
@@ -43,8 +53,6 @@ WRITE = (
 )
 ON_FILES = BIT["execute"] | BIT["write"] | BIT["read"] | BIT["truncate"] | BIT["ioctl"]
 
-libc = ctypes.CDLL(None, use_errno=True)
-
 
 def limit(config: dict[str, int]) -> None:
     """Resource limits, and a low priority."""
@@ -57,13 +65,26 @@ def limit(config: dict[str, int]) -> None:
             resource.setrlimit(what, (config[name], config[name]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = MOST_THREADS if most == resource.RLIM_INFINITY else min(most, MOST_THREADS)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     os.nice(10)
+
+
+def drop_capabilities() -> None:
+    """Gives up what root may do beyond its own files, for what it becomes too. Raises OSError."""
+    capability = 0
+    while capability < 64 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    libc.prctl(PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0)
+    if libc.capset(struct.pack("=Ii", CAPABILITIES_3, 0), bytes(24)):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def landlock(read: list[str], write: list[str]) -> None:
     """Files outside *read* and *write* are out of reach, and so is TCP, where the kernel can."""
-    abi = libc.syscall(CREATE_RULESET, None, 0, 1)
-    if abi < 1:
+    abi = kernel.landlock_abi()
+    if not abi:
         return
     rights = (1 << 13) - 1
     for least, name in ((2, "refer"), (3, "truncate"), (5, "ioctl")):
@@ -92,24 +113,27 @@ def landlock(read: list[str], write: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
 
 
-def enter(config: dict[str, Any]) -> None:
-    """Puts this process into the sandbox; from then on it ends with its parent. Raises OSError."""
+def enter(config: dict[str, Any], *, executes: bool = False) -> None:
+    """Puts this process into the sandbox; from then on it ends with its parent. Raises OSError.
+
+    *executes*: it is to become another program.
+    """
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != config["parent"]:
         sys.exit(125)  # the parent has died already
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit(config)
     landlock(config.get("read", []), config.get("write", []))
+    drop_capabilities()
+    if kernel.has_seccomp():
+        program = system_calls.program(os.uname().machine, os.getpid(), executes=executes)
+        system_calls.install(libc, program)
 
 
 def main() -> None:
     """Enters the sandbox, and becomes the program."""
     config = json.loads(sys.argv[1])
     program = sys.argv[3:]
-    enter(config)
+    enter(config, executes=True)
     environment = {"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"}
     os.execve(program[0], program, environment)  # noqa: S606 - to become it is the point
-
-
-if __name__ == "__main__":
-    main()

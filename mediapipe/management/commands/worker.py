@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from mediapipe import temporal
+from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.process import exit_now
 
 
@@ -57,6 +58,8 @@ class Command(BaseCommand):
                 workers.extend(built)
             async with temporal.run_workers(workers) as running:
                 version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
+                if "media-engine" in queues:
+                    self._tell_protection()
                 self.stdout.write(f"worker: ready ({', '.join(queues)}){version}")
                 self.stdout.flush()
                 stopped = asyncio.ensure_future(stop.wait())
@@ -65,6 +68,13 @@ class Command(BaseCommand):
             for task in done - {stopped}:
                 if error := task.exception():
                     raise CommandError(f"A worker stopped: {error}") from error
+
+    def _tell_protection(self) -> None:
+        """Says what holds FFmpeg on this machine, and what an admin can do where a layer is missing."""
+        held = [name for name, kept in (("Landlock", landlock_abi()), ("seccomp", has_seccomp())) if kept]
+        self.stdout.write(f"worker: FFmpeg is held by {' and '.join([*held, 'resource limits'])}")
+        for sentence in weaknesses():
+            self.stdout.write(f"worker: {sentence}")
 
     async def _connect(self, stop: asyncio.Event) -> Client | None:
         """A client, however long Temporal takes to come up; None where *stop* is set first."""
