@@ -72,6 +72,8 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
         **summary(job, status),
         "title": job.title,
         "pipeline": job.pipeline,
+        "owner": job.owner.get_username(),
+        "created_at": job.created_at.isoformat(timespec="milliseconds"),
         "cancelling": status.cancelling,
         "receipt": status.receipt or None,
         "error": error(status) or None,

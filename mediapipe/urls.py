@@ -12,21 +12,29 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import include, path
 
+from jobs.api import problems
 from mediapipe.accounts import magic_link
 from mediapipe.storage import views as media
+
+AWAY = "The database can’t be reached. Try again in a moment."
+BROKEN = "Something went wrong on the server. An admin can find the reason in the log."
+UNREADABLE = "This request can’t be read: it isn’t valid HTTP, or a field of it isn’t plain text."
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """The page for an error of ours; another one where it is the database that can't be reached."""
     status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
+    if request.path.startswith("/api/"):
+        return problems.answer(status, AWAY if status == 503 else BROKEN)
     return render(request, f"{status}.html", status=status)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """The page for a request that can't be read; the engine's API answers in JSON whatever it is asked."""
     if request.path.startswith("/ittybit/"):
-        message = "This request can’t be read: it isn’t valid HTTP, or a field of it isn’t plain text."
-        return JsonResponse({"kind": "request_invalid", "message": message}, status=400)
+        return JsonResponse({"kind": "request_invalid", "message": UNREADABLE}, status=400)
+    if request.path.startswith("/api/"):
+        return problems.answer(400, UNREADABLE)
     return render(request, "400.html", status=400)
 
 
@@ -34,6 +42,7 @@ handler400 = bad_request
 handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),
+    path("api/v1/", include("jobs.api.views")),
     path("ittybit/", include("mediapipe.engine.urls")),
     path(f"{settings.MEDIA_URL[1:]}<path:name>", media.serve, name="media"),
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),

@@ -40,7 +40,8 @@ mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.
 jobs jobs.pipelines jobs.result jobs.state jobs.waits
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
-jobs.models.event jobs.models.job_queryset jobs.models.saved_view jobs.models.stage jobs.models.upload
+jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
+jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.job_row jobs.models.job
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
@@ -48,12 +49,14 @@ jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch jobs.wo
 jobs.workflow.webhook
 jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.serialize jobs.orphans
+jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views
+jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views
 jobs.monitoring jobs.templatetags
 jobs.templatetags.icons
 jobs.admin

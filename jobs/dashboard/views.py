@@ -21,6 +21,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import control, serialize
+from jobs.api.bearer import accepts_token
 from jobs.dashboard import bulk, presenters
 from jobs.dashboard.forms import NewJob
 from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
@@ -124,6 +125,7 @@ def status(request: PageRequest, pk: UUID) -> HttpResponse:
     )
 
 
+@accepts_token("read")
 @require_GET
 def as_json(request: PageRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""

@@ -1,7 +1,8 @@
-"""Job, Stage, Event, Upload and SavedView: states, and the verbs that change them."""
+"""Job, Stage, Event, Upload, SavedView and ApiToken: states, and the verbs that change them."""
 
 from __future__ import annotations
 
+from jobs.models.api_token import ApiToken, IdempotencyKey
 from jobs.models.event import Event
 from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
@@ -9,4 +10,4 @@ from jobs.models.saved_view import SavedView
 from jobs.models.stage import Stage
 from jobs.models.upload import Upload
 
-__all__ = ["Event", "Job", "JobQuerySet", "SavedView", "Stage", "Upload"]
+__all__ = ["ApiToken", "Event", "IdempotencyKey", "Job", "JobQuerySet", "SavedView", "Stage", "Upload"]

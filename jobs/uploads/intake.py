@@ -171,21 +171,24 @@ class PartFile:
         cls.digests.pop(upload.pk, None)
 
 
-def create_job(upload: Upload, *, again: bool = False) -> tuple[Job, bool]:
+def create_job(
+    upload: Upload, *, again: bool = False, title: str = "", pipeline: str = ""
+) -> tuple[Job, bool]:
     """The job of a whole upload, and whether it is an older one of the same bytes.
 
-    One job per upload, however often it is called; *again* runs the same bytes once more.
+    One job per upload, however often it is called; *again* runs the same bytes once more. *title* and
+    *pipeline* go before what the upload says.
     """
     name = source_name(upload.pk, upload.filename)
     with suppress(FileNotFoundError):  # another request was faster
         if not upload.sha256:
             Upload.objects.filter(pk=upload.pk).update(sha256=PartFile.take_sha256(upload))
         storage.publish(part_path(upload), name)
-    return _one_job(upload, name, again)
+    return _one_job(upload, name, again, title, pipeline or upload.pipeline)
 
 
 @transaction.atomic
-def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
+def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) -> tuple[Job, bool]:
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.job is not None:
         return upload.job, False
@@ -199,8 +202,8 @@ def _one_job(upload: Upload, name: str, again: bool) -> tuple[Job, bool]:
         return older, True
     job = Job.submit(
         upload.owner,
-        title=upload.filename,
-        pipeline=upload.pipeline if upload.pipeline in pipelines.PIPELINES else pipelines.DEFAULT,
+        title=title or upload.filename,
+        pipeline=pipeline if pipeline in pipelines.PIPELINES else pipelines.DEFAULT,
         source=Source(name=name, filename=upload.filename, size=upload.length),
     )
     Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)

@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.http import http_date
 
 from jobs import control
+from jobs.api.bearer import accepts_token
 from jobs.models import Upload
 from jobs.pipelines import PIPELINES
 from jobs.uploads import intake
@@ -99,13 +100,20 @@ async def wait_for_writer(upload: Upload) -> None:
     raise UploadError(423, intake.LOCKED)
 
 
-async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
-    """Creates and starts the job of a whole upload; the headers that name it. Raises UploadError."""
+async def check_media(upload: Upload) -> None:
+    """Raises UploadError where a whole upload is certainly no media; it is removed then."""
     if not (upload.job_id or upload.sha256):
         await wait_for_writer(upload)
         if problem := await find_problem(intake.part_path(upload)):
             await sync_to_async(intake.remove)(upload)
             raise UploadError(422, problem)
+
+
+async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
+    """Creates and starts the job of a whole upload; the headers that name it. Raises UploadError."""
+    if upload.job_id is None and parse_metadata(upload.metadata).get("job") == "later" and not again:
+        return {}  # POST /api/v1/jobs says which job it becomes
+    await check_media(upload)
     try:
         job, older = await sync_to_async(intake.create_job, thread_sensitive=False)(upload, again=again)
     except Upload.DoesNotExist:
@@ -143,9 +151,11 @@ def unfinished_uploads(owner_id: int | None) -> list[UnfinishedUpload]:
             percent=intake.offset_of(upload) * 100 // upload.length,
         )
         for upload in intake.unfinished(owner_id)
+        if parse_metadata(upload.metadata).get("job") != "later"  # a program's: it continues by itself
     ]
 
 
+@accepts_token("submit")
 @tus
 async def collection(request: HttpRequest) -> HttpResponse:
     """POST creates an upload (creation, creation-with-upload)."""
@@ -197,6 +207,7 @@ async def find_upload(request: HttpRequest, pk: uuid.UUID) -> Upload:
     return upload
 
 
+@accepts_token("submit")
 @tus
 async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """HEAD answers the offset, PATCH appends, DELETE terminates."""
@@ -227,6 +238,7 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return answer(200, Upload_Offset=offset, Upload_Length=upload.length, **whole)
 
 
+@accepts_token("submit")
 @tus
 async def run_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """POST creates a job from an upload whose bytes have been a job before."""

@@ -1,0 +1,95 @@
+"""A job from a request of the API: of a URL or of an upload, and one job however often the request comes.
+
+It uses the form's checks and the uploads' own functions, and starts no workflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from jobs.api.problems import Problem
+from jobs.api.schemas import NewJob as Body
+from jobs.dashboard import forms
+from jobs.models import IdempotencyKey, Job, Upload
+from jobs.uploads import intake
+from jobs.uploads.errors import UploadError
+from jobs.uploads.views import GONE, check_media
+
+ONE_SOURCE = "Name one source: a “url”, or an “upload” whose bytes are all here."
+OTHER_BODY = "This Idempotency-Key was sent before with another request. Use a new key for a new job."
+NOT_WHOLE = "This upload isn’t complete yet: send the rest of it first."
+STORAGE_AWAY = "The storage can’t be reached. The upload is complete; send this request again in a moment."
+
+
+def _digest(body: Body) -> str:
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
+def _known(owner: AbstractBaseUser, body: Body, key: str) -> Job | None:
+    """The job of an earlier request with this key. Raises Problem where that one asked for another."""
+    row = IdempotencyKey.objects.select_related("job__owner").filter(owner_id=owner.pk, key=key).first()
+    if row and row.body != _digest(body):
+        raise Problem(422, OTHER_BODY)
+    return row.job if row else None
+
+
+async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
+    """The job of this request, and whether it is new. Raises Problem."""
+    if bool(body.url) == bool(body.upload):
+        raise Problem(422, ONE_SOURCE)
+    if key and (job := await sync_to_async(_known)(owner, body, key)):
+        return job, False
+    if not body.upload:
+        return await sync_to_async(_of_url)(owner, body, key)
+    try:
+        return await _of_upload(owner, body, body.upload, key)
+    except UploadError as error:
+        raise Problem(error.status, error.text) from None
+
+
+def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
+    form = forms.NewJob({"url": body.url, "title": body.title, "pipeline": body.pipeline})
+    if not form.is_valid():
+        raise Problem(422, next(str(error) for errors in form.errors.values() for error in errors))
+    try:
+        with transaction.atomic():
+            job = form.submit(owner)
+            if key:
+                IdempotencyKey.objects.create(owner_id=owner.pk, key=key, body=_digest(body), job=job)
+    except IntegrityError:
+        if key and (job_before := _known(owner, body, key)):  # the other request was faster
+            return job_before, False
+        raise
+    return job, True
+
+
+async def _of_upload(owner: AbstractBaseUser, body: Body, pk: UUID, key: str) -> tuple[Job, bool]:
+    upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
+    if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
+        raise Problem(404, GONE)
+    if intake.offset_of(upload) != upload.length:
+        raise Problem(409, NOT_WHOLE)
+    if upload.job is not None:
+        return upload.job, False
+    await check_media(upload)
+    return await sync_to_async(_whole, thread_sensitive=False)(owner, upload, body, key)
+
+
+def _whole(owner: AbstractBaseUser, upload: Upload, body: Body, key: str) -> tuple[Job, bool]:
+    """The one job of a whole upload: a file of gigabytes is read and moved outside any transaction."""
+    try:
+        job, _ = intake.create_job(upload, again=True, title=body.title, pipeline=body.pipeline)
+    except OSError:
+        raise Problem(503, STORAGE_AWAY, Retry_After=5) from None
+    except Upload.DoesNotExist:
+        raise Problem(404, GONE) from None
+    if key:
+        about = {"body": _digest(body), "job": job}
+        IdempotencyKey.objects.get_or_create(owner_id=owner.pk, key=key, defaults=about)
+    return job, True
