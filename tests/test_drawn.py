@@ -1,0 +1,192 @@
+"""Whatever file is drawn: what the pipeline's four requests make of it shows and says what the file did."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import strategies as st
+
+from mediapipe import storage
+from mediapipe.engine.errors import TaskError
+from tests.support.drawn import CORNERS, HZ, Recipe, beeps, corners, flashes, make, pictures, recipe
+from tests.support.engine import STAGES, ask
+
+pytestmark = pytest.mark.anyio
+PLANNED = settings(
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],  # to shrink would take minutes, and a recipe is short
+    suppress_health_check=list(HealthCheck),
+)
+HONEST = {"damaged", "invalid_input", "unsupported", "no_video", "no_audio", "protected", "too_large"}
+
+
+async def run(source: Path) -> tuple[dict[str, Path], dict[str, list[str]], dict[str, str]]:
+    """The outputs of the four stages, their warnings, and the sentences of those that could not be made."""
+    outputs, warnings, refused = {}, {}, {}
+    given: Path | str = source
+    for stage, (kind, options) in STAGES.items():
+        try:
+            made = await ask(given, kind, options, task=stage)
+        except TaskError as error:
+            clear = error.kind in HONEST and str(error).endswith((".", "?"))
+            refused[stage] = (
+                f"{error.kind}: {error}" if clear else f"no clear sentence: {error.kind} {error.details}"
+            )
+            if stage == "ingest":
+                break
+            continue
+        outputs[stage] = storage.path(made.output["name"])
+        warnings[stage] = made.warnings
+        if stage == "ingest":
+            given = storage.signed_url(made.output["name"])
+    return outputs, warnings, refused
+
+
+def judge(recipe: Recipe, outputs, warnings, refused) -> list[str]:
+    """What is wrong; nothing where all is right."""
+    wrong = [f"{stage}: {why}" for stage, why in refused.items() if why.startswith("no clear")]
+    if "ingest" in refused:
+        return wrong if recipe.damage else [f"ingest was refused: {refused}"]
+    sound = bool(recipe.sound)
+    expected = {
+        "ingest",
+        *(["thumbnails", "transcode"] if recipe.picture else []),
+        *(["audio"] if sound else []),
+    }
+    if not recipe.damage and {*outputs} != expected:
+        wrong.append(f"outputs {sorted(outputs)}, refused {refused}")
+    said = [text for texts in warnings.values() for text in texts]
+    if not recipe.damage and any("damage" in text or "cut off" in text for text in said):
+        wrong.append(f"told as damaged: {said}")
+    for stage in {"ingest", "transcode"} & {*outputs}:
+        wrong += [f"{stage}: {what}" for what in film(recipe, outputs[stage])]
+    if "thumbnails" in outputs and not recipe.damage:
+        wrong += [f"thumbnails: {what}" for what in look(recipe, pictures(outputs["thumbnails"])[0][1])]
+        wrong += [f"thumbnails: {what}" for what in shape(recipe, outputs["thumbnails"])]
+    if "audio" in outputs and not recipe.damage:
+        wrong += [f"audio: {what}" for what in heard(recipe, *beeps(outputs["audio"])[:2])]
+    return wrong
+
+
+def film(recipe: Recipe, path: Path) -> list[str]:
+    wrong: list[str] = []
+    at: list[float] = []
+    length = 0.0
+    if recipe.picture:
+        shown = pictures(path)
+        times = [time for time, _ in shown]
+        if any(a >= b for a, b in pairwise(times)):
+            wrong.append(f"times that don’t rise: {times}")
+        length = times[-1] + recipe.step
+        at = flashes(shown)
+        if recipe.hidden and any(near_magenta(colour) for _, p in shown for colour in corners(p)):
+            wrong.append("what an edit list hides is shown")
+        if not recipe.damage:
+            wrong += shape(recipe, path) + look(recipe, shown[-1][1])
+            wrong += gaps("flashes", at, recipe, recipe.step)
+    if recipe.sound and not recipe.damage:
+        times, pitch, seconds = beeps(path)
+        wrong += heard(recipe, times, pitch)
+        length = max(length, seconds)
+        by = recipe.step + 0.05
+        if at and any(abs(a - b) > by for a, b in zip(at, times, strict=False)):
+            wrong.append(f"flashes {rounded(at)}, beeps {rounded(times)}")
+    if not recipe.damage and abs(length - recipe.length) > 0.2 + 2 * recipe.step:
+        wrong.append(f"{length:.2f} s instead of {recipe.length}")
+    return wrong
+
+
+def near_magenta(colour: str) -> bool:
+    parts = colour.split(",")
+    return len(parts) == 3 and int(parts[0]) > 170 and int(parts[1]) < 90 and int(parts[2]) > 170
+
+
+def gaps(what: str, at: list[float], recipe: Recipe, by: float) -> list[str]:
+    """Complaints where marks are missing, or are not as far apart as they were."""
+    marks = recipe.marks
+    if len(at) != len(marks):
+        return [f"{what} at {rounded(at)} instead of {marks}"]
+    apart = [(b - a) - (d - c) for a, b, c, d in zip(at, at[1:], marks, marks[1:], strict=False)]
+    return (
+        [f"{what} at {rounded(at)}, not as far apart as {marks}"]
+        if any(abs(x) > by + 0.03 for x in apart)
+        else []
+    )
+
+
+def rounded(at: list[float]) -> list[float]:
+    return [round(each, 3) for each in at]
+
+
+def heard(recipe: Recipe, at: list[float], pitch: float) -> list[str]:
+    wrong = gaps("beeps", at, recipe, 0.02)
+    if at and abs(pitch - HZ) > 40:
+        wrong.append(f"a pitch of {pitch:.0f} Hz")
+    return wrong
+
+
+def shape(recipe: Recipe, path: Path) -> list[str]:
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        seen = frame.width * float(stream.sample_aspect_ratio or 1) / frame.height
+        seen = 1 / seen if frame.rotation % 180 else seen
+        by = 2.5 / min(frame.width, frame.height)
+    return [] if abs(seen / recipe.shape - 1) <= by else [f"shape {seen:.3f} instead of {recipe.shape:.3f}"]
+
+
+def look(recipe: Recipe, picture: bytes) -> list[str]:
+    turned = recipe.turn // 90  # counter-clockwise, as FFmpeg's -display_rotation counts
+    wanted = [*CORNERS[turned:], *CORNERS[:turned]]
+    seen = corners(picture)
+    return [] if seen == wanted else [f"corners {seen} instead of {wanted}"]
+
+
+async def check(recipe: Recipe, folder: Path) -> None:
+    for reason, holds in KNOWN.items():
+        assume(reason and not holds(recipe))
+    shutil.rmtree(storage.path("x").parent, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    source = make(recipe, folder)
+    wrong = judge(recipe, *await run(source))
+    assert wrong == [], "\n".join([repr(recipe), *wrong])
+
+
+NUMBERS = st.integers(0, 2**32)
+# What is known to come out wrong, and is left out until it is mended: why, and which recipes.
+KNOWN: dict[str, Callable[[Recipe], object]] = {
+    "a subtitle that ends after the film is told as damage": lambda recipe: recipe.also == "a subtitle",
+    "a thumbnail past the end of a late picture isn’t its last": lambda recipe: recipe.late_picture,
+}
+
+
+@settings(PLANNED, max_examples=20, derandomize=True)
+@given(number=NUMBERS)
+async def test_what_is_made_of_a_drawn_file_shows_and_says_the_same(tmp_path, number):
+    await check(recipe(number), tmp_path / "drawn")
+
+
+@pytest.mark.release
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(10))
+def test_what_is_made_of_many_drawn_files_shows_and_says_the_same(tmp_path, part):
+    """Thirty in each part; others at another `MEDIAPIPE_DRAWN_SEED`."""
+
+    @seed(int(os.environ.get("MEDIAPIPE_DRAWN_SEED", "0")) * 10 + part)
+    @settings(PLANNED, max_examples=30)
+    @given(number=NUMBERS)
+    def draw(number):
+        asyncio.run(check(recipe(number), tmp_path / "drawn"))
+
+    draw()
