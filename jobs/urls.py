@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from jobs import monitoring
+from jobs.api import tokens
 from jobs.dashboard import history, views
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
@@ -31,6 +32,9 @@ urlpatterns = [
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),
+    # A person's API tokens
+    path("account/tokens/", tokens.index, name="tokens"),
+    path("account/tokens/<int:pk>/revoke/", tokens.revoke, name="revoke_token"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),

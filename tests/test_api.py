@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import timedelta
 
@@ -285,3 +286,39 @@ def test_an_upload_by_a_token_becomes_the_job_that_is_asked_for(program, grace):
 def test_pipelines_say_what_a_job_may_be_submitted_with(program):
     found = program.get("/api/v1/pipelines").json()["pipelines"]
     assert [each["name"] for each in found if each["default"]] == ["standard"]
+
+
+def made(browser, **fields) -> str:
+    """The text of a token that a person makes on the page."""
+    page = browser.post(
+        "/account/tokens/", {"name": "Ingest script", "scopes": ["read"], "days": "30", **fields}
+    )
+    assert page.status_code == 200 and "no-store" in page["Cache-Control"]
+    return re.search(r'value="(mediapipe_[\w-]{43})"', page.content.decode())[1]
+
+
+def test_a_token_is_made_on_ones_own_page_shown_once_and_dead_when_it_is_revoked(ada, chief, editor):
+    text = made(ada)
+    row = ApiToken.objects.get()
+    assert (row.owner, row.scopes) == (editor, "read") and 29 < (
+        row.expires_at - timezone.now()
+    ).days + 1 <= 30
+    client = Client(headers={"Authorization": f"Bearer {text}"})
+    assert client.get(JOBS).status_code == 200
+    again = ada.get("/account/tokens/").content.decode()
+    assert "Ingest script" in again and text not in again
+    assert "Ingest script" not in chief.get("/account/tokens/").content.decode()
+    assert chief.post(f"/account/tokens/{row.pk}/revoke/").status_code == 404
+    assert "is revoked" in ada.post(f"/account/tokens/{row.pk}/revoke/", follow=True).content.decode()
+    sentence(client.get(JOBS), 401)
+
+
+def test_a_token_without_a_name_or_a_scope_is_not_made(ada):
+    page = ada.post("/account/tokens/", {"name": "", "days": "30"})
+    assert page.status_code == 400 and b"Choose at least one." in page.content
+    assert not ApiToken.objects.exists()
+
+
+def test_a_person_who_is_signed_out_finds_no_tokens_and_the_account_page_leads_to_them(ada):
+    assert Client().get("/account/tokens/").status_code == 302
+    assert b"/account/tokens/" in ada.get("/password/").content

@@ -56,7 +56,7 @@ jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views
-jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views
+jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.tokens
 jobs.monitoring jobs.templatetags
 jobs.templatetags.icons
 jobs.admin
