@@ -1,19 +1,75 @@
-"""Django's admin: jobs, stages, events and uploads, to view and not to edit."""
+"""Django's admin: jobs, stages, events and uploads, to view and not to edit.
+
+A site of its own: Django's own registers users, groups and permissions, by which an admin could make
+themselves anything. People are managed on the page of that name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobs.dashboard import bulk
+from jobs.dashboard import bulk, presenters, stage_view
 from jobs.models import Event, Job, JobQuerySet, Stage, Upload
+from jobs.state import JobState, StageState
 from mediapipe import temporal
+
+
+class Records(admin.AdminSite):
+    """The back office, in the dashboard's words and behind its sign-in page."""
+
+    site_title = "mediapipe"
+    site_header = index_title = "Records"
+    enable_nav_sidebar = False
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The dashboard's sign-in page; who has signed in and is no admin is told so."""
+        if request.user.is_authenticated and not self.has_permission(request):
+            raise PermissionDenied
+        return redirect_to_login(request.GET.get("next", request.path), settings.LOGIN_URL)
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        """The view, for admins; the 403 page for anybody else who has signed in."""
+        inner = super().admin_view(view, cacheable)
+
+        @wraps(inner)
+        def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.user.is_authenticated and not self.has_permission(request):
+                raise PermissionDenied
+            answer: HttpResponseBase = inner(request, *args, **kwargs)
+            return answer
+
+        return wrapped
+
+
+site = Records()
+
+
+def by_state(labels: Mapping[Any, str]) -> type[admin.SimpleListFilter]:
+    """A filter by state, in the dashboard's words."""
+
+    class ByState(admin.SimpleListFilter):
+        title = "state"
+        parameter_name = "state"
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [(str(state), label) for state, label in labels.items()]
+
+        def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+            return queryset.filter(state=self.value()) if self.value() in labels else queryset
+
+    return ByState
 
 
 class ReadOnly:
@@ -48,12 +104,12 @@ class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     can_delete = False
 
 
-@admin.register(Job)
+@admin.register(Job, site=site)
 class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Jobs, with a link to their workflow in Temporal's own UI."""
 
-    list_display = ("title", "owner", "pipeline", "state", "created_at", "finished_at", "in_temporal")
-    list_filter = ("state", "pipeline", "created_at", "owner")
+    list_display = ("title", "owner", "pipeline", "condition", "created_at", "finished_at", "in_temporal")
+    list_filter = (by_state(presenters.STATE_LABELS), "pipeline", "created_at", "owner")
     search_fields = ("title", "source_filename", "source_url", "owner__username", "id")
     list_select_related = ("owner",)
     date_hierarchy = "created_at"
@@ -89,6 +145,11 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         result = bulk.apply(action, bulk.select_jobs(action, queryset), request.user.get_username())
         self.message_user(request, str(result))
 
+    @admin.display(description="State", ordering="state")
+    def condition(self, job: Job) -> str:
+        """The state in the dashboard's words."""
+        return presenters.STATE_LABELS[JobState(job.state)]
+
     @admin.display(description="Temporal")
     def in_temporal(self, job: Job) -> SafeString | str:
         """A link to the workflow's page."""
@@ -96,17 +157,22 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return format_html('<a href="{}">{}</a>', url, job.workflow_id) if url else ""
 
 
-@admin.register(Stage)
+@admin.register(Stage, site=site)
 class StageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Stages of all jobs, to see what fails and how often."""
 
-    list_display = ("job", "name", "state", "attempt", "started_at", "finished_at", "error_kind")
-    list_filter = ("state", "name", "error_kind")
+    list_display = ("job", "name", "condition", "attempt", "started_at", "finished_at", "error_kind")
+    list_filter = (by_state(stage_view.STATE_LABELS), "name", "error_kind")
     search_fields = ("job__title", "task_id", "error")
     list_select_related = ("job",)
 
+    @admin.display(description="State", ordering="state")
+    def condition(self, stage: Stage) -> str:
+        """The state in the dashboard's words."""
+        return stage_view.STATE_LABELS[StageState(stage.state)]
 
-@admin.register(Event)
+
+@admin.register(Event, site=site)
 class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Who did what, and when."""
 
@@ -116,10 +182,9 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ("job",)
 
 
-@admin.register(Upload)
+@admin.register(Upload, site=site)
 class UploadAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Uploads, unfinished ones too."""
 
     list_display = ("filename", "owner", "length", "created_at", "expires_at", "job")
-    has_delete_permission = admin.ModelAdmin.has_delete_permission  # a person who goes takes them along
     search_fields = ("filename", "owner__username")

@@ -6,7 +6,7 @@ from django.urls import path
 
 from jobs import monitoring
 from jobs.api import tokens
-from jobs.dashboard import history, views
+from jobs.dashboard import history, people, views
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
 
@@ -35,6 +35,11 @@ urlpatterns = [
     # A person's API tokens
     path("account/tokens/", tokens.index, name="tokens"),
     path("account/tokens/<int:pk>/revoke/", tokens.revoke, name="revoke_token"),
+    # Who may come in, for admins
+    path("people/", people.index, name="people"),
+    path("people/<int:person>/role/", people.set_role, name="set_role"),
+    path("people/<int:person>/active/", people.set_active, name="set_active"),
+    path("people/<int:person>/link/", people.new_link, name="new_link"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),

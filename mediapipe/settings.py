@@ -105,7 +105,7 @@ INSTALLED_APPS = [
     "mediapipe",
     "jobs",
     "mediapipe.engine",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # registers nothing by itself: jobs.admin does
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -256,6 +256,7 @@ LOGGING = {
         "temporalio.activity": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "jobs.control": {"level": "INFO"},
+        "mediapipe.accounts": {"level": "INFO"},  # who added, promoted or deactivated whom
     },
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 from django.conf import settings
-from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import include, path
 
+from jobs import admin
 from jobs.api import problems
 from mediapipe.accounts import magic_link
 from mediapipe.storage import views as media
@@ -46,6 +46,7 @@ urlpatterns = [
     path("ittybit/", include("mediapipe.engine.urls")),
     path(f"{settings.MEDIA_URL[1:]}<path:name>", media.serve, name="media"),
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),
+    path("invited/<str:token>/", magic_link.invited, name="invited"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", auth.PasswordChangeView.as_view(success_url="/"), name="password_change"),

@@ -24,6 +24,7 @@ mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database medi
 mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
+mediapipe.accounts.people
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views
@@ -55,7 +56,8 @@ jobs.uploads.tus jobs.uploads.views
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
-jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.views
+jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
+jobs.dashboard.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.tokens
 jobs.monitoring jobs.templatetags
 jobs.templatetags.icons

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from functools import wraps
 from itertools import islice
 from statistics import median
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
@@ -29,6 +29,8 @@ from jobs.models import Job, Stage
 from jobs.state import JobState, StageState
 from mediapipe.web.handler import streams
 
+Request = TypeVar("Request", bound=HttpRequest)
+Rest = ParamSpec("Rest")
 Response = TypeVar("Response", bound=HttpResponseBase)
 DAYS = 30
 PER_PAGE = 50
@@ -63,14 +65,16 @@ class Day(NamedTuple):
     title: str
 
 
-def staff_only(view: Callable[[HttpRequest], Response]) -> Callable[[HttpRequest], Response]:
+def staff_only(
+    view: Callable[Concatenate[Request, Rest], Response],
+) -> Callable[Concatenate[Request, Rest], Response]:
     """The view, for staff; anybody else gets the 403 page."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest) -> Response:
+    def wrapped(request: Request, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Response:
         if not getattr(request.user, "is_staff", False):
             raise PermissionDenied
-        return view(request)
+        return view(request, *args, **kwargs)
 
     return wrapped
 

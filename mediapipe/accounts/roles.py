@@ -11,14 +11,11 @@ from django.contrib.auth.models import Group, Permission, User
 
 EDITORS = "Editors"
 ADMINS = "Admins"
-PERMISSIONS = (
-    *("view_job", "view_stage", "view_event", "view_upload"),
-    *("view_user", "add_user", "change_user", "view_group"),
-)
+PERMISSIONS = ("view_job", "view_stage", "view_event", "view_upload")  # people have a page of their own
 
 
 def create_groups(**kwargs: Any) -> None:
-    """After each migrate: creates both groups; admins may view everything and manage users."""
+    """After each migrate: creates both groups; admins may view the back office, and change nothing in it."""
     Group.objects.get_or_create(name=EDITORS)
     admins, _ = Group.objects.get_or_create(name=ADMINS)
     admins.permissions.set(Permission.objects.filter(codename__in=PERMISSIONS))
