@@ -39,6 +39,15 @@ def pytest_addoption(parser):
     group.addoption("--save-histories", action="store_true", help="write tests/histories/ anew")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What a release's list of packages and licences says is shown though its test passes."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in getattr(report, "user_properties", []):
+            if name == "supply":
+                terminalreporter.section("packages, licences, vulnerabilities")
+                terminalreporter.write_line(text)
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out other tiers' tests, names each one's group, and orders them."""
     taken = [item for item in items if _is_taken(config, item)]
