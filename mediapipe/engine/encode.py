@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -122,9 +123,10 @@ class Progress:
 
     def _number(self, name: str) -> float | None:
         try:
-            return float(self.block.get(name, "").removesuffix("x"))
+            number = float(self.block.get(name, "").removesuffix("x"))
         except ValueError:
             return None  # N/A
+        return number if math.isfinite(number) else None
 
     def _close(self) -> None:
         mark = tuple(self.block.get(name, "") for name in ("frame", "out_time_us", "total_size"))

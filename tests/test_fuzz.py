@@ -1,0 +1,224 @@
+# ruff: noqa: PT017 - most inputs raise nothing
+"""Whatever bytes arrive: each parser of ours answers by its own rule or its own error, and by no other."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from django.test import RequestFactory
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.ittybit.probe import parse_probe
+from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, parse_task
+from jobs.uploads import tus
+from jobs.uploads.errors import UploadError
+from mediapipe import reply
+from mediapipe.engine import probe
+from mediapipe.engine.encode import Progress
+from mediapipe.engine.errors import InvalidRequest
+from mediapipe.engine.options import check_request
+from mediapipe.storage.views import Unsatisfiable, parse_range
+from mediapipe.url_safety import UnsafeUrl, normalised, parse
+
+TEXT = st.text(max_size=60)
+LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=60)  # a header's
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def fuzz(**strategies):
+    """Fifty inputs in every run, 3,000 more in a release's."""
+
+    def mark(test):
+        def both(number):
+            quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+            how = settings(max_examples=number, derandomize=number == 50, deadline=None, database=None)
+            return settings(how, suppress_health_check=quiet)(given(**strategies)(test))
+
+        many = pytest.param(both(3000), id="many", marks=[pytest.mark.release, pytest.mark.timeout(600)])
+
+        @pytest.mark.parametrize("fuzzed", [pytest.param(both(50), id="some"), many])
+        def run(fuzzed, tmp_path, monkeypatch):
+            monkeypatch.chdir(tmp_path)
+            fuzzed()
+
+        return run
+
+    return mark
+
+
+@fuzz(
+    header=LATIN | st.from_regex(r"bytes=\d{0,25}-\d{0,25}(,\d*-\d*)?", fullmatch=True),
+    size=st.integers(0, 99),
+)
+def test_a_range_lies_within_its_file(header, size):
+    try:
+        span = parse_range(header, size)
+    except Unsatisfiable:
+        return
+    assert span is None or 0 <= span[0] <= span[1] <= size
+
+
+@fuzz(
+    raw=LATIN
+    | st.lists(st.binary(max_size=9).map(base64.b64encode), max_size=4).map(
+        lambda values: ",".join(f"k{at} {value.decode()}" for at, value in enumerate(values))
+    )
+)
+def test_the_metadata_of_an_upload_is_text_by_ascii_keys_or_an_error(raw):
+    try:
+        found = tus.parse_metadata(raw)
+    except UploadError as error:
+        assert error.status == 400
+    else:
+        assert all(key and key.isascii() and isinstance(value, str) for key, value in found.items())
+
+
+@fuzz(value=LATIN | st.integers().map(str))
+def test_the_numbers_and_checksums_of_an_upload_are_right_or_an_error(value):
+    request = RequestFactory().patch("/", HTTP_UPLOAD_LENGTH=value, HTTP_UPLOAD_CHECKSUM=value)
+    try:
+        assert 0 <= tus.integer_header(request, "Upload-Length") < 10**19
+    except UploadError as error:
+        assert error.status == 400
+    try:
+        digest, wanted = tus.parse_checksum(request)
+    except UploadError as error:
+        assert error.status == 400
+    else:
+        assert digest is not None and isinstance(wanted, bytes)
+
+
+STATED = st.fixed_dictionaries(
+    {"id": TEXT | JSON, "status": st.sampled_from(["succeeded", "failed", "processing"]) | JSON},
+    optional=dict.fromkeys(("data", "output", "progress", "error", "speed", "queue_position", "tasks"), JSON),
+)
+
+
+@fuzz(answer=STATED | JSON)
+def test_a_reply_of_the_api_is_a_task_with_sound_numbers_or_is_broken(answer):
+    with suppress(Broken):
+        parse_probe(answer)
+    try:
+        task = parse_task(answer)
+    except Broken:
+        return
+    assert isinstance(task, Task) and task.id
+    assert task.progress is None or 0 <= task.progress <= 100
+    for number in (task.speed, task.time_left):
+        assert number is None or math.isfinite(number)
+
+
+@fuzz(status=st.integers(200, 599), body=st.binary(max_size=80), after=LATIN)
+def test_an_error_reply_of_the_api_is_an_error_of_ours(status, body, after):
+    headers = {"Retry-After": after.encode("latin-1")}
+    try:
+        check_response(httpx.Response(status, content=body, headers=headers))
+    except IttybitError as error:
+        assert str(error) and not 200 <= status < 300
+
+
+@fuzz(value=LATIN)
+def test_the_headers_of_a_download_are_read_or_ignored(value):
+    raw = [(name, value.encode("latin-1")) for name in (b"Content-Disposition", b"Content-Length", b"ETag")]
+    answer = httpx.Response(200, headers=[*raw, (b"Content-Encoding", b"")])
+    assert isinstance(reply.filename(answer), str)
+    size = reply.length(answer)
+    assert size is None or size >= 0
+    seconds = reply.retry_after(value)
+    assert seconds is None or 0 <= seconds <= reply.LONGEST_RETRY_AFTER
+
+
+NAMES = st.sampled_from(["filename", "filename*", "FILENAME"])
+VALUES = st.sampled_from(['"', "UTF-8''", "utf-7''", "x''", "'", ";", "\\"])
+PARAMETERS = st.lists(st.tuples(NAMES, VALUES, LATIN), max_size=3)
+
+
+@fuzz(parameters=PARAMETERS)
+def test_a_file_name_in_a_reply_is_text_or_nothing(parameters):
+    text = "attachment" + "".join(f";{name}={start}{rest}" for name, start, rest in parameters)
+    answer = httpx.Response(200, headers=[(b"Content-Disposition", text.encode("latin-1"))])
+    assert isinstance(reply.filename(answer), str)
+
+
+@fuzz(url=TEXT | st.tuples(st.sampled_from(["http://", "https://", "//", "HTTP:"]), TEXT).map("".join))
+def test_a_url_has_a_host_and_a_port_or_is_unsafe_and_is_normal_once(url):
+    try:
+        normal = normalised(url)
+        assert normalised(normal) == normal
+        host, port = parse(normal)
+    except UnsafeUrl as error:
+        assert str(error).endswith(".")
+    else:
+        assert host and 0 < port < 65536
+
+
+LINES = st.tuples(
+    st.sampled_from(["frame", "out_time_us", "total_size", "speed", "progress", ""]),
+    st.sampled_from(["N/A", "end", "continue", "nan", "inf", "1e999x", "-5"]) | st.floats().map(str) | TEXT,
+).map("=".join)
+
+
+@fuzz(
+    lines=st.lists(LINES | TEXT, max_size=30),
+    seconds=st.sampled_from([0, 1, 90]),
+    frames=st.sampled_from([0, 25]),
+)
+def test_progress_is_a_percentage_that_never_falls_whatever_ffmpeg_prints(lines, seconds, frames):
+    told = []
+    progress = Progress(seconds, frames, lambda *figures: told.append(figures))
+    for line in [*lines, "progress=end"]:
+        progress.line(line)
+    percents = [percent for percent, _, _ in told if percent is not None]
+    assert percents == sorted(percents) and all(0 <= percent <= 99 for percent in percents)
+    assert all(figure is None or math.isfinite(figure) for figures in told for figure in figures)
+
+
+@fuzz(
+    body=JSON
+    | st.fixed_dictionaries(
+        {"kind": st.sampled_from(["video", "audio", "image", "adaptive_video"])},
+        optional={"input": JSON | TEXT, "options": JSON, "metadata": JSON, "webhook_url": JSON},
+    )
+)
+def test_a_request_to_the_engine_is_checked_or_refused_with_a_sentence(body):
+    for resource in ("tasks", "jobs"):
+        try:
+            check_request(body, resource)
+        except InvalidRequest as error:
+            assert str(error)
+
+
+KINDS = [b"moov", b"trak", b"stsd", b"meta", b"iprp", b"ipco", b"ispe", b"irot", b"pssh", b"ftyp", b"mdat"]
+BOXES = st.recursive(
+    st.binary(max_size=24),
+    lambda inner: st.lists(
+        st.tuples(st.sampled_from(KINDS), inner, st.none() | st.integers(0, 2**32 - 1)).map(
+            lambda box: struct.pack(">I4s", len(box[1]) + 8 if box[2] is None else box[2], box[0]) + box[1]
+        ),
+        max_size=4,
+    ).map(b"".join),
+    max_leaves=8,
+)
+WEBP = st.binary(max_size=60).map(lambda rest: b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\x02" + rest)
+
+
+@fuzz(data=BOXES | WEBP)
+def test_the_boxes_of_a_file_are_read_to_their_end_or_not_at_all(data):
+    Path("file").write_bytes(data)
+    with open("file", "rb") as file:
+        assert all(0 <= first <= last <= len(data) for _, first, last in probe.boxes(file, 0, len(data)))
+    assert probe.is_protected("file") in (True, False)
+    assert probe.is_iso("file") in (True, False)
+    for read in (probe.canvas, probe.animated_webp):
+        probe.value(lambda read=read: read("file"), None)  # as the child does
