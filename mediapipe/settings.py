@@ -160,9 +160,15 @@ DATABASES = {
         default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}", conn_max_age=600, conn_health_checks=True
     )
 }
-if "sqlite3" in DATABASES["default"]["ENGINE"]:
-    DATABASES["default"]["OPTIONS"] = SQLITE
-    DATABASES["default"]["TEST"] = {"NAME": HOME / "test.sqlite3"}
+DATABASE = DATABASES["default"]
+if "sqlite3" in DATABASE["ENGINE"]:
+    DATABASE["OPTIONS"] = SQLITE
+    DATABASE["TEST"] = {"NAME": HOME / "test.sqlite3"}
+elif "postgresql" in DATABASE["ENGINE"]:
+    # Each request that awaits has a thread of its own: without a pool each such thread keeps a connection.
+    DATABASE["CONN_MAX_AGE"] = 0
+    size = number("MEDIAPIPE_DATABASE_CONNECTIONS", 16)
+    DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": size, "timeout": 20}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.product import Product, free_port, make_clip, token, until
@@ -100,3 +103,30 @@ def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
         done = until(lambda job=job: (now := look(browser, job))["status"] == "cancelled" and now, 60)
         assert done["receipt"]
         assert "wrong cut" in browser.get(f"/jobs/{job}/").text
+
+
+def test_many_polls_at_once_are_all_answered_and_leave_few_connections(product, database):
+    """Also where a view awaits: Django gives each such request a thread of its own, and that a connection."""
+    import psycopg
+
+    key = (product.home / "engine_key").read_text()
+    paths = ["/ittybit/tasks/none", "/jobs/rows/", "/uploads/none"]
+
+    async def answers(number: int) -> Counter:
+        headers = {"Authorization": f"Bearer {key}"}
+        cookies = dict(product.editor("ada").cookies)
+        limits = httpx.Limits(max_connections=number)
+        async with httpx.AsyncClient(
+            base_url=product.url, headers=headers, cookies=cookies, limits=limits, timeout=120
+        ) as many:
+            asked = [many.get(paths[at % len(paths)]) for at in range(number)]
+            return Counter(answer.status_code for answer in await asyncio.gather(*asked))
+
+    def connections() -> int:
+        with psycopg.connect(database) as asker:
+            asked = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            return asker.execute(asked).fetchone()[0]
+
+    assert set(asyncio.run(answers(300))) <= {200, 404, 405}
+    processes = 2  # `up` has a web server and a worker
+    assert connections() <= processes * 16 + 1
