@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from mediapipe import kernel
 from mediapipe.engine import prober, system_calls
 from mediapipe.engine.encode import ffmpeg_path, sandboxed
+from mediapipe.management.commands.worker import Command
 from tests.support.engine import X264
 
 pytestmark = pytest.mark.skipif(
@@ -282,6 +284,14 @@ def test_the_filter_decides_by_the_numbers_of_each_architecture(machine):
         assert (said == system_calls.ALLOW) == allowed, name
     assert verdict(code, machine, 435) == system_calls.UNKNOWN, "clone3: the C library goes on with clone"
     assert verdict(code, "i386", 3) == system_calls.KILL, "calls of another architecture"
+
+
+def test_a_worker_says_at_its_start_what_holds_ffmpeg_and_what_is_missing():
+    said = StringIO()
+    Command(stdout=said)._tell_protection()
+    first, *others = said.getvalue().splitlines()
+    assert first == "FFmpeg is held by Landlock, seccomp and resource limits."
+    assert others == kernel.weaknesses() and any("root" in each for each in others) == (os.geteuid() == 0)
 
 
 def test_an_admin_is_told_of_each_layer_that_is_missing(monkeypatch):

@@ -72,9 +72,10 @@ class Command(BaseCommand):
     def _tell_protection(self) -> None:
         """Says what holds FFmpeg on this machine, and what an admin can do where a layer is missing."""
         held = [name for name, kept in (("Landlock", landlock_abi()), ("seccomp", has_seccomp())) if kept]
-        self.stdout.write(f"worker: FFmpeg is held by {' and '.join([*held, 'resource limits'])}")
+        others = f"{', '.join(held)} and " if held else ""
+        self.stdout.write(f"FFmpeg is held by {others}resource limits.")
         for sentence in weaknesses():
-            self.stdout.write(f"worker: {sentence}")
+            self.stdout.write(sentence)
 
     async def _connect(self, stop: asyncio.Event) -> Client | None:
         """A client, however long Temporal takes to come up; None where *stop* is set first."""
