@@ -102,7 +102,8 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
     if not value:
         return None
-    if value.strip().isascii() and value.strip().isdecimal():
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
         return min(float(value), LONGEST_RETRY_AFTER)
     try:
         at = parsedate_to_datetime(value)
