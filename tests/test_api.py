@@ -129,6 +129,7 @@ def test_what_is_no_json_or_no_address_or_no_method_of_the_api_is_a_problem_too(
     assert "JSON" in sentence(broken, 400)
     sentence(Client().get("/api/v1/nothing"), 404)
     sentence(program.get(f"{JOBS}/7"), 404)
+    sentence(program.post(f"{JOBS}/{job.pk}/stages/±/retry"), 404)
     refused = program.client.put(f"{JOBS}/{job.pk}")
     assert refused["Allow"] and sentence(refused, 405)
 
@@ -281,6 +282,14 @@ def test_an_upload_by_a_token_becomes_the_job_that_is_asked_for(program, grace):
     again = program.post(JOBS, body, **{"Idempotency-Key": "k"})
     assert (first.status_code, again.status_code) == (201, 200), first.content
     assert Job.objects.get().title == "Tune"
+
+
+def test_the_description_wants_no_token_and_names_problems_as_what_they_are():
+    described = Client().get("/api/v1/openapi.json").json()
+    created = described["paths"]["/api/v1/jobs"]["post"]
+    assert list(created["responses"]["422"]["content"]) == ["application/problem+json"]
+    assert described["components"]["schemas"]["NewJob"]["examples"][0]["url"]
+    assert "Retry-After" in created["responses"]["429"]["headers"]
 
 
 def test_pipelines_say_what_a_job_may_be_submitted_with(program):

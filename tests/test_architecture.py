@@ -65,7 +65,8 @@ jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls
 mediapipe.management.process
-jobs.management.verbs jobs.management.commands.cancel jobs.management.commands.check-engine
+jobs.management.verbs jobs.management.remote
+jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry
 jobs.management.commands.status jobs.management.commands.submit
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.commands.up

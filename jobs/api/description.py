@@ -14,6 +14,7 @@ ABOUT = (
     "Submit media, follow it and act on it, as on the dashboard’s own pages. "
     "Files come in by tus 1.0 at /uploads/ with the same token."
 )
+PREFIX = "/api/v1/"
 ALWAYS = (401, 403, 422, 429)  # answers of every operation
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 
@@ -28,7 +29,7 @@ class Described(NinjaAPI):
 
     def get_openapi_schema(self, **arguments: Any) -> OpenAPISchema:
         """The description."""
-        schema = super().get_openapi_schema(**arguments)
+        schema = super().get_openapi_schema(path_prefix=PREFIX)
         for operations in schema["paths"].values():
             for operation in operations.values():
                 for status, reply in operation["responses"].items():

@@ -14,6 +14,9 @@ from jobs.state import JobState, StageState
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no text has a NUL, and Postgres stores none
 
+# As text, since validating may write a moment in another way than the commands do.
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
 
 class Problem(Schema):
     """An error by RFC 9457; `detail` is a sentence for people."""
@@ -88,9 +91,9 @@ class Stage(Schema):
     attempt: int
     max_attempts: int
     progress: float | None = Field(description="percent")
-    started_at: datetime | None
-    finished_at: datetime | None
-    retry_at: datetime | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    retry_at: Moment | None
     task_id: str | None
     output: Output | None
     error: str | None
@@ -118,11 +121,11 @@ class Job(Schema):
     cancelling: bool
     receipt: str | None
     error: str | None
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: Moment | None
+    finished_at: Moment | None
     stages: list[Stage]
     owner: str
-    created_at: datetime
+    created_at: Moment
     note: str | None = Field(description="why it waits, as a sentence")
     version: str
 

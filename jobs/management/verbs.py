@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import time
 from collections.abc import Coroutine
 from typing import Any, NoReturn
+from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, OutputWrapper
 
 from jobs import control
@@ -16,11 +17,19 @@ from jobs.state import workflow_id
 from mediapipe.management.process import exit_now
 
 
+def find_key(text: str) -> UUID:
+    """The key in a job's id (or workflow id). Raises CommandError, exit status 2."""
+    try:
+        return UUID(text.removeprefix(workflow_id("")))
+    except ValueError:
+        raise CommandError(f"There is no job {text!r}.", returncode=2) from None
+
+
 def find_job(text: str) -> Job:
     """The job of this id (or workflow id). Raises CommandError, exit status 2."""
     try:
-        return Job.objects.get(pk=text.removeprefix(workflow_id("")))
-    except (Job.DoesNotExist, ValidationError):
+        return Job.objects.get(pk=find_key(text))
+    except Job.DoesNotExist:
         raise CommandError(f"There is no job {text!r}.", returncode=2) from None
 
 
@@ -37,7 +46,20 @@ def perform(verb: Coroutine[Any, Any, str], out: OutputWrapper, err: OutputWrapp
     try:
         sentence = asyncio.run(verb)
     except (control.NotPossible, control.TemporalUnavailable) as error:
-        err.write(str(error))
-        exit_now(1)
+        end_with(str(error), err)
     out.write(sentence)
     exit_now()
+
+
+def end_with(sentence: str, err: OutputWrapper) -> NoReturn:
+    """Ends the process where what was asked for isn't possible: *sentence* says why."""
+    err.write(sentence)
+    exit_now(1)
+
+
+def show_changes(shown: dict[str, str], lines: dict[str, str], err: OutputWrapper) -> None:
+    """Prints each of *lines*, by its label, that is other than it was; *shown* are the last ones."""
+    for label, line in lines.items():
+        if line and shown.get(label) != line:
+            shown[label] = line
+            err.write(f"{time.strftime('%H:%M:%S')} {label}{': ' if label else ''}{line}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control
+from jobs.management import remote
 from jobs.management.verbs import actor, find_job, perform
 
 
@@ -26,6 +28,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status 0: done; 1: not possible, the sentence says why."""
+        if elsewhere := remote.from_environment():
+            stage = f"stages/{quote(options['stage'], safe='')}/retry" if options["stage"] else "retry"
+            path = "force-restart" if options["force"] else stage
+            remote.perform(elsewhere, path, options["job"], options["reason"], self.stdout, self.stderr)
         job = find_job(options["job"])
         if options["force"]:
             verb = control.force_restart(job, actor(), options["reason"])

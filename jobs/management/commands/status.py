@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import serialize
 from jobs.live import reader
+from jobs.management import remote
 from jobs.management.verbs import find_job
 from mediapipe.management.process import exit_now
 
@@ -26,6 +27,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prints it."""
+        if elsewhere := remote.from_environment():
+            self._print_elsewhere(remote.find(elsewhere, options["job"]), options["json"])
         job = find_job(options["job"])
         live = asyncio.run(reader.aread(job))
         if options["json"]:
@@ -39,4 +42,20 @@ class Command(BaseCommand):
             why = str(live.waits.get(stage.name) or stage.error or "")
             attempts = f"{stage.attempt}/{stage.max_attempts}"
             self.stdout.write(f"  {stage.name:12} {stage.state:10} {attempts:6} {percent:6} {why}".rstrip())
+        exit_now()
+
+    def _print_elsewhere(self, job: dict[str, Any], as_json: bool) -> NoReturn:
+        """The same of a job as another installation's API has it."""
+        note, _ = job.pop("note"), job.pop("version")
+        if as_json:
+            self.stdout.write(json.dumps(job))
+            exit_now()
+        self.stdout.write(f"{job['title']}: {job['status']}")
+        if note:
+            self.stdout.write(note)
+        for stage in job["stages"]:
+            percent = "" if stage["progress"] is None else f"{stage['progress']:.0f}%"
+            attempts = f"{stage['attempt']}/{stage['max_attempts']}"
+            line = f"  {stage['name']:12} {stage['state']:10} {attempts:6} {percent:6} {stage['error'] or ''}"
+            self.stdout.write(line.rstrip())
         exit_now()

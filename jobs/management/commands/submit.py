@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import get_user_model
@@ -15,6 +14,9 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control, pipelines, serialize
 from jobs.live import Live, reader
+from jobs.management import remote
+from jobs.management.remote import Remote
+from jobs.management.verbs import show_changes
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
@@ -48,7 +50,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Submits, and exits with the status that `help` lists."""
+        elsewhere = remote.from_environment()
         try:
+            if elsewhere:
+                self._submit_elsewhere(elsewhere, options)
             job = self._job(options)
         except NotStartable as error:
             self.stderr.write(str(error))
@@ -64,6 +69,30 @@ class Command(BaseCommand):
             answer["error"] = serialize.error(status)
         self._print(answer, options["json"])
         exit_now(EXIT.get(status.state, 0))
+
+    def _submit_elsewhere(self, elsewhere: Remote, options: dict[str, Any]) -> NoReturn:
+        """The same by another installation's API. Raises NotStartable."""
+        if options["owner"]:
+            raise NotStartable("The token says whose job it is: leave --owner out.")
+        text = options["source"]
+        try:
+            if "://" in text:
+                source = {"url": text}
+            else:
+                source = {"upload": elsewhere.send(self._file(text), self.stderr)}
+            job = elsewhere.submit(source, options["title"], options["pipeline"])
+        except (remote.Refused, remote.Unreachable) as error:
+            raise NotStartable(str(error)) from None
+        except OSError as error:
+            raise NotStartable(f"{text} can’t be read: {error.strerror or error}.") from None
+        if options["wait"]:
+            shown: dict[str, str] = {}
+            job = elsewhere.settled(job, lambda now: show_changes(shown, remote.lines(now), self.stderr))
+        answer = {key: job[key] for key in ("id", "workflow_id", "status", "url", "result")}
+        if job["status"] in EXIT and job["status"] != JobState.SUCCEEDED:
+            answer["error"] = job["error"] or ""
+        self._print(answer, options["json"])
+        exit_now(EXIT.get(job["status"], 0))
 
     def _print(self, answer: dict[str, Any], as_json: bool) -> None:
         if as_json:
@@ -107,9 +136,7 @@ class Command(BaseCommand):
             return Source(url=text, filename=intake.display_name(name) if name else "")
         if "://" in text:
             raise NotStartable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
+        path = self._file(text)
         try:
             return intake.store_local_file(path)
         except UploadError as error:
@@ -117,6 +144,12 @@ class Command(BaseCommand):
         except OSError as error:
             why = error.strerror or error
             raise NotStartable(f"{path.name} couldn’t be saved: {why}.") from None
+
+    def _file(self, text: str) -> Path:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
+        return path
 
     async def _wait(self, job: Job) -> PipelineStatus:
         """The job's status once it settles; each change until then is a line on stderr."""
@@ -141,7 +174,4 @@ class Command(BaseCommand):
             elif stage.error:
                 line = f"{stage.state}: {stage.error}"
             lines[stage.label] = line
-        for label, line in lines.items():
-            if line and shown.get(label) != line:
-                shown[label] = line
-                self.stderr.write(f"{time.strftime('%H:%M:%S')} {label}{': ' if label else ''}{line}")
+        show_changes(shown, lines, self.stderr)
