@@ -34,7 +34,7 @@ urlpatterns = [
     path("history/jobs.csv", history.export_csv, name="csv"),
     # A person's API tokens
     path("account/tokens/", tokens.index, name="tokens"),
-    path("account/tokens/<int:pk>/revoke/", tokens.revoke, name="revoke_token"),
+    path("account/tokens/<int:number>/revoke/", tokens.revoke, name="revoke_token"),
     # Who may come in, for admins
     path("people/", people.index, name="people"),
     path("people/<int:person>/role/", people.set_role, name="set_role"),

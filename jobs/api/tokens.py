@@ -54,9 +54,9 @@ def index(request: PageRequest) -> HttpResponse:
 
 
 @require_POST
-def revoke(request: PageRequest, pk: int) -> HttpResponse:
+def revoke(request: PageRequest, number: int) -> HttpResponse:
     """Ends a token of one's own at once."""
-    token = get_object_or_404(ApiToken, pk=pk, owner=request.user)
+    token = get_object_or_404(ApiToken, pk=number, owner=request.user)
     token.delete()
     messages.success(request, f"“{token.name}” is revoked. Programs can’t use it any more.")
     return redirect("jobs:tokens")
