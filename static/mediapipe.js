@@ -3,6 +3,7 @@
 
 const ACTIVE_STATES = ["running", "queued", "cancelling"];
 const DOUBLE_CLICK = 4000; // milliseconds in which a form isn't sent twice
+const TOAST = 7000; // milliseconds that an action's answer stays
 const WAVEFORM = { width: 800, height: 60 }; // the svg's viewBox
 // A cue of a storyboard's WebVTT: when it begins, and which part of which picture it shows.
 const STORYBOARD_CUE = /^(?:(\d+):)?(\d+):([\d.]+) -->.*\r?\n(.+)#xywh=(\d+),(\d+),(\d+),(\d+)/gm;
@@ -29,13 +30,17 @@ const notify = (text) => {
   if (document.hidden && window.Notification?.permission === "granted") new Notification(text);
 };
 
+/** The hour and minute of a moment, by the reader's clock. */
+const clock = (moment) =>
+  new Date(moment).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+
 let lastState;
 /** Shows a job's or the list's state in the tab's title and icon, and notifies when a job has ended. */
 const updateTab = () => {
   const page = document.getElementById("job-status") ?? document.getElementById("job-rows");
   if (!page) return;
-  const { state, title } = page.dataset;
-  document.title = `${title} · mediapipe`;
+  const { state, title, ready } = page.dataset;
+  document.title = `${ready ? `Ready about ${clock(ready)} · ` : ""}${title} · mediapipe`;
   const icon = document.querySelector("link[rel=icon]");
   icon.href = icon.dataset[state] ?? icon.dataset.plain;
   if (lastState && lastState !== state && !ACTIVE_STATES.includes(state)) notify(title);
@@ -51,16 +56,27 @@ const notifyToasts = () => {
   }
 };
 
+/** What an action said leaves by itself; the page below shows what came of it. */
+const dismissToasts = () => {
+  for (const toast of document.querySelectorAll(".toasts:not(:hover) .notice:not([data-level=error])"))
+    toast.remove();
+};
+
 const setText = (element, text) => {
   if (element.textContent !== text) element.textContent = text;
 };
 
 /** Shows times in the reader's time zone; without scripts the server's stay. */
 const localiseTimes = () => {
-  for (const time of document.querySelectorAll("time[data-clock]")) {
+  for (const time of document.querySelectorAll("time[datetime]")) {
     const date = new Date(time.dateTime);
-    setText(time, date.toLocaleTimeString([], { hour12: false }));
-    time.title = date.toLocaleString();
+    if ("clock" in time.dataset) setText(time, date.toLocaleTimeString([], { hour12: false }));
+    if ("minute" in time.dataset) setText(time, clock(date));
+    if ("moment" in time.dataset) {
+      const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+      setText(time, `${day}, ${clock(date)}`);
+    }
+    time.title = date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
   }
 };
 
@@ -86,11 +102,15 @@ const updateSelection = () => {
 };
 
 const showCopied = (button) => {
-  const title = button.title;
+  const { title } = button;
+  const label = button.querySelector("[data-label]");
+  const text = label?.textContent;
   button.title = "Copied";
+  if (label) label.textContent = "Copied";
   button.classList.add("copied");
   setTimeout(() => {
     button.title = title;
+    if (label) label.textContent = text;
     button.classList.remove("copied");
   }, 1500);
 };
@@ -125,6 +145,7 @@ const askFirst = (event) => {
   dialog.showModal();
 };
 
+/** A form is sent once, and its button shows at once that it is. */
 const submitOnce = (event) => {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
@@ -133,7 +154,11 @@ const submitOnce = (event) => {
     return;
   }
   form.dataset.sent = "1";
-  setTimeout(() => delete form.dataset.sent, DOUBLE_CLICK);
+  event.submitter?.setAttribute("aria-busy", "true");
+  setTimeout(() => {
+    delete form.dataset.sent;
+    event.submitter?.removeAttribute("aria-busy");
+  }, DOUBLE_CLICK);
 };
 
 /** Shows what a row's poster has under the pointer ("preview": the animated one), or else ("still"). */
@@ -148,6 +173,42 @@ const playFrom = (player, seconds) => {
   if (!player) return;
   player.currentTime = seconds;
   player.play().catch(() => {});
+};
+
+/** Plays another version where the last one stood. */
+const playVersion = (video, stage, src) => {
+  const { currentTime, paused } = video;
+  Object.assign(video, { src, currentTime });
+  video.dataset.plays = stage;
+  if (!paused) video.play().catch(() => {});
+};
+
+/** Gives the player its poster, and the web version as long as nobody has begun to watch; marks what plays. */
+const updatePlayer = () => {
+  const video = document.getElementById("player");
+  if (!video) return;
+  const { poster, shows, src } = video.parentElement.dataset;
+  if (poster && !video.poster) video.poster = poster;
+  const unwatched = video.paused && !video.currentTime && !video.dataset.chosen;
+  if (unwatched && shows !== video.dataset.plays) playVersion(video, shows, src);
+  for (const link of document.querySelectorAll("[data-play]"))
+    link.toggleAttribute("aria-current", link.dataset.play === video.dataset.plays);
+};
+
+const chooseVersion = (event) => {
+  const link = event.target.closest("a[data-play]");
+  const video = document.getElementById("player");
+  if (!link || !video || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  video.dataset.chosen = "1";
+  playVersion(video, link.dataset.play, link.href);
+  video.play().catch(() => {});
+  updatePlayer();
+};
+
+/** One sound at a time. */
+const pauseOthers = (event) => {
+  for (const media of document.querySelectorAll("video, audio")) if (media !== event.target) media.pause();
 };
 
 /** Draws the audio's peaks; a click plays from there. */
@@ -186,7 +247,7 @@ const createFrame = (sprite, seconds, [left, top, width, height]) => {
   button.type = "button";
   button.setAttribute("aria-label", `Go to ${Math.round(seconds)} seconds`);
   button.append(canvas);
-  button.addEventListener("click", () => playFrom(document.querySelector(".media video"), seconds));
+  button.addEventListener("click", () => playFrom(document.getElementById("player"), seconds));
   return button;
 };
 
@@ -204,7 +265,7 @@ const drawFilmstrip = async (strip) => {
 
 const drawOnce = (id, draw) => {
   const element = document.getElementById(id);
-  if (!element || element.dataset.drawn) return;
+  if (!element?.matches("[data-peaks], [data-vtt]") || element.dataset.drawn) return;
   element.dataset.drawn = "1";
   draw(element);
 };
@@ -245,6 +306,7 @@ const update = () => {
   localiseTimes();
   updateCountdowns();
   updateSelection();
+  updatePlayer();
   drawOnce("waveform", drawWaveform);
   drawOnce("filmstrip", drawFilmstrip);
 };
@@ -262,10 +324,13 @@ window.addEventListener("pageshow", refreshOnReturn);
 document.addEventListener("change", updateSelection);
 document.addEventListener("click", copy);
 document.addEventListener("click", allowNotifications);
+document.addEventListener("click", chooseVersion);
+document.addEventListener("play", pauseOthers, true);
 document.addEventListener("click", askFirst);
 document.addEventListener("submit", submitOnce);
 document.addEventListener("mouseover", (event) => showPoster(event, "preview"));
 document.addEventListener("mouseout", (event) => showPoster(event, "still"));
 document.addEventListener("keydown", handleKey);
 setInterval(updateCountdowns, 500);
+setTimeout(() => setInterval(dismissToasts, 1000), TOAST);
 update();

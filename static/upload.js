@@ -2,7 +2,7 @@
    after a lost connection, a restart or a closed tab.
 
    The server says what has arrived: it lists unfinished uploads, and a file that is chosen again continues
-   there. Where tus isn't supported, the form uploads without any of this. */
+   there. Without scripts the form uploads. */
 
 const { UploadRow, createButton, deleteUpload, fileKey, request } = globalThis.uploads;
 
@@ -23,6 +23,18 @@ const unfinished = new Map(); // by file key: {element, url} of what the server 
 const announcer = document.createElement("output"); // for screen readers: changes, not each percent
 announcer.className = "vh";
 
+/** Loads the tus client when the first file is to be sent: who only looks needn't fetch it. */
+const loadTus = () => {
+  if (document.getElementById("tus")) return;
+  const script = Object.assign(document.createElement("script"), { id: "tus", src: zone.dataset.tus });
+  script.addEventListener("load", () => queue.startNext());
+  script.addEventListener("error", () => {
+    script.remove();
+    setTimeout(queue.startNext, 3000);
+  });
+  document.head.append(script);
+};
+
 /** What a row may ask for; the one place that knows all rows. */
 const queue = {
   endpoint: zone.dataset.endpoint,
@@ -31,6 +43,7 @@ const queue = {
   startNext() {
     const sending = [...rows].filter((row) => ["uploading", "interrupted"].includes(row.state));
     const waiting = [...rows].filter((row) => row.state === "waiting");
+    if (waiting.length && !globalThis.tus) return loadTus();
     for (const row of waiting.slice(0, Math.max(0, PARALLEL - sending.length))) row.start();
   },
   remove(row) {
@@ -182,4 +195,4 @@ const start = () => {
   setInterval(interruptSilent, 5000);
 };
 
-if (globalThis.tus?.isSupported) start();
+start();

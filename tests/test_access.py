@@ -194,3 +194,13 @@ def test_a_form_with_a_nul_is_no_text_and_is_refused_before_anything_reads_it(ad
     assert ada.post("/jobs/views/", {"name": "\0", "query": ""}).status_code == 400
     answer = ada.post("/ittybit/tasks?x=%00", "{}", content_type="application/json")
     assert (answer.status_code, answer.json()["kind"]) == (400, "request_invalid")
+
+
+def test_a_poll_without_a_session_gets_no_sign_in_page_and_a_form_leads_back_to_its_page(client, db):
+    answer = client.get("/jobs/rows/", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.content) == (401, b"")
+    page = "http://testserver/?q=take"
+    sent = client.post("/jobs/sample/", headers={"Referer": page})
+    assert sent.status_code == 302 and sent["Location"].endswith("/login/?next=/%3Fq%3Dtake")
+    abroad = client.post("/jobs/sample/", headers={"Referer": "http://example.org/x"})
+    assert abroad["Location"].endswith("/login/?next=/jobs/sample/")

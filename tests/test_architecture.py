@@ -23,7 +23,7 @@ ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
 mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
-mediapipe.accounts.engine_key mediapipe.accounts.magic_link mediapipe.accounts.roles
+mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link mediapipe.accounts.roles
 mediapipe.accounts.people
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download

@@ -51,3 +51,12 @@ def test_each_attempt_says_in_a_line_how_it_went():
         "Attempt 2, done in 2 s",
         "Attempt 3, running for 24 s",
     ]
+
+
+def test_the_axis_ends_where_the_stage_is_expected_to_end():
+    running = Attempt(1, 100)
+    done, expected = Axis([running], 150, 250).segments([running], 250)
+    assert [(each.kind, round(each.x), round(each.width)) for each in (done, expected)] == [
+        ("running", 0, 333),
+        ("expected", 333, 667),
+    ]

@@ -77,4 +77,4 @@ def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(pro
     })"""
     assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
     frames.nth(1).click()
-    until(lambda: page.evaluate("() => document.querySelector('.media video').currentTime") >= 5, 10)
+    until(lambda: page.evaluate("() => document.getElementById('player').currentTime") >= 5, 10)

@@ -29,18 +29,18 @@ def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, p
     page.on("response", lambda answer: heard.append(answer.url.split("?")[0].rsplit("/", 1)[-1]))
     page.goto(f"{product.url}/jobs/{streamed}/")
     wait_for_state(page, "succeeded")
-    if not page.is_visible("#stream"):
+    if not page.is_visible("#play-hls"):
         pytest.skip("this browser plays no HLS")
-    page.click("#stream summary")
+    page.click("#play-hls")
     page.evaluate(
         """() => {
-            const player = document.getElementById('player-stream');
+            const player = document.getElementById('player');
             player.muted = true;
             return player.play();
         }"""
     )
     look = """() => {
-        const player = document.getElementById('player-stream');
+        const player = document.getElementById('player');
         return {at: player.currentTime, wide: player.videoWidth, high: player.videoHeight,
             length: player.duration, heard: player.webkitAudioDecodedByteCount, error: player.error};
     }"""
@@ -56,7 +56,7 @@ def test_a_browser_that_plays_no_hls_is_offered_the_link_alone(product, page, st
     page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
     page.goto(f"{product.url}/jobs/{streamed}/")
     wait_for_state(page, "succeeded")
-    assert not page.is_visible("#stream") and page.is_visible(".files a:has-text('HLS')")
+    assert not page.is_visible("#play-hls") and page.is_visible(".files a:has-text('HLS')")
 
 
 def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(product, cookies, streamed):

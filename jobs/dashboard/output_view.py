@@ -9,6 +9,8 @@ from jobs.models import Job
 from jobs.state import Output, StageStatus
 from mediapipe import storage
 
+PICTURES = ("thumbnails", "preview")  # stages whose output is looked at
+
 
 def output_url(output: Output | None) -> str:
     """A path or URL at which a browser gets the output, ours signed; "" for None."""
@@ -50,6 +52,11 @@ def view_output(title: str, stage: StageStatus, output: Output) -> OutputView:
         warnings=" ".join(output.warnings),
         is_image=output.kind == "image" and stage.name != "storyboard",
     )
+
+
+def view_place(stage: StageStatus, words: str) -> OutputView:
+    """The place of an output that isn't there: what its stage is doing, in words."""
+    return OutputView(stage.label, words, stage=stage.name, is_image=stage.name in PICTURES)
 
 
 def view_source(job: Job, probed: Output | None) -> OutputView:

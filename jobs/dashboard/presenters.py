@@ -6,13 +6,14 @@ It reads models and live states and decides nothing; it knows no request.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import NamedTuple
 
-from jobs.dashboard.formatting import ago, duration, filesize, join_facts, nbsp, timecode
-from jobs.dashboard.output_view import OutputView, output_url, view_output, view_source
+from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
+from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
+from jobs.dashboard.stage_axis import TimeAxis, draw
 from jobs.dashboard.stage_view import StageView
-from jobs.dashboard.time_axis import Axis, Segment
+from jobs.dashboard.time_axis import SURVIVED
 from jobs.live import Live
 from jobs.models import Event, Job, wish
 from jobs.pipelines import PIPELINES
@@ -32,7 +33,10 @@ WISHES = {  # what a page says of those that wait; a cancel shows in the job's s
     wish.FORCE_RESTART: "{}’s restart is waiting. It starts within a few seconds.",
     wish.DELETE: "{}’s delete is waiting for the storage.",
 }
-AXIS_STEP = 5  # seconds by which an unfinished time axis grows: it must not change with each poll
+
+
+VERSIONS = {"transcode": "Web version", "ingest": "Original", "hls": "HLS stream"}
+QUICK = ("thumbnails", "audio", "storyboard", "waveform", "preview")  # seconds, whatever the film's length
 
 
 def needs_of(job: Job) -> dict[str, str]:
@@ -102,6 +106,46 @@ class Row:
         ingested = self.output("ingest")
         return join_facts(filesize(self.job.source_size), timecode(ingested.duration) if ingested else "")
 
+    @cached_property
+    def seconds_left(self) -> float | None:
+        """Until the whole job is expected to be done; None while a long stage can't be estimated yet."""
+        if (
+            self.status.state != JobState.RUNNING
+            or self.cancelling
+            or any(each.failed for each in self.stages)
+        ):
+            return None
+        long = [each for each in self.stages if not each.settled and each.name not in QUICK]
+        lefts = [each.left for each in self.stages if each.left is not None]
+        return None if any(each.left is None for each in long) else max(lefts, default=None)
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """The minute in which the whole job is expected to be done."""
+        if self.seconds_left is None:
+            return None
+        return datetime.fromtimestamp((time.time() + self.seconds_left) // 60 * 60 + 60, UTC)
+
+    @property
+    def left(self) -> str:
+        """How long the whole job may yet take, like "about 3 min left"."""
+        return "" if self.seconds_left is None else eta(self.seconds_left)
+
+    @property
+    def took(self) -> str:
+        """How long a done job took, like "Done in 52 s"; "" for any other."""
+        started, finished = self.status.started_at, self.status.finished_at
+        if self.status.state != JobState.SUCCEEDED:
+            return ""
+        return nbsp(f"Done in {duration(finished - started)}") if started and finished else "Done"
+
+    @property
+    def survived(self) -> str:
+        """How many workers stopped under the job, which went on all the same; "" for none."""
+        attempts = [attempt for each in self.status.stages for attempt in each.attempts]
+        lost = sum(attempt.outcome in SURVIVED for attempt in attempts)
+        return f"survived {lost} crash{'es' if lost > 1 else ''}" if lost else ""
+
     @property
     def can_cancel(self) -> bool:
         """Whether to show the cancel button."""
@@ -131,13 +175,6 @@ class Row:
         return self.status.error
 
 
-class TimeAxis(NamedTuple):
-    """The folded gaps of the time axis, and each stage with its segments on it."""
-
-    folds: list[Segment]
-    rows: list[tuple[StageView, list[Segment]]]
-
-
 class JobPage(Row):
     """A job on its own page."""
 
@@ -156,15 +193,10 @@ class JobPage(Row):
         """Whether nothing helps but to end the workflow and start the job again."""
         return bool(self.live and self.live.troubled)
 
-    @property
-    def temporal_url(self) -> str:
-        """The workflow in Temporal's own UI."""
-        return self.live.temporal_url if self.live else ""
-
     @cached_property
     def events(self) -> list[Event]:
-        """The timeline, newest first."""
-        return list(self.job.events.order_by("-at", "-id")[:200])
+        """The timeline, oldest first: what is new comes last, and moves nothing."""
+        return list(self.job.events.order_by("-at", "-id")[:200])[::-1]
 
     @cached_property
     def outputs(self) -> list[OutputView]:
@@ -175,34 +207,48 @@ class JobPage(Row):
             if (output := self.output(stage.name))
         ]
 
+    @cached_property
+    def places(self) -> list[OutputView]:
+        """A place for the output of each stage, from the first second on; its stage's words fill it first."""
+        made = {each.stage: each for each in self.outputs}
+        return [made.get(stage.name) or view_place(stage.status, stage.summary) for stage in self.stages]
+
     @property
     def images(self) -> list[OutputView]:
-        """The outputs that are shown as images."""
-        return [each for each in self.outputs if each.is_image]
+        """The places of what is shown as an image."""
+        return [each for each in self.places if each.is_image]
 
     @property
     def files(self) -> list[OutputView]:
-        """The source and every output."""
+        """The source, and the place of every output."""
         ingested = self.output("ingest")
-        return [view_source(self.job, ingested.source if ingested else None), *self.outputs]
+        return [view_source(self.job, ingested.source if ingested else None), *self.places]
+
+    @property
+    def planned(self) -> set[str]:
+        """The names of its stages that aren't skipped: each has a place on the page."""
+        return {each.name for each in self.stages if each.status.state != StageState.SKIPPED}
 
     def _output_of(self, stage: str) -> OutputView | None:
         return next((each for each in self.outputs if each.stage == stage), None)
 
     @property
     def player(self) -> OutputView | None:
-        """What plays first: the transcode, else the ingested original."""
+        """What plays first: the transcode, else the ingested original; None for sound alone."""
+        ingested = self.output("ingest")
+        if ingested and ingested.has("video") is False:
+            return None
         return self._output_of("transcode") or self._output_of("ingest")
 
     @property
-    def original(self) -> OutputView | None:
-        """The ingested original, where the transcode is what plays first."""
-        return self._output_of("ingest") if self._output_of("transcode") else None
+    def versions(self) -> list[tuple[str, OutputView]]:
+        """What the player can play, and the places of what it will: label and output."""
+        return [(VERSIONS[each.stage], each) for each in self.places if each.stage in VERSIONS][::-1]
 
     @property
-    def stream(self) -> OutputView | None:
-        """The HLS stream."""
-        return self._output_of("hls")
+    def main_output(self) -> OutputView | None:
+        """What a person came for: the transcode, or the sound where there is no picture."""
+        return self._output_of("transcode") or self._output_of("audio") or self._output_of("ingest")
 
     @property
     def audio(self) -> OutputView | None:
@@ -231,15 +277,12 @@ class JobPage(Row):
         before = self.job.source_size
         if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
             return ""
-        return f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original"
+        return nbsp(f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original")
 
     @cached_property
     def axis(self) -> TimeAxis:
-        """The time axis; unfinished attempts end at the next multiple of AXIS_STEP."""
-        attempts = [attempt for stage in self.stages for attempt in stage.status.attempts]
-        axis = Axis(attempts, (time.time() // AXIS_STEP + 1) * AXIS_STEP)
-        rows = [(stage, list(axis.segments(stage.status.attempts))) for stage in self.stages]
-        return TimeAxis(axis.fold_segments(), rows)
+        """The time axis with the job's stages on it."""
+        return draw(self.stages)
 
     @property
     def poll_interval(self) -> str:
@@ -248,11 +291,7 @@ class JobPage(Row):
 
     @property
     def elapsed(self) -> str:
-        """How long the job took, or has been running, to the minute: seconds would change each poll."""
+        """How long it has been running, to the minute: seconds would change each poll."""
         started = self.status.started_at
-        if not started:
-            return ""
-        if self.status.finished_at:
-            return nbsp(f"took {duration(self.status.finished_at - started)}")
-        minutes = int((time.time() - started) / 60)
-        return nbsp(f"running for {minutes} min") if minutes else ""
+        minutes = int((time.time() - started) / 60) if started and self.active else 0
+        return nbsp(f"Running for {minutes} min") if minutes else ""

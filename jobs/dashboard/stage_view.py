@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from jobs.dashboard.advice import next_step
 from jobs.dashboard.formatting import duration, eta
 from jobs.live import Live
-from jobs.state import StageState, StageStatus
+from jobs.state import SETTLED, StageState, StageStatus
 
 ICONS = {
     StageState.PENDING: "clock",
@@ -15,6 +17,7 @@ ICONS = {
     StageState.SKIPPED: "circle-minus",
     StageState.CANCELLED: "ban",
 }
+MEANINGFUL = 5  # percent from which on a stage's own speed says when it ends
 STATE_LABELS = {
     StageState.PENDING: "Waiting",
     StageState.RUNNING: "In progress",
@@ -40,8 +43,9 @@ class StageView:
         self.wait = live.waits.get(status.name) if live else None
         self.retrying = bool(self.wait and self.wait.until)
         self.icon = "rotate-ccw" if self.retrying else ICONS[status.state]
-        self.speed = live.speeds.get(status.name) if live else None
-        self.time_left = live.time_left.get(status.name) if live else None
+        self.stalled = bool(live and live.banner)  # the page says that nothing moves
+        self.speed = live.speeds.get(status.name) if live and not self.stalled else None
+        self.time_left = live.time_left.get(status.name) if live and not self.stalled else None
 
     @property
     def running(self) -> bool:
@@ -50,13 +54,18 @@ class StageView:
 
     @property
     def spinning(self) -> bool:
-        """Whether its icon spins: it runs and isn't between two attempts."""
-        return self.running and not self.retrying
+        """Whether its icon spins: it runs, waits for nothing, and the page doesn't say that nothing moves."""
+        return self.running and self.wait is None and not self.stalled
 
     @property
     def failed(self) -> bool:
         """Whether it has used up its attempts."""
         return self.status.state == StageState.FAILED
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to come of it by itself."""
+        return self.status.state in SETTLED
 
     @property
     def state_label(self) -> str:
@@ -68,6 +77,18 @@ class StageView:
         """Whole percent while it runs; None where no progress is known."""
         known = self.running and self.status.progress is not None and not self.status.retry_at
         return int(self.status.progress or 0) if known else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is expected to end: by the engine, else by its percent so far; None if unknown."""
+        if not self.running or self.stalled or self.wait:
+            return None
+        if self.time_left is not None:
+            return self.time_left
+        percent, attempts = self.status.progress or 0, self.status.attempts
+        if percent < MEANINGFUL or not attempts:
+            return None
+        return (time.time() - attempts[-1].started_at) * (100 - percent) / percent
 
     @property
     def summary(self) -> str:
@@ -94,7 +115,8 @@ class StageView:
         else:
             facts = [f"attempt {status.attempt} of {status.max_attempts}"] if status.attempt > 1 else []
             facts += [f"{self.speed:.1f}× real time"] if self.speed else []
-            facts += [eta(self.time_left)] if self.time_left and self.time_left > 1 else []
+            left = self.left
+            facts += [eta(left)] if left and left > 1 else []
             text = ", ".join(facts) or ("in progress" if status.task_id else "starting")
         return text[0].upper() + text[1:]
 

@@ -14,6 +14,7 @@ from jobs.state import Attempt
 WIDTH = 1000.0  # units of the axis
 FOLD_WIDTH = 30.0  # units that a folded gap takes
 FOLD_SHARE = 0.25  # of the time with running attempts: a longer gap is folded
+SURVIVED = ("lost", "interrupted")  # outcomes of an attempt that another worker went on with
 FOLD_SECONDS = 20.0  # a shorter gap is never folded: a wait between two attempts must be visible
 
 
@@ -21,7 +22,7 @@ FOLD_SECONDS = 20.0  # a shorter gap is never folded: a wait between two attempt
 class Segment:
     """A rectangle on the axis: *x* and *width* in its units, *seconds* in time.
 
-    *kind* is "waiting", "fold", or an attempt's outcome with dashes.
+    *kind* is "waiting", "expected", "fold", or an attempt's outcome with dashes.
     """
 
     x: float
@@ -36,6 +37,8 @@ class Segment:
         if self.attempt is None:
             return ""
         outcome = self.attempt.outcome
+        if outcome in SURVIVED:
+            return f"A worker stopped here after {self.seconds:.0f} s. Another one took over."
         verb = {"": "running for", "succeeded": "done in"}.get(outcome, f"{outcome} after")
         error = f". {self.attempt.error}" if self.attempt.error else ""
         return f"Attempt {self.attempt.number}, {verb} {self.seconds:.0f} s{error}"
@@ -44,13 +47,15 @@ class Segment:
 class Axis:
     """Maps unix seconds to units of the axis; long gaps without any running attempt are folded.
 
-    *attempts*: of all stages. *now*: unix seconds at which unfinished attempts end.
+    *attempts*: of all stages. *now*: unix seconds up to which unfinished attempts are drawn. *end*: when the
+    last of them is expected to end: the axis ends there, so that no bar is full before its stage is done.
     """
 
-    def __init__(self, attempts: Sequence[Attempt], now: float) -> None:
+    def __init__(self, attempts: Sequence[Attempt], now: float, end: float | None = None) -> None:
         self.now = now
+        until = max(now, end or now)
         busy: list[list[float]] = []
-        for start, end in sorted((a.started_at, a.finished_at or now) for a in attempts):
+        for start, end in sorted((a.started_at, a.finished_at or until) for a in attempts):
             if busy and start <= busy[-1][1]:
                 busy[-1][1] = max(busy[-1][1], end)
             else:
@@ -75,8 +80,8 @@ class Axis:
             covered = min(end, moment)
         return units + (moment - covered) * self.scale
 
-    def segments(self, attempts: Sequence[Attempt]) -> Iterator[Segment]:
-        """One stage's attempts, and the waits between them."""
+    def segments(self, attempts: Sequence[Attempt], expected: float | None = None) -> Iterator[Segment]:
+        """One stage's attempts, the waits between them, and what is left until it is *expected* to end."""
         previous_end: float | None = None
         for attempt in attempts:
             start = attempt.started_at
@@ -88,6 +93,9 @@ class Axis:
             kind = (attempt.outcome or "running").replace(" ", "-")
             yield Segment(x, max(self.position(end) - x, 3), kind, end - start, attempt)
             previous_end = attempt.finished_at
+            if expected and attempt.finished_at is None and expected > self.now:
+                left = self.position(end)
+                yield Segment(left, self.position(expected) - left, "expected", expected - self.now)
 
     def fold_segments(self) -> list[Segment]:
         """The folded gaps."""

@@ -26,6 +26,7 @@ from jobs.dashboard import bulk, presenters
 from jobs.dashboard.forms import NewJob
 from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
 from jobs.dashboard.polling import PageRequest, fragment
+from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
@@ -121,7 +122,7 @@ def status(request: PageRequest, pk: UUID) -> HttpResponse:
         request.user.is_staff,
         (job.version, live.version),
         lambda: {"job": job, "page": presenters.JobPage(job, live)},
-        max_age=presenters.AXIS_STEP if job.active else None,
+        max_age=AXIS_STEP if job.active else None,
     )
 
 
