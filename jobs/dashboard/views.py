@@ -145,7 +145,7 @@ def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> Http
     except control.TemporalUnavailable as error:
         messages.warning(request, str(error))
     else:
-        messages.success(request, sentence)
+        messages.info(request, sentence)  # asked for, not done
     back = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()})
     return redirect(back if safe else job.get_absolute_url())
