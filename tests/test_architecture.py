@@ -23,8 +23,8 @@ ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
 mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
-mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link mediapipe.accounts.roles
-mediapipe.accounts.people
+mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link
+mediapipe.accounts.roles mediapipe.accounts.people
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views
@@ -56,6 +56,7 @@ jobs.uploads.tus jobs.uploads.views
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
+jobs.dashboard.stage_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
 jobs.dashboard.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.tokens
