@@ -17,6 +17,9 @@ class InstallationConfig(AppConfig):
 
         from mediapipe.accounts import roles
 
-        last = list(apps.get_app_configs())[-1]  # each app creates its own permissions first
+        with_models = [app for app in apps.get_app_configs() if app.models_module]
+        last = with_models[
+            -1
+        ]  # each app creates its own permissions first, and one without models says nothing
         post_migrate.connect(roles.create_groups, sender=last)
         m2m_changed.connect(roles.update_staff, sender=User.groups.through)

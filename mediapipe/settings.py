@@ -103,6 +103,7 @@ X_FRAME_OPTIONS = "DENY"
 
 INSTALLED_APPS = [
     "mediapipe",
+    "mediapipe.accounts",
     "jobs",
     "mediapipe.engine",
     "django.contrib.admin.apps.SimpleAdminConfig",  # registers nothing by itself: jobs.admin does
@@ -112,7 +113,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_htmx",
-    "axes",
 ]
 MIDDLEWARE = [
     "mediapipe.web.middleware.ContentSecurityPolicy",
@@ -128,7 +128,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "mediapipe.urls"
 ASGI_APPLICATION = "mediapipe.asgi.application"
@@ -171,21 +170,17 @@ elif "postgresql" in DATABASE["ENGINE"]:
     DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": size, "timeout": 20}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "jobs:list"
 LOGOUT_REDIRECT_URL = "login"
-AXES_FAILURE_LIMIT = 10
-AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
-AXES_RESET_ON_SUCCESS = True
-AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = time_zone()

@@ -14,6 +14,7 @@ from django.urls import include, path
 from jobs import admin
 from jobs.api import problems
 from mediapipe.accounts import magic_link
+from mediapipe.accounts import views as accounts
 from mediapipe.storage import views as media
 
 AWAY = "The database can’t be reached. Try again in a moment."
@@ -47,8 +48,8 @@ urlpatterns = [
     path(f"{settings.MEDIA_URL[1:]}<path:name>", media.serve, name="media"),
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),
     path("invited/<str:token>/", magic_link.invited, name="invited"),
-    path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", accounts.SignIn.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
-    path("password/", auth.PasswordChangeView.as_view(success_url="/"), name="password_change"),
+    path("password/", accounts.ChangePassword.as_view(), name="password_change"),
     path("admin/", admin.site.urls),
 ]

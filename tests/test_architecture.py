@@ -24,7 +24,8 @@ mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database medi
 mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link
-mediapipe.accounts.roles mediapipe.accounts.people
+mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.apps mediapipe.accounts.models
+mediapipe.accounts.limits mediapipe.accounts.views
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views

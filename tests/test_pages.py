@@ -177,16 +177,6 @@ def _all(answer):
     return asyncio.run(parts())
 
 
-def test_failed_sign_ins_are_limited(client, editor, settings):
-    settings.AXES_FAILURE_LIMIT = 3
-    for _ in range(3):
-        answer = client.post("/login/", {"username": "ada", "password": "wrong"})
-    assert "Too many" in text(answer) and answer.status_code in (403, 429)
-    assert "Too many" in text(
-        client.post("/login/", {"username": "ada", "password": "correct horse battery"})
-    )
-
-
 def test_every_answer_carries_the_policy(ada, client):
     for answer in (ada.get("/"), client.get("/login/"), client.get("/nothing-here"), client.get("/healthz")):
         policy = answer["Content-Security-Policy"]

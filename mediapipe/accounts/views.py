@@ -1,0 +1,93 @@
+"""Signing in, and changing one's password: Django's views, with tries that are limited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import views as auth
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from mediapipe.accounts import limits
+
+
+def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
+    """The page for who has to wait."""
+    answer = render(request, "registration/locked.html", {"minutes": error.minutes}, status=429)
+    answer["Retry-After"] = str(error.minutes * 60 or 5)
+    return answer
+
+
+class SignInForm(AuthenticationForm):
+    """Name and password."""
+
+    def clean(self) -> dict[str, Any]:
+        """Checks both, as one try. Raises ValidationError, TooMany."""
+        name = self.cleaned_data.get("username")
+        if self.request is None or not name or not self.cleaned_data.get("password"):
+            return super().clean()
+        with limits.attempt(self.request, name) as attempt:
+            found = super().clean()
+            attempt.succeeded = True
+        return found
+
+
+class SignIn(auth.LoginView):
+    """The sign-in page."""
+
+    form_class = SignInForm
+    redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Signs in, or says how long to wait."""
+        try:
+            return super().post(request, *args, **kwargs)
+        except limits.TooMany as error:
+            return too_many(request, error)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Signs in; from now on this browser is known."""
+        answer = super().form_valid(form)
+        limits.remember_browser(self.request, answer, form.get_user().get_username())
+        return answer
+
+
+class ChangeForm(PasswordChangeForm):
+    """The current password and a new one; the current one is guessed no faster than at sign-in."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        """Checks it, as one try. Raises ValidationError, TooMany."""
+        with limits.attempt(self.request, self.user.get_username()) as attempt:
+            given = super().clean_old_password()
+            attempt.succeeded = True
+        return given
+
+
+class ChangePassword(auth.PasswordChangeView):
+    """The page on which one changes one's own password."""
+
+    form_class = ChangeForm
+    success_url = "/"
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """With the request, by whose browser and network a try counts."""
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Changes it, or says how long to wait."""
+        try:
+            return super().post(request, *args, **kwargs)
+        except limits.TooMany as error:
+            return too_many(request, error)
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """Changes it, and says so."""
+        answer = super().form_valid(form)
+        messages.success(self.request, "Password changed. Other devices were signed out.")
+        return answer
