@@ -17,9 +17,7 @@ class InstallationConfig(AppConfig):
 
         from mediapipe.accounts import roles
 
-        with_models = [app for app in apps.get_app_configs() if app.models_module]
-        last = with_models[
-            -1
-        ]  # each app creates its own permissions first, and one without models says nothing
+        # Each app creates its own permissions first; one without models sends no signal.
+        last = [app for app in apps.get_app_configs() if app.models_module][-1]
         post_migrate.connect(roles.create_groups, sender=last)
         m2m_changed.connect(roles.update_staff, sender=User.groups.through)

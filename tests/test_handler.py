@@ -11,7 +11,8 @@ from django.urls import URLPattern, get_resolver, reverse
 from mediapipe.web import handler
 
 PK = uuid.UUID(int=7)
-GIVEN = {"pk": PK, "person": 1, "name": "ingest", "token": "forged", "resource": "tasks", "task_id": "task_1"}
+GIVEN = {"pk": PK, "person": 1, "number": 1, "name": "ingest"}
+GIVEN |= {"token": "forged", "resource": "tasks", "task_id": "task_1"}
 
 
 def own_patterns():
