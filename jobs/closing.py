@@ -71,7 +71,7 @@ class Closing:
             return None
         for task_id in tasks:
             try:
-                await watch.cancel_and_remove(self.engine, task_id)
+                await watch.removed(self.engine.cancel(task_id))
             except replies.IttybitError as error:
                 problem = problem if error.permanent else error
                 if error.outage:

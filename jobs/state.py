@@ -12,11 +12,11 @@ from enum import StrEnum
 from jobs.pipelines import Option, StageDefinition
 from jobs.result import PipelineResult
 
-# Names that running workflows and their histories hold, so they stay as they are. The stages' activities
-# are named by the pipelines.
+# Names that running workflows and their histories hold. The stages' activities are named by the pipelines.
 TASK_QUEUE = "media-pipeline"
 CREATE_TASK = "create_task"
 CANCEL_TASK = "cancel_task"
+CANCEL_UNANSWERED = "cancel_unanswered"
 KEEP_OUTPUT = "keep_output"
 RECORD = "record"
 
@@ -243,8 +243,8 @@ class HeartbeatDetails:
 class Failure:
     """Why an attempt failed, as details of an ApplicationError.
 
-    *outage*: what the stage needs is away or asks us to wait, which costs no attempt. *task_over*: the task
-    will never succeed, so the next attempt needs a new one. *stop*: it must be cancelled before that.
+    *outage*: what the stage needs is away or asks us to wait, which costs no attempt. *task_over*: it can't
+    succeed: the next attempt needs a new one, *stop* cancels it before. *unanswered*: its id never came.
     """
 
     kind: str = ""
@@ -254,6 +254,7 @@ class Failure:
     task_over: bool = False
     stop: bool = False
     details: str = ""
+    unanswered: bool = False
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ class Cancellation:
 
 @dataclass(frozen=True)
 class KeepRequest:
-    """An output of the API to copy into our storage, because its URL may not last."""
+    """An output of the API to copy into our storage."""
 
     job_id: str
     stage: str = ""

@@ -67,13 +67,13 @@ async def test_what_a_task_had_finished_when_it_was_cancelled_is_removed(respx_m
 
 def test_the_sources_url_is_ours_and_signed_for_the_embedded_engine(settings):
     settings.EMBEDDED_ENGINE = True
-    url = activities.source_url(Source(name="sources/1/source.mp4", url="https://elsewhere/x.mp4"))
+    url = activities.input_url(Source(name="sources/1/source.mp4", url="https://elsewhere/x.mp4"))
     assert storage.name_of(url) == "sources/1/source.mp4"
 
 
 def test_the_cloud_gets_the_apis_own_url_where_this_machine_cannot_be_reached(settings):
     settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = False, ""
     source = Source(name="outputs/1.mp4", url="https://store.example.com/x.mp4")
-    assert activities.source_url(source) == "https://store.example.com/x.mp4"
+    assert activities.input_url(source) == "https://store.example.com/x.mp4"
     settings.PUBLIC_URL = "https://me.example.com"
-    assert activities.source_url(source).startswith("https://me.example.com/media/outputs/1.mp4?")
+    assert activities.input_url(source).startswith("https://me.example.com/media/outputs/1.mp4?")

@@ -137,6 +137,17 @@ def test_the_same_key_is_the_same_task(api, source):
     assert job.status_code == 201 and job.json()["object"] == "job", "a task answered who asked for a job"
 
 
+def test_a_task_is_cancelled_by_its_key_and_none_is_made_for_it(api, source):
+    key = f"media-1/ingest/{time.time()}"
+    body = {"kind": "video", "input": source, "options": {"quality": "very_high"}}
+    assert api.delete(f"/tasks/keys/{key}").json() == {"cancelled": {}}
+    made = api.post("/tasks", json=body, headers={"Idempotency-Key": key})
+    assert made.status_code == 201
+    assert "id" not in api.delete(f"/jobs/keys/{key}").json()
+    gone = api.delete(f"/tasks/keys/{key}").json()
+    assert (gone["id"], gone["status"]) == (made.json()["id"], "cancelled")
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "says"),
     [

@@ -11,8 +11,17 @@ import pytest
 import respx
 
 from jobs.ittybit import replies
-from jobs.ittybit.client import IttybitClient, open_http
-from jobs.ittybit.replies import Broken, Busy, Missing, Rejected, TaskState, Unavailable, Unreachable
+from jobs.ittybit.client import IttybitClient, may_have_created, open_http
+from jobs.ittybit.replies import (
+    Broken,
+    Busy,
+    IttybitError,
+    Missing,
+    Rejected,
+    TaskState,
+    Unavailable,
+    Unreachable,
+)
 from jobs.ittybit.resource import Resource
 from jobs.state import Cancellation, Output
 
@@ -312,3 +321,32 @@ async def test_a_cancel_tells_what_it_came_to(client, api):
 async def test_an_api_without_cancel_is_no_error(client, api, code):
     api.delete("/tasks/t").respond(code, json={"kind": "method_not_allowed", "message": "No"})
     assert not (await client.cancel("t")).supported
+
+
+async def test_a_task_is_cancelled_by_the_key_of_its_request_where_the_api_knows_that(client, api):
+    path = "/tasks/keys/media-1/ingest/1"
+    api.delete(path).respond(json={"cancelled": {"encoder_stopped": True}})
+    assert await client.cancel_of_key("media-1/ingest/1") == Cancellation(encoder_stopped=True)
+    api.delete(path).respond(404, json={"kind": "not_found", "message": "No"})
+    assert not (await client.cancel_of_key("media-1/ingest/1")).supported
+
+
+@pytest.mark.parametrize(
+    ("reply", "may_have"),
+    [
+        (httpx.ReadTimeout("late"), True),
+        (httpx.RemoteProtocolError("cut"), True),
+        (httpx.ConnectError("refused"), False),
+        (httpx.Response(502, text="<html>"), True),
+        (httpx.Response(500, json={"kind": "internal_error", "message": "Oops"}), True),
+        (httpx.Response(503, json={"kind": "queue_unavailable"}, headers={"Retry-After": "2"}), False),
+        (httpx.Response(429), False),
+        (httpx.Response(400, json={"kind": "request_invalid", "message": "No"}), False),
+    ],
+    ids=repr,
+)
+async def test_only_a_request_whose_answer_was_lost_may_have_created_a_task(client, api, reply, may_have):
+    api.post("/tasks").mock(side_effect=[reply])
+    with pytest.raises(IttybitError) as error:
+        await client.create(**CREATE)
+    assert may_have_created(error.value) is may_have

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
 from jobs.ittybit.probe import SourceProblem, parse_probe
 from jobs.ittybit.replies import (
+    Busy,
+    IttybitError,
     Rejected,
     Task,
     Unavailable,
@@ -149,7 +152,18 @@ class IttybitClient:
 
     async def cancel(self, task_id: str) -> Cancellation:
         """Cancels a task where the API can: DELETE is our engine's extension, Ittybit documents no cancel."""
-        response = await self._send_to_task("DELETE", task_id)
+        return self._cancellation(await self._send_to_task("DELETE", task_id))
+
+    async def cancel_of_key(self, key: str) -> Cancellation:
+        """Cancels the task of a request that was never answered, if it came to be one; creates none.
+
+        An extension of the embedded engine: elsewhere there is no such path.
+        """
+        path = f"/{self.resource.name}/keys/{quote(key)}"
+        return self._cancellation(await self._send("DELETE", path))
+
+    @staticmethod
+    def _cancellation(response: httpx.Response) -> Cancellation:
         if response.status_code in (404, 405, 501):
             return Cancellation(supported=False)
         check_response(response)
@@ -163,6 +177,12 @@ class IttybitClient:
             freed_bytes=as_integer(result.get("freed_bytes")) or 0,
             output=parse_output(body),
         )
+
+
+def may_have_created(error: IttybitError) -> bool:
+    """Whether a request to create a task that failed so may have created one: its answer was lost."""
+    never_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return not (never_sent or error.permanent or error.retry_after is not None or isinstance(error, Busy))
 
 
 def open_http(url: str, key: str) -> httpx.AsyncClient:

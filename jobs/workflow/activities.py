@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,11 +21,12 @@ from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from jobs.ittybit.client import IttybitClient
+from jobs.ittybit.client import IttybitClient, may_have_created
 from jobs.ittybit.replies import IttybitError, TaskState
 from jobs.models import Job
 from jobs.state import (
     CANCEL_TASK,
+    CANCEL_UNANSWERED,
     CREATE_TASK,
     KEEP_OUTPUT,
     RECORD,
@@ -43,10 +44,10 @@ from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import (
     Watcher,
     beat,
-    cancel_and_remove,
     fail,
     fail_with,
     or_hand_over,
+    removed,
     with_heartbeats,
 )
 from jobs.workflow.webhook import webhook_url
@@ -58,7 +59,7 @@ STORAGE_PATIENCE = 3600.0
 STORAGE_AWAY = "The storage can’t be reached."
 
 
-def source_url(source: Source) -> str:
+def input_url(source: Source) -> str:
     """A URL of *source* that the engine can read: ours signed, the API's own as it is."""
     if source.name and (
         settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET or not source.url
@@ -111,7 +112,7 @@ class Activities:
 
     def control(self) -> list[Callable[..., Any]]:
         """What takes a moment and must never wait behind the stages."""
-        return [self.create_task, self.cancel_task, record]
+        return [self.create_task, self.cancel_task, self.cancel_unanswered, record]
 
     def transfers(self) -> list[Callable[..., Any]]:
         """What copies outputs, a few at a time."""
@@ -133,7 +134,7 @@ class Activities:
     async def create_task(self, request: TaskRequest) -> str:
         """Creates a task. Its id goes into history, so that it is never created (and paid for) twice."""
         try:
-            source = await asyncio.to_thread(source_url, request.source)
+            source = await asyncio.to_thread(input_url, request.source)
             task = await or_hand_over(
                 self.client.create(
                     kind=request.kind,
@@ -145,7 +146,7 @@ class Activities:
                 )
             )
         except IttybitError as error:
-            fail_with(error, task_over=error.permanent)
+            fail_with(error, task_over=error.permanent, unanswered=may_have_created(error))
         except OSError as error:  # the bucket signs no URL
             fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))
         return task.id
@@ -153,8 +154,17 @@ class Activities:
     @activity.defn(name=CANCEL_TASK)
     async def cancel_task(self, task_id: str) -> Cancellation:
         """Cancels a task where the API can. Raises ApplicationError where it doesn't answer."""
+        return await self._cancel(self.client.cancel(task_id))
+
+    @activity.defn(name=CANCEL_UNANSWERED)
+    async def cancel_unanswered(self, key: str) -> Cancellation:
+        """Cancels what a request may have created whose answer was lost; fails as cancel_task does."""
+        return await self._cancel(self.client.cancel_of_key(key))
+
+    @staticmethod
+    async def _cancel(asked: Awaitable[Cancellation]) -> Cancellation:
         try:
-            return await cancel_and_remove(self.client, task_id)
+            return await removed(asked)
         except IttybitError as error:
             raise ApplicationError(str(error), non_retryable=error.permanent) from None
 

@@ -104,10 +104,19 @@ async def copy_output(request: KeepRequest, label: str, *, heartbeat_timeout: fl
 
 async def cancel_task(task_id: str) -> Cancellation | None:
     """Cancels a task at the engine; None where the engine didn't answer within a minute."""
+    return await _cancel(state.CANCEL_TASK, task_id)
+
+
+async def cancel_unanswered(key: str) -> Cancellation | None:
+    """The same for what the request with that *key* may have created: its answer never came."""
+    return await _cancel(state.CANCEL_UNANSWERED, key)
+
+
+async def _cancel(activity: str, what: str) -> Cancellation | None:
     try:
         result: Cancellation = await workflow.execute_activity(
-            state.CANCEL_TASK,
-            task_id,
+            activity,
+            what,
             task_queue=_control_queue(),
             result_type=Cancellation,
             start_to_close_timeout=timedelta(seconds=20),

@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError,
 with workflow.unsafe.imports_passed_through():
     from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure
 
+MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
 UNCLEAR = 10.0  # seconds beyond the heartbeat timeout, after which it may have been Temporal that was away
 
@@ -24,6 +25,18 @@ class AttemptFailed(Exception):
         super().__init__(message)
         self.failure = failure
         self.outcome = outcome  # failed, lost, interrupted, handed over
+
+    def is_over(self, lasted: float) -> bool:
+        """Whether the attempt is, after so many seconds: an outage only makes it longer, a day at most."""
+        return not self.failure.outage or lasted > MAX_OUTAGE
+
+    def told(self, label: str, attempt: int) -> str:
+        """The failure of an attempt that was not the last one, in the timeline."""
+        return {
+            "lost": f"A worker stopped during {label}",
+            "interrupted": f"{label} was interrupted. {self}",
+            "handed over": f"{label} moved to another worker (planned restart)",
+        }.get(self.outcome, f"{label} failed on attempt {attempt}: {self}")
 
 
 def classify_failure(error: ActivityError, heartbeat_timeout: float) -> AttemptFailed:
@@ -39,13 +52,16 @@ def classify_failure(error: ActivityError, heartbeat_timeout: float) -> AttemptF
         return gone_silent(cause, workflow.time(), heartbeat_timeout)
     if isinstance(cause, ApplicationError):
         if cause.type == HANDED_OVER:
-            return AttemptFailed("The worker was restarted.", Failure("handed_over"), "handed over")
+            return AttemptFailed(
+                "The worker was restarted.", Failure("handed_over", unanswered=True), "handed over"
+            )
         details: object = cause.details[0] if cause.details else None
         if cause.type == STAGE_FAILED and isinstance(details, dict):
             fields = {key: value for key, value in details.items() if key in Failure.__dataclass_fields__}
             return AttemptFailed(cause.message, Failure(**fields))
     return AttemptFailed(
-        "Something unexpected went wrong while processing.", Failure("internal_error", details=str(cause))
+        "Something unexpected went wrong while processing.",
+        Failure("internal_error", details=str(cause), unanswered=True),
     )
 
 
@@ -73,7 +89,8 @@ def timed_out(activity: str, kind: TimeoutType | None) -> AttemptFailed:
     if kind == TimeoutType.SCHEDULE_TO_START:
         return AttemptFailed("No worker was free in time.", Failure("unavailable", outage=True))
     if activity == CREATE_TASK:  # the same key finds the task that may have been created
-        return AttemptFailed("Creating the task took too long.", Failure("unavailable", outage=True))
+        failure = Failure("unavailable", outage=True, unanswered=True)
+        return AttemptFailed("Creating the task took too long.", failure)
     if activity == KEEP_OUTPUT:
         return AttemptFailed("Copying the output took too long.", Failure("timeout"))
     sentence = "This wasn’t done within its time limit, waiting in line included, and was stopped."

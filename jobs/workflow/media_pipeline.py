@@ -181,7 +181,11 @@ class MediaPipeline:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)  # a create in flight returns its task's id
         stages = [s for s in self.job.stages if s.task_id and s.state == StageState.RUNNING]
-        results = await asyncio.gather(*(activity_calls.cancel_task(stage.task_id or "") for stage in stages))
+        cancels = [activity_calls.cancel_task(stage.task_id or "") for stage in stages]
+        keys = [run.key for run in self.runs.values() if run.unanswered and not run.status.task_id]
+        if keys and workflow.patched("cancel-what-never-answered"):
+            cancels += map(activity_calls.cancel_unanswered, keys)
+        results = await asyncio.gather(*cancels)
         for run in self.runs.values():
             if run.status.state not in SETTLED:
                 run.settle(StageState.CANCELLED, "cancelled")

@@ -31,7 +31,6 @@ with workflow.unsafe.imports_passed_through():
     from jobs.workflow import activity_calls
     from jobs.workflow.failures import LOST, AttemptFailed, classify_failure, outage_wait, was_cancelled
 
-MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
 SKIP_REASONS = {"no_video": "no video in this file.", "no_audio": "no audio in this file."}
 
@@ -60,6 +59,7 @@ class StageRun:
         self.add_event = add_event
         self.retry_request: RetryRequest | None = None
         self.needs_new_task = True  # the next one gets a new idempotency key
+        self.unanswered = False  # a task of the present key may be at work whose id never came
         self.activities_started = plan.first_seq  # part of their ids, which no earlier run has used
         self.status = plan.carried.get(stage.name) or StageStatus(
             stage.name,
@@ -75,6 +75,11 @@ class StageRun:
             return False
         return self.needed.status.state == StageState.FAILED or self.needed.blocked
 
+    @property
+    def key(self) -> str:
+        """The Idempotency-Key of its latest task."""
+        return f"{workflow.info().workflow_id}/{self.stage.name}/{self.status.tries}"
+
     async def run(self) -> None:
         """Ends when the stage has succeeded or was skipped; a failed one waits here for a person."""
         while self.status.state != StageState.SUCCEEDED:
@@ -85,7 +90,7 @@ class StageRun:
             if await self._attempts():
                 return None
             await workflow.wait_condition(lambda: self.retry_request is not None)
-            self.needs_new_task = self.needs_new_task or self.status.task_id is None
+            self.needs_new_task |= self.status.task_id is None and not self.unanswered
         return None
 
     def request_retry(self, request: RetryRequest) -> None:
@@ -148,7 +153,8 @@ class StageRun:
                 if failed.failure.permanent or failed_attempts >= retry.attempts:
                     self._fail(failed)
                     return False
-                self._report_attempt(failed)
+                told = failed.told(self.stage.label, self.status.attempt)
+                self.add_event("attempt_failed", stage=self.stage.name, text=told)
                 self.status.max_attempts = retry.attempts + self.status.attempt - failed_attempts
                 if failed.outcome == "failed":
                     await self._wait(failed.failure.retry_after or retry.wait(failed_attempts))
@@ -193,16 +199,7 @@ class StageRun:
         if failed.failure.task_over:
             status.task_id = None
             self.needs_new_task = True
-
-    def _report_attempt(self, failed: AttemptFailed) -> None:
-        """An attempt that was not the last one, in the timeline."""
-        label = self.stage.label
-        text = {
-            "lost": f"A worker stopped during {label}",
-            "interrupted": f"{label} was interrupted. {failed}",
-            "handed over": f"{label} moved to another worker (planned restart)",
-        }.get(failed.outcome, f"{label} failed on attempt {self.status.attempt}: {failed}")
-        self.add_event("attempt_failed", stage=self.stage.name, text=text)
+            self.unanswered = False
 
     def _fail(self, failed: AttemptFailed) -> None:
         self.status.max_attempts = self.status.attempt
@@ -236,13 +233,14 @@ class StageRun:
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
+                failed = classify_failure(error, self.plan.heartbeat_timeout)
+                self.unanswered |= status.task_id is None and failed.failure.unanswered
                 if was_cancelled() and workflow.patched("cancel-outlives-a-failed-create"):
                     raise asyncio.CancelledError from error
-                failed = classify_failure(error, self.plan.heartbeat_timeout)
             if failed.failure.stop and status.task_id:
                 await activity_calls.cancel_task(status.task_id)
             lasted = workflow.time() - since
-            if not failed.failure.outage or lasted > MAX_OUTAGE:
+            if failed.is_over(lasted):
                 raise failed
             tries += 1
             status.error = str(failed)
@@ -273,7 +271,7 @@ class StageRun:
             kind=self.stage.kind,
             options=self.stage.options,
             source=self._source(),
-            key=f"{workflow.info().workflow_id}/{self.stage.name}/{self.status.tries}",
+            key=self.key,
             owner=self.plan.submitted_by,
             activity_id=activity_id,
         )

@@ -23,7 +23,7 @@ from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError, Task, TaskState
 from jobs.state import HANDED_OVER, STAGE_FAILED, Cancellation, Failure, HeartbeatDetails, Output, TaskWatch
-from jobs.workflow.stage_run import MAX_OUTAGE
+from jobs.workflow.failures import MAX_OUTAGE
 from mediapipe import storage
 
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
@@ -38,7 +38,7 @@ def fail(message: str, failure: Failure) -> NoReturn:
     raise ApplicationError(message, failure, type=STAGE_FAILED, non_retryable=True) from None
 
 
-def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
+def fail_with(error: IttybitError, *, task_over: bool = False, unanswered: bool = False) -> NoReturn:
     """Ends the attempt with the API's own error message."""
     fail(
         str(error),
@@ -48,6 +48,7 @@ def fail_with(error: IttybitError, *, task_over: bool = False) -> NoReturn:
             outage=error.outage,
             retry_after=error.retry_after,
             task_over=task_over,
+            unanswered=unanswered,
             details=repr(error.__cause__) if error.__cause__ else "",
         ),
     )
@@ -63,12 +64,12 @@ def with_local_names(output: Output) -> Output:
     return replace(output, url="" if name else output.url, name=name or "", extras=extras)
 
 
-async def cancel_and_remove(client: IttybitClient, task_id: str) -> Cancellation:
-    """Cancels a task; what one has finished already, in our storage, is removed: nobody will take it.
+async def removed(asked: Awaitable[Cancellation]) -> Cancellation:
+    """A cancel's answer; what its task had finished, in our storage, is removed: nobody will take it.
 
     Raises IttybitError.
     """
-    cancelled = await client.cancel(task_id)
+    cancelled = await asked
     if cancelled.output:
         with suppress(OSError):  # then it is an orphan, which `outputs --remove` finds
             await asyncio.to_thread(_remove, with_local_names(cancelled.output).names)

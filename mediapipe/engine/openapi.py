@@ -139,6 +139,18 @@ def _item(name: str) -> dict[str, Any]:
     }
 
 
+def _by_key(name: str) -> dict[str, Any]:
+    """The task or job of an Idempotency-Key, our extension: for who never got its id."""
+    key = {"type": "string", "pattern": "^[A-Za-z0-9_/-]*[A-Za-z0-9_-]$", "maxLength": 300}
+    cancelled = {"type": "object", "required": ["cancelled"]}
+    answers = {"200": _json(cancelled, f"the {name}, cancelled, if there was one"), **WRONG}
+    answers["404"] = _json(_ref("problem"), "no key")
+    return {
+        "parameters": [{"name": "key", "in": "path", "required": True, "schema": key}],
+        "delete": {"responses": answers},
+    }
+
+
 def _probe() -> dict[str, Any]:
     """`/probe`, our extension: what a file of this installation holds."""
     found = {
@@ -181,8 +193,10 @@ def document(server: str) -> dict[str, Any]:
         "paths": {
             "/tasks": _collection("task"),
             "/tasks/{id}": _item("task"),
+            "/tasks/keys/{key}": _by_key("task"),
             "/jobs": _collection("job"),
             "/jobs/{id}": _item("job"),
+            "/jobs/keys/{key}": _by_key("job"),
             "/probe": _probe(),
         },
         "components": {

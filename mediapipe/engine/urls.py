@@ -10,6 +10,7 @@ urlpatterns = [
     path("openapi.json", views.openapi),
     path("probe", views.probe),
     path("<resource:resource>", views.collection),
+    path("<resource:resource>/keys/<path:key>", views.by_key),
     path("<resource:resource>/<str:task_id>", views.item),
     re_path(r"^.*$", views.not_found),
 ]

@@ -202,6 +202,13 @@ async def item(request: HttpRequest, resource: str, task_id: str) -> HttpRespons
     return JsonResponse(body)
 
 
+@api("DELETE")
+async def by_key(request: HttpRequest, resource: str, key: str) -> HttpResponse:
+    """Cancels the task that was created with this Idempotency-Key, for who never got its id; makes none."""
+    task = await sync_to_async(EngineTask.of_key)(f"{resource}/{key}".replace("\0", ""))
+    return JsonResponse(await _cancel(task) if task else {"cancelled": {}})
+
+
 async def _cancel(task: EngineTask) -> dict[str, Any]:
     """Cancels the task and waits, for some seconds at most, until its encoder is gone."""
     stopped = False
@@ -229,9 +236,8 @@ def _filtered(request: HttpRequest, resource: str) -> QuerySet[EngineTask]:
         query = query.filter(kind=kind)
     if status := request.GET.get("status"):
         if status not in EngineTask.Status.values:
-            raise InvalidRequest(
-                "request_invalid", f"status must be one of: {', '.join(EngineTask.Status.values)}."
-            )
+            known = ", ".join(EngineTask.Status.values)
+            raise InvalidRequest("request_invalid", f"status must be one of: {known}.")
         query = query.filter(status=status)
     if source := request.GET.get("input"):
         kept = {source}
@@ -287,11 +293,8 @@ async def _list(request: HttpRequest, resource: str) -> HttpResponse:
     response["Has-More"] = str(more).lower()
     if more:
         query_string = request.GET.copy()
-        if "page" in request.GET:
-            query_string["page"] = str(page + 1)
-        else:
-            query_string["after"] = found[-1].pk
-        response["Link"] = (
-            f'<{request.build_absolute_uri(request.path)}?{query_string.urlencode()}>; rel="next"'
-        )
+        by_page = "page" in request.GET
+        query_string["page" if by_page else "after"] = str(page + 1) if by_page else found[-1].pk
+        here = request.build_absolute_uri(request.path)
+        response["Link"] = f'<{here}?{query_string.urlencode()}>; rel="next"'
     return response

@@ -115,6 +115,25 @@ async def test_a_task_whose_creation_ends_as_the_cancel_comes_is_cancelled(dev_e
     assert world.cancelled == ["task-1"]
 
 
+@pytest.mark.parametrize("comes", ["later", "meanwhile"])
+async def test_a_task_whose_creation_was_never_answered_is_cancelled_by_its_key(dev_env, comes):
+    """Its worker was killed between the API's answer and its report."""
+    lost = Failure("unreachable", outage=True, unanswered=True)
+    world = World({"create ingest": [("at the gate", lost), *[UNAVAILABLE] * 99]})
+    async with running(dev_env, world) as handle:
+        await until_async(lambda: asyncio.sleep(0, world.created))
+        if comes == "later":
+            world.gate.set()
+            await status_when(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        await handle.cancel(reason="grace")
+        await status_when(dev_env, handle, lambda s: s.cancelling)
+        world.gate.set()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 20)
+    assert world.cancelled == ["ingest/1"]
+    assert world.records[-1].status.receipt.startswith("Cancelled. Nothing was being encoded")
+
+
 async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):
     world = World({"create ingest": [Failure("unreachable", outage=True)] * 99})
     async with running(dev_env, world) as handle:

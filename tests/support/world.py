@@ -97,7 +97,12 @@ class World:
             self.cancelled.append(task_id)
             return Cancellation(encoder_stopped=True, freed_bytes=41_000_000)
 
-        return [create_task, cancel_task, self.record()]
+        @activity.defn
+        async def cancel_unanswered(key: str) -> Cancellation:
+            self.cancelled.append(key.split("/", 1)[1])
+            return Cancellation()
+
+        return [create_task, cancel_task, cancel_unanswered, self.record()]
 
     def record(self):
         """What is local to the workflow's worker, and on the control queue where that doesn't end well."""
