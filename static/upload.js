@@ -23,10 +23,11 @@ const unfinished = new Map(); // by file key: {element, url} of what the server 
 const announcer = document.createElement("output"); // for screen readers: changes, not each percent
 announcer.className = "vh";
 
-/** Loads the tus client when the first file is to be sent: who only looks needn't fetch it. */
+/** Loads the tus client when the first file is to be sent: who only looks needn’t fetch it.
+    Its id isn’t "tus": an element’s id is a global name, and would pass for the client. */
 const loadTus = () => {
-  if (document.getElementById("tus")) return;
-  const script = Object.assign(document.createElement("script"), { id: "tus", src: zone.dataset.tus });
+  if (document.getElementById("tus-client")) return;
+  const script = Object.assign(document.createElement("script"), { id: "tus-client", src: zone.dataset.tus });
   script.addEventListener("load", () => queue.startNext());
   script.addEventListener("error", () => {
     script.remove();
