@@ -248,11 +248,9 @@ class _Download:
                 raise DownloadError(
                     "refused", f"the server sends it compressed ({encoding:.40})", permanent=True
                 )
-            self.unpacker, self.total, self.validator = (
-                Unpacker(encoding),
-                None,
-                "",
-            )  # ranges are of the packed
+            self.unpacker = Unpacker(encoding)
+            self.total = None  # length and ranges are of the packed
+            self.validator = ""
 
     async def _receive(self, response: httpx.Response) -> None:
         """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""

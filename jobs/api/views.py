@@ -211,15 +211,18 @@ async def _act(request: PageRequest, pk: UUID, verb: Verb, *arguments: object) -
         raise Problem(503, str(error), Retry_After=5) from None
 
 
+def _by(request: PageRequest, body: schemas.Reason | None) -> tuple[str, str]:
+    """Who acts, and why, as the verbs of jobs.control take it."""
+    return request.user.get_username(), (body and body.reason) or ""
+
+
 VERB: dict[str, Any] = {"auth": ACT, "response": answers(schemas.Done, 404, 409, 503)}
 
 
 @api.post("/jobs/{uuid:pk}/retry", **VERB, summary="Retry all that failed")
 async def retry_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """Runs what failed again; a closed job is started again, its finished outputs kept."""
-    return await _act(
-        request, pk, control.retry, None, request.user.get_username(), (body and body.reason) or ""
-    )
+    return await _act(request, pk, control.retry, None, *_by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/stages/{slug:name}/retry", **VERB, summary="Retry a stage")
@@ -227,15 +230,13 @@ async def retry_stage(
     request: PageRequest, pk: UUID, name: str, body: Body[schemas.Reason | None] = None
 ) -> Any:
     """Runs a failed stage again, and what needs it."""
-    return await _act(
-        request, pk, control.retry, name, request.user.get_username(), (body and body.reason) or ""
-    )
+    return await _act(request, pk, control.retry, name, *_by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/cancel", **VERB, summary="Cancel a job")
 async def cancel_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """Cancels the job; its finished outputs are kept."""
-    return await _act(request, pk, control.cancel, request.user.get_username(), (body and body.reason) or "")
+    return await _act(request, pk, control.cancel, *_by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/force-restart", **VERB, summary="End a run that can’t continue, and start again")
@@ -243,9 +244,7 @@ async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reaso
     """For admins: ends a workflow that can't continue, and starts the job again."""
     if not request.user.is_staff:
         raise Problem(404, "Only an admin can end a job’s run.")
-    return await _act(
-        request, pk, control.force_restart, request.user.get_username(), (body and body.reason) or ""
-    )
+    return await _act(request, pk, control.force_restart, *_by(request, body))
 
 
 @api.delete("/jobs/{uuid:pk}", **VERB, summary="Delete a job")

@@ -33,8 +33,6 @@ WISHES = {  # what a page says of those that wait; a cancel shows in the job's s
     wish.FORCE_RESTART: "{}’s restart is waiting. It starts within a few seconds.",
     wish.DELETE: "{}’s delete is waiting for the storage.",
 }
-
-
 VERSIONS = {"transcode": "Web version", "ingest": "Original", "hls": "HLS stream"}
 QUICK = ("thumbnails", "audio", "storyboard", "waveform", "preview")  # seconds, whatever the film's length
 

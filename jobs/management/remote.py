@@ -18,7 +18,7 @@ from urllib.parse import urljoin
 import httpx
 from django.core.management.base import CommandError, OutputWrapper
 
-from jobs.management.verbs import end_with, find_key
+from jobs.management.verbs import end_with, find_key, no_job
 from mediapipe.management.process import exit_now
 
 PATIENCE = 120.0  # seconds without any answer, or any progress of a file, after which a command gives up
@@ -183,8 +183,7 @@ def find(remote: Remote, text: str) -> dict[str, Any]:
     try:
         job: dict[str, Any] = remote.request("GET", f"/jobs/{key}")
     except Refused as error:
-        sentence = f"There is no job {text!r}." if error.status == 404 else str(error)
-        raise CommandError(sentence, returncode=2) from None
+        raise (no_job(text) if error.status == 404 else CommandError(str(error), returncode=2)) from None
     except Unreachable as error:
         raise CommandError(str(error), returncode=1) from None
     return job
@@ -198,9 +197,10 @@ def perform(
     try:
         done = remote.request("POST", f"/jobs/{key}/{path}", json={"reason": reason[:500]})
     except Refused as error:
-        if error.status in (401, 403, 404, 422):
-            sentence = f"There is no job {text!r}." if error.status == 404 else str(error)
-            raise CommandError(sentence, returncode=2) from None
+        if error.status == 404:
+            raise no_job(text) from None
+        if error.status in (401, 403, 422):
+            raise CommandError(str(error), returncode=2) from None
         end_with(str(error), err)
     except Unreachable as error:
         end_with(str(error), err)

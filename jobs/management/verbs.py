@@ -17,12 +17,17 @@ from jobs.state import workflow_id
 from mediapipe.management.process import exit_now
 
 
+def no_job(text: str) -> CommandError:
+    """The error for an id that is nobody's: exit status 2."""
+    return CommandError(f"There is no job {text!r}.", returncode=2)
+
+
 def find_key(text: str) -> UUID:
     """The key in a job's id (or workflow id). Raises CommandError, exit status 2."""
     try:
         return UUID(text.removeprefix(workflow_id("")))
     except ValueError:
-        raise CommandError(f"There is no job {text!r}.", returncode=2) from None
+        raise no_job(text) from None
 
 
 def find_job(text: str) -> Job:
@@ -30,7 +35,7 @@ def find_job(text: str) -> Job:
     try:
         return Job.objects.get(pk=find_key(text))
     except Job.DoesNotExist:
-        raise CommandError(f"There is no job {text!r}.", returncode=2) from None
+        raise no_job(text) from None
 
 
 def actor() -> str:
