@@ -34,7 +34,7 @@ class Records(admin.AdminSite):
     enable_nav_sidebar = False
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The dashboard's sign-in page; who has signed in and is no admin is told so."""
+        """The dashboard's sign-in page; who has signed in and is no admin reads so there."""
         if request.user.is_authenticated and not self.has_permission(request):
             raise PermissionDenied
         return redirect_to_login(request.GET.get("next", request.path), settings.LOGIN_URL)

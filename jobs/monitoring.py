@@ -42,11 +42,11 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "temporal_knows_jobs": await _temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
-    told = {
+    facts = {
         "resource": resource or None,
         "sandbox": kernel.protection() if settings.EMBEDDED_ENGINE else None,
     }
-    return JsonResponse({**checks, **told}, status=200 if all(checks.values()) else 503)
+    return JsonResponse({**checks, **facts}, status=200 if all(checks.values()) else 503)
 
 
 def _database() -> bool:

@@ -95,8 +95,8 @@ def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     minutes = int((time.time() - details.since) / 60) if details.since else 0
     if details.state != "queued":
         silent = details.progress is None and not settings.EMBEDDED_ENGINE
-        told = f"Working for {minutes} min; this engine reports no percentage."
-        return Wait(told) if silent and minutes else None
+        sentence = f"Working for {minutes} min; this engine reports no percentage."
+        return Wait(sentence) if silent and minutes else None
     if details.queue_position == 1:
         return Wait("Next in line")
     if details.queue_position:

@@ -38,12 +38,12 @@ async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
 
 async def persistently(function: Callable[..., T], *args: Any, **fields: Any) -> T:
     """in_thread(), again until the database is back: that costs the caller time, and nothing it has done."""
-    told = False
+    warned = False
     while True:
         try:
             return await in_thread(function, *args, **fields)
         except OUTAGES as error:
-            if not told:
+            if not warned:
                 log.warning("waiting for the database: %s", error)
-            told = True
+            warned = True
         await asyncio.sleep(RETRY_EVERY)

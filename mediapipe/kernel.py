@@ -37,23 +37,23 @@ def protection() -> dict[str, bool]:
 
 def weaknesses() -> list[str]:
     """A sentence for an admin about each layer that is missing; none where all is well."""
-    told = []
+    sentences = []
     if not landlock_abi():
-        told.append(
+        sentences.append(
             "This kernel has no Landlock (Linux 5.13 or newer has it, unless it is switched off), so a "
             "hostile media file that takes over FFmpeg could read and change what the worker’s user can. "
             "Use a newer kernel, or run the worker as a user who can reach nothing but MEDIAPIPE_HOME."
         )
     elif landlock_abi() < 4 and not has_seccomp():
-        told.append("This kernel’s Landlock can’t keep FFmpeg off the network; Linux 6.7 or newer can.")
+        sentences.append("This kernel’s Landlock can’t keep FFmpeg off the network; Linux 6.7 or newer can.")
     if not has_seccomp():
-        told.append(
+        sentences.append(
             "System calls can’t be filtered here (seccomp), so a hostile media file that takes over "
             "FFmpeg could open sockets and start programs. Run the worker on x86_64 or arm64 with seccomp."
         )
     if os.geteuid() == 0:
-        told.append(
+        sentences.append(
             "The worker runs as root. FFmpeg gives up root’s capabilities, but still owns root’s files: "
             "run mediapipe as a user of its own."
         )
-    return told
+    return sentences

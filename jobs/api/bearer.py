@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
-from jobs.api.problems import Problem
+from jobs.api.problems import ProblemError
 from jobs.models import ApiToken
 from mediapipe.recent import Recent
 
@@ -47,17 +47,17 @@ allowance = Allowance()  # of this process
 
 
 def authenticate(request: HttpRequest, scope: str) -> ApiToken:
-    """The token that the request was sent with. Raises Problem: 401, 403 without *scope*, 429."""
+    """The token that the request was sent with. Raises ProblemError: 401, 403 without *scope*, 429."""
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
-        raise Problem(401, MISSING, WWW_Authenticate="Bearer")
+        raise ProblemError(401, MISSING, WWW_Authenticate="Bearer")
     token = ApiToken.find(text.strip())
     if token is None:
-        raise Problem(401, INVALID, WWW_Authenticate='Bearer error="invalid_token"')
+        raise ProblemError(401, INVALID, WWW_Authenticate='Bearer error="invalid_token"')
     if wait := allowance.take(token.digest, time.monotonic()):
-        raise Problem(429, TOO_MANY, Retry_After=wait)
+        raise ProblemError(429, TOO_MANY, Retry_After=wait)
     if not token.allows(scope):
-        raise Problem(
+        raise ProblemError(
             403,
             f"This token may not do that: it lacks the scope “{scope}”.",
             WWW_Authenticate=f'Bearer error="insufficient_scope", scope="{scope}"',
@@ -98,6 +98,6 @@ class BearerTokens(MiddlewareMixin):
             return None
         try:
             act_as_owner(request, authenticate(request, scope))
-        except Problem as problem:
+        except ProblemError as problem:
             return problem.response()
         return None

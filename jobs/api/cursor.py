@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from jobs.api.problems import Problem
+from jobs.api.problems import ProblemError
 from jobs.models import Job, JobQuerySet
 
 MISSHAPEN = "This cursor isn’t one of this list’s: send “next” as you got it, with the same order."
@@ -26,7 +26,7 @@ def _values(job: Job, order: tuple[str, ...]) -> list[str]:
 
 
 def _decode(text: str, order: tuple[str, ...]) -> list[Any]:
-    """The values of a cursor. Raises Problem: it comes from a URL."""
+    """The values of a cursor. Raises ProblemError: it comes from a URL."""
     try:
         values = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
         if not isinstance(values, list) or len(values) != len(order):
@@ -41,12 +41,12 @@ def _decode(text: str, order: tuple[str, ...]) -> list[Any]:
             if isinstance(decoded[-1], datetime) and decoded[-1].tzinfo is None:
                 raise ValueError
     except (ValueError, RecursionError, OverflowError):
-        raise Problem(422, MISSHAPEN) from None
+        raise ProblemError(422, MISSHAPEN) from None
     return decoded
 
 
 def page(jobs: JobQuerySet, order: tuple[str, ...], cursor: str, limit: int) -> tuple[list[Job], str | None]:
-    """*limit* jobs after *cursor*, and the cursor of the next page. Raises Problem."""
+    """*limit* jobs after *cursor*, and the cursor of the next page. Raises ProblemError."""
     order = (*order, "id")
     if cursor:
         values = _decode(cursor, order)

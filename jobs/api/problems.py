@@ -10,7 +10,7 @@ from django.http import HttpResponse
 CONTENT_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """A request that can't be done: an HTTP status, a sentence for people, headers (with _ for -)."""
 
     def __init__(self, status: int, detail: str, **headers: object) -> None:

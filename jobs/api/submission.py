@@ -13,7 +13,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from jobs.api.problems import Problem
+from jobs.api.problems import ProblemError
 from jobs.api.schemas import NewJob as Body
 from jobs.dashboard import forms
 from jobs.models import IdempotencyKey, Job, Upload
@@ -32,17 +32,17 @@ def _digest(body: Body) -> str:
 
 
 def _known(owner: AbstractBaseUser, body: Body, key: str) -> Job | None:
-    """The job of an earlier request with this key. Raises Problem where that one asked for another."""
+    """The job of an earlier request with this key. Raises ProblemError where that one asked for another."""
     row = IdempotencyKey.objects.select_related("job__owner").filter(owner_id=owner.pk, key=key).first()
     if row and row.body != _digest(body):
-        raise Problem(422, OTHER_BODY)
+        raise ProblemError(422, OTHER_BODY)
     return row.job if row else None
 
 
 async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
-    """The job of this request, and whether it is new. Raises Problem."""
+    """The job of this request, and whether it is new. Raises ProblemError."""
     if bool(body.url) == bool(body.upload):
-        raise Problem(422, ONE_SOURCE)
+        raise ProblemError(422, ONE_SOURCE)
     if key and (job := await sync_to_async(_known)(owner, body, key)):
         return job, False
     if not body.upload:
@@ -50,13 +50,13 @@ async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bo
     try:
         return await _of_upload(owner, body, body.upload, key)
     except UploadError as error:
-        raise Problem(error.status, error.text) from None
+        raise ProblemError(error.status, error.text) from None
 
 
 def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
     form = forms.NewJob({"url": body.url, "title": body.title, "pipeline": body.pipeline})
     if not form.is_valid():
-        raise Problem(422, next(str(error) for errors in form.errors.values() for error in errors))
+        raise ProblemError(422, next(str(error) for errors in form.errors.values() for error in errors))
     try:
         with transaction.atomic():
             job = form.submit(owner)
@@ -72,9 +72,9 @@ def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
 async def _of_upload(owner: AbstractBaseUser, body: Body, pk: UUID, key: str) -> tuple[Job, bool]:
     upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
     if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
-        raise Problem(404, GONE)
+        raise ProblemError(404, GONE)
     if intake.offset_of(upload) != upload.length:
-        raise Problem(409, NOT_WHOLE)
+        raise ProblemError(409, NOT_WHOLE)
     if upload.job is not None:
         return upload.job, False
     await check_media(upload)
@@ -86,9 +86,9 @@ def _whole(owner: AbstractBaseUser, upload: Upload, body: Body, key: str) -> tup
     try:
         job, _ = intake.create_job(upload, again=True, title=body.title, pipeline=body.pipeline)
     except OSError:
-        raise Problem(503, STORAGE_AWAY, Retry_After=5) from None
+        raise ProblemError(503, STORAGE_AWAY, Retry_After=5) from None
     except Upload.DoesNotExist:
-        raise Problem(404, GONE) from None
+        raise ProblemError(404, GONE) from None
     if key:
         about = {"body": _digest(body), "job": job}
         IdempotencyKey.objects.get_or_create(owner_id=owner.pk, key=key, defaults=about)

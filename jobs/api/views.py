@@ -31,7 +31,7 @@ from jobs.api import schemas, submission
 from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
 from jobs.api.description import ABOUT, Described, answers
-from jobs.api.problems import Problem, answer
+from jobs.api.problems import ProblemError, answer
 from jobs.dashboard.job_list import ORDERS, in_tab, search
 from jobs.dashboard.polling import PageRequest
 from jobs.live import Live, reader
@@ -59,7 +59,7 @@ class Token(HttpBearer):
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Any:
-        """The token, whose owner the request then acts as. Raises Problem."""
+        """The token, whose owner the request then acts as. Raises ProblemError."""
         token = authenticate(request, self.scope)
         act_as_owner(request, token)
         return token
@@ -74,8 +74,8 @@ api = Described(
 SUBMIT, ACT = Token("submit"), Token("act")
 
 
-@api.exception_handler(Problem)
-def _problem(request: HttpRequest, error: Problem) -> HttpResponse:
+@api.exception_handler(ProblemError)
+def _problem(request: HttpRequest, error: ProblemError) -> HttpResponse:
     return error.response()
 
 
@@ -109,10 +109,10 @@ async def _look(job: Job) -> dict[str, Any]:
 
 
 async def _find(request: PageRequest, pk: UUID) -> Job:
-    """The job, if the token's owner may see it. Raises Problem."""
+    """The job, if the token's owner may see it. Raises ProblemError."""
     job = await Job.objects.visible_to(request.user).select_related("owner").filter(pk=pk).afirst()
     if job is None:
-        raise Problem(404, NO_JOB)
+        raise ProblemError(404, NO_JOB)
     return job
 
 
@@ -201,14 +201,14 @@ async def list_events(request: PageRequest, pk: UUID) -> dict[str, Any]:
 
 
 async def _act(request: PageRequest, pk: UUID, verb: Verb, *arguments: object) -> dict[str, Any]:
-    """Does what a button does. Raises Problem: 404, 409 where it isn't possible, 503 where it is kept."""
+    """Does what a button does. Raises ProblemError: 404, 409 if it isn't possible, 503 if it is kept."""
     job = await _find(request, pk)
     try:
         return {"message": await verb(job, *arguments)}
     except control.NotPossible as error:
-        raise Problem(409, str(error)) from None
+        raise ProblemError(409, str(error)) from None
     except control.TemporalUnavailable as error:
-        raise Problem(503, str(error), Retry_After=5) from None
+        raise ProblemError(503, str(error), Retry_After=5) from None
 
 
 def _by(request: PageRequest, body: schemas.Reason | None) -> tuple[str, str]:
@@ -243,7 +243,7 @@ async def cancel_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason |
 async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """For admins: ends a workflow that can't continue, and starts the job again."""
     if not request.user.is_staff:
-        raise Problem(404, "Only an admin can end a job’s run.")
+        raise ProblemError(404, "Only an admin can end a job’s run.")
     return await _act(request, pk, control.force_restart, *_by(request, body))
 
 

@@ -1,6 +1,6 @@
 """What a person may do about a stage that has failed, by the kind of its error. Pure.
 
-Who can't help by retrying isn't told to, and nobody is sent to their file for what isn't its fault.
+Who can't help by retrying isn't asked to, and nobody is sent to their file for what isn't its fault.
 """
 
 from __future__ import annotations

@@ -79,6 +79,13 @@ class StageView:
         return int(self.status.progress or 0) if known else None
 
     @property
+    def bar_label(self) -> str:
+        """What its bar shows, for who can't see it."""
+        count = len(self.status.attempts)
+        attempts = f"{self.label}: {count} attempt{'' if count == 1 else 's'}"
+        return attempts if self.percent is None else f"{attempts}, {self.percent}%"
+
+    @property
     def left(self) -> float | None:
         """Seconds until it is expected to end: by the engine, else by its percent so far; None if unknown."""
         if not self.running or self.stalled or self.wait:

@@ -29,11 +29,11 @@ SETTLED = ("succeeded", "failed", "attention", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
-class Unreachable(Exception):
+class NoAnswer(Exception):
     """The other installation doesn't answer; the sentence says so."""
 
 
-class Refused(Exception):
+class ErrorAnswer(Exception):
     """The other installation refuses; its status, and its sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -41,7 +41,7 @@ class Refused(Exception):
         self.status = status
 
 
-def from_environment() -> Remote | None:
+def from_environment() -> Installation | None:
     """The installation that the environment names, if any. Raises CommandError where it does by halves."""
     url, token = os.environ.get("MEDIAPIPE_URL", "").rstrip("/"), os.environ.get("MEDIAPIPE_TOKEN", "")
     if not url and not token:
@@ -52,7 +52,7 @@ def from_environment() -> Remote | None:
             " a token from its “API tokens” page; for this one, neither.",
             returncode=2,
         )
-    return Remote(url, token)
+    return Installation(url, token)
 
 
 def _sentence(answer: httpx.Response) -> str:
@@ -65,7 +65,7 @@ def _sentence(answer: httpx.Response) -> str:
     return said or f"{answer.url.host} answered {answer.status_code}. Check MEDIAPIPE_URL."
 
 
-class Remote:
+class Installation:
     """Another installation, as a token lets one use it."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -74,7 +74,7 @@ class Remote:
         self.http = httpx.Client(headers=headers, timeout=TIMEOUT)
 
     def request(self, method: str, path: str, **about: Any) -> Any:
-        """The JSON of an answer, repeated while there is none. Raises Unreachable, Refused."""
+        """The JSON of an answer, repeated while there is none. Raises NoAnswer, ErrorAnswer."""
         return self._send(method, f"{self.url}/api/v1{path}", **about).json()
 
     def _send(self, method: str, url: str, **about: Any) -> httpx.Response:
@@ -84,17 +84,17 @@ class Remote:
                 answer = self.http.request(method, url, **about)
             except httpx.TransportError as error:
                 if time.monotonic() > until:
-                    raise Unreachable(f"{self.url} can’t be reached: {error}.") from None
+                    raise NoAnswer(f"{self.url} can’t be reached: {error}.") from None
             else:
                 if answer.is_success:
                     return answer
                 if answer.status_code not in (429, 502, 504) or time.monotonic() > until:
-                    raise Refused(answer.status_code, _sentence(answer))
+                    raise ErrorAnswer(answer.status_code, _sentence(answer))
             time.sleep(pause)
             pause = min(pause * 2, 5)
 
     def submit(self, source: dict[str, Any], title: str, pipeline: str) -> dict[str, Any]:
-        """A new job; the key makes a request that is repeated one job. Raises Unreachable, Refused."""
+        """A new job; the key makes a request that is repeated one job. Raises NoAnswer, ErrorAnswer."""
         body = {**source, "title": title, "pipeline": pipeline}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         job: dict[str, Any] = self.request("POST", "/jobs", json=body, headers=headers)
@@ -111,7 +111,7 @@ class Remote:
             time.sleep(0.2)
 
     def send(self, path: Path, err: OutputWrapper) -> str:
-        """The id of an upload, its file sent whole. Raises Unreachable, Refused, OSError."""
+        """The id of an upload, its file sent whole. Raises NoAnswer, ErrorAnswer, OSError."""
         size = path.stat().st_size
         about = {"filename": path.name, "job": "later"}
         pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in about.items())
@@ -126,13 +126,13 @@ class Remote:
             if offset > before:
                 until = time.monotonic() + PATIENCE
             elif time.monotonic() > until:
-                raise Unreachable(f"{self.url} takes no more of {path.name}. Try again later.")
+                raise NoAnswer(f"{self.url} takes no more of {path.name}. Try again later.")
             else:
                 time.sleep(0.5)
         return url.rstrip("/").rpartition("/")[2]
 
     def _part(self, url: str, path: Path, offset: int, size: int, err: OutputWrapper) -> None:
-        """Sends the file from *offset*, as far as the connection lasts. Raises Refused, OSError."""
+        """Sends the file from *offset*, as far as the connection lasts. Raises ErrorAnswer, OSError."""
         headers = {
             **TUS,
             "Content-Type": "application/offset+octet-stream",
@@ -145,7 +145,7 @@ class Remote:
             err.write(f"\n{path.name}: the connection dropped; looking where it stopped.")
             return
         if not answer.is_success and answer.status_code not in (*AGAIN, 429):
-            raise Refused(answer.status_code, _sentence(answer))
+            raise ErrorAnswer(answer.status_code, _sentence(answer))
 
 
 def _blocks(path: Path, offset: int, size: int, err: OutputWrapper) -> Iterator[bytes]:
@@ -177,32 +177,32 @@ def lines(job: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def find(remote: Remote, text: str) -> dict[str, Any]:
+def find(remote: Installation, text: str) -> dict[str, Any]:
     """The job of this id. Raises CommandError, exit status 2; ends the process with 1 where it can't say."""
     key = find_key(text)
     try:
         job: dict[str, Any] = remote.request("GET", f"/jobs/{key}")
-    except Refused as error:
+    except ErrorAnswer as error:
         raise (no_job(text) if error.status == 404 else CommandError(str(error), returncode=2)) from None
-    except Unreachable as error:
+    except NoAnswer as error:
         raise CommandError(str(error), returncode=1) from None
     return job
 
 
 def perform(
-    remote: Remote, path: str, text: str, reason: str, out: OutputWrapper, err: OutputWrapper
+    remote: Installation, path: str, text: str, reason: str, out: OutputWrapper, err: OutputWrapper
 ) -> NoReturn:
     """Does what a button does, and ends the process as the command does here."""
     key = find_key(text)
     try:
         done = remote.request("POST", f"/jobs/{key}/{path}", json={"reason": reason[:500]})
-    except Refused as error:
+    except ErrorAnswer as error:
         if error.status == 404:
             raise no_job(text) from None
         if error.status in (401, 403, 422):
             raise CommandError(str(error), returncode=2) from None
         end_with(str(error), err)
-    except Unreachable as error:
+    except NoAnswer as error:
         end_with(str(error), err)
     out.write(done["message"])
     exit_now()

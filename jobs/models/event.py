@@ -40,7 +40,7 @@ class Event(models.Model):
 
     @classmethod
     def store(cls, records: list[EventRecord], *, job: Job, run: int) -> None:
-        """Stores what workflow run *run* of *job* reported, in place of what it told before."""
+        """Stores what workflow run *run* of *job* reported, in place of what it reported before."""
         if records:
             Event.objects.filter(job=job, run=run, seq__gte=records[0].seq).delete()
             Event.objects.bulk_create(cls.from_record(record, job=job, run=run) for record in records)

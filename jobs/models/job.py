@@ -228,7 +228,7 @@ class Job(JobRow):
 
         Whether the report was news. A closed row is never opened again by its run, and a run's end is news
         even where its workflow counts from an earlier number: it was reset, or a worker that died had
-        reported what was then decided otherwise. So the events of news replace those told before.
+        reported what was then decided otherwise. So the events of news replace those reported before.
         """
         row = Job.objects.select_for_update().filter(pk=self.pk, run=run).first()
         if row is None or (not row.active and row.workflow_started_at is None):

@@ -30,7 +30,7 @@ class AttemptFailed(Exception):
         """Whether the attempt is, after so many seconds: an outage only makes it longer, a day at most."""
         return not self.failure.outage or lasted > MAX_OUTAGE
 
-    def told(self, label: str, attempt: int) -> str:
+    def event_text(self, label: str, attempt: int) -> str:
         """The failure of an attempt that was not the last one, in the timeline."""
         return {
             "lost": f"A worker stopped during {label}",

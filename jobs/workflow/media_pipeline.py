@@ -255,11 +255,11 @@ class MediaPipeline:
             del self.events[:count]
 
     async def _flush(self, recorders: list[asyncio.Task[None]]) -> None:
-        """Waits until everything is told and every update is answered, then stops the *recorders*."""
+        """Waits until everything is recorded and every update is answered, then stops the *recorders*."""
 
         def flushed() -> bool:
-            told = min(self.recorded_seq, self.published_seq)
-            return workflow.all_handlers_finished() and told >= self.job.seq
+            known = min(self.recorded_seq, self.published_seq)
+            return workflow.all_handlers_finished() and known >= self.job.seq
 
         try:
             await workflow.wait_condition(flushed)

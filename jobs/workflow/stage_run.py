@@ -153,8 +153,8 @@ class StageRun:
                 if failed.failure.permanent or failed_attempts >= retry.attempts:
                     self._fail(failed)
                     return False
-                told = failed.told(self.stage.label, self.status.attempt)
-                self.add_event("attempt_failed", stage=self.stage.name, text=told)
+                text = failed.event_text(self.stage.label, self.status.attempt)
+                self.add_event("attempt_failed", stage=self.stage.name, text=text)
                 self.status.max_attempts = retry.attempts + self.status.attempt - failed_attempts
                 if failed.outcome == "failed":
                     await self._wait(failed.failure.retry_after or retry.wait(failed_attempts))

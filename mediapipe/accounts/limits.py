@@ -34,7 +34,7 @@ COOKIE = "known"
 SALT = "accounts.known"
 COOKIE_LIFETIME = 365 * 24 * 3600  # seconds
 # One hash at a time for strangers and one for known browsers: a flood leaves the second free.
-_lanes = {known: (BoundedSemaphore(WAITING), BoundedSemaphore(1)) for known in (True, False)}
+_hashers = {known: (BoundedSemaphore(WAITING), BoundedSemaphore(1)) for known in (True, False)}
 
 
 class TooMany(Exception):
@@ -45,7 +45,7 @@ class TooMany(Exception):
         self.minutes = minutes
 
 
-class Attempt:
+class Try:
     """A try that is being made."""
 
     succeeded = False
@@ -94,7 +94,7 @@ def _key(*parts: str) -> str:
 
 
 @contextmanager
-def attempt(request: HttpRequest, name: str) -> Iterator[Attempt]:
+def attempt(request: HttpRequest, name: str) -> Iterator[Try]:
     """One try of a password, which the block checks; it sets `succeeded`. Raises TooMany."""
     mark = _known_browser(request, name)
     where = network(request)
@@ -103,8 +103,8 @@ def attempt(request: HttpRequest, name: str) -> Iterator[Attempt]:
     else:
         own, counted = _key("name", _same(name), where), {_key("network", where): MOST_FOR_A_NETWORK}
     counted[own] = MOST_FOR_A_NAME
-    tried = Attempt()
-    with _lane(known=bool(mark)):
+    tried = Try()
+    with _hashing(known=bool(mark)):
         _take(counted)
         yield tried
     if tried.succeeded:
@@ -113,9 +113,9 @@ def attempt(request: HttpRequest, name: str) -> Iterator[Attempt]:
 
 
 @contextmanager
-def _lane(known: bool) -> Iterator[None]:
+def _hashing(known: bool) -> Iterator[None]:
     """A turn to hash. Raises TooMany where too many wait for theirs."""
-    room, turn = _lanes[known]
+    room, turn = _hashers[known]
     if not room.acquire(blocking=False):
         raise TooMany(0)
     try:

@@ -95,12 +95,12 @@ class Waits:
 
     def __init__(self, task: EngineTask) -> None:
         self.task = task
-        self.told = ""  # what the row says
+        self.waiting_for = ""  # what the row says
         self.outage = Outage(MAX_OUTAGE)
 
     async def _tell(self, waiting_for: str) -> None:
-        if waiting_for != self.told:
-            self.told = waiting_for
+        if waiting_for != self.waiting_for:
+            self.waiting_for = waiting_for
             if waiting_for:
                 await persistently(self.task.wait, waiting_for)
             else:

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from jobs import control, pipelines, serialize
 from jobs.live import Live, reader
 from jobs.management import remote
-from jobs.management.remote import Remote
+from jobs.management.remote import Installation
 from jobs.management.verbs import show_changes
 from jobs.models import Job
 from jobs.state import JobState, PipelineStatus, Source, StageState
@@ -70,7 +70,7 @@ class Command(BaseCommand):
         self._print(answer, options["json"])
         exit_now(EXIT.get(status.state, 0))
 
-    def _submit_elsewhere(self, elsewhere: Remote, options: dict[str, Any]) -> NoReturn:
+    def _submit_elsewhere(self, elsewhere: Installation, options: dict[str, Any]) -> NoReturn:
         """The same by another installation's API. Raises NotStartable."""
         if options["owner"]:
             raise NotStartable("The token says whose job it is: leave --owner out.")
@@ -81,7 +81,7 @@ class Command(BaseCommand):
             else:
                 source = {"upload": elsewhere.send(self._file(text), self.stderr)}
             job = elsewhere.submit(source, options["title"], options["pipeline"])
-        except (remote.Refused, remote.Unreachable) as error:
+        except (remote.ErrorAnswer, remote.NoAnswer) as error:
             raise NotStartable(str(error)) from None
         except OSError as error:
             raise NotStartable(f"{text} can’t be read: {error.strerror or error}.") from None
