@@ -1,10 +1,13 @@
-"""The judge of tests/chaos sees each promise that is broken, and a script is its seed's for ever."""
+"""The judge of tests/chaos sees each promise that is broken, a script is its seed's for ever, and the
+API that stands before the engine hands on what is the engine's."""
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.chaos.facts import Answer, AttemptRow, EventRow, Facts, JobRow, StageRow, Task, Workflow
+from tests.chaos.gateway import Gateway
 from tests.chaos.judge import RULES, judge
 from tests.chaos.script import FAULTS, draw
 
@@ -382,3 +385,33 @@ def test_twenty_seeds_play_every_fault_and_come_in_by_every_door():
     assert doors == {"form", "link", "tus", "command", "web", "bulk"}
     submitted = [act.targets for act in scripts[0].acts if act.verb == "submit"]
     assert submitted == [(number,) for number in range(60)]
+
+
+def asked(gateway: Gateway, job: str, source: str, key: str, **given) -> dict:
+    body = {"kind": "video", "input": source, "metadata": {"job": job, "stage": "ingest"}}
+    return {"url": f"{gateway.url}/tasks", "json": body, "headers": {"Idempotency-Key": key}, **given}
+
+
+def test_a_task_whose_creation_was_never_answered_is_made_and_is_cancelled_by_its_key():
+    key = "media-1/ingest/1"
+    with Gateway(lambda: "") as gateway, httpx.Client(trust_env=False) as http:
+        assert http.delete(f"{gateway.url}/tasks/keys/{key}").json() == {"cancelled": {}}
+        gateway.faults = ["drop"]
+        with pytest.raises(httpx.HTTPError):
+            http.post(**asked(gateway, "1", "http://127.0.0.1:9/film.mp4", key))
+        assert [task["status"] for task in gateway.tasks.values()] == ["queued"]
+        gone = http.delete(f"{gateway.url}/tasks/keys/{key}").json()
+    assert (gone["status"], gone["cancelled"]["encoder_stopped"]) == ("cancelled", True)
+    assert gateway.deleted == [gone["id"]]
+
+
+def test_a_key_is_taken_by_whoever_does_its_jobs_tasks(api):
+    """The engine here is a stand-in too: it is one that has made no task of that key."""
+    api.can_cancel = True
+    with Gateway(lambda: api.url) as gateway, httpx.Client(trust_env=False) as http:
+        made = http.post(**asked(gateway, "2", "http://x/media/film.mkv", "media-2/ingest/1")).json()
+        http.post(**asked(gateway, "3", "http://x/film.mp4", "media-3/ingest/1"))
+        for job in ("2", "3"):
+            assert http.delete(f"{gateway.url}/tasks/keys/media-{job}/ingest/1").json()["id"]
+    assert made["id"] in api.deleted
+    assert len(gateway.deleted) == 1

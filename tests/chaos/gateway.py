@@ -13,12 +13,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from jobs.state import workflow_id
 from tests.support.faulty_api import FaultyApi
 
+KEYS = "/tasks/keys/"
 PASSED_ON = ("content-type", "retry-after")
 LONG = ["processing"] * 25  # reads, whose interval grows: some ten seconds
 BROKEN = {"kind": "damaged", "message": "The file is damaged."}  # no retry by itself can help
 FLAKY = {"kind": "internal_error", "message": "The encoder crashed."}
+
+
+async def unheard(message) -> None:
+    """Sends an answer to nobody."""
 
 
 class Gateway(FaultyApi):
@@ -48,15 +54,29 @@ class Gateway(FaultyApi):
         while message.get("more_body"):
             message = await receive()
             body += message.get("body", b"")
-        theirs = scope["path"].startswith("/tasks/") and not any(
-            scope["path"] == f"/tasks/{task['id']}" for task in self.tasks.values()
-        )
-        if scope["method"] == "POST" and self.of_job(json.loads(body)) in self.real:
-            theirs = True
+        theirs = self.is_theirs(scope["method"], scope["path"], body)
         fault = self.faults.pop(0) if self.faults else self.always.get(scope["method"])
+        if fault == "drop" and scope["method"] == "POST":  # what is lost is the answer: the task is made
+            made = self.pass_on if theirs else self.take
+            await made(scope, body, unheard)
         if theirs and not fault:
             return await self.pass_on(scope, body, send)
-        self.faults = [fault] if fault else []
+        if fault:
+            return await self.misbehave(fault, send)
+        await self.take(scope, body, send)
+
+    def is_theirs(self, method: str, path: str, body: bytes) -> bool:
+        """Whether a request is the engine's: by the job of a new task or of a key, else by the task."""
+        if method == "POST":
+            return self.of_job(json.loads(body)) in self.real
+        if path.startswith(KEYS):
+            job = path.removeprefix(KEYS).partition("/")[0].removeprefix(workflow_id(""))
+            return job in self.real
+        known = (f"/tasks/{task['id']}" for task in self.tasks.values())
+        return path.startswith("/tasks/") and path not in known
+
+    async def take(self, scope, body, send):
+        """As the stand-in takes it, which is never told of a fault."""
 
         async def again():
             return {"type": "http.request", "body": body}

@@ -82,15 +82,17 @@ class FaultyApi:
         if scope["method"] == "POST" and (self.documented or scope["path"] == f"/{self.resource}"):
             return await self.create(send, json.loads(body), headers[b"idempotency-key"].decode())
         resource = "jobs" if self.documented else self.resource
+        keys = f"/{resource}/keys/"
+        if self.can_cancel and scope["method"] == "DELETE" and scope["path"].startswith(keys):
+            task = self.tasks.get(scope["path"].removeprefix(keys))
+            return await (self.cancel(send, task) if task else self.answer(send, 200, {"cancelled": {}}))
         task = next((t for t in self.tasks.values() if scope["path"] == f"/{resource}/{t['id']}"), None)
         if task is None:
             return await self.answer(send, 404, {"kind": "task_not_found", "message": "No such task"})
         if scope["method"] == "DELETE":
             if not self.can_cancel:
                 return await self.answer(send, 405, {"kind": "method_not_allowed", "message": "No"})
-            self.deleted.append(task["id"])
-            task["status"], task["left"] = "cancelled", []
-            return await self.answer(send, 200, {**self.shown(task), "cancelled": {"encoder_stopped": True}})
+            return await self.cancel(send, task)
         if task["left"]:
             task["status"] = task["left"].pop(0)
         return await self.answer(send, 200, self.shown(task))
@@ -103,6 +105,11 @@ class FaultyApi:
         number = len(self.tasks) + 1
         self.tasks[key] = {**body, "id": f"task_{number}", "status": left.pop(0), "left": left, "key": key}
         await self.answer(send, 201, self.shown(self.tasks[key]))
+
+    async def cancel(self, send, task):
+        self.deleted.append(task["id"])
+        task["status"], task["left"] = "cancelled", []
+        await self.answer(send, 200, {**self.shown(task), "cancelled": {"encoder_stopped": True}})
 
     def shown(self, task):
         body = {
