@@ -9,7 +9,9 @@ import pytest
 from tests.chaos.facts import Answer, AttemptRow, EventRow, Facts, JobRow, StageRow, Task, Workflow
 from tests.chaos.gateway import Gateway
 from tests.chaos.judge import RULES, judge
+from tests.chaos.people import said
 from tests.chaos.script import FAULTS, draw
+from tests.support import recorded
 
 STAGES = ("ingest", "thumbnails", "audio", "transcode")
 
@@ -415,3 +417,10 @@ def test_a_key_is_taken_by_whoever_does_its_jobs_tasks(api):
             assert http.delete(f"{gateway.url}/tasks/keys/media-{job}/ingest/1").json()["id"]
     assert made["id"] in api.deleted
     assert len(gateway.deleted) == 1
+
+
+def test_a_person_reads_what_todays_pages_say(ada, editor):
+    done = recorded.job(editor)
+    page = ada.post(f"/jobs/{done.pk}/cancel/", {"next": "/"}, follow=True)
+    assert said(page.content.decode()) == ["This job is already done."]
+    assert said(ada.get("/").content.decode()) == []

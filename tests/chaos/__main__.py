@@ -124,17 +124,18 @@ def report(seed: int, facts: Facts, dealt: Counter[str], broken: list[Violation]
         print(f"seed {seed}: {number} × {error}")
     for each in broken:
         print(f"seed {seed}: {each.rule.replace('_', ' ')}: job {each.job or '-'}: {each.evidence}")
-        for row in facts.rows:
-            if row.id == each.job:
-                print(f"    {row.title}: {row.state}, run {row.run}, {row.error}")
-                lines = [(e.at, f"{e.kind} {e.stage} {e.actor} {e.text}") for e in row.events]
-                told = [a for a in facts.answers if row.id in a.jobs]
-                lines += [
-                    (a.answered_at, f"TOLD {a.person} {a.verb} {a.door} {a.status} {a.sentence}")
-                    for a in told
-                ]
-                for at, line in sorted(lines):
-                    print(f"    {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 10)} {line}")
+        tell(facts, each.job)
+
+
+def tell(facts: Facts, job: str) -> None:
+    """Prints all that is known of a job, in its order: what happened to it, and what people were told."""
+    told = [answer for answer in facts.answers if job in (*answer.jobs, answer.made)]
+    lines = [(a.answered_at, f"TOLD {a.person} {a.verb} {a.door} {a.status} {a.sentence}") for a in told]
+    for row in (row for row in facts.rows if row.id == job):
+        print(f"    {row.title}: {row.state}, run {row.run}, {row.error}")
+        lines += [(e.at, f"{e.kind} {e.stage} {e.actor} {e.text}") for e in row.events]
+    for at, line in sorted(lines) if job else []:
+        print(f"    {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 10)} {line}")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,18 @@ from tests.support.tusclient import STREAM, TUS, encoded, sound
 
 FILM = "http://127.0.0.1:9/film.mp4"  # fetched by nobody: the stand-in API takes any source
 PATIENCE = 40.0  # seconds that somebody repeats a submission which is not answered
-NOTICE = re.compile(r'<p class="notice" data-level="\w+" role="status">(.*?)</p>', re.S)
+TOASTS = re.compile(r'<div class="toasts" role="status">(.*?)</div>', re.S)
+NOTICE = re.compile(r'<p class="notice"[^>]*>\s*(.*?)\s*</p>', re.S)
 SAID = (503, 507)  # a part that is away, a disk that is full: the page says so, and is right
 VERBS = {"cancel": "cancel", "retry": "retry"}
+
+
+def said(page: str) -> list[str]:
+    """What a page answers to what was done before it. Raises ValueError where it has no place for that."""
+    place = TOASTS.search(page)
+    if place is None:
+        raise ValueError("this page has no place for what was done")
+    return [html.unescape(text) for text in NOTICE.findall(place[1])]
 
 
 class People:
@@ -229,7 +238,7 @@ class People:
                 answer.cut = True  # a notice is shown once: it may have gone with that page
             else:
                 if page.status_code < 500:
-                    answer.sentences = [html.unescape(text) for text in NOTICE.findall(page.text)]
+                    answer.sentences = said(page.text)
                     answer.cut = answer.cut and not answer.sentences
                     return
             time.sleep(0.5)
