@@ -41,6 +41,7 @@ NOT_DELETED = (
     "An admin can find the reason in the log; delete it again after that."
 )
 BEING_DELETED = "This job is being deleted."
+GONE = "This job has been deleted."
 NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.SUCCEEDED: "This job is already done.",
     JobState.FAILED: "This job has already failed.",
@@ -65,6 +66,12 @@ async def start(job: Job) -> bool:
     Only who has claimed the row starts it. The claim stays where the answer is lost, because Temporal may
     start the workflow yet: a cancel is then decided when Temporal answers again.
     """
+    with contextlib.suppress(Job.DoesNotExist):
+        return await _start(job)
+    return True  # deleted meanwhile: there is nothing to start
+
+
+async def _start(job: Job) -> bool:
     await job.arefresh_from_db()
     if not job.active or job.workflow_started_at:
         return True
@@ -132,13 +139,21 @@ async def _look_for(client: Client, job: Job) -> Seen:
         await asyncio.sleep(CLOSING_INTERVAL)
 
 
+async def _reread(job: Job) -> None:
+    """The row as it is now. Raises Refused where it is gone: somebody else has deleted the job meanwhile."""
+    try:
+        await job.arefresh_from_db()
+    except Job.DoesNotExist:
+        raise Refused(GONE) from None
+
+
 async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> str:
     """Runs a failed *stage* (or all that failed) again; returns a sentence.
 
     A closed job is started again, with its finished outputs carried over.
     Raises NotPossible; TemporalUnavailable, where the wish is kept.
     """
-    await job.arefresh_from_db()
+    await _reread(job)
     if job.state == JobState.QUEUED:
         raise NotPossible("This job hasn’t started yet.")
     if not job.active:
@@ -167,13 +182,13 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
 async def start_again(job: Job, actor: str, reason: str = "") -> str:
     """Starts a closed job again; returns a sentence. Raises NotPossible."""
     if not await sync_to_async(job.start_again)(actor, reason):
-        await job.arefresh_from_db()
+        await _reread(job)
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
         if any(wish.kind == DELETE for wish in job.wishes):
             raise Refused(BEING_DELETED)
         raise NotPossible("Someone else has just restarted this job.")
-    await job.arefresh_from_db()
+    await _reread(job)
     reader.invalidate(job)
     if not await start(job):
         return "It will restart as soon as the workflow service is back."
@@ -182,7 +197,7 @@ async def start_again(job: Job, actor: str, reason: str = "") -> str:
 
 async def cancel(job: Job, actor: str, reason: str = "") -> str:
     """Cancels the job; returns a sentence. Raises as retry() does."""
-    await job.arefresh_from_db()
+    await _reread(job)
     if not job.active:
         raise NotPossible(NOTHING_TO_CANCEL[JobState(job.state)])
     if await sync_to_async(job.cancel_unstarted)(actor):
@@ -199,7 +214,7 @@ async def force_restart(job: Job, actor: str, reason: str = "") -> str:
     The reconciler does it, since the workflow's tasks are to be stopped too, and looks again whether the
     workflow can't continue. Raises NotPossible.
     """
-    await job.arefresh_from_db()
+    await _reread(job)
     with contextlib.suppress(workflow_calls.Ended, TemporalUnavailable):
         async with temporal_call(QUEUED_NOTE) as client:
             found, run = await describe(client, job)
@@ -234,6 +249,8 @@ def remove(job: Job, actor: str) -> str:
         log.exception("job %s could not be deleted", job.pk)
         job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
         raise Refused(NOT_DELETED) from None
+    if not removed and not Job.objects.filter(pk=job.pk).exists():
+        raise Refused(GONE)
     if not removed:
         raise NotPossible("This job is still running; cancel it first.")
     log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)

@@ -157,6 +157,8 @@ class Round:
             async with slots:
                 try:
                     return await act(each)
+                except Job.DoesNotExist:
+                    return False  # deleted meanwhile
                 except Exception as error:
                     if temporal.is_unavailable(error):
                         return False  # the next round comes back to it

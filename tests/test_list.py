@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -128,6 +129,29 @@ def test_bulk_gives_up_where_temporal_is_away_and_says_what_was_not_tried(ada, e
         Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")).mark_started()
     answer = ada.post("/jobs/bulk/", {"action": "cancel", "matching": "tab=", "confirmed": "1"}, follow=True)
     assert "2 got no answer" in text(answer) and "3 were left alone." in text(answer)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_locked_ends_what_bulk_does_with_how_far_it_came(ada, editor):
+    path = connection.settings_dict["NAME"]
+    waiting = [
+        Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://x/")) for n in "ab"
+    ]
+    ended = job(editor)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout=100")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        ids = [str(each.pk) for each in [*waiting, ended]]
+        answer = ada.post("/jobs/bulk/", {"action": "cancel", "job": ids, "confirmed": "1"})
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+        connection.close()
+    assert answer.status_code == 503
+    said = "Nothing was cancelled. 1 had already ended. 2 got no answer. The database can’t be reached."
+    assert said in text(answer)
 
 
 def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after(ada, editor, monkeypatch):

@@ -206,3 +206,13 @@ def test_a_workflow_that_rejects_a_retry_because_it_is_ending_is_told_from_one_t
         MediaPipeline._retry_is_possible(SimpleNamespace(ending=True), RetryRequest())
     assert isinstance(workflow_calls.rejection(said.value), workflow_calls.Ended)
     assert not isinstance(workflow_calls.rejection(ValueError("Audio hasn’t failed")), workflow_calls.Ended)
+
+
+@pytest.mark.parametrize("action", ["retry", "cancel", "delete"])
+def test_what_is_asked_for_a_job_that_somebody_else_has_just_deleted_is_answered(job, action):
+    selected = now(closed(job))
+    assert job.remove("grace")
+    result = str(bulk.apply(action, [selected], "ada"))
+    assert result.endswith("1 can’t be changed. This job has been deleted.")
+    with pytest.raises(control.Refused, match="has been deleted"):
+        async_to_sync(control.force_restart)(selected, "ada")

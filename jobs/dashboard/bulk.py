@@ -16,7 +16,9 @@ from django.db.models import Case, Q, Value, When
 from jobs import control
 from jobs.models import Job, JobQuerySet
 from jobs.state import ACTIVE, JobState
+from mediapipe.database import OUTAGES
 
+DATABASE_AWAY = "The database can’t be reached. Look again in a moment, and repeat what wasn’t done."
 MAX_JOBS = 1000  # per request
 CONCURRENCY = 16  # calls to Temporal at the same time
 MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the rest is left alone
@@ -76,6 +78,11 @@ class BulkResult:
     unanswered: Counter[str] = field(default_factory=Counter)  # by the sentence about Temporal
     untried: int = 0
 
+    @property
+    def database_away(self) -> bool:
+        """Whether the database went away: no other job is tried then."""
+        return DATABASE_AWAY in self.unanswered
+
     def __str__(self) -> str:
         action = ACTIONS[self.action]
         jobs = "job" if self.done == 1 else "jobs"
@@ -107,7 +114,7 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
 
     async def apply_to(job: Job) -> None:
         async with slots:
-            if result.unanswered.total() >= MAX_UNANSWERED:
+            if result.database_away or result.unanswered.total() >= MAX_UNANSWERED:
                 result.untried += 1
                 return
             try:
@@ -118,6 +125,8 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
                 result.skipped += 1
             except control.TemporalUnavailable as error:
                 result.unanswered[str(error)] += 1
+            except OUTAGES:
+                result.unanswered[DATABASE_AWAY] += 1
             else:
                 result.done += 1
 

@@ -199,6 +199,8 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         context = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
         return render(request, "jobs/confirm.html", context)
     result = bulk.apply(action, jobs, request.user.get_username())
+    if result.database_away:  # nothing else would come to its end either, the next page last
+        return render(request, "503.html", {"sentence": str(result)}, status=503)
     level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
     rest = matching - len(jobs)
     more = f" {rest} more match; repeat to include them." if rest else ""
