@@ -31,7 +31,8 @@ mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.request_body
 mediapipe.engine
-mediapipe.engine.apps mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.encode
+mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
+mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.media mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.validators mediapipe.engine.arguments mediapipe.engine.plan

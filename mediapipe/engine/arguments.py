@@ -157,6 +157,8 @@ def filters(
     chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
     target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
+        # odd sides have no place for half of their colour, which zscale refuses
+        chain += ["format=yuv444p10le"] if video.width % 2 or video.height % 2 else []
         chain += [*_missing_colour_tags(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:

@@ -109,6 +109,7 @@ _KINDS = (
         {
             "format": formats("jpeg", "png", "webp", "avif", jpg="jpeg"),
             "start": TIME,
+            "moment": Choice(("near", "exact")),  # whether a black frame at `start` gives way to one near it
             "interval": Number(0.1, 3600),
             **QUALITY,
             **SHAPE,

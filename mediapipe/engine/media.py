@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mediapipe.engine import tracks
 from mediapipe.engine.errors import TOO_MANY_PIXELS, UNKNOWN_CODEC, TaskError, from_reader
-from mediapipe.engine.probe import COVER_ART, MAX_PIXELS
+from mediapipe.engine.probe import MAX_PIXELS
 
 MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
 UNSPECIFIED = 2  # of a colour matrix, primaries, transfer
-MIN_SAMPLE_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Video:
     tiled: bool = False  # a HEIF picture: FFmpeg puts its tiles together when no track is named
     pictures: int = 0
     decodes: bool = False
+    end: float = 0.0  # where it ends, in seconds from the file's start; 0 where the file doesn't say
+    level: int = 0
+    reorders: bool = False  # whether its pictures are stored in another order than shown
+    discarded: int = 0  # packets that an edit list cuts out
 
     @property
     def shown(self) -> tuple[float, float]:
@@ -64,6 +68,8 @@ class Audio:
     rate: int = 48000
     profile: str = ""
     duration: float = 0.0
+    end: float = 0.0
+    discarded: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Media:
     audio: Audio | None = None
     undecodable: list[str] = field(default_factory=list)
     guessed: bool = False  # the duration, by the first bit rates
+    notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
 
     @property
     def is_still(self) -> bool:
@@ -100,45 +107,44 @@ def media_from_probe(found: dict[str, Any]) -> Media:
     if "error" in found:
         raise from_reader(str(found["error"]), is_iso=bool(found.get("is_iso")))
     streams: list[dict[str, Any]] = found.get("streams", [])
-    video = choose_picture(streams)
+    film = tracks.picture(streams)
+    sound = tracks.sound(streams, film)
+    notes = tracks.left_out(streams, film, sound)
+    if film is not None and film.get("undecodable") and sound is not None:
+        film = None
+        notes.append("The picture can’t be decoded, so only the sound was processed.")
+    if film is not None and film["width"] * film["height"] > MAX_PIXELS:
+        raise TaskError("too_large", TOO_MANY_PIXELS)
+    video = _video(film)
+    audio = Audio(**_fields(Audio, sound)) if sound else None
     media = Media(
         format=str(found.get("format", "")),
-        duration=float(found.get("duration") or 0) or (video.duration if video else 0),
+        duration=length(found, video, audio) or (video.duration if video else 0),
         start=float(found.get("start") or 0),
         size=int(found.get("size") or 0),
         bit_rate=int(found.get("bit_rate") or 0),
         video=video,
-        audio=choose_sound(streams),
+        audio=audio,
         undecodable=[s["type"] for s in streams if s["type"] in ("video", "audio") and not s["codec"]],
         guessed=bool(found.get("guessed")),
+        notes=notes,
     )
     check_limits(media)
     return media
 
 
-def choose_picture(streams: list[dict[str, Any]]) -> Video | None:
-    """The largest picture; cover art only where there is no other. Raises TaskError where it is too large."""
-    pictures = [s for s in streams if s["type"] == "video" and s["codec"]]
-    films = [s for s in pictures if not s["disposition"] & COVER_ART]
-
-    def rank(stream: dict[str, Any]) -> tuple[int, int, int]:
-        return stream["width"] * stream["height"], stream["frames"], stream["disposition"] & 1
-
-    best = max(films or pictures, key=rank, default=None)
-    if best is None:
+def _video(film: dict[str, Any] | None) -> Video | None:
+    if film is None or min(film["width"], film["height"]) <= 0:
         return None
-    if best["width"] * best["height"] > MAX_PIXELS:
-        raise TaskError("too_large", TOO_MANY_PIXELS)
-    return Video(**_fields(Video, best), cover=not films) if min(best["width"], best["height"]) > 0 else None
+    return Video(**_fields(Video, film), cover=bool(film["disposition"] & tracks.NO_FILM))
 
 
-def choose_sound(streams: list[dict[str, Any]]) -> Audio | None:
-    """The track that the file marks as its default, else the first."""
-    tracks = [s for s in streams if s["type"] == "audio" and s["codec"] and s.get("channels")]
-    tracks = [s for s in tracks if s["rate"] >= MIN_SAMPLE_RATE]
-    default = [s for s in tracks if s["disposition"] & 1]
-    chosen = next(iter(default or tracks), None)
-    return Audio(**_fields(Audio, chosen)) if chosen else None
+def length(found: dict[str, Any], video: Video | None, audio: Audio | None) -> float:
+    """How long the file is by the tracks that are taken, where others could tell another length."""
+    whole = float(found.get("duration") or 0)
+    ends = [track.end for track in (video, audio) if track and not (track is video and video.cover)]
+    others = len(found.get("streams", [])) > len(ends)
+    return max(ends) if others and ends and all(ends) else whole
 
 
 def check_limits(media: Media) -> None:

@@ -22,6 +22,9 @@ from mediapipe.engine.validators import Options
 EVEN_KEYS = "expr:gte(t,n_forced*2)"  # a keyframe every two seconds
 SOURCE_KEYS = "source"  # keyframes where the source has them
 MAX_GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
+UNTIMED = ("avi", "h264", "mpeg")  # where pictures lie without the times at which they are shown
+PLAYED = ("", "Baseline", "Constrained Baseline", "Main", "High", "Constrained High", "Progressive High")
+MAX_LEVEL = 52  # 5.2: what players and their hardware take
 COPYABLE = {"format", "codec", "quality"}  # options that a copy of the picture can satisfy
 CRF = {
     "h264": dict(zip(("very_low", "low", "medium", "high", "very_high"), (33, 28, 23, 18, 15), strict=True)),
@@ -39,6 +42,7 @@ ENCODERS = {
     "av1": ("libsvtav1", "-preset", "10"),
 }
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
+PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
 WAVEFORM_POINTS = 800
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
@@ -55,7 +59,10 @@ def can_copy_video(options: Options, media: Media) -> bool:
     return (
         video.codec == "h264"
         and video.pix_fmt in ("yuv420p", "yuvj420p")
-        and not (video.interlaced or video.hdr or video.cover)
+        and not (video.interlaced or video.hdr or video.cover or video.discarded)
+        and not (video.reorders and media.format in UNTIMED)
+        and video.profile in PLAYED
+        and video.level <= MAX_LEVEL
         and abs(video.sar - 1) < 0.01
         and video.width % 2 == 0
         and video.height % 2 == 0
@@ -77,7 +84,7 @@ def sound_arguments(options: Options, media: Media, container: str, *, copy: boo
         return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    if copy and fits and not cut:
+    if copy and fits and not cut and audio.discarded <= PRIMING:
         return ["-c:a", "copy"]
     return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media)]
 
@@ -101,14 +108,8 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         if media.audio is None or {"width", "height", "fit", "fps", "codec"} & set(options):
             raise TaskError("no_video", NO_VIDEO)
         seek, limit, seconds = trim(media.duration, options)
-        arguments = [
-            *HEAD,
-            *input_arguments(path, media, seek),
-            "-map",
-            f"0:{media.audio.index}",
-            "-vn",
-            *limit,
-        ]
+        only = ["-map", f"0:{media.audio.index}", "-vn"]
+        arguments = [*HEAD, *input_arguments(path, media, seek), *only, *limit]
         tries = _with_sound([*arguments, *CLEAN], options, media, container, tail)
         return Plan(tries, container, container, seconds, wants_audio=True)
     tracks = ["-map", "[whole]" if film.tiled else f"0:{film.index}"]
@@ -118,6 +119,8 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
     encoded = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
     encoded += encoder(options, film, container)
     tries = _with_sound(encoded, options, media, container, tail)
+    # a sound that ends the run must not take the picture with it
+    tries += [[*without_sound(encoded, media), *tail]] if media.audio else []
     copied = can_copy_video(options, media)
     if copied:
         copy = [*HEAD, *input_arguments(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
@@ -143,6 +146,12 @@ def _with_sound(
         sound_arguments(options, media, container, copy=False),
     ]
     return [[*head, *way, *tail] for way in (ways if ways[0] != ways[1] else ways[:1])]
+
+
+def without_sound(arguments: list[str], media: Media) -> list[str]:
+    """The same arguments without the sound track."""
+    at = arguments.index(f"0:{media.audio.index}") if media.audio else 0
+    return [*arguments[: at - 1], *arguments[at + 1 :]] if at else arguments
 
 
 def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEYS) -> list[str]:

@@ -1,23 +1,24 @@
 """Reads what a media file holds, and checks an output: for a sandboxed child process (prober.py).
 
 It prints one JSON object, and runs alone because a hostile file may crash the decoder: it imports PyAV
-and the standard library, and nothing of ours.
+and the standard library, and of ours what does the same.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Callable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Callable
+from typing import Any
+
+from mediapipe.engine import survey, tracks
+from mediapipe.engine.containers import animated_webp, canvas, is_iso, is_protected, known_length, programmes
+from mediapipe.engine.survey import value
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,wav,aiff,flac,aac,ac3,eac3,"
     "amr,amrnb,amrwb,caf,gif,webp_pipe,png_pipe,jpeg_pipe,mxf,w64,ivf,dv,avif,h263,m4v,mpegvideo,"
     "au,wv,tta,ape,dsf,voc,dts,rm,gxf,h264,hevc,obu,apng,bmp_pipe,tiff_pipe,jpegxl_pipe,webp_anim"
 )
-COVER_ART = 0x400  # AV_DISPOSITION_*
-DEPENDENT = 0x80000
 # Named by these first bytes, because the extension would choose image2, which reads other files too.
 NAMED = {
     b"\xff\xd8\xff": "jpeg_pipe",
@@ -26,110 +27,9 @@ NAMED = {
     b"MM\0*": "tiff_pipe",
     b"\xff\x0a": "jpegxl_pipe",
 }
-GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 MAX_READ = 64 << 20  # bytes, in search of keyframes
-T = TypeVar("T")
-
-
-def value(get: Callable[[], T], default: T) -> T:
-    """What *get* returns; every property of PyAV may raise on a strange file."""
-    try:
-        found = get()
-    except Exception:
-        return default
-    return default if found is None else found
-
-
-def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of an ISO file between two offsets: type, first and last byte of the content."""
-    at = start
-    while at + 8 <= end:
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        size, kind = struct.unpack(">I4s", head[:8])
-        content = at + 8
-        if size == 1 and len(head) == 16:
-            size = struct.unpack(">Q", head[8:])[0]
-            content = at + 16
-        size = size or end - at
-        if size < content - at:
-            return
-        yield kind, content, min(at + size, end)
-        at += size
-
-
-def is_iso(path: str) -> bool:
-    """Whether it begins as MP4 and MOV files do; FFmpeg takes their extension for it."""
-    with open(path, "rb") as file:
-        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
-
-
-def is_protected(path: str) -> bool:
-    """Whether an ISO file is encrypted: PyAV doesn’t say so, its boxes do."""
-    with open(path, "rb") as file:
-        end = file.seek(0, 2)
-        todo = [(0, end)]
-        seen = 0
-        while todo and seen < 3000:
-            for kind, start, stop in boxes(file, *todo.pop()):
-                seen += 1
-                if kind in (b"encv", b"enca", b"pssh", b"drmi", b"drms"):
-                    return True
-                if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
-                    todo.append((start, stop))
-                elif kind == b"stsd":
-                    todo.append((start + 8, stop))
-    return False
-
-
-def canvas(path: str) -> dict[str, int]:
-    """Size and rotation of a HEIF picture of tiles, from its `ispe` and `irot`; PyAV knows the tiles only."""
-    with open(path, "rb") as file:
-
-        def inside(kinds: list[bytes], start: int, end: int) -> tuple[int, int]:
-            for kind, first, last in boxes(file, start, end):
-                if kind == kinds[0]:
-                    first += 4 if kind == b"meta" else 0
-                    return (first, last) if len(kinds) == 1 else inside(kinds[1:], first, last)
-            raise ValueError(kinds)
-
-        found: dict[str, int] = {"width": 0, "height": 0, "rotation": 0}
-        for kind, first, last in boxes(file, *inside([b"meta", b"iprp", b"ipco"], 0, file.seek(0, 2))):
-            file.seek(first)
-            data = file.read(min(last - first, 12))
-            if kind == b"ispe":
-                width, height = struct.unpack(">II", data[4:12])
-                if width * height > found["width"] * found["height"]:
-                    found |= {"width": width, "height": height}
-            elif kind == b"irot":
-                found["rotation"] = (data[0] & 3) * 90
-    return found
-
-
-def animated_webp(path: str) -> dict[str, Any] | None:
-    """An animated WebP's facts, from its chunks: PyAV shows none of its pictures. None for another file."""
-    with open(path, "rb") as file:
-        head = file.read(30)
-        if head[:4] + head[8:16] != b"RIFFWEBPVP8X" or not head[20] & 0x02:
-            return None
-        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
-        frames = milliseconds = 0
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"ANMF":
-                frames += 1
-                milliseconds += int.from_bytes(file.read(16)[12:15], "little")
-                size -= 16
-            file.seek(max(0, size) + size % 2, 1)
-        length = milliseconds / 1000
-        video = {"index": 0, "type": "video", "disposition": 1, "codec": "webp", "pix_fmt": "yuva420p"}
-        video |= {"width": width, "height": height, "frames": frames, "duration": length, "sar": 1.0}
-        video |= {"fps": frames / length if length else 0.0, "decodes": frames > 0, "gap": 0.0}
-        return {"format": "webp_anim", "duration": length, "size": file.seek(0, 2), "streams": [video]}
 
 
 def frame_rate(stream: Any) -> float:
@@ -144,12 +44,16 @@ def stream_facts(stream: Any) -> dict[str, Any]:
     context = stream.codec_context
     facts: dict[str, Any] = {
         "index": stream.index,
+        "id": value(lambda: int(stream.id), 0),
         "type": stream.type,
         "disposition": value(lambda: int(stream.disposition), 0),
         "duration": value(lambda: float(stream.duration * stream.time_base), 0.0),
         "codec": value(lambda: context.codec.canonical_name, ""),
         "profile": value(lambda: str(stream.profile), ""),
         "bit_rate": value(lambda: int(context.bit_rate), 0),
+        "language": value(lambda: str(stream.language or ""), "").replace("und", ""),
+        "entries": value(lambda: len(stream.index_entries), 0),
+        "discarded": value(lambda: survey.discarded(stream), 0),
     }
     if stream.type == "video":
         facts |= {
@@ -160,7 +64,9 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "fps": frame_rate(stream),
             "frames": value(lambda: int(stream.frames), 0),
             "transfer": value(lambda: int(context.color_trc), 0),
-            "tiled": bool(value(lambda: int(stream.disposition), 0) & DEPENDENT),
+            "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
+            "reorders": value(lambda: bool(context.has_b_frames), False),
+            "level": value(lambda: int(context.level), 0),
             "alpha": value(lambda: stream.metadata.get("alpha_mode") == "1", False),
         }
     if stream.type == "audio":
@@ -175,7 +81,7 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     """Rotation, interlacing and true colour are known of a decoded frame only."""
     stream.codec_context.thread_count = 1
     for count, packet in enumerate(container.demux(stream)):
-        for frame in packet.decode():
+        for frame in value(packet.decode, list[Any]()):
             facts["rotation"] = int(frame.rotation) % 360
             facts["interlaced"] = bool(frame.interlaced_frame)
             facts["transfer"] = value(lambda frame=frame: int(frame.color_trc), 0) or facts["transfer"]  # type: ignore[misc]
@@ -224,32 +130,22 @@ def pictures_at(container: Any, stream: Any, places: list[float]) -> int:
     return shown
 
 
-def known_length(path: str, form: str) -> bool:
-    """Whether the length is written down somewhere, and not FFmpeg's guess by the first bit rates."""
-    if form != "mp3":
-        return form not in GUESSED
-    with open(path, "rb") as file:
-        head = file.read(10)
-        tag = 0
-        if head[:3] == b"ID3":
-            for byte in head[6:10]:
-                tag = tag << 7 | byte & 0x7F
-        file.seek(tag)
-        head = file.read(4096)
-    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
-
-
 def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[str]) -> None:
-    """What only the frames and packets of the largest picture show."""
-    videos = [f for f in found["streams"] if f["type"] == "video" and f["codec"]]
-    shown = [f for f in videos if not f["disposition"] & COVER_ART] or videos
-    if not shown:
+    """What only the frames and packets of the film show: of the likeliest track that decodes."""
+    candidates = tracks.pictures(found["streams"])
+    for facts in candidates:
+        if facts["width"] * facts["height"] > MAX_PIXELS:  # refused anyway: not to be decoded
+            return
+        stream = container.streams[facts["index"]]
+        value(lambda stream=stream, facts=facts: first_frame(container, stream, facts), None)  # type: ignore[misc]
+        if facts.get("decodes"):
+            break
+        facts["undecodable"] = True
+        value(lambda: container.seek(0), None)
+    facts = tracks.picture(found["streams"]) or {}
+    if not facts:
         return
-    facts = max(shown, key=lambda f: (f["width"] * f["height"], f["frames"]))
     stream = container.streams[facts["index"]]
-    if facts["width"] * facts["height"] > MAX_PIXELS:  # refused anyway: not to be decoded
-        return
-    value(lambda: first_frame(container, stream, facts), None)
     if facts["tiled"]:
         facts |= value(lambda: canvas(path), dict[str, int]())
     if facts["codec"] in INTRA:
@@ -260,6 +156,24 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
         length = facts["duration"] or found["duration"]
         places = [0.0, length / 2, max(0.0, length - 0.5)]
         facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
+
+
+def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """What only packets say of tracks between which to choose: programmes, and what is empty or silent."""
+    streams = found["streams"]
+    if found["format"] == "mpegts":
+        numbers = value(lambda: programmes(path), dict[int, int]())
+        for facts in streams:
+            facts["programme"] = numbers.get(facts["id"])
+    audio = [s for s in streams if s["type"] == "audio"]
+    films = [s for s in streams if s["type"] == "video" and not s["disposition"] & tracks.NO_FILM]
+    if (not audio and len(films) < 2) or any(s["tiled"] for s in films):
+        return
+    if len(films) < 2 and all(s["entries"] for s in audio) and len(audio) < 2:
+        return
+    with reopen() as container:
+        value(lambda: survey.survey(container, streams), None)
+        value(lambda: survey.listen(container, streams, found["duration"]), None)
 
 
 def probe(path: str, extra: list[str]) -> dict[str, Any]:
@@ -273,7 +187,11 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
     with open(path, "rb") as file:
         head = file.read(4)
     form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
-    with av.open(path, format=form, metadata_errors="replace", options=options) as container:
+
+    def opened() -> Any:
+        return av.open(path, format=form, metadata_errors="replace", options=options)
+
+    with opened() as container:
         found: dict[str, Any] = {
             "format": container.format.name,
             "duration": value(lambda: (container.duration or 0) / 1e6, 0.0),
@@ -283,6 +201,9 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             "protected": value(lambda: is_protected(path), False),
             "streams": [stream_facts(stream) for stream in container.streams],
         }
+        for facts, stream in zip(found["streams"], container.streams, strict=True):
+            facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mediapipe.engine.arguments import (
     CLEAN,
     HEAD,
@@ -21,6 +23,9 @@ WEBP = {"very_low": 35, "low": 55, "medium": 75, "high": 85, "very_high": 95}
 JPEG = {"very_low": 20, "low": 12, "medium": 6, "high": 3, "very_high": 2}
 SAME = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif": "png"}  # by a photo's codec
 AVIF = {"very_low": 45, "low": 38, "medium": 30, "high": 24, "very_high": 18}
+LIGHT = 34  # mean luma, of 255, above which a frame isn't black
+LOOK_ON = "8"  # seconds after `start` in which every frame is looked at for one that isn't
+LOOK_BACK = 20.0  # and seconds before it
 # Frames that aren't black, and of thirty such the one nearest to their average.
 TYPICAL = (
     "signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value=40:function=greater,thumbnail=n=30,"
@@ -50,7 +55,10 @@ def image_plan(options: Options, media: Media, path: str) -> Plan:
 
 
 def frame_plan(options: Options, media: Media, path: str) -> Plan:
-    """One frame: a fast seek, else a decode up to it, else the first; without `start` a typical one."""
+    """One frame: a fast seek, else a decode up to it, else the first; without `start` a typical one.
+
+    Unless the moment is to be exact, a black frame gives way to one near it that isn't.
+    """
     video = media.video
     if video is None:
         raise TaskError("no_video", NO_VIDEO)
@@ -74,6 +82,8 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     if start and not media.is_still:
         slow = shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',")
         tries = [*map(shot, (start, *near)), *([] if near else [slow]), shot(None)]
+        if options.get("moment") != "exact" and _is_measurable(video):
+            tries = [*_light_ones(video, start, shot), *tries]
     elif "start" not in options and not media.is_still and length > 1:
         early = length * 0.1
         tries = [
@@ -84,6 +94,23 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
             shot(None),
         ]
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
+
+
+def _is_measurable(video: Video) -> bool:
+    """Whether the measuring filter takes its pixels: it would lose transparency, and RGB's colours."""
+    return video.pix_fmt.startswith("yuv") and not has_alpha(video)
+
+
+def _light_ones(video: Video, start: float, shot: Callable[..., list[str]]) -> list[list[str]]:
+    """The tries for a frame near *start* that isn't black, whatever its depth."""
+    depth = next((bits for bits in (16, 14, 12, 10, 9) if f"p{bits}" in video.pix_fmt), 8)
+    value = LIGHT << (depth - 8)
+    light = f"signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value={value}:function=greater,"
+    return [
+        shot(start, light, ("-t", LOOK_ON)),
+        shot(start, light, ("-skip_frame", "nokey", "-t", "1200")),
+        shot(max(0.0, start - LOOK_BACK) or None, light, ("-t", f"{min(start, LOOK_BACK):.3f}")),
+    ]
 
 
 def _moving(media: Media) -> Video:

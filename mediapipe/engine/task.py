@@ -229,7 +229,7 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     outcome = await work.run()
     hooks.step("export")
     output = await work.publish(outcome)
-    return TaskOutput(output, [*plan.warnings, *outcome.warnings])
+    return TaskOutput(output, [*media.notes, *plan.warnings, *outcome.warnings])
 
 
 async def _source(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:

@@ -24,9 +24,10 @@ SHARED = {
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
 # What encodes for seconds, or starts command after command: not in the quick loop.
-SLOW = {f"tests/test_engine_{name}.py" for name in ("formats", "pictures", "previews", "stream", "tasks")} | {
-    "tests/test_drawn.py"
-}
+SLOW = {
+    f"tests/test_engine_{name}.py"
+    for name in ("formats", "pictures", "previews", "stream", "tasks", "tracks")
+} | {"tests/test_drawn.py"}
 SLOW.add("tests/test_first_start.py")
 FIRST = ["product", "cloud browser", "cloud", "temporal", "product browser"]  # the longest begin first
 

@@ -1,0 +1,169 @@
+"""What a file's own bytes say that PyAV doesn't: boxes, tiles, protection, programmes.
+
+For a sandboxed child (probe.py). The standard library alone; a file that lies raises, and is asked by
+probe.py in a way that survives it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO, Any
+
+GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
+TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
+
+
+def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of an ISO file between two offsets: type, first and last byte of the content."""
+    at = start
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, kind = struct.unpack(">I4s", head[:8])
+        content = at + 8
+        if size == 1 and len(head) == 16:
+            size = struct.unpack(">Q", head[8:])[0]
+            content = at + 16
+        size = size or end - at
+        if size < content - at:
+            return
+        yield kind, content, min(at + size, end)
+        at += size
+
+
+def is_iso(path: str) -> bool:
+    """Whether it begins as MP4 and MOV files do; FFmpeg takes their extension for it."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
+
+
+def is_protected(path: str) -> bool:
+    """Whether an ISO file is encrypted: PyAV doesn’t say so, its boxes do."""
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        todo = [(0, end)]
+        seen = 0
+        while todo and seen < 3000:
+            for kind, start, stop in boxes(file, *todo.pop()):
+                seen += 1
+                if kind in (b"encv", b"enca", b"pssh", b"drmi", b"drms"):
+                    return True
+                if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
+                    todo.append((start, stop))
+                elif kind == b"stsd":
+                    todo.append((start + 8, stop))
+    return False
+
+
+def canvas(path: str) -> dict[str, int]:
+    """Size and rotation of a HEIF picture of tiles, from its `ispe` and `irot`; PyAV knows the tiles only."""
+    with open(path, "rb") as file:
+
+        def inside(kinds: list[bytes], start: int, end: int) -> tuple[int, int]:
+            for kind, first, last in boxes(file, start, end):
+                if kind == kinds[0]:
+                    first += 4 if kind == b"meta" else 0
+                    return (first, last) if len(kinds) == 1 else inside(kinds[1:], first, last)
+            raise ValueError(kinds)
+
+        found: dict[str, int] = {"width": 0, "height": 0, "rotation": 0}
+        for kind, first, last in boxes(file, *inside([b"meta", b"iprp", b"ipco"], 0, file.seek(0, 2))):
+            file.seek(first)
+            data = file.read(min(last - first, 12))
+            if kind == b"ispe":
+                width, height = struct.unpack(">II", data[4:12])
+                if width * height > found["width"] * found["height"]:
+                    found |= {"width": width, "height": height}
+            elif kind == b"irot":
+                found["rotation"] = (data[0] & 3) * 90
+    return found
+
+
+def animated_webp(path: str) -> dict[str, Any] | None:
+    """An animated WebP's facts, from its chunks: PyAV shows none of its pictures. None for another file."""
+    with open(path, "rb") as file:
+        head = file.read(30)
+        if head[:4] + head[8:16] != b"RIFFWEBPVP8X" or not head[20] & 0x02:
+            return None
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+        frames = milliseconds = 0
+        while len(chunk := file.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"ANMF":
+                frames += 1
+                milliseconds += int.from_bytes(file.read(16)[12:15], "little")
+                size -= 16
+            file.seek(max(0, size) + size % 2, 1)
+        length = milliseconds / 1000
+        video = {"index": 0, "type": "video", "disposition": 1, "codec": "webp", "pix_fmt": "yuva420p"}
+        video |= {"width": width, "height": height, "frames": frames, "duration": length, "sar": 1.0}
+        video |= {"fps": frames / length if length else 0.0, "decodes": frames > 0, "gap": 0.0}
+        return {"format": "webp_anim", "duration": length, "size": file.seek(0, 2), "streams": [video]}
+
+
+def known_length(path: str, form: str) -> bool:
+    """Whether the length is written down somewhere, and not FFmpeg's guess by the first bit rates."""
+    if form != "mp3":
+        return form not in GUESSED
+    with open(path, "rb") as file:
+        head = file.read(10)
+        tag = 0
+        if head[:3] == b"ID3":
+            for byte in head[6:10]:
+                tag = tag << 7 | byte & 0x7F
+        file.seek(tag)
+        head = file.read(4096)
+    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def programmes(path: str) -> dict[int, int]:
+    """The programme of each track (by its id) of a transport stream that has several; else nothing."""
+    with open(path, "rb") as file:
+        data = file.read(TABLES)
+    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
+    if not size:
+        return {}
+    first = next(at for at in range(size) if data[at] == 0x47 and data[at + size] == 0x47)
+    found: dict[int, int] = {}
+    tables: dict[int, int] = {}  # the table of each programme, by its packets' id
+    for at in range(first, len(data) - 187, size):
+        if data[at] != 0x47 or not data[at + 1] & 0x40:
+            continue
+        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+        if pid == 0 and not tables:
+            section = _section(data, at)
+            entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
+            tables = {(e[2] & 0x1F) << 8 | e[3]: e[0] << 8 | e[1] for e in entries if e[0] | e[1]}
+            if len(tables) < 2:
+                return {}
+        elif pid in tables and tables[pid] not in found.values():
+            found |= dict.fromkeys(_tracks(_section(data, at)), tables[pid])
+        if tables and set(tables.values()) <= set(found.values()):
+            break
+    return found
+
+
+def _is_in_step(data: bytes, size: int) -> bool:
+    """Whether packets of *size* bytes follow each other from somewhere near the start."""
+    return any(all(data[at + n * size : at + n * size + 1] == b"G" for n in range(5)) for at in range(size))
+
+
+def _section(data: bytes, at: int) -> bytes:
+    """The table that begins in the packet at *at*, as far as that packet holds it."""
+    start = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+    start += 1 + data[start]
+    length = 3 + ((data[start + 1] & 0x0F) << 8 | data[start + 2])
+    return data[start : min(start + length, at + 188)]
+
+
+def _tracks(section: bytes) -> list[int]:
+    """The ids of the tracks that a programme's table names."""
+    found = []
+    at = 12 + ((section[10] & 0x0F) << 8 | section[11])
+    while at + 5 <= len(section) - 4:
+        found.append((section[at + 1] & 0x1F) << 8 | section[at + 2])
+        at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+    return found

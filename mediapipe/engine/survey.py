@@ -1,0 +1,117 @@
+"""What of a file's tracks only their packets show: which are empty, still or silent, and how long they last.
+
+For a sandboxed child (probe.py): PyAV and the standard library. It says what is so, and chooses nothing
+(tracks.py does).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
+
+MAX_READ = 32 << 20  # bytes of packets
+MAX_TIME = 30.0  # seconds of the film
+MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
+PLACES = 10  # where it is listened to each of several sound tracks
+T = TypeVar("T")
+LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def value(get: Callable[[], T], default: T) -> T:
+    """What *get* returns; every property of PyAV may raise on a strange file."""
+    try:
+        found = get()
+    except Exception:
+        return default
+    return default if found is None else found
+
+
+def end_of(stream: Any, start: float) -> float:
+    """Where a track ends, in seconds from the file's start; 0 where the file doesn't say it."""
+    tag = LENGTH.fullmatch(value(lambda: stream.metadata.get("DURATION"), "") or "")
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    length = value(lambda: float(stream.duration * stream.time_base), 0.0)
+    begins = value(lambda: float(stream.start_time * stream.time_base), start) - start
+    return max(0.0, length + begins) if length > 0 else 0.0
+
+
+def discarded(stream: Any) -> int:
+    """How many of a track's packets an edit list cuts out: decoded for others, never shown."""
+    entries = stream.index_entries
+    return sum(entries[at].is_discard for at in range(min(len(entries), MAX_ENTRIES)))
+
+
+def survey(container: Any, streams: list[Facts]) -> None:
+    """Notes how many `packets` a short look shows of each film and sound track, and which are `empty`."""
+    wanted = {s["index"]: 1 for s in streams if s["type"] == "audio"}
+    films = [s for s in streams if s["type"] == "video" and not s["disposition"] & (NO_FILM | DEPENDENT)]
+    wanted |= {s["index"]: 3 for s in films}
+    counts = dict.fromkeys(wanted, 0)
+    read, origin, all_of_it = 0, None, False
+    for packet in container.demux([container.streams[index] for index in wanted]):
+        if packet.size == 0:  # the end: what follows is a flush of each track
+            all_of_it = True
+            break
+        counts[packet.stream_index] += 1
+        read += packet.size
+        at = value(lambda packet=packet: float(packet.dts * packet.time_base), 0.0)  # type: ignore[misc]
+        origin = at if origin is None else origin
+        if all(counts[index] >= least for index, least in wanted.items()):
+            break
+        if read > MAX_READ or at - origin > MAX_TIME:
+            break
+    for facts in streams:
+        if facts["index"] in counts:
+            facts["packets"] = counts[facts["index"]]
+            facts["empty"] = all_of_it and not facts["packets"]
+
+
+def listen(container: Any, streams: list[Facts], length: float) -> None:
+    """Notes the `peak` of each of several sound tracks at a few places, and which are `undecodable`."""
+    tracks = sounds(streams)
+    if len(tracks) < 2:
+        return
+    for facts in tracks[:16]:
+        stream = container.streams[facts["index"]]
+        peaks = [_peak(container, stream, at) for at in _places(length)]
+        heard = [peak for peak in peaks if peak is not None]
+        if heard:
+            facts["peak"] = max(heard)
+        else:
+            facts["undecodable"] = True
+
+
+def _places(length: float) -> list[float]:
+    return [length * (n + 0.5) / PLACES for n in range(PLACES)] if length > 1 else [0.0]
+
+
+def _peak(container: Any, stream: Any, at: float) -> float | None:
+    """The loudest sample of half a second; None where nothing can be decoded."""
+    return value(lambda: _loudest(container, stream, at), None)
+
+
+def _loudest(container: Any, stream: Any, at: float) -> float:
+    import av
+
+    start = container.start_time or 0
+    container.seek(start + int(at * 1e6))
+    resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout.name, rate=8000)
+    loudest, seen = 0.0, 0
+    for frame in container.decode(stream):
+        for piece in resampler.resample(frame):
+            samples = (
+                memoryview(piece.planes[0])
+                .cast("B")
+                .cast("f")[: piece.samples * stream.codec_context.channels]
+            )
+            loudest = max(loudest, max(samples, default=0.0), -min(samples, default=0.0))
+            seen += piece.samples
+        if seen >= 4000:
+            break
+    if not seen:
+        raise ValueError("no sound")
+    return loudest

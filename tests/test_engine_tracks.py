@@ -1,0 +1,177 @@
+"""Which track is the film and which its sound, where files hold several, and what is said of the others."""
+
+from __future__ import annotations
+
+import struct
+
+import av
+import pytest
+
+from mediapipe import storage
+from mediapipe.engine.media import media_from_probe
+from mediapipe.engine.plan import can_copy_video
+from mediapipe.engine.probe import probe
+from tests.support.engine import STAGES, X264, ask, facts, ffmpeg, light
+
+pytestmark = pytest.mark.anyio
+SMALL = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2"]
+LARGE = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=2"]
+
+
+def tone(pitch: int, seconds: float = 2) -> list[str]:
+    return ["-f", "lavfi", "-i", f"sine=f={pitch}:d={seconds}"]
+
+
+def read(path):
+    return media_from_probe(probe(str(path), ["--gap"]))
+
+
+async def test_a_still_beside_the_film_is_left_out_and_said_so(made):
+    still = made(
+        "tracks_still.mov", "-f", "lavfi", "-i", "color=red:s=640x360:d=1", "-frames:v", "1", "-c:v", "mjpeg"
+    )
+    film = made("tracks_film.mp4", *SMALL, *tone(440), *X264, "-c:a", "aac")
+    for name in ("beside.mp4", "beside.mkv"):
+        tracks = ["-map", "0:v", "-map", "1", "-c", "copy", "-disposition:v:0", "0"]
+        media = read(made(f"tracks_{name}", "-i", still, "-i", film, *tracks))
+        assert (media.video.width, media.video.height) == (160, 90)
+        assert "still picture" in media.notes[0]
+
+
+async def test_picture_and_sound_come_from_one_programme(made):
+    programmes = ["-program", "program_num=1:st=0:st=1", "-program", "program_num=2:st=2:st=3"]
+    tracks = ["-map", "0:v", "-map", "2:a", "-map", "1:v", "-map", "3:a"]
+    source = made(
+        "tracks_two.ts", *SMALL, *LARGE, *tone(440), *tone(880), *tracks, *X264, "-c:a", "mp2", *programmes
+    )
+    media = read(source)
+    assert (media.video.index, media.audio.index) == (2, 3)
+    assert "several programmes" in media.notes[0]
+
+
+async def test_a_sound_track_that_is_heard_is_taken_before_a_silent_one(made):
+    silence = ["-f", "lavfi", "-t", "2", "-i", "anullsrc=r=48000:cl=mono"]
+    source = made(
+        "tracks_mute.mkv", *silence, *tone(440), *SMALL, "-map", "2", "-map", "0", "-map", "1", *X264
+    )
+    media = read(source)
+    assert media.audio.index == 2
+    assert media.notes == ["The file has 2 sound tracks. Number 2 was taken, because another is silent."]
+
+
+async def test_a_commentary_is_not_the_sound_of_the_film(made):
+    tracks = [
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-map",
+        "2",
+        "-disposition:a:0",
+        "default+comment",
+        "-disposition:a:1",
+        "0",
+    ]
+    media = read(made("tracks_comment.mkv", *SMALL, *tone(440), *tone(880), *tracks, *X264))
+    assert media.audio.index == 2
+
+
+async def test_a_track_without_a_packet_is_absent_and_said_so(made, tmp_path):
+    film = made("tracks_alone.mp4", *SMALL, *X264)
+    with av.open(str(film)) as given, av.open(str(tmp_path / "empty.mkv"), "w") as out:
+        picture = out.add_stream_from_template(given.streams.video[0])
+        out.add_stream("aac", rate=48000, layout="stereo").codec_context.open()
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = picture
+                out.mux(packet)
+    media = read(tmp_path / "empty.mkv")
+    assert media.audio is None and "there is nothing in it" in media.notes[0]
+
+
+async def test_a_subtitle_that_stays_long_is_not_the_length_of_the_film(made, tmp_path):
+    words = tmp_path / "s.srt"
+    words.write_text("1\n00:00:01,000 --> 00:02:00,000\nThanks for watching\n")
+    source = made(
+        "tracks_long_words.mkv", *SMALL, *tone(440), "-i", words, "-map", "0", "-map", "1", "-map", "2", *X264
+    )
+    assert read(source).duration < 2.2
+
+
+async def test_a_picture_that_cannot_be_decoded_does_not_take_the_sound_with_it(made):
+    source = made("tracks_half.mkv", *SMALL, *tone(440), *X264, "-c:a", "pcm_s16le")
+    broken = source.with_name("tracks_half_broken.mkv")
+    with av.open(str(source)) as given, av.open(str(broken), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            spoilt = (
+                av.Packet(b"\xff" * packet.size)
+                if packet.stream.type == "video"
+                else av.Packet(bytes(packet))
+            )
+            spoilt.pts, spoilt.dts, spoilt.time_base = packet.pts, packet.dts, packet.time_base
+            spoilt.stream = copies[packet.stream_index]
+            out.mux(spoilt)
+    media = read(broken)
+    assert media.video is None and media.audio is not None
+    assert "only the sound" in media.notes[-1]
+
+
+# --- what a copy would spoil ----------------------------------------------------------------------
+
+
+def test_pictures_stored_without_their_times_are_not_copied(made):
+    source = made("tracks_untimed.avi", *SMALL, "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p")
+    assert not can_copy_video({"format": "mp4"}, read(source))
+
+
+def test_what_an_edit_list_cuts_out_is_not_copied(made):
+    """Two seconds from 0.5 s on: the pictures before are still in the file, decoded for the others."""
+    source = made("tracks_whole.mp4", *SMALL, *X264, "-g", "100", "-bf", "0", "-movie_timescale", "1000")
+    assert can_copy_video({"format": "mp4"}, read(source))
+    data = source.read_bytes()
+    at = data.index(b"elst") + 12  # length, then where in the track it begins
+    scale = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0]
+    cut = source.with_name("tracks_cut.mp4")
+    cut.write_bytes(data[:at] + struct.pack(">II", 1000, scale // 2) + data[at + 8 :])
+    media = read(cut)
+    assert media.video.discarded and not can_copy_video({"format": "mp4"}, media)
+
+
+@pytest.mark.parametrize("pixels", ["yuv422p", "yuv444p", "yuv420p10le"])
+def test_profiles_that_players_refuse_are_not_copied(made, pixels):
+    source = made(
+        f"tracks_{pixels}.mp4", *SMALL, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", pixels
+    )
+    assert not can_copy_video({"format": "mp4"}, read(source))
+
+
+# --- posters --------------------------------------------------------------------------------------
+
+
+async def test_a_poster_is_not_black_where_the_film_soon_is_not_unless_that_moment_is_meant(made):
+    black = ["-f", "lavfi", "-i", "color=black:s=320x180:r=25:d=3"]
+    joined = ["-filter_complex", "[0:v][1:v]concat=n=2:v=1[v]", "-map", "[v]"]
+    source = made("tracks_intro.mp4", *black, *LARGE, *joined, *X264)
+    near = (await ask(source, *STAGES["thumbnails"])).output
+    assert light(storage.path(near["name"]))[0] > 60
+    asked = {"format": "png", "start": 2, "moment": "exact"}
+    exact = (await ask(source, "image", asked)).output
+    assert light(storage.path(exact["name"]))[0] < 20
+
+
+# --- odd sides ------------------------------------------------------------------------------------
+
+
+async def test_hdr_with_odd_sides_is_mapped_as_any_other(tmp_path):
+    source = tmp_path / "odd.mkv"
+    colours = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
+    lossless = ["-pix_fmt", "yuv420p10le", "-c:v", "ffv1", *colours]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=322x182:r=10:d=1,crop=321:181:exact=1", *lossless, source)
+    assert facts((await ask(source, *STAGES["ingest"])).output)["size"] in (
+        (320, 180),
+        (322, 182),
+        (320, 182),
+    )
