@@ -10,7 +10,9 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 HOME = Path(os.environ.get("MEDIAPIPE_HOME") or Path(__file__).resolve().parents[1] / "var").resolve()
@@ -36,6 +38,48 @@ SQLITE = {  # primary result codes about the file and not about what was asked
     sqlite3.SQLITE_READONLY: errno.EACCES,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
 }
+
+
+def prepare(passable: bool = False) -> None:
+    """Makes the home where there is none, and closes it: this process and its children write for their user.
+
+    *passable*: the group may pass through it, to what is opened below. Raises OSError where there is no home.
+    """
+    HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(0o077)
+    with suppress(OSError):  # close() says so
+        _set_mode(HOME, 0o700, 0o010 if passable else 0)
+
+
+def close(readable: Path | None = None) -> str:
+    """Takes from everybody else what they may do with what is there already: a sentence where it can't.
+
+    The group may read what is in *readable*. What a symbolic link leads to is not the home's.
+    """
+    prepare(readable is not None)
+    mode = HOME.stat().st_mode
+    for folder, folders, files in os.walk(HOME):
+        shared = readable is not None and (Path(folder) == readable or readable in Path(folder).parents)
+        for name in files:
+            with suppress(OSError):
+                _set_mode(Path(folder, name), 0o600, 0o040 if shared else 0)
+        for name in folders:
+            with suppress(OSError):
+                _set_mode(path := Path(folder, name), 0o700, 0o050 if shared or path == readable else 0)
+    if not mode & (0o067 if readable else 0o077):
+        return ""
+    return (
+        f"Others on this machine can look into MEDIAPIPE_HOME ({HOME}): its mode can’t be changed."
+        f" Start as the user it belongs to. {ELSEWHERE}"
+    )
+
+
+def _set_mode(path: Path, kept: int, given: int) -> None:
+    """Leaves a file the bits *kept* of its own, and gives it the bits *given*."""
+    mode = os.lstat(path).st_mode
+    wanted = mode & kept | given
+    if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) != wanted:
+        os.chmod(path, wanted)
 
 
 class BadSecret(Exception):

@@ -43,7 +43,9 @@ def comma_list(name: str, default: str) -> list[str]:
 
 
 HOME = home.HOME
-HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
+# A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
+ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
+home.prepare(passable=bool(ACCEL_PREFIX))
 
 
 def stored_secret(name: str) -> str:
@@ -206,8 +208,6 @@ S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
 S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
 S3_PUBLIC_URL = os.environ.get("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
-# A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
-ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")

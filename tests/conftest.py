@@ -109,7 +109,7 @@ def cloud(tmp_path_factory, faulty):
     from tests.support.product import Product
 
     home = tmp_path_factory.mktemp("cloud") / "home"
-    cloud = Product(home, ITTYBIT_API_KEY="k", ITTYBIT_API_URL=faulty.url)
+    cloud = Product(home, ITTYBIT_API_KEY="the-clouds-own-key", ITTYBIT_API_URL=faulty.url)
     cloud.environment["MEDIAPIPE_PUBLIC_URL"] = cloud.url
     yield cloud.start()
     cloud.stop()

@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from mediapipe import home
-from tests.support.product import MANAGE, ROOT
+from mediapipe.management.commands.up import Command
+from tests.support.home import open_parts
+from tests.support.product import MANAGE, ROOT, free_port, until
 
 # Root may write everywhere: without this it is like anybody, and what isn't made writable is not.
 ANYBODY = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
@@ -88,6 +91,102 @@ def test_a_home_of_somebody_elses_is_a_sentence(tmp_path):
         "Start as the user it belongs to. Or choose another folder: set MEDIAPIPE_HOME."
     )
     assert home.sentence(PermissionError(13, "Permission denied", "/elsewhere/film.mp4")) == ""
+
+
+@pytest.fixture
+def open_home(tmp_path):
+    """A home as an older version or a package has left it: everybody may look in, and write."""
+    folder = tmp_path / "open"
+    (folder / "media" / "sources" / "1").mkdir(parents=True)
+    (folder / "elsewhere").symlink_to(MANAGE[1])
+    for name in ("mediapipe.sqlite3-wal", "media/sources/1/source.mp4", "secret_key"):
+        (folder / name).write_text("k" * 64)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o777)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["web", "worker"])
+def test_a_home_that_was_open_is_closed_by_who_works_in_it_and_so_is_all_that_they_make(open_home, command):
+    keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(open_home)}
+    keep |= {"TEMPORAL_ADDRESS": "127.0.0.1:1", "MEDIAPIPE_PORT": str(free_port())}
+    before = Path(MANAGE[1]).stat().st_mode
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*MANAGE, command], env=keep, **quiet)
+    try:
+        until(lambda: not open_parts(open_home), 60)
+        assert "Umask:\t0077" in Path(f"/proc/{process.pid}/status").read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert Path(MANAGE[1]).stat().st_mode == before, "what a link leads to isn’t the home’s"
+
+
+def test_every_command_closes_the_folder_before_it_writes_into_it(open_home):
+    assert manage(open_home, "migrate", "--verbosity", "0").returncode == 0
+    assert open_home.stat().st_mode & 0o777 == 0o700
+    assert (open_home / "mediapipe.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+def test_nginx_passes_to_the_media_where_it_sends_them_and_to_nothing_else(open_home, monkeypatch):
+    monkeypatch.setattr(home, "HOME", open_home)
+    assert home.close(open_home / "media") == ""
+    modes = {
+        str(path.relative_to(open_home)): f"{path.stat().st_mode & 0o777:o}"
+        for path in (open_home, *open_home.rglob("*"))
+        if not path.is_symlink()
+    }
+    assert modes == {
+        ".": "710",
+        "media": "750",
+        "media/sources": "750",
+        "media/sources/1": "750",
+        "media/sources/1/source.mp4": "640",
+        "mediapipe.sqlite3-wal": "600",
+        "secret_key": "600",
+    }
+    assert home.close() == "" and not open_parts(open_home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_home_that_cannot_be_closed_is_named(open_home):
+    os.chown(open_home, 65534, 65534)
+    code = "from mediapipe import home; print(home.close())"
+    command = ["setpriv", "--bounding-set", "-fowner", sys.executable, "-c", code]
+    told = subprocess.run(
+        command, cwd=ROOT, env={"MEDIAPIPE_HOME": str(open_home)}, capture_output=True, text=True
+    )
+    assert told.stdout.startswith(f"Others on this machine can look into MEDIAPIPE_HOME ({open_home})"), told
+
+
+@pytest.mark.django_db
+def test_the_first_password_is_shown_on_a_terminal_and_elsewhere_only_where_its_file_is(
+    settings, tmp_path, monkeypatch, capsys, django_user_model
+):
+    settings.HOME = tmp_path
+    up = Command()
+    up.create_first_admin()
+    said = capsys.readouterr().out
+    password = (path := tmp_path / "first_password").read_text().strip()
+    assert said == f"Admin: name admin, password in {path}\n" and path.stat().st_mode & 0o777 == 0o600
+    admin = django_user_model.objects.get()
+    assert admin.check_password(password)
+    up.create_first_admin()
+    assert path.exists() and not capsys.readouterr().out
+    django_user_model.objects.update(last_login=timezone.now())
+    up.create_first_admin()
+    assert not list(tmp_path.iterdir()), "it has done its service"
+    admin.delete()
+    ours, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as screen:
+        monkeypatch.setattr(sys, "stdout", screen)
+        up.create_first_admin()
+        shown = os.read(ours, 200).decode()
+    os.close(ours)
+    password = shown.split("password ")[1].split()[0]
+    assert shown.endswith("(shown once)\r\n") and not list(tmp_path.iterdir())
+    assert django_user_model.objects.get().check_password(password)
 
 
 @pytest.mark.parametrize("links", [None, errno.EPERM, errno.ENOTSUP], ids=["links", "FAT", "a network’s"])

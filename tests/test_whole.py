@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.dashboard import settled
+from tests.support.home import open_parts
 from tests.support.product import Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
@@ -86,10 +87,15 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running_when_up_ends(tmp_path, number):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o755)
     own = Product(tmp_path / "home").start(gathered=False)
     assert (tmp_path / "home" / "static" / "staticfiles.json").exists()
     children = own.children()
     assert set(children) == {"temporal", "worker", "web"}
+    for pid in (own.process.pid, *children.values()):
+        assert "Umask:\t0077" in Path(f"/proc/{pid}/status").read_text()
+    assert not open_parts(own.home), "the files of every part are its user’s alone"
     code = own.stop(number)
     assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
 

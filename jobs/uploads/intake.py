@@ -109,7 +109,7 @@ class PartFile:
         path = part_path(upload)
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        fd = os.open(path, flags, 0o640)
+        fd = os.open(path, flags, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

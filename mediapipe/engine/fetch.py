@@ -44,7 +44,7 @@ async def fetch(
     def as_percent(have: int, total: int | None) -> None:
         report(have / total * 100 if total else None)
 
-    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         downloaded = await download.download(
             url,

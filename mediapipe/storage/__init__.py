@@ -124,6 +124,9 @@ def publish(source: Path, name: str) -> None:
         return
     target = path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if settings.ACCEL_PREFIX:
+        for folder in (target.parent, *target.parent.parents)[: name.count("/") + 1]:
+            os.chmod(folder, 0o750)  # noqa: S103 - nginx comes as a member of the folder's group
     if source.stat().st_dev == target.parent.stat().st_dev:
         _move(source, target)
         return
@@ -153,7 +156,7 @@ def _move(source: Path, target: Path) -> None:
     """Renames a file, synced: after a crash there is the whole file or none."""
     with open(source, "rb") as file:
         os.fsync(file.fileno())
-    os.chmod(source, 0o640)
+    os.chmod(source, 0o640 if settings.ACCEL_PREFIX else 0o600)
     os.replace(source, target)
 
 

@@ -23,11 +23,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from jobs.workflow import search_attributes
 from mediapipe import home, temporal
 from mediapipe.accounts import magic_link
-from mediapipe.management.commands.web import check_port, server
+from mediapipe.management.commands.web import check_port, close_home, server
 from mediapipe.management.process import exit_now
 from mediapipe.supervisor import Service, Supervisor, free_port, is_listening
 
 HOST = "127.0.0.1"
+# In the home, readable by its owner alone, until the first admin has signed in.
+FIRST_PASSWORD, SIGN_IN_LINK = "first_password", "sign_in_link"
 RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev server's default is one day
 SERVER_OPTIONS = (
     # Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
@@ -94,6 +96,7 @@ class Command(BaseCommand):
                 web = temporal.addresses().get("web", "")
                 raise CommandError(f"mediapipe is already running here. {web}".strip()) from None
             check_port(options["host"], options["port"])
+            close_home()  # `web` says where it can't
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
             collect_static()
             self.create_first_admin()
@@ -108,12 +111,22 @@ class Command(BaseCommand):
         print(line, flush=True)
 
     def create_first_admin(self) -> None:
-        """Creates an admin where there is none, and prints the password, this once."""
+        """Creates an admin where there is none, and shows the password, this once."""
         users = get_user_model().objects
         if not users.filter(is_superuser=True).exists():
             password = secrets.token_urlsafe(12)
             users.create_superuser("admin", "", password)
-            self.print_line(f"Admin: name admin, password {password} (shown once)")
+            self.print_line(f"Admin: name admin, password {self.shown(FIRST_PASSWORD, password)}")
+        if not users.filter(is_superuser=True, last_login=None).exists():
+            for name in (FIRST_PASSWORD, SIGN_IN_LINK):
+                (settings.HOME / name).unlink(missing_ok=True)
+
+    def shown(self, name: str, secret: str) -> str:
+        """The secret itself on a terminal; elsewhere, where it would stay in a log, the file that has it."""
+        if sys.stdout.isatty():
+            return f"{secret} (shown once)"
+        home.write_file(settings.HOME / name, f"{secret}\n")
+        return f"in {settings.HOME / name}"
 
     async def _run(self, host: str, port: int) -> None:
         web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
@@ -140,7 +153,8 @@ class Command(BaseCommand):
             admin = await get_user_model().objects.filter(is_superuser=True, last_login=None).afirst()
             if admin:
                 path = await asyncio.to_thread(magic_link.create, admin.get_username())
-                self.print_line(f"Sign in once, within an hour, by this link: {web}{path}")
+                shown = self.shown(SIGN_IN_LINK, f"{web}{path}")
+                self.print_line(f"Sign in once, within an hour, by the link {shown}")
             self.print_line(f"Ready: {web}")
             if dev_server:
                 await prepare_namespace(addresses["temporal"])

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from mediapipe import supervisor
+from mediapipe import home, supervisor
 
 
 def server(host: str, port: int) -> list[str]:
@@ -19,6 +19,11 @@ def server(host: str, port: int) -> list[str]:
     program = [str(Path(sys.executable).with_name("uvicorn")), "mediapipe.asgi:application"]
     program += ["--app-dir", str(settings.BASE_DIR)]  # else it is the folder that the command is given in
     return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *options]
+
+
+def close_home() -> str:
+    """Closes the home, but for nginx where that sends the media: a sentence where it can't be closed."""
+    return home.close(Path(settings.MEDIA_ROOT) if settings.ACCEL_PREFIX else None)
 
 
 def check_port(host: str, port: int) -> None:
@@ -43,6 +48,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Replaces this process by the server."""
         check_port(options["host"], options["port"])
+        if sentence := close_home():
+            self.stderr.write(sentence)
         os.environ["MEDIAPIPE_PORT"] = str(options["port"])
         command = server(options["host"], options["port"])
         os.execv(command[0], command)  # noqa: S606 - replacing the process is the point

@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 
 from mediapipe import temporal
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
+from mediapipe.management.commands.web import close_home
 from mediapipe.management.process import exit_now
 
 
@@ -34,6 +35,8 @@ class Command(BaseCommand):
         queues = options["queue"] or list(settings.WORKERS)
         if not settings.EMBEDDED_ENGINE and options["queue"] is None:
             queues = ["media-pipeline"]
+        if sentence := close_home():
+            self.stderr.write(sentence)
         asyncio.run(self._run(queues))
         exit_now()
 
