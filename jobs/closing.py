@@ -15,9 +15,10 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from jobs import trouble, workflow_calls
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
-from jobs.models import Job
+from jobs.models import Job, Stage
 from jobs.models.wish import FORCE_RESTART
-from jobs.state import FINISHED, JobState, PipelineStatus, StageState
+from jobs.pipelines import task_key
+from jobs.state import FINISHED, JobState, PipelineStatus, StageState, StageStatus
 from jobs.workflow import watch
 
 PATIENCE = 300.0  # seconds for which an engine that is away is waited for: the row knows the tasks until then
@@ -50,9 +51,7 @@ class Closing:
         Only then: while the engine is away the row still knows the tasks, and the next round asks again, for
         PATIENCE. After that, and where the engine answers nothing of use, the row says so and ends.
         """
-        rows = job.stages.filter(state=StageState.RUNNING).exclude(task_id="")
-        tasks = [task_id async for task_id in rows.values_list("task_id", flat=True)]
-        problem = await self.cancel_tasks(tasks)
+        problem = await self.cancel_work(job, [stage async for stage in job.stages.all()])
         if problem and problem.outage:
             since = _away_since.setdefault(job.pk, time.monotonic())
             if time.monotonic() - since < PATIENCE:
@@ -64,18 +63,29 @@ class Closing:
             error = f"{error} {UNSTOPPED}"
         return await sync_to_async(job.close)(state, error, receipt)
 
-    async def cancel_tasks(self, tasks: Iterable[str]) -> replies.IttybitError | None:
-        """Why the engine has not answered for each of them; None where it has. Ends at the first outage."""
+    async def cancel_work(
+        self, job: Job, stages: Iterable[Stage | StageStatus]
+    ) -> replies.IttybitError | None:
+        """Cancels the tasks of the stages that run: by their keys, where nobody has heard of their ids.
+
+        Why the engine has not answered for each of them; None where it has. Ends at the first outage.
+        """
         problem = None
         if self.engine is None:
             return None
-        for task_id in tasks:
+        running = [stage for stage in stages if stage.state == StageState.RUNNING]
+        named = [self.engine.cancel(stage.task_id) for stage in running if stage.task_id]
+        # the last one that was told of, and one that was being asked for since
+        unnamed = [(s.name, s.tries + more) for s in running if not s.task_id for more in (0, 1)]
+        keys = [task_key(job.workflow_id, name, number) for name, number in unnamed if number]
+        for asked in [*named, *map(self.engine.cancel_of_key, keys)]:
+            if problem and problem.outage:
+                asked.close()
+                continue
             try:
-                await watch.removed(self.engine.cancel(task_id))
+                await watch.removed(asked)
             except replies.IttybitError as error:
                 problem = problem if error.permanent else error
-                if error.outage:
-                    break
         return problem
 
     async def settle(self, job: Job) -> bool:

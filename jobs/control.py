@@ -14,7 +14,7 @@ import time
 from enum import Enum, auto
 
 from asgiref.sync import sync_to_async
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 
 from jobs import trouble, workflow_calls
 from jobs.live import reader
@@ -23,6 +23,9 @@ from jobs.models.job import CLAIM_TIME
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow_calls import JUST_ENDED, deliver, describe, handle, temporal_call
+from jobs.workflow_calls import NotPossible as NotPossible
+from jobs.workflow_calls import Refused as Refused
+from jobs.workflow_calls import TemporalUnavailable as TemporalUnavailable
 from mediapipe import temporal
 from mediapipe.database import OUTAGES
 
@@ -47,9 +50,6 @@ NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.FAILED: "This job has already failed.",
     JobState.CANCELLED: "This job is already cancelled.",
 }
-NotPossible = workflow_calls.NotPossible
-Refused = workflow_calls.Refused
-TemporalUnavailable = workflow_calls.TemporalUnavailable
 
 
 class Seen(Enum):
@@ -126,17 +126,23 @@ async def _look_for(client: Client, job: Job) -> Seen:
         if run >= job.run:
             return Seen.STARTED
         if time.monotonic() > until:
-            before = handle(client, job, found.run_id)
-            last = await found.memo_value("status", None, type_hint=PipelineStatus)
-            over = last is not None and last.state in FINISHED
-            if not over and await trouble.of(client, found) is None:
-                if not trouble.is_awaited(found):
-                    await before.cancel(
-                        reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT
-                    )
-                return Seen.CLOSING
-            await before.terminate("its end is recorded", rpc_timeout=temporal.RPC_TIMEOUT)
+            with workflow_calls.unless_closed():  # meanwhile, which the next look finds
+                if not await _ends(client, job, found):
+                    return Seen.CLOSING
         await asyncio.sleep(CLOSING_INTERVAL)
+
+
+async def _ends(client: Client, job: Job, found: WorkflowExecutionDescription) -> bool:
+    """Ends a run that has said its end, or can't; one that still works is cancelled and not ended: False."""
+    before = handle(client, job, found.run_id)
+    last = await found.memo_value("status", None, type_hint=PipelineStatus)
+    over = last is not None and last.state in FINISHED
+    if over or await trouble.of(client, found):
+        await before.terminate("its end is recorded", rpc_timeout=temporal.RPC_TIMEOUT)
+        return True
+    if not trouble.is_awaited(found):
+        await before.cancel(reason="\nThe job was started again", rpc_timeout=temporal.RPC_TIMEOUT)
+    return False
 
 
 async def _reread(job: Job) -> None:

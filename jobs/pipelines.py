@@ -26,6 +26,10 @@ class RetryPolicy:
         return min(self.first_interval * self.backoff ** (failures - 1), self.max_interval)
 
 
+def _known(shape: type[RetryPolicy | StageDefinition], kept: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kept.items() if name in shape.__dataclass_fields__}
+
+
 @dataclass(frozen=True)
 class StageDefinition:
     """A step of a pipeline as it is offered: the task it requests, its input, its limits and its retries."""
@@ -44,13 +48,17 @@ class StageDefinition:
     @classmethod
     def from_plan(cls, stage: dict[str, Any]) -> StageDefinition:
         """The stage as a job's plan holds it; what another version of the code has added is left out."""
-        known = {name: value for name, value in stage.items() if name in cls.__dataclass_fields__}
-        return cls(**{**known, "retry": RetryPolicy(**stage["retry"])})
+        return cls(**{**_known(cls, stage), "retry": RetryPolicy(**_known(RetryPolicy, stage["retry"]))})
 
     @property
     def output_kind(self) -> str:
         """The kind of its output's file, where the API doesn't say."""
         return {"animation": "image", "adaptive_video": "video"}.get(self.kind, self.kind)
+
+
+def task_key(workflow: str, stage: str, number: int) -> str:
+    """The Idempotency-Key of a stage's task: the *number*th that was requested."""
+    return f"{workflow}/{stage}/{number}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, JobQuerySet
 from jobs.models.wish import DELETE
-from jobs.state import FINISHED, PipelineStatus, StageState, workflow_id
+from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import intake
 from mediapipe import temporal
 from mediapipe.database import in_thread
@@ -131,15 +131,18 @@ class Round:
 
     async def _start_queued(self) -> int:
         """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
-        changed = 0
-        for job in await _fetch(Job.objects.unstarted(MIN_AGE).order_by("created_at")[:100]):
-            try:
-                if not await control.start(job):
-                    break  # Temporal is unavailable: the others would wait just as long
-                changed += 1
-            except Exception:
-                log.exception("job %s could not be started", job.pk)
-        return changed
+        away = False
+
+        async def start(job: Job) -> bool:
+            nonlocal away
+            if away:
+                return False  # Temporal is unavailable: the others would wait just as long
+            started = await control.start(job)
+            away |= not started
+            return started
+
+        queued = Job.objects.unstarted(MIN_AGE).order_by("created_at")
+        return await self._each(start, await _fetch(queued[:100]))
 
     async def _running(self) -> AsyncIterator[Open]:
         """The running workflows: one question for all, however many there are."""
@@ -215,10 +218,7 @@ class Round:
         workflow = workflow_calls.handle(self.client, job, found.run_id)
         if await trouble.of(self.client, found):
             await workflow.terminate("no job owns it")
-            stages = last.stages if last else []
-            await self.closing.cancel_tasks(
-                s.task_id for s in stages if s.task_id and s.state == StageState.RUNNING
-            )
+            await self.closing.cancel_work(job, last.stages if last else [])
         elif trouble.is_awaited(found):
             return False  # by a worker that is lost: what it would do is not known yet
         else:

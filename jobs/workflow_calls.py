@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 from asgiref.sync import sync_to_async
@@ -77,6 +77,16 @@ async def temporal_call(unavailable: str) -> AsyncIterator[Client]:
         if not temporal.is_unavailable(error):
             raise
         raise TemporalUnavailable(unavailable) from None
+
+
+@contextlib.contextmanager
+def unless_closed() -> Iterator[None]:
+    """A call to a workflow that may have closed a moment ago, which is no error then."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
 
 
 def handle(

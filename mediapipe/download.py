@@ -205,6 +205,8 @@ class _Download:
             try:
                 url = await self._locate()
                 response = await stack.enter_async_context(remote.follow(url, headers))
+            except url_safety.LookupFailed:
+                raise Away("its server’s name can’t be looked up at the moment") from None
             except url_safety.UnsafeUrl as unsafe:
                 if self.patience:  # a name of our own that isn't found at the moment
                     raise Away(str(unsafe)) from None

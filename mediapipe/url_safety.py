@@ -24,6 +24,10 @@ class UnsafeUrl(Exception):
     """The URL may not be fetched; the sentence says why and what to do."""
 
 
+class LookupFailed(UnsafeUrl):
+    """Nobody answers what address the name of a server has: that may pass."""
+
+
 def normalised(text: str) -> str:
     """A URL as browsers read what people paste and servers redirect to: in ASCII, its host too.
 
@@ -89,7 +93,9 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
     host, port = parse(normalised(url))
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            raise LookupFailed(f"{host} can’t be looked up at the moment. Try again in a minute.") from None
         found = []
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     anywhere = trusted or settings.ALLOW_PRIVATE_SOURCES

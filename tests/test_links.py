@@ -224,6 +224,30 @@ async def test_the_other_addresses_of_a_name_are_tried_where_the_first_is_dead(s
     assert site.asked[0][1]["host"] == f"two.example:{site.port}"
 
 
+async def test_a_name_that_nobody_can_look_up_at_the_moment_is_tried_again(site, get, monkeypatch):
+    """As above."""
+    resolve, failures = socket.getaddrinfo, [socket.gaierror(socket.EAI_AGAIN, "Temporary failure")] * 2
+
+    def late(host, port, *args, **fields):
+        if host != "late.example":
+            return resolve(host, port, *args, **fields)
+        if failures:
+            raise failures.pop()
+        return resolve("127.0.0.1", port, *args, **fields)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    monkeypatch.setattr(download, "BACKOFF", (0.01,) * 4)
+    site.pages = {"/x": (200, {}, DATA)}
+    assert (await get(f"http://late.example:{site.port}/x"))[0] == DATA and not failures
+    failures += [socket.gaierror(socket.EAI_AGAIN, "Temporary failure")] * 5
+    with pytest.raises(download.DownloadError, match="name can’t be looked up at the moment") as error:
+        await get(f"http://late.example:{site.port}/x")
+    assert error.value.reason == "unreachable" and not error.value.permanent
+    failures += [socket.gaierror(socket.EAI_AGAIN, "Temporary failure")]
+    with pytest.raises(UnsafeUrl, match="Try again in a minute"):
+        check_url("http://late.example/x")
+
+
 @pytest.fixture
 def authority(tmp_path):
     """A certificate of nobody's authority but its own, for localhost."""

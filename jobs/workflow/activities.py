@@ -7,7 +7,6 @@ whether and when to try again is the workflow's decision.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -53,6 +52,7 @@ from jobs.workflow.watch import (
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
 from mediapipe.database import in_thread
+from mediapipe.storage.outage import Outage, refusal
 
 # Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
 STORAGE_PATIENCE = 3600.0
@@ -81,23 +81,27 @@ class Copying:
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        self.away_since: float | None = None  # of the storage, by the monotonic clock
+        self.outage = Outage(STORAGE_PATIENCE)
 
     def details(self) -> HeartbeatDetails:
         """The next heartbeat."""
         return HeartbeatDetails(
-            TaskState.PROCESSING, stage=self.stage, waiting_for="storage" if self.away_since else ""
+            TaskState.PROCESSING, stage=self.stage, waiting_for="storage" if self.outage.since else ""
         )
 
     async def wait_for_storage(self, error: Exception) -> None:
-        """Returns when the storage may be tried again. Raises ApplicationError after an hour: an outage."""
-        now = time.monotonic()
-        self.away_since = self.away_since or now
+        """Returns when the storage may be tried again. Raises ApplicationError after an hour: an outage.
+
+        And after some minutes where waiting mends nothing; the task has its output still, for a retry.
+        """
+        pause = self.outage.pause(error)
         beat(self.details())
-        away = now - self.away_since
-        if away > STORAGE_PATIENCE:
+        if pause is None and (reason := refusal(error)):
+            failure = Failure("storage_refused", permanent=True, details=str(error))
+            fail(f"The storage can’t be used: {reason}. Retry once an admin has put that right.", failure)
+        if pause is None:
             fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))
-        await asyncio.sleep(min(2.0 + away / 10, 30.0))
+        await asyncio.sleep(pause)
 
 
 class Activities:

@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.pipelines import StageDefinition
+    from jobs.pipelines import StageDefinition, task_key
     from jobs.state import (
         PASSED,
         Attempt,
@@ -78,7 +78,7 @@ class StageRun:
     @property
     def key(self) -> str:
         """The Idempotency-Key of its latest task."""
-        return f"{workflow.info().workflow_id}/{self.stage.name}/{self.status.tries}"
+        return task_key(workflow.info().workflow_id, self.stage.name, self.status.tries)
 
     async def run(self) -> None:
         """Ends when the stage has succeeded or was skipped; a failed one waits here for a person."""

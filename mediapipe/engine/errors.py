@@ -30,7 +30,7 @@ def storage_given_up(reason: str, words: str) -> TaskError:
     if not reason:
         return TaskError("storage_unavailable", "The storage couldn’t be used for a day.", words)
     sentence = f"The storage can’t be used: {reason}. Retry once an admin has put that right."
-    return TaskError("refused", sentence, words)
+    return TaskError("storage_refused", sentence, words)
 
 
 NO_VIDEO = "The file has no video track."

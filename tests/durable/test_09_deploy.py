@@ -91,7 +91,8 @@ async def test_a_job_goes_on_whose_pipeline_and_stages_are_no_longer_offered(ins
     job = await inside.submit(start=False)
     ingest, *others = job.plan
     gone = {"name": "colours", "label": "Colours", "activity": "grade_colours", "needs": "ingest"}
-    gone |= {"retry": {**ingest["retry"], "attempts": 1}, "a_field_of_that_time": 7}
+    retry = {**ingest["retry"], "attempts": 1, "another_of_that_time": 7}
+    gone |= {"retry": retry, "a_field_of_that_time": 7}
     await Job.objects.filter(pk=job.pk).aupdate(
         pipeline="graded", plan=[ingest, {**others[-1], **gone}, *others[:1]]
     )

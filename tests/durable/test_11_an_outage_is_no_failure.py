@@ -21,6 +21,7 @@ from temporalio.testing import ActivityEnvironment
 from jobs.ittybit.replies import PERMANENT_KINDS, Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
+from jobs.workflow.activities import Copying
 from mediapipe import download, storage
 from mediapipe.engine import worker
 from mediapipe.engine.errors import TaskError
@@ -140,7 +141,8 @@ async def test_a_bucket_that_refuses_is_given_up_in_minutes_and_the_task_names_t
         await storage.publish_patiently(file, "outputs/x.mp3", waits.storage_failed)
     error = caught.value
     assert str(error) == f"The storage can’t be used: {reason}. Retry once an admin has put that right."
-    assert error.kind in PERMANENT_KINDS and "the bucket" in error.details and file.exists()
+    assert error.kind == "storage_refused" and error.kind in PERMANENT_KINDS
+    assert "the bucket" in error.details and file.exists()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +168,18 @@ def test_a_disk_that_refuses_is_waited_for_some_minutes_and_one_that_is_full_for
     assert waiting.pause(OSError(number, "x")) is None
     waiting.is_over()
     assert waiting.since is None
+
+
+async def test_a_copy_gives_up_in_minutes_where_waiting_mends_nothing_and_its_output_is_not_lost(monkeypatch):
+    monkeypatch.setattr(outage, "REFUSED_FOR", -1)
+    waiting = Copying("ingest").wait_for_storage
+    with pytest.raises(
+        ApplicationError, match="The storage can’t be used: its file system is read-only"
+    ) as no:
+        await ActivityEnvironment().run(waiting, OSError(errno.EROFS, "x"))
+    failure = no.value.details[0]
+    assert (failure.kind, failure.permanent) == ("storage_refused", True)
+    assert not (failure.outage or failure.task_over)
 
 
 @pytest.fixture

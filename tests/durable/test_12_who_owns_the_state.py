@@ -26,6 +26,7 @@ from jobs.state import TASK_QUEUE, JobState, PipelineStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 from mediapipe.storage import s3
+from tests.support.dashboard import URL
 from tests.support.product import until_async
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +142,33 @@ async def test_a_restart_waits_in_the_row_for_a_run_that_still_works_and_holds_u
     await reconcile.run_once()
     assert (await now(job)).state == "running"
     assert await (await existing(dashboard, job)).memo_value("run") == 2
+
+
+async def test_a_run_that_does_not_close_holds_up_the_start_of_no_other_job(dashboard, monkeypatch):
+    for module, limit in ((control, "CLOSING_PATIENCE"), (workflow_calls, "CALL_SECONDS")):
+        monkeypatch.setattr(module, limit, 60)
+    job, other = await ending(dashboard, JobState.RUNNING), await dashboard.submit(start=False)
+    assert await sync_to_async(job.start_again)("ada")
+    await Job.objects.all().aupdate(created_at=timezone.now() - MINUTE)
+    await rows(job, created_at=timezone.now() - 2 * MINUTE)
+    starting = asyncio.create_task(reconcile.run_once())
+    await until_async(Job.objects.filter(pk=other.pk, state="running").aexists, 40)
+    assert not starting.done()
+    await dashboard.workflow(job).terminate()
+    await starting
+    assert await (await existing(dashboard, job)).memo_value("run") == 2
+
+
+async def test_a_run_that_closes_as_it_is_to_be_ended_is_no_error(dashboard):
+    job = await ending(dashboard, JobState.CANCELLED)
+    found, _ = await workflow_calls.describe(dashboard.client, job)
+    await dashboard.workflow(job).terminate()
+    ended = True
+    with workflow_calls.unless_closed():
+        ended = False
+        await control._ends(dashboard.client, job, found)
+        ended = True
+    assert not ended, "Temporal has taken it"
 
 
 async def test_a_row_that_says_running_for_a_run_that_never_began_is_started(dashboard):
@@ -408,6 +436,18 @@ async def test_a_job_whose_engine_does_not_answer_is_closed_and_says_so(
     failed, cancelled = [await now(job) for job in jobs]
     assert (failed.state, cancelled.state) == ("failed", "cancelled")
     assert failed.error.endswith(closing.UNSTOPPED) and cancelled.receipt.endswith(closing.UNSTOPPED)
+
+
+async def test_a_task_whose_id_no_row_knows_is_cancelled_by_its_key(dashboard):
+    """The history that knew it is gone, or its workflow was ended, as its creation was being answered."""
+    dashboard.api.can_cancel = True
+    job = await dashboard.submit()
+    await job.stages.filter(name="ingest").aupdate(state="running", tries=1)
+    given = {"kind": "video", "input": URL, "options": {}}
+    task = await dashboard.engine.create(**given, key=f"{job.workflow_id}/ingest/2")
+    await dashboard.workflow(job).terminate()
+    assert await reconcile.run_once(dashboard.engine) == 1
+    assert dashboard.api.deleted[-1:] == [task.id] and closing.UNSTOPPED not in (await now(job)).error
 
 
 @pytest.fixture
