@@ -21,22 +21,31 @@ from django.template.loader import render_to_string  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 from mediapipe import disk  # noqa: E402
+from mediapipe.accounts import engine_key  # noqa: E402
 from mediapipe.database import fresh_connections  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
 
-def form_limit(cookie: str) -> int:
-    """Bytes that a signed-in person's plain form may bring: Django stores them twice on their way."""
+def granted(path: str, headers: dict[str, str]) -> int:
+    """Bytes that a body may bring: who has signed in may send more, and files by the plain form.
+
+    Django stores those twice on their way. Who sends the engine's key may bring an API's body.
+    """
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and path.startswith("/ittybit/"):
+        return settings.MAX_BODY_BYTES if engine_key.is_valid(key.strip()) else 0
     with fresh_connections():
-        key = parse_cookie(cookie).get(settings.SESSION_COOKIE_NAME)
-        known = bool(key) and SessionStore(key).get(SESSION_KEY) is not None
-    return min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2) if known else 0
+        session = parse_cookie(headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
+        if not session or SessionStore(session).get(SESSION_KEY) is None:
+            return 0
+    if path != FORM:
+        return settings.MAX_BODY_BYTES
+    return max(settings.MAX_BODY_BYTES, min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2))
 
 
+FORM = reverse("jobs:new")
 application = raw_body(
     cast(App, Handler()),
-    limit=settings.MAX_BODY_BYTES,
-    form_path=reverse("jobs:new"),
-    form_limit=sync_to_async(form_limit),
+    granted=sync_to_async(granted),
     too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
 )

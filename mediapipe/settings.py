@@ -9,6 +9,7 @@ import json
 import os
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -86,6 +87,23 @@ def time_zone() -> str:
     return "UTC"
 
 
+def proxies() -> list[str]:
+    """The addresses of the proxies in front: as the variable lists them, and this machine for 1."""
+    value = os.environ.get("MEDIAPIPE_BEHIND_PROXY", "").strip()
+    if value.lower() in ("", "0", "false", "no", "off", "1", "true", "yes", "on"):
+        return ["127.0.0.1", "::1"] if flag("MEDIAPIPE_BEHIND_PROXY") else []
+    addresses = comma_list("MEDIAPIPE_BEHIND_PROXY", "")
+    for address in addresses:
+        try:
+            ip_network(address)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"MEDIAPIPE_BEHIND_PROXY names {address!r}: write 1 for a proxy on this machine, or the"
+                " proxies’ addresses, such as 10.0.0.2 or 10.0.0.0/24."
+            ) from None
+    return addresses
+
+
 DEBUG = flag("MEDIAPIPE_DEBUG")
 SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
 # Keys that still count, or count already, while one is replaced: docs/machines.md.
@@ -97,8 +115,12 @@ LOCAL_URL = (os.environ.get("MEDIAPIPE_LOCAL_URL") or local_url()).rstrip("/")
 ALLOWED_HOSTS = comma_list("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := urlsplit(url).hostname)]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if flag("MEDIAPIPE_BEHIND_PROXY") else None
+PROXIES = proxies()  # X-Forwarded-For and -Proto are believed from these alone (the `web` command)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+# A browser that has seen https once asks for nothing else; a year, as the preload list wants it.
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if SESSION_COOKIE_SECURE else 0
+# Where the proxy redirects http to https, and whether the whole domain has https, is not ours to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 SESSION_COOKIE_AGE = int(timedelta(days=30).total_seconds())
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
     """Static files as they are served: gathered once for all workers of a run."""
-    from mediapipe.management.commands.up import collect_static
+    from mediapipe.management.commands.web import collect_static
 
     with open(RUN / "static.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -29,7 +29,8 @@ mediapipe.accounts.limits mediapipe.accounts.views
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views
-mediapipe.web.handler mediapipe.web.middleware mediapipe.web.request_body
+mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.web.request_body
+mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.encode

@@ -10,6 +10,7 @@ import pytest
 from mediapipe.web import request_body
 
 pytestmark = pytest.mark.anyio
+STRANGERS = request_body.STRANGERS_BYTES
 
 
 async def ask(app, path="/", headers=(), messages=()):
@@ -28,13 +29,13 @@ async def ask(app, path="/", headers=(), messages=()):
     return sent
 
 
-async def form_limit(cookie):
-    return 1000 if cookie == "sessionid=x" else 0
+async def granted(path, headers):
+    owned = headers.get("cookie") == "sessionid=x"
+    return (STRANGERS * 4 if path == "/form/" else STRANGERS * 2) if owned else 0
 
 
 def layered(app):
-    limits = {"limit": 100, "form_path": "/form/", "form_limit": form_limit}
-    return request_body.raw_body(app, **limits, too_large=lambda limit: f"at most {limit}")
+    return request_body.raw_body(app, granted=granted, too_large=lambda limit: f"at most {limit}")
 
 
 async def whole(scope, receive, send):
@@ -51,13 +52,15 @@ async def whole(scope, receive, send):
 @pytest.mark.parametrize(
     ("path", "cookie", "length", "refused"),
     [
-        ("/", "", 100, False),
-        ("/", "", 101, True),
-        ("/form/", "sessionid=x", 1000, False),
-        ("/form/", "", 1000, True),
-        ("/form/", "sessionid=forged", 1000, True),
-        ("/form/", "sessionid=forged", 100, False),
-        ("/form/", "sessionid=x", 1001, True),
+        ("/", "", STRANGERS, False),
+        ("/", "", STRANGERS + 1, True),
+        ("/", "sessionid=x", STRANGERS * 2, False),
+        ("/", "sessionid=x", STRANGERS * 2 + 1, True),
+        ("/form/", "sessionid=x", STRANGERS * 4, False),
+        ("/form/", "sessionid=x", STRANGERS * 4 + 1, True),
+        ("/form/", "", STRANGERS + 1, True),
+        ("/form/", "sessionid=forged", STRANGERS + 1, True),
+        ("/form/", "sessionid=forged", STRANGERS, False),
     ],
 )
 async def test_a_body_over_its_limit_is_refused_before_it_is_read(path, cookie, length, refused):
@@ -70,17 +73,35 @@ async def test_a_body_over_its_limit_is_refused_before_it_is_read(path, cookie, 
 
 
 async def test_a_body_that_names_no_length_is_cut_off_at_its_limit():
-    part = {"type": "http.request", "body": b"x" * 60, "more_body": True}
+    part = {"type": "http.request", "body": b"x" * (STRANGERS - 1), "more_body": True}
     chunked = [("transfer-encoding", "chunked")]
     for path, headers in (("/", chunked), ("/form/", chunked), ("/form/", [*chunked, ("cookie", "a=b")])):
-        assert (await ask(layered(whole), path, headers, [part, part, part]))[0]["how"] == "http.disconnect"
+        answer, text, told = await ask(layered(whole), path, headers, [part, part])
+        assert (
+            answer["status"] == 413 and b"Sign in first" in text["body"] and told["how"] == "http.disconnect"
+        )
     parts = [part, part, {**part, "more_body": False}]
     known = [*chunked, ("cookie", "sessionid=x")]
-    assert (await ask(layered(whole), "/form/", known, parts))[0] == {
-        "type": "told",
-        "size": 180,
-        "how": "http.request",
-    }
+    told = {"type": "told", "size": 3 * len(part["body"]), "how": "http.request"}
+    assert await ask(layered(whole), "/form/", known, parts) == [told]
+    answer, text, _ = await ask(layered(whole), "/", known, parts)
+    assert answer["status"] == 413 and text["body"] == f"at most {STRANGERS * 2}".encode()
+
+
+async def test_a_body_that_drips_is_given_up_and_the_next_part_of_a_whole_one_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(request_body, "BODY_SECONDS", 0.1)
+    part = {"type": "http.request", "body": b"x", "more_body": True}
+    answer, text, told = await asyncio.wait_for(ask(layered(whole), messages=[part, part]), 30)
+    assert answer["status"] == 408 and b"took too long" in text["body"] and told["how"] == "http.disconnect"
+
+    async def patient(scope, receive, send):
+        """As Django does while it answers: it waits for a client that leaves."""
+        await receive()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.5)
+        await send({"type": "told"})
+
+    assert await ask(layered(patient), messages=[{**part, "more_body": False}]) == [{"type": "told"}]
 
 
 async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one():

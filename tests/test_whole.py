@@ -161,7 +161,7 @@ def test_a_film_that_opens_and_cannot_be_decoded_becomes_a_job_that_fails_with_a
 
 
 def test_static_files_are_gathered_again_only_after_a_change(settings, tmp_path):
-    from mediapipe.management.commands.up import collect_static
+    from mediapipe.management.commands.web import collect_static
 
     settings.HOME, settings.STATIC_ROOT = tmp_path, tmp_path / "static"
     (manifest := tmp_path / "static" / "staticfiles.json").parent.mkdir()

@@ -1,4 +1,4 @@
-"""An ASGI layer that lets an upload keep its body as a stream, and limits every other body.
+"""An ASGI layer that lets an upload keep its body as a stream, and limits size and time of every other body.
 
 Django reads each ASGI body into a temporary file before it routes the request: a tus body would be
 written twice, and anybody could fill the disk before having signed in. So this layer shows Django
@@ -9,32 +9,45 @@ bytes and headers, and nothing of uploads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from django.http import HttpRequest
 
+from mediapipe.web import refusal
+
 OFFSET_STREAM = "application/offset+octet-stream"
 SCOPE_KEY = "mediapipe.receive"
-MAX_PAUSE = 60.0  # seconds that a body may pause
+MAX_PAUSE = 60.0  # seconds that an upload's body may pause
+STRANGERS_BYTES = 32 * 1024  # of a body without an owner: signing in, a webhook
+BODY_SECONDS = 20.0  # for a body, and as long again as SLOWEST needs for what has come of it
+SLOWEST = 8 * 1024  # bytes per second
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-FormLimit = Callable[[str], Awaitable[int]]  # Cookie header in, bytes out
+Grant = Callable[[str, dict[str, str]], Awaitable[int]]  # path and headers in, bytes out
 
 
 class Disconnected(Exception):
     """The client disconnected in the middle of its body."""
 
 
-def raw_body(
-    app: App, *, limit: int, form_path: str, form_limit: FormLimit, too_large: Callable[[int], str]
-) -> App:
-    """*app* with streamed tus bodies; others are at most *limit* bytes.
+def needs_owner(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a head announces a body that a stranger may not send: a large one, or an upload's."""
+    for name, value in headers:
+        if name == b"content-length" and (not value.isdigit() or int(value) > STRANGERS_BYTES):
+            return True
+        if name == b"content-type" and value == OFFSET_STREAM.encode():
+            return True
+    return False
 
-    The plain form at *form_path* may carry as many as *form_limit* grants the Cookie header. *too_large*
+
+def raw_body(app: App, *, granted: Grant, too_large: Callable[[int], str]) -> App:
+    """*app* with streamed tus bodies; of others a stranger may send STRANGERS_BYTES.
+
+    Who sends more is asked for: *granted* says how many bytes the path and the headers may bring. *too_large*
     renders the page for a client over its limit.
     """
 
@@ -45,13 +58,10 @@ def raw_body(
         if headers.get(b"content-type") == OFFSET_STREAM.encode():
             return await app({**scope, SCOPE_KEY: receive}, _empty_body(), send)
         length = headers.get(b"content-length", b"0")
-        granted = limit
-        large = b"transfer-encoding" in headers or (length.isdigit() and int(length) > limit)
-        if large and scope["path"] == form_path:
-            granted = max(limit, await form_limit(headers.get(b"cookie", b"").decode("latin-1")))
-        if length.isdigit() and int(length) > granted:
-            return await _answer_413(send, too_large(granted))
-        return await app(scope, _limited(receive, granted), send)
+        body = _Body(scope, receive, send, granted, too_large)
+        if length.isdigit() and int(length) > STRANGERS_BYTES and not await body.may_bring(int(length)):
+            return await body.refuse(413)
+        return await app(scope, body.receive, send)
 
     return wrapped
 
@@ -70,23 +80,48 @@ def _empty_body() -> Receive:
     return receive
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """*receive*, for a body that names no length and may not end: a client that sends more is cut off."""
-    seen = 0
+class _Body:
+    """A body on its way to Django: cut off where it grows too large, and where it is too slow."""
 
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > limit else message
+    def __init__(
+        self, scope: Message, receive: Receive, send: Send, granted: Grant, too_large: Callable[[int], str]
+    ) -> None:
+        self.scope, self.next, self.send = scope, receive, send
+        self.granted, self.too_large = granted, too_large
+        self.limit = STRANGERS_BYTES
+        self.seen = 0
+        self.more = True
+        self.began = asyncio.get_running_loop().time()
 
-    return counted
+    async def may_bring(self, size: int) -> bool:
+        """Whether this client may bring *size* bytes."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.limit = max(STRANGERS_BYTES, await self.granted(self.scope["path"], headers))
+        return size <= self.limit
 
+    async def refuse(self, status: int) -> None:
+        """Answers instead of the application: with the page where it is a person's own limit."""
+        page = self.too_large(self.limit) if status == 413 and self.limit > STRANGERS_BYTES else None
+        await refusal.refuse(self.send, status, self.scope["path"], page)
 
-async def _answer_413(send: Send, page: str) -> None:
-    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": page.encode()})
+    async def receive(self) -> Message:
+        """The next part. A client over a limit has its answer, and is gone as far as Django knows."""
+        if not self.more:
+            return await self.next()
+        try:
+            async with asyncio.timeout_at(self.began + BODY_SECONDS + self.seen / SLOWEST):
+                message = await self.next()
+        except TimeoutError:
+            return await self._cut_off(408)
+        self.seen += len(message.get("body", b""))
+        self.more = bool(message.get("more_body", False))
+        if self.seen > self.limit and not (self.limit == STRANGERS_BYTES and await self.may_bring(self.seen)):
+            return await self._cut_off(413)
+        return message
+
+    async def _cut_off(self, status: int) -> Message:
+        await self.refuse(status)
+        return {"type": "http.disconnect"}
 
 
 async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[list[bytes]]:

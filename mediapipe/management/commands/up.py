@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -16,14 +15,19 @@ from typing import Any
 import httpx
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs.workflow import search_attributes
 from mediapipe import home, temporal
 from mediapipe.accounts import magic_link
-from mediapipe.management.commands.web import check_port, close_home, server
+from mediapipe.management.commands.web import (
+    check_port,
+    close_home,
+    collect_static,
+    raise_open_files,
+    server,
+)
 from mediapipe.management.process import exit_now
 from mediapipe.supervisor import Service, Supervisor, free_port, is_listening
 
@@ -40,20 +44,6 @@ SERVER_OPTIONS = (
     *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
 )
-
-
-def collect_static() -> None:
-    """Collects and compresses the static files, if one has changed since the last start."""
-    found = [(name, storage) for finder in get_finders() for name, storage in finder.list([])]
-    paths = sorted(str(storage.path(name)) for name, storage in found)
-    stats = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
-    digest = hashlib.sha256(repr(stats).encode()).hexdigest()
-    stamp = settings.HOME / "static.stamp"
-    manifest = settings.STATIC_ROOT / "staticfiles.json"
-    if not manifest.exists() or not stamp.exists() or stamp.read_text() != digest:
-        # anew: what a full disk has cut off looks up to date
-        call_command("collectstatic", clear=True, verbosity=0, interactive=False, skip_checks=True)
-        stamp.write_text(digest)
 
 
 async def prepare_namespace(address: str) -> None:
@@ -99,6 +89,7 @@ class Command(BaseCommand):
             close_home()  # `web` says where it can't
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
             collect_static()
+            raise_open_files()
             self.create_first_admin()
             try:
                 asyncio.run(self._run(options["host"], options["port"]))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mediapipe import home, supervisor
@@ -16,6 +22,9 @@ from mediapipe import home, supervisor
 def server(host: str, port: int) -> list[str]:
     """The command line of the web server."""
     options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log", "--no-server-header"]
+    options += ["--http", "mediapipe.web.connections:Connection", "--ws", "none"]
+    proxies = ["--proxy-headers", "--forwarded-allow-ips", ",".join(settings.PROXIES)]
+    options += proxies if settings.PROXIES else ["--no-proxy-headers"]
     program = [str(Path(sys.executable).with_name("uvicorn")), "mediapipe.asgi:application"]
     program += ["--app-dir", str(settings.BASE_DIR)]  # else it is the folder that the command is given in
     return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *options]
@@ -24,6 +33,31 @@ def server(host: str, port: int) -> list[str]:
 def close_home() -> str:
     """Closes the home, but for nginx where that sends the media: a sentence where it can't be closed."""
     return home.close(Path(settings.MEDIA_ROOT) if settings.ACCEL_PREFIX else None)
+
+
+def collect_static() -> None:
+    """Collects and compresses the static files, if one has changed since the last start here."""
+    found = [(name, storage) for finder in get_finders() for name, storage in finder.list([])]
+    paths = sorted(str(storage.path(name)) for name, storage in found)
+    stats = [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths]
+    digest = hashlib.sha256(repr(stats).encode()).hexdigest()
+    stamp = settings.HOME / "static.stamp"
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
+    with open(settings.HOME / "gathering.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two servers of one home may start at once
+        if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
+            return
+        # anew: what a full disk has cut off looks up to date
+        call_command("collectstatic", clear=True, verbosity=0, interactive=False, skip_checks=True)
+        stamp.write_text(digest)
+
+
+def raise_open_files() -> None:
+    """Lets this process and its children open as many files as the system allows: 1,024 are soon held."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit that it doesn't tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def check_port(host: str, port: int) -> None:
@@ -50,6 +84,8 @@ class Command(BaseCommand):
         check_port(options["host"], options["port"])
         if sentence := close_home():
             self.stderr.write(sentence)
+        collect_static()
+        raise_open_files()
         os.environ["MEDIAPIPE_PORT"] = str(options["port"])
         command = server(options["host"], options["port"])
         os.execv(command[0], command)  # noqa: S606 - replacing the process is the point
