@@ -377,6 +377,24 @@ async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, mo
     assert running.exception() if end == "restarting" else running.done()
 
 
+@pytest.mark.parametrize("found_by", ["the engine’s API", "another worker"])
+async def test_what_a_lost_worker_had_stored_goes_when_its_task_is_cancelled(task, settings, found_by):
+    """It was killed, or handed over, between the storing and the task's end, and no other will store it."""
+    assert await sync_to_async(task.begin)()
+    gone, other = [f"outputs/{task.pk}.mp4", f"outputs/{task.pk}/main.m3u8"], "outputs/task_other.mp4"
+    for name in (*gone, other):
+        storage.path(name).parent.mkdir(parents=True, exist_ok=True)
+        storage.path(name).write_bytes(b"x")
+    if found_by == "another worker":
+        await sync_to_async(task.cancel)()
+        await ActivityEnvironment().run(worker.run_task, task.pk)
+    else:
+        headers = {"Authorization": f"Bearer {settings.ENGINE_KEY}"}
+        answer = await AsyncClient().delete(f"/ittybit/tasks/{task.pk}", headers=headers)
+        assert answer.json()["status"] == "cancelled"
+    assert [name for name in (*gone, other) if storage.exists(name)] == [other]
+
+
 async def test_a_list_takes_a_link_of_ours_that_has_expired(settings):
     """A row of an earlier version has it as it was given."""
     expired = settings.LOCAL_URL + storage.signed_path("sources/t/source.mp4", now=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from datetime import timedelta
 from statistics import median
@@ -147,6 +148,17 @@ class EngineTask(models.Model):
         return self.update(
             status=self.Status.CANCELLED, error=error, time_left=None, finished_at=timezone.now()
         )
+
+    def remove_output(self) -> None:
+        """Removes what its workers have stored of an output that nobody will have.
+
+        Each does that itself; this is for one that died, or handed over, between that and the task's end.
+        What a storage that is away keeps, nobody refers to.
+        """
+        if self.status in self.WITHOUT_OUTPUT and self.started_at:
+            with contextlib.suppress(OSError):
+                for name in storage.beginning_with(f"outputs/{self.pk}"):
+                    storage.remove(name)
 
     def realtime_factor(self) -> float | None:
         """Seconds of work per second of media: the median of recent tasks like this one, None without any."""

@@ -89,8 +89,7 @@ async def reconcile_task(task: EngineTask) -> None:
     else:
         _described[task.pk] = now
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):
-            await sync_to_async(task.fail)("internal_error", STOPPED_ELSEWHERE)
-            await task.arefresh_from_db()
+            await sync_to_async(_fail)(task, STOPPED_ELSEWHERE)
 
 
 async def reconcile_forgotten() -> int:
@@ -139,10 +138,18 @@ async def _settle_forgotten(task: EngineTask) -> bool:
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
-        return await in_thread(task.fail, "internal_error", FORGOTTEN)
+        return await in_thread(_fail, task, FORGOTTEN)
     if found.status in (None, WorkflowExecutionStatus.RUNNING):
         return False
-    return await in_thread(task.fail, "internal_error", STOPPED_ELSEWHERE)
+    return await in_thread(_fail, task, STOPPED_ELSEWHERE)
+
+
+def _fail(task: EngineTask, sentence: str) -> bool:
+    """Fails a task that no worker has, with what its last one may have stored; False where it was over."""
+    failed = task.fail("internal_error", sentence)
+    task.refresh_from_db()
+    task.remove_output()
+    return failed
 
 
 async def has_no_poller(task: EngineTask) -> bool:

@@ -214,8 +214,7 @@ async def _cancel(task: EngineTask) -> dict[str, Any]:
     stopped = False
     was_active = await sync_to_async(task.cancel)()
     if was_active:
-        client = await temporal.client()
-        handle = client.get_workflow_handle(task.pk)
+        handle = (await temporal.client()).get_workflow_handle(task.pk)
         with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT):
                 await handle.cancel(rpc_timeout=temporal.RPC_TIMEOUT)
@@ -223,6 +222,7 @@ async def _cancel(task: EngineTask) -> dict[str, Any]:
                     await handle.result()
                 stopped = True
     await task.arefresh_from_db()
+    await asyncio.to_thread(task.remove_output)
     encoder = stopped and task.freed_bytes is not None
     receipt = {"encoder_stopped": encoder, "freed_bytes": task.freed_bytes or 0}
     return {**await sync_to_async(task_json)(task), "cancelled": receipt}

@@ -189,6 +189,8 @@ async def _run(task_id: str, published: list[str], *, lost: int) -> None:
     """
     task = await persistently(EngineTask.objects.filter(pk=task_id).first)
     if task is None or not task.active:
+        if task:  # over since a worker that is lost had it
+            await asyncio.to_thread(task.remove_output)
         return
     if lost >= MAX_LOST_WORKERS:
         await persistently(

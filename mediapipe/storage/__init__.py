@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import glob
 import hmac
 import os
 import shutil
@@ -204,6 +205,16 @@ def under(folder: str) -> Iterator[tuple[str, int, float]]:
         if each.is_file():
             stat = each.stat()
             yield each.relative_to(settings.MEDIA_ROOT).as_posix(), stat.st_size, stat.st_mtime
+
+
+def beginning_with(stem: str) -> list[str]:
+    """The files whose names begin with *stem*, those in folders of such names, too."""
+    if settings.S3_BUCKET:
+        return [name for name, _, _ in s3.beginning_with(stem)]
+    first = path(stem)
+    found = list(first.parent.glob(f"{glob.escape(first.name)}*"))
+    files = [each for top in found for each in (top.rglob("*") if top.is_dir() else [top]) if each.is_file()]
+    return sorted(each.relative_to(settings.MEDIA_ROOT).as_posix() for each in files)
 
 
 def check_signature(name: str, expires: str, signature: str) -> None:

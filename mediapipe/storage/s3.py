@@ -136,8 +136,13 @@ def remove(name: str) -> None:
     storage().delete(name)
 
 
-@as_bucket_unavailable
 def under(folder: str) -> list[tuple[str, int, float]]:
-    """The files whose names begin with *folder*: name, bytes, when it was last changed."""
-    found = storage().bucket.objects.filter(Prefix=f"{folder}/")
+    """The files in *folder*: name, bytes, when it was last changed."""
+    return beginning_with(f"{folder}/")
+
+
+@as_bucket_unavailable
+def beginning_with(stem: str) -> list[tuple[str, int, float]]:
+    """The files whose names begin with *stem*: name, bytes, when it was last changed."""
+    found = storage().bucket.objects.filter(Prefix=stem)
     return [(each.key, each.size, each.last_modified.timestamp()) for each in found]

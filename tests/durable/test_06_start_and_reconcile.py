@@ -23,7 +23,7 @@ from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
 from jobs.uploads import intake
 from jobs.workflow import search_attributes
-from mediapipe import temporal
+from mediapipe import storage, temporal
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.management.commands.up import prepare_namespace
@@ -235,6 +235,10 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     dashboard,
 ):
     ended, lost = [await EngineTask.objects.acreate(kind="video", input="x") for _ in range(2)]
+    await EngineTask.objects.filter(pk=ended.pk).aupdate(started_at=timezone.now())
+    stored = storage.path(f"outputs/{ended.pk}.mp4")
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"of a worker that is lost")
     await queue.enqueue(ended)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     for task in (ended, lost):
@@ -244,7 +248,7 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
         await task.arefresh_from_db()
         await queue.reconcile_task(task)
         await task.arefresh_from_db()
-    assert (ended.status, lost.status) == ("failed", "queued")
+    assert (ended.status, lost.status) == ("failed", "queued") and not stored.exists()
     assert ended.error["message"] == (
         "This task was stopped in Temporal itself, so it has no output. Start it again."
     )
