@@ -100,7 +100,7 @@ def test_progress_never_goes_back(api, product, tmp_path):
     """Of an encode that goes on a little between two looks, on any machine."""
     import json
 
-    clip = make_clip(tmp_path / "long.mp4", 8, "1280x720")
+    clip = make_clip(tmp_path / "long.mp4", 4, "1280x720")
     job = json.loads(product.command("submit", str(clip), "--json").stdout)
 
     def ingested() -> str | None:

@@ -69,7 +69,10 @@ def inside(playlist: Path) -> dict:
     }
 
 
-@pytest.mark.parametrize(("name", "cut", "segments", "keys"), [("cut", CUT, 3, 4), ("far", FAR, 2, 2)])
+@pytest.mark.parametrize(
+    ("name", "cut", "segments", "keys"),
+    [("cut", CUT, 3, 4), pytest.param("far", FAR, 2, 2, marks=pytest.mark.release)],
+)
 async def test_a_large_film_is_copied_and_comes_small_too_cut_at_the_same_places(
     made, name, cut, segments, keys
 ):
@@ -87,7 +90,14 @@ async def test_a_large_film_is_copied_and_comes_small_too_cut_at_the_same_places
     assert output["filesize"] == sum(each.stat().st_size for each in folder.iterdir())
 
 
-@pytest.mark.parametrize("asked", [{}, {"quality": "low"}, {"width": 1000, "start": 1.5, "end": 7}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        pytest.param({"quality": "low"}, marks=pytest.mark.release),
+        {"width": 1000, "start": 1.5, "end": 7},
+    ],
+)
 async def test_a_player_is_told_the_size_the_codecs_and_the_peak_of_each_rendition(made, asked):
     output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", asked)).output
     large, small = renditions(output)
@@ -198,11 +208,19 @@ def lose_all(folder: Path) -> None:
 HARMS = [spoil_the_picture, lose_the_end, lose_all, cut_elsewhere, forget_the_small_one]
 
 
-@pytest.mark.parametrize("harm", HARMS)
-async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike(made, tmp_path, harm):
+@pytest.fixture(scope="module")
+async def whole(anyio_backend, made, tmp_path_factory) -> Path:
+    """The folder of a stream as it should be."""
     output = (await ask(made("cut.mp4", *LARGE, *X264, *CUT), "adaptive_video", {})).output
-    folder = tmp_path / "again"
+    folder = tmp_path_factory.mktemp("stream") / "whole"
     shutil.copytree(storage.path(output["name"]).parent, folder)
+    return folder
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike(whole, tmp_path, harm):
+    folder = tmp_path / "again"
+    shutil.copytree(whole, folder)
     asked = arguments.Plan([[]], "hls", "m3u8", 9, 270, wants_video=True, wants_audio=True, layout="folder")
     ended = FfmpegExit(0, ended=True, frames=270)
     index = folder / "index.m3u8"

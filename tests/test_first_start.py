@@ -53,7 +53,9 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], capture_output=True)
 
 
-@pytest.mark.parametrize("free", [0, 16 << 10], ids=["full", "room for the secrets alone"])
+@pytest.mark.parametrize(
+    "free", [0, pytest.param(16 << 10, marks=pytest.mark.release)], ids=["full", "room for the secrets alone"]
+)
 def test_a_full_disk_is_a_sentence_and_the_next_start_finds_nothing_half_written(disk, free):
     small = disk("size=256k")
     (ballast := small / "ballast").write_bytes(b"x" * (shutil.disk_usage(small).free - free))

@@ -173,9 +173,9 @@ def test_a_program_in_the_sandbox_ends_with_the_one_that_started_it():
     "encoder",
     [
         "libx264",
-        "libx265 -x265-params log-level=none",
+        pytest.param("libx265 -x265-params log-level=none", marks=pytest.mark.release),
         "libsvtav1 -preset 12",
-        "libvpx-vp9 -deadline realtime",
+        pytest.param("libvpx-vp9 -deadline realtime", marks=pytest.mark.release),
     ],
 )
 def test_every_encoder_works_in_the_sandbox_with_its_threads(made, tmp_path, encoder):

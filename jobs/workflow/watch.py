@@ -162,7 +162,7 @@ class Watcher:
         self.progressed_at = self.started_at
         self.failing_since: float | None = None  # without being asked to wait
         self.away_since: float | None = None  # no read has succeeded since
-        self.reads_without_output = 0  # although it had succeeded
+        self.succeeded_at: float | None = None  # without having named its output
 
     @cached_property
     def heartbeat_interval(self) -> float:
@@ -208,9 +208,11 @@ class Watcher:
         return interval * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:
-        """Some replies report success a moment before they name the output: read again, twice."""
-        self.reads_without_output += task.state == TaskState.SUCCEEDED and task.output is None
-        return 0 < self.reads_without_output <= 2 and task.output is None
+        """Some replies report success before they name the output: a new task would be paid twice."""
+        if task.state != TaskState.SUCCEEDED or task.output is not None:
+            return False
+        self.succeeded_at = self.succeeded_at or time.monotonic()
+        return time.monotonic() - self.succeeded_at < self.patience
 
     def _check_progress(self, task: Task) -> None:
         now = time.monotonic()

@@ -44,7 +44,9 @@ def nothing_half_made(product, job: str) -> None:
 
 
 @whole
-@pytest.mark.parametrize("victim", ["worker", "web", "temporal"])
+@pytest.mark.parametrize(
+    "victim", ["worker", *(pytest.param(each, marks=pytest.mark.release) for each in ("web", "temporal"))]
+)
 def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing(product, film, victim):
     browser = product.editor("grace", staff=True)
     job = submit(product, film)

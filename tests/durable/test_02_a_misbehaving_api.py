@@ -196,7 +196,7 @@ async def test_a_failed_task_says_why_and_wants_a_new_one(doing, api, task):
 async def test_success_without_an_output_is_looked_at_again_and_then_a_failure(doing, api, task):
     api.output = None
     await create(doing)
-    error = await failure(watch(doing))
+    error = await failure(watch(doing, patience=0.5))
     assert error.message == "The engine reported success without an output."
     assert error.details[0].kind == "no_output" and error.details[0].task_over
     assert sum(method == "GET" for method, _, _ in api.requests) >= 3
@@ -294,6 +294,7 @@ async def test_an_engine_that_is_away_burns_no_attempt(skipping_env):
     assert set(world.keys("ingest")) == {"ingest/1"}
 
 
+@pytest.mark.release
 async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(skipping_env):
     """Temporal ends a workflow at 51,200 events; three stages may wait at once, and be retried after."""
     patient = Failure("busy", outage=True, retry_after=1)

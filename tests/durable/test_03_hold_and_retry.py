@@ -116,6 +116,7 @@ async def test_finished_stages_of_an_earlier_run_are_carried_over(skipping_env):
     assert status.stage("ingest").attempt == 2
 
 
+@pytest.mark.release
 async def test_a_stage_may_be_retried_hundreds_of_times_before_its_history_is_full(skipping_env):
     """Temporal ends a workflow at 51,200 events, 50 MB, or a memo of 2 MB; `retry` starts it again then."""
     world = World(

@@ -20,7 +20,7 @@ SHARED = {
     "stored": "cloud",
     "database": "cloud",
     "dev_env": "temporal",
-    "skipping_env": "temporal",
+    "skipping_env": "skipping",
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
 # What encodes for seconds, or starts command after command: not in the quick loop.
@@ -29,7 +29,14 @@ SLOW = {
     for name in ("formats", "pictures", "previews", "stream", "tasks", "tracks")
 } | {"tests/test_drawn.py"}
 SLOW.add("tests/test_first_start.py")
-FIRST = ["product", "cloud browser", "cloud", "temporal", "product browser"]  # the longest begin first
+FIRST = [
+    "product",
+    "cloud browser",
+    "temporal",
+    "cloud",
+    "skipping",
+    "product browser",
+]  # the longest begin first
 
 
 def pytest_addoption(parser):
@@ -90,7 +97,13 @@ def _is_taken(config, item) -> bool:
 
 
 def _servers(item) -> list[str]:
-    return [group for fixture, group in SHARED.items() if fixture in item.fixturenames]
+    """The shared servers that a test needs; a module's own fixture of such a name is none."""
+    return [group for fixture, group in SHARED.items() if _is_shared(item, fixture)]
+
+
+def _is_shared(item, fixture: str) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs.get(fixture, ())
+    return any(each.baseid in ("", "tests") for each in definitions[-1:])
 
 
 def _group(item) -> str:
