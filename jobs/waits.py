@@ -34,6 +34,7 @@ class Wait:
     text: str
     until: int | None = None
     reason: str = ""
+    busy: bool = False  # something is done meanwhile
 
     @property
     def left(self) -> str:
@@ -85,6 +86,10 @@ def _seconds_since_heartbeat(pending: PendingActivityInfo) -> float:
 def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
     if details.waiting_for == "space":
         return Wait("Waiting for free disk space")
+    if details.waiting_for == "download":
+        return Wait("Downloading the source", busy=True)
+    if details.waiting_for == "turn":
+        return Wait("Waiting for your other downloads")
     if details.waiting_for == "source":
         return Wait("The source’s server is busy and asked to be tried again later")
     if details.waiting_for == "nobody":

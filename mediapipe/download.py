@@ -23,6 +23,7 @@ from django.conf import settings
 from mediapipe import disk, reply, storage, url_safety
 from mediapipe.content_encoding import KNOWN, Unpackable, Unpacker
 from mediapipe.pace import Pace
+from mediapipe.part import Part
 from mediapipe.remote import BadRedirect, Remote
 from mediapipe.reply import Away, Changed, Downloaded, Interrupted
 from mediapipe.reply import DownloadError as DownloadError
@@ -59,22 +60,25 @@ async def download(
     wait_for_server: WaitForServer = asyncio.sleep,
     trusted_origin: str = "",
     patience: Patience | None = None,
+    part: Part | None = None,
 ) -> Downloaded:
-    """Downloads *url* into the empty file *fd*. Raises DownloadError, OSError.
+    """Downloads *url* into the file *fd*, which holds *part* of it. Raises DownloadError, OSError.
 
     *patience*: with a server of our own, while it doesn't answer. One that answers and brings nothing new
-    is given up as any other.
+    is given up as any other. What *wait_for_server* raises ends it; *part* goes on later.
     """
-    under_way = _Download(url, fd, report, wait_for_space, wait_for_server, patience)
+    under_way = _Download(url, fd, report, wait_for_space, wait_for_server, patience, part or Part())
     try:
         async with (
-            asyncio.timeout(TOTAL_SECONDS) as under_way.limit,
+            asyncio.timeout(TOTAL_SECONDS - under_way.part.seconds) as under_way.limit,
             Remote(TIMEOUT, trusted_origin) as remote,
         ):
             await under_way.run(remote)
     except TimeoutError:
         raise DownloadError("unreachable", f"it took longer than {TOTAL_SECONDS / 3600:g} hours") from None
-    return Downloaded(under_way.have, under_way.filename)
+    finally:
+        under_way.note()
+    return Downloaded(under_way.part.have, under_way.part.filename)
 
 
 async def download_to_storage(
@@ -118,18 +122,20 @@ class _Download:
     report: ReportBytes
     wait_for_space: WaitForSpace
     wait_for_server: WaitForServer
-    patience: Patience | None = None
-    have: int = 0  # bytes that have arrived
-    furthest: int = 0  # bytes that any try before this one has brought
-    total: int | None = None  # bytes in all, where the server says so
-    validator: str = ""  # nothing is continued without one (RFC 9110 13.1.5)
+    patience: Patience | None
+    part: Part
     anew: bool = False  # the last URL was refused, and its maker makes another one
-    filename: str = ""
     unpacker: Unpacker | None = None  # of a body that comes packed
-    pace: Pace = field(default_factory=Pace)
-    asked_to_wait: float = 0.0  # seconds, so far
     waited: bool = False  # the server was away, and hasn't brought anything new since
     limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.part.seconds, self.part.received)
+        self.furthest = self.part.have  # bytes that any try before this one has brought
+
+    def note(self) -> None:
+        """Tells the part what it has used up."""
+        self.part.seconds, self.part.received = self.pace.age, self.pace.received
 
     async def run(self, remote: Remote) -> None:
         """Tries until the file is whole, or until several tries in a row have brought nothing new."""
@@ -138,13 +144,15 @@ class _Download:
             try:
                 return await self._try(remote)
             except Interrupted as error:
-                fruitful = self.have - self.furthest > FRUITFUL
-                self.furthest = max(self.furthest, self.have)
+                fruitful = self.part.have - self.furthest > FRUITFUL
+                self.furthest = max(self.furthest, self.part.have)
                 if isinstance(error, Changed):
-                    self.validator = ""
+                    self.part.validator = ""
                 away = away + 1 if isinstance(error, Away) else 0
                 if self.patience and away > 1:
-                    await self._wait_out(self.patience, error)
+                    self.waited = True
+                    async with self._off_the_clock():
+                        await self.patience.wait_out(error.cause or error)
                     continue
                 if isinstance(error, Away) and error.retry_after and not self.patience:
                     await self._come_back(error.retry_after, str(error))
@@ -154,15 +162,10 @@ class _Download:
                     raise DownloadError("unreachable", str(error)) from None
                 await asyncio.sleep(BACKOFF[max(0, fruitless - 1)])
 
-    async def _wait_out(self, patience: Patience, error: Interrupted) -> None:
-        self.waited = True
-        async with self._off_the_clock():
-            await patience.wait_out(error.cause or error)
-
     async def _come_back(self, seconds: float, answered: str) -> None:
         """Waits as the server asked us to, which costs no try. Raises DownloadError when it is enough."""
-        self.asked_to_wait += seconds
-        if self.asked_to_wait > MAX_ASKED_WAIT:
+        self.part.asked_to_wait += seconds
+        if self.part.asked_to_wait > MAX_ASKED_WAIT:
             raise DownloadError("unreachable", f"{answered} again and again for hours")
         async with self._off_the_clock():
             await self.wait_for_server(max(seconds, BACKOFF[0]))
@@ -179,8 +182,8 @@ class _Download:
         self.pace.skip(now() - began)
 
     async def _try(self, remote: Remote) -> None:
-        have = self.have if self.validator else 0
-        headers = {"Range": f"bytes={have}-", "If-Range": self.validator} if have else {}
+        have = self.part.have if self.part.validator else 0
+        headers = {"Range": f"bytes={have}-", "If-Range": self.part.validator} if have else {}
         try:
             async with self._open(remote, headers) as response:
                 if have and reply.says_whole(response, have):
@@ -223,7 +226,7 @@ class _Download:
         """Takes *response* as the file or as its rest behind *have*. Raises DownloadError, Interrupted."""
         status = response.status_code
         if have and status in (206, 416):
-            if not reply.continues(response, have, self.total, self.validator):
+            if not reply.continues(response, have, self.part.total, self.part.validator):
                 raise Changed("the file changed while it was downloaded")
         elif status == 200:
             self._begin(response)
@@ -240,10 +243,7 @@ class _Download:
     def _begin(self, response: httpx.Response) -> None:
         """Starts over, with the version that *response* brings."""
         os.ftruncate(self.fd, 0)
-        self.have = 0
-        self.filename = reply.filename(response)
-        self.validator = reply.version(response)
-        self.total = reply.length(response)
+        self.part.again(reply.length(response), reply.version(response), reply.filename(response))
         self.unpacker = None
         if encoding := reply.encoding(response):
             if encoding not in KNOWN:
@@ -251,31 +251,30 @@ class _Download:
                     "refused", f"the server sends it compressed ({encoding:.40})", permanent=True
                 )
             self.unpacker = Unpacker(encoding)
-            self.total = None  # length and ranges are of the packed
-            self.validator = ""
+            self.part.total, self.part.validator = None, ""  # length and ranges are of the packed
 
     async def _receive(self, response: httpx.Response) -> None:
         """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""
-        _check_size(self.total or 0)
+        _check_size(self.part.total or 0)
         async with self._off_the_clock():
-            await self.wait_for_space(max(0, (self.total or 0) - self.have))
-        checked = self.have
+            await self.wait_for_space(max(0, (self.part.total or 0) - self.part.have))
+        checked = self.part.have
         self.pace.again()
         async for data in response.aiter_raw():  # as it comes: a held-back block would be lost with the link
             self.pace.add(len(data))
             for piece in self._unpacked(data):
-                self.have = await run_to_completion(disk.write_at, self.fd, piece, self.have)
-                _check_size(self.have)
-                if self.have - checked >= CHECK_SPACE:
-                    checked = self.have
+                self.part.have = await run_to_completion(disk.write_at, self.fd, piece, self.part.have)
+                _check_size(self.part.have)
+                if self.part.have - checked >= CHECK_SPACE:
+                    checked = self.part.have
                     async with self._off_the_clock():  # that is our disk, and not the server
                         await self.wait_for_space(1)
-            if self.patience and self.waited and self.have > self.furthest:
+            if self.patience and self.waited and self.part.have > self.furthest:
                 self.waited = False
                 await self.patience.answered()
             self._check_pace()
-            self.report(self.have, self.total)
-        if self.have < (self.total or 0) or (self.unpacker and not self.unpacker.finish()):
+            self.report(self.part.have, self.part.total)
+        if self.part.have < (self.part.total or 0) or (self.unpacker and not self.unpacker.finish()):
             raise Interrupted("the connection broke too often")
 
     def _unpacked(self, data: bytes) -> Iterator[bytes]:
@@ -287,6 +286,7 @@ class _Download:
 
     def _check_pace(self) -> None:
         """Raises Interrupted where the server stalls, DownloadError where it is too slow on average."""
+        self.note()
         if (judgement := self.pace.judge()) == "stalls":
             raise Interrupted("the server sends almost nothing")
         if judgement == "slow" and not self.patience:

@@ -14,11 +14,20 @@ MAX_FLOOR = 64 << 10  # bytes a second that nobody has to exceed on average
 
 
 class Pace:
-    """The pace of one download; its *waits* are those of ours, and are not counted."""
+    """The pace of one download; its *waits* are those of ours, and are not counted.
 
-    def __init__(self) -> None:
-        self.began = self.since = time.monotonic()
-        self.received = self.measured = 0
+    *age* and *received*: seconds and bytes of a download that goes on.
+    """
+
+    def __init__(self, age: float = 0.0, received: int = 0) -> None:
+        self.since = time.monotonic()
+        self.began = self.since - age
+        self.received = self.measured = received
+
+    @property
+    def age(self) -> float:
+        """Seconds that it has taken so far."""
+        return time.monotonic() - self.began
 
     def add(self, size: int) -> None:
         """So many bytes more have arrived."""
@@ -44,9 +53,8 @@ class Pace:
         brought, self.measured, self.since = self.received - self.measured, self.received, now
         if brought < MIN_RATE * passed:
             return "stalls"
-        age = now - self.began
+        age = self.age
         return "slow" if self.received < min(MIN_RATE * age / WINDOW, MAX_FLOOR) * age else ""
 
     def __str__(self) -> str:
-        seconds = max(time.monotonic() - self.began, 0.001)
-        return f"{self.received / seconds / 1000:.0f} kB/s on average"
+        return f"{self.received / max(self.age, 0.001) / 1000:.0f} kB/s on average"

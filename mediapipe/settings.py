@@ -231,6 +231,7 @@ S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
 S3_PUBLIC_URL = os.environ.get("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
+MAX_ENCODE_HOURS = number("MEDIAPIPE_MAX_ENCODE_HOURS", 24)
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 # How downloads leave: authorities that count beside the public ones, and a proxy.

@@ -21,7 +21,7 @@ SOURCES = [
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
-mediapipe.kernel mediapipe.pace mediapipe.recent mediapipe.reply mediapipe.supervisor
+mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.apps mediapipe.accounts.models
@@ -33,14 +33,15 @@ mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.w
 mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
-mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.encode
-mediapipe.engine.fetch mediapipe.engine.media mediapipe.engine.system_calls mediapipe.engine.sandbox
+mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media mediapipe.engine.encode
+mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.validators mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
-mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.worker
+mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
+mediapipe.engine.imports mediapipe.engine.worker
 jobs jobs.pipelines jobs.result jobs.state jobs.waits
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine

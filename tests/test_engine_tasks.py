@@ -26,12 +26,13 @@ from temporalio.worker import Worker
 from jobs.models import Job, Stage
 from jobs.state import Source
 from mediapipe import disk, storage
-from mediapipe.engine import queue, worker
+from mediapipe.engine import imports, queue, surroundings, worker
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.serialize import output_json, task_json
 from mediapipe.engine.task import folder, sweep
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from tests.support.product import make_clip, until_async
+from tests.support.slow_site import SlowSite, padded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 
@@ -88,6 +89,39 @@ async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_
     await asyncio.wait_for(running, 20)
     await task.arefresh_from_db()
     assert (task.status, task.waiting_for) == ("succeeded", ""), task.error
+
+
+async def test_a_download_waits_for_room_for_itself_and_for_what_is_made_of_it(
+    settings, small_disk, tmp_path
+):
+    settings.ALLOW_PRIVATE_SOURCES = True
+    data = padded(make_clip(tmp_path / "clip.mp4", 1, "320x240").read_bytes())
+    ballast = fill(small_disk, leave=disk.WORK_RESERVE + len(data) * 3 // 2)
+    with SlowSite(data) as site:
+        foreign = await EngineTask.objects.acreate(
+            kind="audio", input=f"{site.url}/film/1", fetch_for="owner a"
+        )
+        coming = asyncio.ensure_future(ActivityEnvironment().run(imports.import_source, foreign.pk))
+        await reached(foreign, lambda: (foreign.status, foreign.waiting_for) == ("queued", "space"))
+        ballast.unlink()
+        assert await asyncio.wait_for(coming, 20)
+    await foreign.arefresh_from_db()
+    assert foreign.fetched and storage.path(storage.fetched(foreign.pk)).stat().st_size == len(data)
+    tasks = job_json(foreign)
+    assert [tasks[step] for step in ("import", "encode")] == ["succeeded", "waiting"]
+    assert await ActivityEnvironment().run(imports.import_source, foreign.pk), "it is not downloaded twice"
+    await ActivityEnvironment().run(worker.run_task, foreign.pk)
+    await foreign.arefresh_from_db()
+    assert foreign.status == "succeeded" and not storage.path(storage.fetched(foreign.pk)).exists()
+
+
+def job_json(row: EngineTask) -> dict[str, str]:
+    """A row's four tasks, as the newer resource shows them: their statuses."""
+    row.pk = row.pk.replace("task_", "job_")
+    try:
+        return {each["step"]: each["status"] for each in task_json(row)["tasks"]}
+    finally:
+        row.pk = row.pk.replace("job_", "task_")
 
 
 async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_begin_again(task, small_disk):
@@ -213,7 +247,7 @@ async def test_the_time_left_is_learnt_from_past_runs(task):
         )
     factor = await sync_to_async(task.realtime_factor)()
     assert factor == pytest.approx(0.5)
-    reporter = worker.Reporter(task, factor)
+    reporter = surroundings.Reporter(task, factor)
     reporter.report(1.0, 40.0, 2.5)  # FFmpeg begins fast: 100 s of film left, in 2.5 s it says
     assert reporter.latest["time_left"] == pytest.approx(50)
     reporter.report(50.0, 2.0, 25.0)
@@ -360,7 +394,7 @@ async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, mo
     await task.asave()
     playlist = storage.path(f"outputs/{task.pk}/index.m3u8")  # the last one, and it can't be stored
     (playlist / "in the way").mkdir(parents=True)
-    monkeypatch.setattr(worker, "MAX_OUTAGE", -1 if end == "failed" else 60)
+    monkeypatch.setattr(surroundings, "MAX_OUTAGE", -1 if end == "failed" else 60)
     env = ActivityEnvironment()
     running = asyncio.ensure_future(env.run(worker.run_task, task.pk))
     if end != "failed":

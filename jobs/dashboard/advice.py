@@ -15,6 +15,7 @@ SOURCE = {
     "source_not_found": "Check the link, or upload the file.",
     "source_refused": "Use another link, or upload the file instead.",
     "too_large": "Upload a smaller file, or ask an admin about the limit.",
+    "too_long": "Cut it into shorter parts, or ask an admin about the limit.",
     "unsupported": "Convert it to H.264 and upload that.",
 }
 # Settings and money: until an admin acts, every try ends the same.
@@ -69,6 +70,7 @@ FOR_ADMINS = {
     "token_invalid": KEY,
     "token_missing": KEY,
     "too_large": "Upload a smaller file, or raise MEDIAPIPE_MAX_UPLOAD_MB.",
+    "too_long": "Cut it into shorter parts, or raise MEDIAPIPE_MAX_ENCODE_HOURS.",
     "url_required": OPTIONS,
     "broken_answer": f"{CHECK} Then retry it.",
     "database_unavailable": "Bring the database back, then retry.",

@@ -55,7 +55,7 @@ class StageView:
     @property
     def spinning(self) -> bool:
         """Whether its icon spins: it runs, waits for nothing, and the page doesn't say that nothing moves."""
-        return self.running and self.wait is None and not self.stalled
+        return self.running and (self.wait is None or self.wait.busy) and not self.stalled
 
     @property
     def failed(self) -> bool:

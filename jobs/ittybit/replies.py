@@ -52,7 +52,7 @@ TERMINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 PERMANENT_KINDS = frozenset(
     (
         *("invalid_input", "request_invalid", "url_required", "format_unsupported", "payment_required"),
-        *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large"),
+        *("no_video", "no_audio", "unsupported", "protected", "damaged", "too_large", "too_long"),
         *("source_not_found", "source_refused", "cancelled", "refused", "storage_refused"),
         *("token_missing", "token_invalid", "project_required"),
     )

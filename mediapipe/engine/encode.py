@@ -21,10 +21,13 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from mediapipe.engine.errors import TaskError, from_ffmpeg
+from mediapipe.engine.media import MAX_DURATION
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTER = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine.sandbox import main; main()"
 STALL_TIMEOUT = 60.0  # seconds without a sign of progress
+JUDGED_AFTER = 300.0  # seconds, from which on the pace so far says how long a run will take
+HOPE = 2.0  # times as long as is allowed: the rest of a film may be easier than its beginning
 GIB = 1 << 30
 MAX_LINES = 40
 
@@ -153,6 +156,18 @@ class Progress:
         self.report(self.percent, self.speed, left)
 
 
+@dataclass
+class Allowance:
+    """How long a task may encode, all its runs together: *hours* at most, twenty times its media at most."""
+
+    hours: float = 24
+    worked: float = 0.0  # seconds so far
+
+    def of(self, seconds: float) -> float:
+        """Seconds in all for so many *seconds* of media, 0 where that isn't known."""
+        return min(max(120.0, 20 * seconds) if seconds else 6 * 3600.0, self.hours * 3600.0)
+
+
 async def ffmpeg(
     arguments: list[str],
     output: Path,
@@ -160,9 +175,12 @@ async def ffmpeg(
     *,
     source: Path,
     progress: Progress,
+    allowance: Allowance | None = None,
 ) -> FfmpegExit:
-    """Runs FFmpeg into *output*. Raises TaskError when it stalls or takes unreasonably long."""
-    wall = max(120.0, 20 * progress.seconds) if progress.seconds else 6 * 3600.0
+    """Runs FFmpeg into *output*. Raises TaskError when it stalls, takes too long, or would at its pace."""
+    allowance = allowance or Allowance()
+    wall = allowance.of(progress.seconds)
+    began = time.monotonic()
     program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
     cores = os.cpu_count() or 1
     command = sandboxed(
@@ -175,10 +193,11 @@ async def ffmpeg(
         asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
     ]
     try:
-        await _watch(process, progress, wall)
+        await _watch(process, progress, wall, allowance.worked)
         await asyncio.gather(*readers)
     finally:
         await _kill(process)
+        allowance.worked += time.monotonic() - began
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
@@ -214,7 +233,7 @@ async def _read_errors(
         result.lines = [*result.lines[1 - MAX_LINES :], text[:500]]
 
 
-async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float) -> None:
+async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: float, worked: float) -> None:
     """Waits for the end. Raises TaskError when nothing moves for a minute, or it takes too long."""
     ending = asyncio.ensure_future(process.wait())
     began = time.monotonic()
@@ -227,12 +246,32 @@ async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: 
                     "stalled",
                     f"The encoder made no progress for {STALL_TIMEOUT:.0f} seconds and was stopped.",
                 )
-            if now - began > wall and not ending.done():
-                raise TaskError(
-                    "stalled", f"Encoding took longer than {wall / 60:.0f} minutes and was stopped."
-                )
+            if not ending.done():
+                _check_pace(now - began, progress, wall, worked)
     finally:
         ending.cancel()
+
+
+def _check_pace(passed: float, progress: Progress, wall: float, worked: float) -> None:
+    """Raises TaskError where a run has taken longer than it may, or will by far at its pace so far."""
+    if worked + passed > wall:
+        raise TaskError("too_long", f"Encoding took longer than {_hours(wall)}, so it was stopped.")
+    if progress.done_seconds > max(MAX_DURATION, 1.1 * progress.seconds):
+        sentence = f"The file goes on for more than {_hours(progress.done_seconds)}, so it was stopped."
+        raise TaskError("too_long", sentence)
+    if passed > JUDGED_AFTER and progress.percent:
+        whole = worked + passed / progress.percent * 100
+        if whole > HOPE * wall:
+            raise TaskError(
+                "too_long",
+                f"At its pace so far the encode would take {_hours(whole)}, and {_hours(wall)} are allowed, "
+                "so it was stopped.",
+            )
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds / 3600:.0f} hours" if minutes >= 120 else f"{max(minutes, 1)} minutes"
 
 
 def check_exit(result: FfmpegExit) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mediapipe import download
 from mediapipe.download import Location, WaitForServer, WaitForSpace
 from mediapipe.engine.errors import TaskError
+from mediapipe.part import Part
 from mediapipe.storage.outage import Patience
 
 ERROR_KINDS = {
@@ -35,16 +36,18 @@ async def fetch(
     wait_for_space: WaitForSpace,
     patience: Patience | None = None,
     wait_for_server: WaitForServer = asyncio.sleep,
+    part: Part | None = None,
 ) -> str:
-    """Downloads *url* to the new file *target*; what its server calls it. Raises TaskError, OSError.
+    """Downloads *url* to the file *target*; what its server calls it. Raises TaskError, OSError.
 
-    *patience*: with a server of our own that is away.
+    *patience*: with a server of our own that is away. *part*: what *target* holds of it already.
     """
+    part = part or Part()
 
     def as_percent(have: int, total: int | None) -> None:
         report(have / total * 100 if total else None)
 
-    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = part.open(target)
     try:
         downloaded = await download.download(
             url,
@@ -53,6 +56,7 @@ async def fetch(
             wait_for_space=wait_for_space,
             wait_for_server=wait_for_server,
             patience=patience,
+            part=part,
         )
         head = os.pread(fd, 16, 0).lstrip().lower()
     except download.DownloadError as error:

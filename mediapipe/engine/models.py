@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from mediapipe import storage
@@ -17,11 +18,25 @@ from mediapipe.engine.kinds import LIGHT
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 KEY_LIFETIME = timedelta(hours=24)  # that an Idempotency-Key leads to the same task
 STALE_AFTER = timedelta(seconds=6)  # without a write by the worker that runs a task
+LOST_AFTER = timedelta(seconds=30)  # without one, after which its download counts as under way no more
+IMPORTS_EACH = 3  # sources of one person that come at once, or lie here and wait for their encode
+DOWNLOADING = ~models.Q(fetch_for="") & models.Q(fetched=False)
+HELD = ("space", "storage")  # what a task waits for in its slot
+
+Lane = Literal["import", "light", "heavy"]
 
 
 def _storable(text: str) -> str:
     """A text that any database takes: without NUL, and without halves of characters."""
     return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def fetch_for(kept: str, metadata: dict[str, Any]) -> str:
+    """Whose turn an input's download takes: its owner's, its host's where nobody is named; "" for ours."""
+    if storage.kept_name(kept) is not None:
+        return ""
+    owner = _storable(str(metadata.get("owner", "")))
+    return (f"owner {owner}" if owner else f"host {urlsplit(kept).hostname}")[:200]
 
 
 def new_id(resource: str = "task") -> str:
@@ -61,6 +76,8 @@ class EngineTask(models.Model):
     steps = models.JSONField(default=dict)  # when each began (unix ms), and the source's "file"
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    fetch_for = models.CharField(max_length=200, blank=True, default="", db_default="")  # see fetch_for()
+    fetched = models.BooleanField(default=False, db_default=False)  # a foreign source lies in the store
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -76,6 +93,24 @@ class EngineTask(models.Model):
     def light(self) -> bool:
         """Whether it takes the light queue: work of a moment, beside the heavy encodes."""
         return self.kind in LIGHT
+
+    @property
+    def lane(self) -> Lane:
+        """Which queue it stands in now: that of downloads until its foreign source has arrived."""
+        return "import" if self.fetch_for and not self.fetched else "light" if self.light else "heavy"
+
+    @classmethod
+    def in_lane(cls, lane: Lane) -> models.QuerySet[EngineTask]:
+        """All tasks of that queue."""
+        if lane == "import":
+            return cls.objects.filter(DOWNLOADING)
+        others = cls.objects.exclude(DOWNLOADING)
+        return others.filter(kind__in=LIGHT) if lane == "light" else others.exclude(kind__in=LIGHT)
+
+    @property
+    def source(self) -> str:
+        """Its input as a worker reads it: a foreign one from where it was downloaded to."""
+        return f"{storage.KEPT}{storage.fetched(self.pk)}" if self.fetched else self.input
 
     @property
     def active(self) -> bool:
@@ -122,6 +157,31 @@ class EngineTask(models.Model):
             status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
         )
 
+    def begin_import(self) -> int | None:
+        """Its download begins; else it waits for its turn, and the answer is how many stand before it."""
+        with transaction.atomic():  # of a person's downloads one at a time asks
+            theirs = EngineTask.objects.select_for_update().filter(
+                fetch_for=self.fetch_for, status__in=self.ACTIVE
+            )
+            others = [each for each in theirs.order_by("pk") if each.pk != self.pk]
+            now = timezone.now()
+            if sum(each.takes_room(now) for each in others) < IMPORTS_EACH:
+                self.begin()
+                return None
+            self.wait("turn")
+            return sum(not each.fetched and each.created_at < self.created_at for each in others)
+
+    def takes_room(self, now: datetime) -> bool:
+        """Whether its foreign source comes at the moment, or lies here and waits for its encode."""
+        if self.fetched:
+            return self.status == self.Status.QUEUED
+        at_it = self.status == self.Status.PROCESSING or self.waiting_for in HELD
+        return at_it and now - self.updated_at < LOST_AFTER
+
+    def imported(self, steps: dict[str, Any]) -> bool:
+        """Its foreign source has arrived, and it stands in line for its encode; False where it is over."""
+        return self.update(status=self.Status.QUEUED, waiting_for="", fetched=True, steps=steps)
+
     def succeed(self, output: dict[str, Any], warnings: list[str], **fields: Any) -> bool:
         """Stores the output (a File, with names instead of URLs); False where the task was over before."""
         return self.update(
@@ -150,13 +210,15 @@ class EngineTask(models.Model):
         )
 
     def remove_output(self) -> None:
-        """Removes what its workers have stored of an output that nobody will have.
+        """Removes what its workers have stored of an output that nobody will have, and its foreign source.
 
         Each does that itself; this is for one that died, or handed over, between that and the task's end.
         What a storage that is away keeps, nobody refers to.
         """
         if self.status in self.WITHOUT_OUTPUT and self.started_at:
             with contextlib.suppress(OSError):
+                if self.fetch_for:
+                    storage.remove(storage.fetched(self.pk))
                 for name in storage.beginning_with(f"outputs/{self.pk}"):
                     storage.remove(name)
 
@@ -166,27 +228,32 @@ class EngineTask(models.Model):
             kind=self.kind, options=self.options, status=self.Status.SUCCEEDED, started_at__isnull=False
         )
         factors = [
-            (task.finished_at - task.started_at).total_seconds() / task.output["duration"]
+            (task.finished_at - task.encode_began).total_seconds() / task.output["duration"]
             for task in alike.order_by("-created_at")[:20]
-            if task.started_at and task.finished_at and task.output and task.output.get("duration")
+            if task.encode_began and task.finished_at and task.output and task.output.get("duration")
         ]
         return median(factors) if factors else None
 
+    @property
+    def encode_began(self) -> datetime | None:
+        """When it began to encode, without its download; tasks of earlier versions: when it began at all."""
+        at = self.steps.get("encode")
+        return datetime.fromtimestamp(at / 1000, UTC) if at else self.started_at
+
     @classmethod
-    def is_any_running(cls, light: bool) -> bool:
+    def is_any_running(cls, lane: Lane) -> bool:
         """Whether a live worker has a task of that queue: it runs it, or waits midway."""
         held = models.Q(status=cls.Status.PROCESSING) | models.Q(status=cls.Status.QUEUED) & ~models.Q(
             waiting_for=""
         )
-        fresh = cls.objects.filter(held, updated_at__gt=timezone.now() - STALE_AFTER)
-        return (fresh.filter(kind__in=LIGHT) if light else fresh.exclude(kind__in=LIGHT)).exists()
+        return cls.in_lane(lane).filter(held, updated_at__gt=timezone.now() - STALE_AFTER).exists()
 
     def queue_position(self) -> int | None:
-        """Its place in its queue, 1 being next; None when it isn't queued."""
-        if self.status != self.Status.QUEUED:
+        """Its place in the line for an encode, 1 being next; None when it doesn't stand there."""
+        if self.status != self.Status.QUEUED or self.lane == "import":
             return None
-        ahead = EngineTask.objects.filter(status=self.Status.QUEUED, created_at__lt=self.created_at)
-        return (ahead.filter(kind__in=LIGHT) if self.light else ahead.exclude(kind__in=LIGHT)).count() + 1
+        line = self.in_lane(self.lane).filter(status=self.Status.QUEUED)
+        return line.filter(created_at__lt=self.created_at).count() + 1
 
     @property
     def resource(self) -> str:

@@ -16,15 +16,16 @@ from django.utils import timezone
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import temporal
 from mediapipe.database import in_thread
-from mediapipe.engine.models import EngineTask
-from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.models import EngineTask, Lane
+from mediapipe.engine.task import drop_source
+from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.recent import Recent
 
 UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is described
@@ -36,7 +37,9 @@ FORGOTTEN_FOR = (
     600.0  # seconds between two rounds that miss its workflow: who waits for it reads it meanwhile
 )
 MOST_AT_ONCE = 100  # tasks that one round settles
+QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
+CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
@@ -53,7 +56,7 @@ async def enqueue(task: EngineTask) -> bool:
             with contextlib.suppress(WorkflowAlreadyStartedError):
                 await client.start_workflow(
                     EngineTaskWorkflow.run,
-                    args=[task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS],
+                    args=[task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS, bool(task.fetch_for)],
                     id=task.pk,
                     task_queue=HEAVY_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -65,6 +68,24 @@ async def enqueue(task: EngineTask) -> bool:
     except (RPCError, RuntimeError, TimeoutError):
         return False
     return True
+
+
+async def stop(task: EngineTask) -> bool:
+    """Cancels a task; whether its workflow has ended within seconds, and with it what was at work."""
+    stopped = False
+    if await sync_to_async(task.cancel)():
+        client = await temporal.client()
+        handle = client.get_workflow_handle(task.pk)
+        with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                await handle.cancel(rpc_timeout=temporal.RPC_TIMEOUT)
+                with contextlib.suppress(WorkflowFailureError):
+                    await handle.result()
+                stopped = True
+        if task.fetch_for:  # it may have waited, with nobody at work to remove what had arrived
+            await drop_source(task.pk)
+    await task.arefresh_from_db()
+    return stopped
 
 
 async def reconcile_task(task: EngineTask) -> None:
@@ -153,11 +174,13 @@ def _fail(task: EngineTask, sentence: str) -> bool:
 
 
 async def has_no_poller(task: EngineTask) -> bool:
-    """Whether no worker serves the task's queue: none polled it lately, and none runs a task of it."""
-    queue = LIGHT_QUEUE if task.light else HEAVY_QUEUE
+    """Whether a task waits and no worker serves its queue: none polled it lately, none runs a task of it."""
+    if task.status != EngineTask.Status.QUEUED or task.waiting_for not in ("", "turn"):
+        return False
+    queue = QUEUES[task.lane]
     at, known = _unpolled.get(queue, (-CACHE_SECONDS, False))
     if time.monotonic() - at >= CACHE_SECONDS:
-        running = await sync_to_async(EngineTask.is_any_running)(task.light)
+        running = await sync_to_async(EngineTask.is_any_running)(task.lane)
         known = not running and not await _is_polled(queue)
         _unpolled[queue] = (time.monotonic(), known)
     return known

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mediapipe.engine.models import EngineTask
 
 COMMON = {"matroska": "mkv", "mov": "mp4"}  # what people call a demuxer's first format
+ARRIVED = "imported"  # among a task's steps: when a foreign source lay in the store
 STEPS = ("import", "probe", "encode", "export")  # a job's tasks, in the order in which they run
 AS_OBJECT = "input_is_object"  # among a task's steps: how the request named its input
 LISTED = ("probe", "import", "encode", "export")  # in the order in which the reference lists them
@@ -108,6 +109,8 @@ def task_json(task: EngineTask) -> dict[str, Any]:
     if task.active:
         body |= {"speed": task.speed, "time_left": task.time_left, "queue_position": task.queue_position()}
         waiting_for = "worker" if task.is_stale else task.waiting_for
+        if not waiting_for and task.lane == "import" and task.status == task.Status.PROCESSING:
+            waiting_for = "download"
         body |= {"waiting_for": waiting_for} if waiting_for else {}
     return body
 
@@ -117,7 +120,11 @@ def _step_status(task: EngineTask, step: str) -> str:
     started = [at for at, name in enumerate(STEPS) if name in task.steps]
     current = max(started, default=0)
     place = STEPS.index(step)
-    if task.status == task.Status.SUCCEEDED or place < current:
+    if (
+        task.status == task.Status.SUCCEEDED
+        or place < current
+        or (step == "import" and ARRIVED in task.steps)
+    ):
         return "succeeded"
     if place == current:
         return "waiting" if task.status == task.Status.QUEUED else str(task.status)
@@ -128,7 +135,8 @@ def _step_json(task: EngineTask, step: str, output: dict[str, Any] | None) -> di
     """One task of a job, with its own times and status; the one that failed has the job's error."""
     status = _step_status(task, step)
     started = task.steps.get(step)
-    following = [task.steps[name] for name in STEPS[STEPS.index(step) + 1 :] if name in task.steps]
+    later = (*((ARRIVED,) if step == "import" else ()), *STEPS[STEPS.index(step) + 1 :])
+    following = [task.steps[name] for name in later if name in task.steps]
     ended = following[0] if following else None if task.active else milliseconds(task.finished_at)
     finished = ended if started is not None else None
     external = _external(task)

@@ -21,7 +21,7 @@ from mediapipe import storage
 from mediapipe.download import WaitForServer, WaitForSpace
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
-from mediapipe.engine.encode import ReportProgress
+from mediapipe.engine.encode import Allowance, ReportProgress
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.kinds import Kind
@@ -32,7 +32,12 @@ from mediapipe.engine.validators import Options
 from mediapipe.storage.outage import Patience, WaitOut
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
-FINAL_ERRORS = ("no_space", "stalled", "killed")  # errors after which the plan's other tries would not help
+FINAL_ERRORS = (
+    "no_space",
+    "stalled",
+    "too_long",
+    "killed",
+)  # errors after which the plan's other tries would not help
 
 
 async def _give_up(error: Exception) -> None:
@@ -85,6 +90,7 @@ class Encode:
     target: Path
     hooks: Hooks
     percent: float = 0.0
+    allowance: Allowance = field(default_factory=lambda: Allowance(settings.MAX_ENCODE_HOURS))
 
     def estimate(self) -> int:
         """Bytes the output may need: a copy as many as the source, an encode rarely more; each rendition."""
@@ -120,7 +126,9 @@ class Encode:
         silent = copied and not makes_several(arguments)
         report = self._report_alive if silent else self._report
         progress = encode.Progress(plan.seconds, plan.frames, report)
-        ended = await encode.ffmpeg(arguments, output, muxer, source=self.source, progress=progress)
+        ended = await encode.ffmpeg(
+            arguments, output, muxer, source=self.source, progress=progress, allowance=self.allowance
+        )
         encode.check_exit(ended)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
@@ -207,6 +215,12 @@ async def unpublish(names: list[str]) -> None:
     with contextlib.suppress(OSError):
         for name in names:
             await asyncio.to_thread(storage.remove, name)
+
+
+async def drop_source(task_id: str) -> None:
+    """Removes what was downloaded for a task that is over: here, and in the store as far as it lets us."""
+    clear(task_id)
+    await unpublish([storage.fetched(task_id)])
 
 
 async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks) -> TaskOutput:

@@ -19,17 +19,15 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import register_converter
 from django.views.decorators.csrf import csrf_exempt
-from temporalio.client import WorkflowFailureError
-from temporalio.service import RPCError
 
-from mediapipe import disk, storage, temporal
+from mediapipe import disk, storage
 from mediapipe.accounts import engine_key
 from mediapipe.database import OUTAGES
 from mediapipe.engine import openapi as description
 from mediapipe.engine import queue, source_check
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.models import EngineTask, new_id
+from mediapipe.engine.models import EngineTask, fetch_for, new_id
 from mediapipe.engine.options import Request, check_probe, check_request
 from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.url_safety import own_path
@@ -37,7 +35,6 @@ from mediapipe.url_safety import own_path
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
 NO_DATABASE = "The engine’s database can’t be reached. Send the same request again in a moment."
 NO_BUCKET = "The bucket can’t be used at the moment. Send the same request again in a moment."
-CANCEL_TIMEOUT = 6.0  # seconds that a DELETE waits for the encoder to end
 PATHS = "/tasks, /tasks/{id}, /jobs, /jobs/{id}, /probe"
 LIST_PARAMETERS = ("limit", "page", "after", "before", "order", "kind", "status", "input")
 FULL = "The engine’s disk is full. Free some space, then send the same request again."
@@ -169,14 +166,16 @@ def _create(
     resource: str, checked: Request, given: dict[str, Any], key: str | None
 ) -> tuple[EngineTask, bool]:
     """The task, and whether it is new: the same key within 24 hours is the same task."""
+    kept = _kept(checked.input)
     try:
         with transaction.atomic():
             task = EngineTask.objects.create(
                 id=new_id(resource.removesuffix("s")),
                 kind=checked.kind.name,
-                input=_kept(checked.input),
+                input=kept,
                 options=given,
                 metadata=checked.metadata,
+                fetch_for=fetch_for(kept, checked.metadata),
                 webhook_url=own_path(checked.webhook_url) or checked.webhook_url,
                 key=key,
                 steps={AS_OBJECT: True} if checked.input_is_object else {},
@@ -197,7 +196,7 @@ async def item(request: HttpRequest, resource: str, task_id: str) -> HttpRespons
         return JsonResponse(await _cancel(task))
     await queue.reconcile_task(task)
     body = await sync_to_async(task_json)(task)
-    if task.status == EngineTask.Status.QUEUED and not task.waiting_for and await queue.has_no_poller(task):
+    if await queue.has_no_poller(task):
         body["waiting_for"] = "nobody"
     return JsonResponse(body)
 
@@ -211,17 +210,7 @@ async def by_key(request: HttpRequest, resource: str, key: str) -> HttpResponse:
 
 async def _cancel(task: EngineTask) -> dict[str, Any]:
     """Cancels the task and waits, for some seconds at most, until its encoder is gone."""
-    stopped = False
-    was_active = await sync_to_async(task.cancel)()
-    if was_active:
-        handle = (await temporal.client()).get_workflow_handle(task.pk)
-        with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT):
-                await handle.cancel(rpc_timeout=temporal.RPC_TIMEOUT)
-                with contextlib.suppress(WorkflowFailureError):
-                    await handle.result()
-                stopped = True
-    await task.arefresh_from_db()
+    stopped = await queue.stop(task)
     await asyncio.to_thread(task.remove_output)
     encoder = stopped and task.freed_bytes is not None
     receipt = {"encoder_stopped": encoder, "freed_bytes": task.freed_bytes or 0}

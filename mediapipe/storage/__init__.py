@@ -30,6 +30,7 @@ URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
 PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
+FETCHED = "fetched"  # the folder of foreign sources
 KEPT = "media:"  # before the name of a file of ours, where a URL was given and is kept
 
 # By extension and from this list alone: an upload must never be answered as a page.
@@ -180,6 +181,11 @@ def remove(name: str) -> None:
     parent = path(name).parent
     if name.count("/") > 1 and parent.is_dir() and not any(parent.iterdir()):
         parent.rmdir()
+
+
+def fetched(task_id: str) -> str:
+    """The name of a foreign source that was downloaded for a task of the engine, until the task is over."""
+    return f"{FETCHED}/{task_id}"
 
 
 def folder_of(name: str) -> str:

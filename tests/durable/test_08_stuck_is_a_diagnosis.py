@@ -147,7 +147,8 @@ async def test_a_heartbeat_that_is_none_of_ours_breaks_no_page(dev_env, sent):
 
 
 @pytest.mark.usefixtures("dashboard")
-async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env):
+async def test_the_engine_tells_that_nobody_listens_to_a_queue(dev_env, monkeypatch):
+    monkeypatch.setitem(queue.QUEUES, "light", "nobody-listens")
     video, audio = [await EngineTask.objects.acreate(kind=kind, input="x") for kind in ("video", "audio")]
     worker = Worker(dev_env.client, task_queue=queue.HEAVY_QUEUE, activities=[run_task])
     async with worker:

@@ -23,7 +23,7 @@ from jobs.live import reader
 from jobs.state import KeepRequest
 from jobs.workflow.activities import Copying
 from mediapipe import download, storage
-from mediapipe.engine import worker
+from mediapipe.engine import surroundings, worker
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
@@ -135,7 +135,7 @@ async def test_a_bucket_that_refuses_is_given_up_in_minutes_and_the_task_names_t
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
     (file := tmp_path / "x.mp3").write_bytes(b"encoded")
-    waits = worker.Waits(await EngineTask.objects.acreate(kind="audio", input="x"))
+    waits = surroundings.Waits(await EngineTask.objects.acreate(kind="audio", input="x"))
     monkeypatch.setattr(outage, "REFUSED_FOR", -1)
     with pytest.raises(TaskError) as caught:
         await storage.publish_patiently(file, "outputs/x.mp3", waits.storage_failed)
