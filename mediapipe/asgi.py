@@ -14,14 +14,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402 - settings are read when the application is built
-from django.contrib.auth import SESSION_KEY  # noqa: E402
-from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
-from django.http import parse_cookie  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 from mediapipe import disk  # noqa: E402
-from mediapipe.accounts import engine_key  # noqa: E402
+from mediapipe.accounts import engine_key, visitor  # noqa: E402
 from mediapipe.database import fresh_connections  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
@@ -35,8 +32,7 @@ def granted(path: str, headers: dict[str, str]) -> int:
     if scheme.lower() == "bearer" and path.startswith("/ittybit/"):
         return settings.MAX_BODY_BYTES if engine_key.is_valid(key.strip()) else 0
     with fresh_connections():
-        session = parse_cookie(headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
-        if not session or SessionStore(session).get(SESSION_KEY) is None:
+        if visitor.signed_in(headers.get("cookie", "")) is None:
             return 0
     if path != FORM:
         return settings.MAX_BODY_BYTES

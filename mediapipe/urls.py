@@ -7,12 +7,14 @@ import sys
 from django.conf import settings
 from django.contrib.auth import views as auth
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
 from django.urls import include, path
 
 from jobs import admin
 from jobs.api import problems
+from jobs.dashboard.history import staff_only
+from mediapipe import temporal, temporal_ui
 from mediapipe.accounts import magic_link
 from mediapipe.accounts import views as accounts
 from mediapipe.storage import views as media
@@ -39,6 +41,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "400.html", status=400)
 
 
+@staff_only
+def to_temporal(request: HttpRequest) -> HttpResponse:
+    """Sends an admin on to Temporal's own UI: who opens that without having signed in comes by here."""
+    if not (url := temporal.ui_url()):
+        raise Http404
+    return redirect(f"{url}{temporal_ui.ARRIVED}")
+
+
 handler400 = bad_request
 handler500 = server_error
 urlpatterns = [
@@ -51,5 +61,6 @@ urlpatterns = [
     path("login/", accounts.SignIn.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
+    path("temporal/", to_temporal, name="temporal"),
     path("admin/", admin.site.urls),
 ]

@@ -25,7 +25,7 @@ mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply 
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.apps mediapipe.accounts.models
-mediapipe.accounts.limits mediapipe.accounts.views
+mediapipe.accounts.limits mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views

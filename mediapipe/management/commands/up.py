@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs.workflow import search_attributes
-from mediapipe import home, temporal
+from mediapipe import home, temporal, temporal_ui
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import (
     check_port,
@@ -43,6 +44,8 @@ SERVER_OPTIONS = (
     *("--dynamic-config-value", "matching.enableFairness=true"),
     *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
     *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
+    # Its HTTP API takes orders from any page in a browser. No request can have this for its Host.
+    *("--dynamic-config-value", 'frontend.httpAllowedHosts=["#"]'),
 )
 
 
@@ -121,7 +124,7 @@ class Command(BaseCommand):
 
     async def _run(self, host: str, port: int) -> None:
         web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-        dev_server, addresses = self._temporal()
+        dev_server, addresses, door = self._temporal(web)
         addresses["web"] = web
         home.write_file(temporal.addresses_file(), json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
@@ -151,17 +154,25 @@ class Command(BaseCommand):
                 await prepare_namespace(addresses["temporal"])
 
         services = [worker, web_server]
-        await Supervisor([dev_server, *services] if dev_server else services, self.print_line).run(on_ready)
+        supervisor = Supervisor([dev_server, *services] if dev_server else services, self.print_line)
+        async with door:
+            await supervisor.run(on_ready)
 
-    def _temporal(self) -> tuple[Service | None, dict[str, str]]:
-        """Temporal's dev server and the addresses; no server where TEMPORAL_ADDRESS names a cluster."""
+    def _temporal(self, web: str) -> tuple[Service | None, dict[str, str], AbstractAsyncContextManager[None]]:
+        """Temporal's dev server, the addresses, and the door of its UI.
+
+        No server where TEMPORAL_ADDRESS names a cluster; no UI where it can't be hidden behind the door.
+        """
         if cluster_address := os.environ.get("TEMPORAL_ADDRESS"):
-            ui = os.environ.get("TEMPORAL_UI_URL", "")
-            return None, {"temporal": cluster_address, "temporal_ui": ui}
+            url = os.environ.get("TEMPORAL_UI_URL", "")
+            return None, {"temporal": cluster_address, "temporal_ui": url}, contextlib.nullcontext()
         port = free_port(7233)
-        ui_port = free_port(8233)
+        ui = temporal_ui.hidden_address()
         argv = [str(Path(sys.executable).with_name("temporal")), "server", "start-dev", "--ip", HOST]
-        argv += ["--port", str(port), "--ui-port", str(ui_port), "--ui-disable-news-fetch"]
+        argv += ["--port", str(port)]
+        argv += (
+            ["--ui-ip", ui[0], "--ui-port", str(ui[1]), "--ui-disable-news-fetch"] if ui else ["--headless"]
+        )
         argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error"]
         argv += SERVER_OPTIONS
         for name in search_attributes.NAMES:  # heeded only where the database is new
@@ -169,4 +180,8 @@ class Command(BaseCommand):
         if (namespace := temporal.namespace()) != "default":
             argv += ["--namespace", namespace]
         service = Service("temporal", argv, check=lambda: is_listening(port), errors_only=True)
-        return service, {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{ui_port}"}
+        if not ui:
+            return service, {"temporal": f"{HOST}:{port}", "temporal_ui": ""}, contextlib.nullcontext()
+        door_port = free_port(8233)
+        addresses = {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{door_port}"}
+        return service, addresses, temporal_ui.door(door_port, ui, web)
