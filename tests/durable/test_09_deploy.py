@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -47,7 +48,13 @@ from tests.support.product import make_clip, until, until_async
 from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
+NAMES = [path.name.removesuffix(".json.gz") for path in SAVED]
+
+
+def saved(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json("media-x", gzip.decompress(path.read_bytes()).decode())
 
 
 @workflow.defn(name="MediaPipeline", sandboxed=False)
@@ -59,22 +66,29 @@ class Other:
         await workflow.sleep(1)
 
 
-@pytest.mark.parametrize("path", SAVED, ids=[path.name.split(".")[0] for path in SAVED])
+@pytest.mark.parametrize("path", SAVED, ids=NAMES)
 async def test_a_saved_history_replays(path):
-    history = WorkflowHistory.from_json("media-x", gzip.decompress(path.read_bytes()).decode())
-    await Replayer(workflows=[MediaPipeline]).replay_workflow(history)
+    await Replayer(workflows=[MediaPipeline]).replay_workflow(saved(path))
 
 
 def test_every_shape_of_a_job_is_saved():
-    shapes = {shape.__name__ for shape in histories.SKIPPING + histories.REAL}
-    assert shapes <= {path.name.split(".")[0] for path in SAVED}
+    shapes = {f"{shape.__name__}.json.gz" for shape in histories.SKIPPING + histories.REAL}
+    assert shapes <= {path.name for path in SAVED}
 
 
-@pytest.mark.parametrize("path", SAVED, ids=[path.name.split(".")[0] for path in SAVED])
+def test_every_patch_of_the_workflow_occurs_in_a_saved_history():
+    """Else its new way would replay nothing: what breaks it would be seen by running jobs alone."""
+    code = "".join(path.read_text() for path in (ROOT / "jobs" / "workflow").glob("*.py"))
+    events = [event for path in SAVED for event in saved(path).events]
+    marks = [event.marker_recorded_event_attributes.details["patch-data"].payloads for event in events]
+    found = {json.loads(payload.data)["id"] for payloads in marks for payload in payloads}
+    assert found == set(re.findall(r'patched\(\s*"([^"]+)"', code))
+
+
+@pytest.mark.parametrize("path", SAVED, ids=NAMES)
 async def test_a_workflow_that_decides_otherwise_does_not_replay(path):
-    history = WorkflowHistory.from_json("media-x", gzip.decompress(path.read_bytes()).decode())
     with pytest.raises(Exception, match=r"[Nn]ondeterminism|TMPRL1100"):
-        await Replayer(workflows=[Other]).replay_workflow(history)
+        await Replayer(workflows=[Other]).replay_workflow(saved(path))
 
 
 @pytest.mark.parametrize("shape", histories.SKIPPING + histories.REAL, ids=lambda shape: shape.__name__)

@@ -5,6 +5,7 @@ Jobs of older versions replay through today's workflow; what is saved here stand
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from contextlib import suppress
@@ -12,13 +13,25 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
+from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus, workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
-from tests.support.world import BOTH, BROKEN, World, attention, plan, running, status_when
+from mediapipe import temporal
+from tests.support.product import until_async
+from tests.support.world import (
+    BOTH,
+    BROKEN,
+    World,
+    attention,
+    plan,
+    running,
+    status_when,
+    workflow_worker,
+)
 
 FOLDER = Path(__file__).parents[1] / "histories"
 SILENT = Output(name="outputs/x.mp4", video_codec="h264", codecs_known=True, duration=10)
 FLAKY = Failure("task_failed", task_over=True)
+LOST = Failure("unreachable", outage=True, unanswered=True)
 
 
 async def straight(env):
@@ -63,6 +76,16 @@ async def carried(env):
         return await handle.fetch_history()
 
 
+async def timed_out(env):
+    """The API takes longer over a task than its creation may take."""
+    world = World({"create ingest": ["hang"]})
+    async with running(env, world) as handle:
+        await status_when(env, handle, lambda s: s.stage("ingest").retry_at is not None)
+        world.gate.set()
+        await handle.result()
+        return await handle.fetch_history()
+
+
 async def cancelled(env):
     async with running(env, World({"transcode": ["hang"]})) as handle:
         await status_when(
@@ -89,6 +112,39 @@ async def cancelled_between(env):
         return await handle.fetch_history()
 
 
+async def cancelled_unanswered(env):
+    """While a task is being created of which nobody will hear."""
+    world = World({"create ingest": [("at the gate", LOST)]})
+    async with running(env, world) as handle:
+        await until_async(lambda: asyncio.sleep(0, world.created))
+        await handle.cancel()
+        await status_when(env, handle, lambda s: s.cancelling)
+        world.gate.set()
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await handle.fetch_history()
+
+
+async def cancelled_as_created(env):
+    """A worker hears of a new task and of the cancel at once."""
+    world = World({"create ingest": [("at the gate", None)]})
+    async with running(env, world, workflows=False) as handle:
+        queue = handle.id.removeprefix(workflow_id(""))
+        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
+            await until_async(lambda: asyncio.sleep(0, world.created))
+        world.gate.set()
+
+        async def created() -> bool:
+            return "task-1" in str(await handle.fetch_history())
+
+        await until_async(created)
+        await handle.cancel()
+        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
+            with suppress(WorkflowFailureError):
+                await handle.result()
+        return await handle.fetch_history()
+
+
 async def cancelled_too_late(env):
     """When all is done but not yet recorded."""
     world = World()
@@ -103,8 +159,8 @@ async def cancelled_too_late(env):
         return await handle.fetch_history()
 
 
-SKIPPING = (straight, retried, held, given_up, skipped, carried)
-REAL = (cancelled, cancelled_between, cancelled_too_late)
+SKIPPING = (straight, retried, held, given_up, skipped, carried, timed_out)
+REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created, cancelled_too_late)
 
 
 def save(name: str, history) -> None:
