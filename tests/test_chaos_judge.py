@@ -424,3 +424,11 @@ def test_a_person_reads_what_todays_pages_say(ada, editor):
     page = ada.post(f"/jobs/{done.pk}/cancel/", {"next": "/"}, follow=True)
     assert said(page.content.decode()) == ["This job is already done."]
     assert said(ada.get("/").content.decode()) == []
+
+
+def test_a_part_of_a_form_that_a_killed_web_process_left_waits_for_the_sweep():
+    facts = good()
+    facts.files.append("incoming/4711.mp4")
+    assert [broken.rule for broken in judge(facts)] == ["every_file_has_an_owner_and_no_file_is_missing"]
+    facts.web_killed = True
+    assert not judge(facts)

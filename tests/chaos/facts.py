@@ -140,6 +140,7 @@ class Facts:
     history_lost_at: list[float] = field(default_factory=list)  # when Temporal's history was removed
     encoders_killed_at: list[float] = field(default_factory=list)  # alone, without their worker
     database_locked: bool = False  # for a time, by somebody else
+    web_killed: bool = False
 
     @property
     def fates(self) -> dict[str, str]:
