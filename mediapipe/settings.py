@@ -143,7 +143,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "mediapipe.web.middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "mediapipe.web.middleware.KnownHosts",
     "mediapipe.web.middleware.plain_text",
     "jobs.api.bearer.BearerTokens",
     "django.middleware.csrf.CsrfViewMiddleware",

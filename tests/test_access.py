@@ -21,6 +21,15 @@ def test_every_page_asks_to_sign_in_and_says_so_to_no_one_else(client):
     assert client.get("/metrics").status_code == 403
 
 
+def test_a_load_balancers_probe_is_answered_by_any_name_and_nothing_else_is(client):
+    for host in ("10.0.0.7:8000", "rebound.evil.example", "a b"):
+        answer = client.get("/healthz", headers={"Host": host})
+        assert (answer.status_code, answer.content) == (200, b"ok\n")
+        for path in ("/", "/login/", "/readyz", "/healthz/", "/healthz?x=y/../../login/"):
+            status = client.get(path, headers={"Host": host}).status_code
+            assert status == (200 if "?" in path else 400), path
+
+
 def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_user_model):
     own = job(editor, "mine.mp4")
     other = job(django_user_model.objects.create_user("eve"), "hers.mp4")

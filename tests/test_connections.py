@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 
@@ -137,6 +138,14 @@ def test_what_is_too_large_or_no_http_gets_a_sentence_and_the_headers_of_every_p
 def test_the_engines_api_is_refused_in_json(server):
     answer = server.ask(b"POST /ittybit/tasks HTTP/1.1\r\n" + HOST + b"Content-Length: 40000\r\n\r\n")
     assert b"413" in answer[:20] and b'{"kind": "request_too_large"' in answer
+
+
+def test_our_own_api_is_refused_by_a_problem(server):
+    answer = server.ask(b"POST /api/v1/jobs HTTP/1.1\r\n" + HOST + b"Content-Length: 40000\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert b" 413 " in head[:20] and b"content-type: application/problem+json" in head
+    assert problem["status"] == 413 and "Sign in first" in problem["detail"]
 
 
 def test_a_websocket_is_not_to_be_had_and_no_error(server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import timedelta
 
@@ -183,6 +184,15 @@ def test_every_answer_carries_the_policy(ada, client):
         assert "default-src 'self'" in policy and "unsafe" not in policy
     page = ada.get("/").content.decode()
     assert not re.search(r"<[^>]+\son\w+=|<style|style=|<script>", page)
+
+
+def test_no_cache_keeps_a_page_and_static_files_are_kept(ada, editor):
+    pages = ("/", "/jobs/new/", "/jobs/news/", "/password/", job(editor).get_absolute_url(), "/nothing-here")
+    for path in pages:
+        assert "no-store" in ada.get(path)["Cache-Control"], path
+    style = re.search(r'href="(/static/[^"]+\.css)"', ada.get("/").content.decode())[1]
+    with contextlib.closing(ada.get(style)) as answer:
+        assert "max-age" in answer["Cache-Control"]
 
 
 def test_a_first_visit_is_small(ada, editor):

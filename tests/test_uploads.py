@@ -10,6 +10,7 @@ import re
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
@@ -213,6 +214,23 @@ def test_nobody_has_more_than_so_many_unfinished_uploads(signed_in, editor):
     )
     answer = create(signed_in)
     assert answer.status_code == 429 and b"Finish or remove some before adding more" in answer.content
+
+
+def test_what_one_person_has_under_way_is_limited_in_bytes_too_and_for_nobody_else(
+    signed_in, django_user_model, settings
+):
+    settings.MAX_UPLOAD_BYTES = 10 * LENGTH
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: create(signed_in), range(16)))
+    assert sorted(each.status_code for each in answers) == [201] * 10 + [429] * 6
+    refused = next(each for each in answers if each.status_code == 429)
+    assert "unfinished uploads may have" in refused.content.decode()
+    other = Client()
+    other.force_login(django_user_model.objects.create_user("grace"))
+    assert create(other).status_code == 201
+    url = next(each["Location"] for each in answers if each.status_code == 201)
+    assert signed_in.delete(url, headers=TUS).status_code == 204
+    assert create(signed_in).status_code == 201
 
 
 def test_a_digest_is_of_the_bytes_that_reached_the_disk(signed_in, small_disk):

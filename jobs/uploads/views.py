@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -44,7 +47,8 @@ from mediapipe.web.request_body import Disconnected, chunks
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-MAX_UNFINISHED = 200  # uploads of one person
+MAX_UNFINISHED = 200  # uploads of one person; their bytes in all are limited as one file's are
+FINISH = "Finish or remove some before adding more."
 TOO_LONG = "More bytes came than Upload-Length promised."
 DISK_FULL = "The server is out of disk space. The upload will continue when there’s room."
 NOT_SAVED = "The server couldn’t save this part. The upload will continue where it stopped."
@@ -155,6 +159,21 @@ def unfinished_uploads(owner_id: int | None) -> list[UnfinishedUpload]:
     ]
 
 
+@transaction.atomic
+def announce(upload: Upload) -> None:
+    """Saves a new upload. Raises UploadError where its owner has too many under way, or too large ones."""
+    get_user_model().objects.select_for_update().get(pk=upload.owner_id)  # many at once wait for each other
+    others = Upload.objects.filter(owner_id=upload.owner_id, job=None)
+    if others.count() >= MAX_UNFINISHED:
+        raise UploadError(429, f"You have {MAX_UNFINISHED} unfinished uploads. {FINISH}")
+    begun = list(others.filter(sha256=""))
+    if begun and sum(each.length for each in begun) + upload.length > settings.MAX_UPLOAD_BYTES:
+        limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
+        raise UploadError(429, f"Your unfinished uploads may have {limit:g} GB in all. {FINISH}")
+    intake.check_length(upload.length + sum(each.length - intake.offset_of(each) for each in begun))
+    upload.save(force_insert=True)
+
+
 @accepts_token("submit")
 @tus
 async def collection(request: HttpRequest) -> HttpResponse:
@@ -167,10 +186,7 @@ async def collection(request: HttpRequest) -> HttpResponse:
     fields = parse_metadata(raw)
     has_body = has_bytes(request)
     user = await request.auser()
-    if await Upload.objects.filter(owner_id=user.pk, job=None).acount() >= MAX_UNFINISHED:
-        sentence = f"You have {MAX_UNFINISHED} unfinished uploads. Finish or remove some before adding more."
-        raise UploadError(429, sentence)
-    upload = await Upload.objects.acreate(
+    upload = Upload(
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
@@ -178,6 +194,7 @@ async def collection(request: HttpRequest) -> HttpResponse:
         filename=intake.display_name(fields.get("filename", fields.get("name", ""))),
         expires_at=timezone.now() + intake.UPLOAD_LIFETIME,
     )
+    await sync_to_async(announce)(upload)
     offset = 0
     extra: dict[str, str] = {}
     if has_body:

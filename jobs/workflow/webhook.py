@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -20,12 +21,13 @@ from temporalio.service import RPCError
 
 from jobs.engine import open_client
 from jobs.ittybit import replies
-from jobs.state import workflow_id
+from jobs.state import StageState, workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.watch import output_of
 from mediapipe import temporal
 
 SALT = "jobs.hook"
+LIFETIME = timedelta(days=7)  # of a token; who works longer than that on a task is polled
 
 
 def webhook_url(job_id: str, stage: str, activity_id: str) -> str:
@@ -38,10 +40,11 @@ def webhook_url(job_id: str, stage: str, activity_id: str) -> str:
 async def on_webhook(token: str) -> bool:
     """Reads the task that *token* names and, where it is over, completes the stage's activity.
 
-    False for a token that isn't ours. Temporal or the engine being unavailable is left to the poller.
+    False for a token that isn't ours, or is too old. Temporal or the engine being unavailable is left to the
+    poller.
     """
     try:
-        job_id, stage, activity_id = signing.loads(token, salt=SALT)
+        job_id, stage, activity_id = signing.loads(token, salt=SALT, max_age=LIFETIME)
     except (signing.BadSignature, ValueError):
         return False
     client = await temporal.client()
@@ -51,9 +54,10 @@ async def on_webhook(token: str) -> bool:
     ):
         async with asyncio.timeout(10):
             status = await run.query(MediaPipeline.status, rpc_timeout=temporal.RPC_TIMEOUT)
-            task_id = status.stage(stage).task_id
-            if task_id is None:
-                return True
+            watched = status.stage(stage)
+            task_id = watched.task_id
+            if task_id is None or watched.state != StageState.RUNNING:
+                return True  # it is over for us: who sends it again has the engine asked nothing
             async with open_client() as engine:
                 task = await engine.read(task_id)
             if not task.terminal or (task.state == replies.TaskState.SUCCEEDED and not task.output):

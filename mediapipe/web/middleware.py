@@ -11,6 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.middleware.common import CommonMiddleware
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.text import compress_string
@@ -54,6 +55,7 @@ def compress(request: HttpRequest, response: HttpResponse) -> None:
 class ContentSecurityPolicy:
     """Sets the policy on every response: pages load nothing but our own files, and run nothing inline.
 
+    What says nothing of caches itself is kept by none: a page is its reader's, and gone when they sign out.
     Pages are compressed on the way, and nothing else: media is streamed, static files are compressed on disk.
     """
 
@@ -79,7 +81,16 @@ class ContentSecurityPolicy:
         if isinstance(response, HttpResponse):
             compress(request, response)
         response.headers.setdefault("Content-Security-Policy", policy())
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+class KnownHosts(CommonMiddleware):
+    """Django's own, which refuses a Host that isn't ours; a load balancer's probe knows an address alone."""
+
+    def process_request(self, request: HttpRequest) -> Any:
+        """Raises DisallowedHost, but for the path that says nothing but that this process answers."""
+        return None if request.path_info == "/healthz" else super().process_request(request)
 
 
 def check_text(request: HttpRequest) -> None:

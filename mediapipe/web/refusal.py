@@ -33,9 +33,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def _parts(status: int, path: str, page: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body. The engine's API answers in JSON whatever it is asked."""
+    """Headers and body. Both APIs answer as themselves whatever they are asked."""
     if path.startswith("/ittybit/"):
         kind, text = "application/json", json.dumps({"kind": KINDS[status], "message": SENTENCES[status]})
+    elif path.startswith("/api/"):
+        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        kind, text = "application/problem+json", json.dumps({**problem, "detail": SENTENCES[status]})
     elif page is not None:
         kind, text = "text/html; charset=utf-8", page
     else:

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import time
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -53,6 +54,14 @@ def over(task: dict, status: str) -> None:
 )
 async def test_a_forged_hook_is_not_known(dashboard, forged):
     assert not await webhook.on_webhook(forged)
+
+
+async def test_a_hook_that_is_too_old_is_not_known(dashboard, monkeypatch, settings):
+    settings.EMBEDDED_ENGINE = True
+    token = webhook.webhook_url("job", "audio", "audio-1").rsplit("/", 1)[1]
+    assert await webhook.on_webhook(token)
+    monkeypatch.setattr(webhook, "LIFETIME", timedelta(seconds=-1))
+    assert not await webhook.on_webhook(token)
 
 
 async def test_an_early_hook_changes_nothing(inside):
