@@ -50,6 +50,13 @@ WAITS = [
     (("STARTED", 0), HeartbeatDetails("queued"), True, "Waiting in line"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "Waiting for free disk space"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="storage"), True, "Waiting for storage"),
+    (
+        ("STARTED", 0),
+        HeartbeatDetails("queued", waiting_for="turn"),
+        True,
+        "Waiting for your other downloads",
+    ),
+    (("STARTED", 0), HeartbeatDetails("processing", waiting_for="download"), True, "Downloading the source"),
     *(
         (("STARTED", 0), HeartbeatDetails("queued", waiting_for=kind, last_error="The engine…"), True, says)
         for kind, says in (
