@@ -30,6 +30,15 @@ def test_a_load_balancers_probe_is_answered_by_any_name_and_nothing_else_is(clie
             assert status == (200 if "?" in path else 400), path
 
 
+def test_thousands_of_fields_are_refused_before_a_view_reads_them(client):
+    fields = "&".join(f"a{number}=" for number in range(1001))
+    form = client.post("/login/", fields, content_type="application/x-www-form-urlencoded")
+    parts = "".join(f'--x\r\nContent-Disposition: form-data; name="a{n}"\r\n\r\n\r\n' for n in range(1001))
+    multipart = client.post("/login/", parts + "--x--\r\n", content_type="multipart/form-data; boundary=x")
+    for answer in (form, multipart, client.get(f"/login/?{fields}")):
+        assert answer.status_code == 400 and "Traceback" not in text(answer)
+
+
 def test_an_editor_sees_own_jobs_and_staff_sees_all(ada, chief, editor, django_user_model):
     own = job(editor, "mine.mp4")
     other = job(django_user_model.objects.create_user("eve"), "hers.mp4")

@@ -127,6 +127,9 @@ def test_a_wrong_request_is_answered_by_a_sentence(program, body, says):
 def test_what_is_no_json_or_no_address_or_no_method_of_the_api_is_a_problem_too(program, job):
     broken = program.client.post(JOBS, "{", content_type="application/json")
     assert "JSON" in sentence(broken, 400)
+    for deep in ("[" * 16_000, '{"url":' * 4_000, "[" * 16_000 + "]" * 16_000):
+        nested = program.client.post(JOBS, deep, content_type="application/json")
+        assert sentence(nested, 400)
     sentence(Client().get("/api/v1/nothing"), 404)
     sentence(program.get(f"{JOBS}/7"), 404)
     sentence(program.post(f"{JOBS}/{job.pk}/stages/±/retry"), 404)
