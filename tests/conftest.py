@@ -36,6 +36,26 @@ def _static_files():
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """A database whose permissions and groups are put back after each flush, not looked for by every app."""
+    from django.apps import apps
+    from django.contrib.auth.models import Group, Permission
+    from django.contrib.contenttypes.models import ContentType
+    from django.db.models.signals import post_migrate
+
+    tables = (ContentType, Permission, Group, Group.permissions.through)
+    with django_db_blocker.unblock():
+        kept = [(table, list(table.objects.all())) for table in tables]
+
+    def put_back(**_):
+        for table, rows in kept:
+            table.objects.bulk_create(rows)
+
+    post_migrate.receivers = []
+    post_migrate.connect(put_back, sender=apps.get_app_config("auth"), weak=False)
+
+
+@pytest.fixture(scope="session")
 def anyio_backend():
     """Async tests run on asyncio, by anyio's own plugin."""
     return "asyncio"
