@@ -20,7 +20,7 @@ from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, par
 from jobs.uploads import tus
 from jobs.uploads.errors import UploadError
 from mediapipe import reply
-from mediapipe.engine import probe
+from mediapipe.engine import containers
 from mediapipe.engine.encode import Progress
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.options import check_request
@@ -217,7 +217,7 @@ WEBP = st.binary(max_size=60).map(lambda rest: b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\x0
 def test_the_boxes_of_a_file_are_read_to_their_end_or_not_at_all(data):
     Path("file").write_bytes(data)
     with open("file", "rb") as file:
-        assert all(0 <= first <= last <= len(data) for _, first, last in probe.boxes(file, 0, len(data)))
+        assert all(0 <= first <= last <= len(data) for _, first, last in containers.boxes(file, 0, len(data)))
     assert probe.is_protected("file") in (True, False)
     assert probe.is_iso("file") in (True, False)
     for read in (probe.canvas, probe.animated_webp):
