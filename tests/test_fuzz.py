@@ -20,7 +20,7 @@ from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, par
 from jobs.uploads import tus
 from jobs.uploads.errors import UploadError
 from mediapipe import reply
-from mediapipe.engine import containers
+from mediapipe.engine import containers, probe
 from mediapipe.engine.encode import Progress
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.options import check_request
