@@ -121,6 +121,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if SESSION_COOKIE_SECURE else 0
 # Where the proxy redirects http to https, and whether the whole domain has https, is not ours to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+SESSION_ENGINE = "mediapipe.accounts.sessions"
+SESSION_IDLE = timedelta(hours=max(1, number("MEDIAPIPE_SESSION_IDLE_HOURS", 12)))
 SESSION_COOKIE_AGE = int(timedelta(days=30).total_seconds())
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -133,7 +135,6 @@ INSTALLED_APPS = [
     "django.contrib.admin.apps.SimpleAdminConfig",  # registers nothing by itself: jobs.admin does
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_htmx",

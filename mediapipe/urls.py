@@ -61,6 +61,9 @@ urlpatterns = [
     path("login/", accounts.SignIn.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
+    path("account/sessions/", accounts.signed_in, name="sessions"),
+    path("account/sessions/others/end/", accounts.end_others, name="end_others"),
+    path("account/sessions/<str:mark>/end/", accounts.end_session, name="end_session"),
     path("temporal/", to_temporal, name="temporal"),
     path("admin/", admin.site.urls),
 ]

@@ -113,6 +113,7 @@ OPEN = {
 def every_url(made: Job):
     """Each URL of the dashboard with its name; what it is about is *made*."""
     given = {"pk": made.pk, "person": 1, "number": 1, "name": "ingest", "token": "forged"}
+    given["mark"] = "forged"
     for pattern in get_resolver().url_patterns:
         for name, space in ((pattern, ""),) if isinstance(pattern, URLPattern) else each_of(pattern):
             kinds = name.pattern.converters

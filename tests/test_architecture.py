@@ -23,9 +23,10 @@ ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
 mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.url_safety
-mediapipe.accounts.engine_key mediapipe.accounts.login_required mediapipe.accounts.magic_link
-mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.apps mediapipe.accounts.models
-mediapipe.accounts.limits mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
+mediapipe.accounts.engine_key mediapipe.accounts.magic_link
+mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.models
+mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
+mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.remote mediapipe.download
 mediapipe.storage.views

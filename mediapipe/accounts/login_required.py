@@ -14,9 +14,20 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from mediapipe.accounts import sessions
+
 
 class LoginRequired(LoginRequiredMiddleware):
     """Django's, but a fragment is answered 401, and a form leads back to its page, not to its own address."""
+
+    def process_view(
+        self, request: HttpRequest, view_func: Callable[..., Any], *args: Any
+    ) -> HttpResponseBase | None:
+        """Django's; where it lets somebody in by their session, that was used."""
+        refused: HttpResponseBase | None = super().process_view(request, view_func, *args)
+        if refused is None and request.user.is_authenticated:
+            sessions.use(request)
+        return refused
 
     def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Callable[..., Any]

@@ -1,9 +1,12 @@
-"""Tries: how often somebody has failed to sign in. It knows keys, and not what they stand for."""
+"""Tries: how often somebody has failed to sign in; Session: who is signed in where. They know no requests."""
 
 from __future__ import annotations
 
+from django.conf import settings
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 
 class Tries(models.Model):
@@ -15,3 +18,23 @@ class Tries(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} tries"
+
+
+class Session(AbstractBaseSession):
+    """A browser's session; *person* is who is signed in, nobody where it only carries a message."""
+
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="sessions"
+    )
+    browser = models.CharField(max_length=60, blank=True)
+    network = models.CharField(max_length=60, blank=True)  # an IPv4 address, or an IPv6 /64
+    since = models.DateTimeField(default=timezone.now)
+    last_seen = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.browser
+
+    @property
+    def mark(self) -> str:
+        """What names it on a page: its key would let somebody in."""
+        return salted_hmac("accounts.session", self.session_key, algorithm="sha256").hexdigest()[:24]

@@ -1,16 +1,21 @@
-"""Signing in, and changing one's password: Django's views, with tries that are limited."""
+"""Signing in, one's password, and where one is signed in: Django's views, with tries that are limited."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth import views as auth
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
 
-from mediapipe.accounts import limits
+from mediapipe.accounts import limits, sessions
 
 
 def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
@@ -18,6 +23,12 @@ def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
     answer = render(request, "registration/locked.html", {"minutes": error.minutes}, status=429)
     answer["Retry-After"] = str(error.minutes * 60 or 5)
     return answer
+
+
+class PersonRequest(HttpRequest):
+    """A request of somebody who has signed in."""
+
+    user: User
 
 
 class SignInForm(AuthenticationForm):
@@ -91,3 +102,38 @@ class ChangePassword(auth.PasswordChangeView):
         answer = super().form_valid(form)
         messages.success(self.request, "Password changed. Other devices were signed out.")
         return answer
+
+
+@never_cache
+@require_GET
+def signed_in(request: PersonRequest) -> HttpResponse:
+    """Where one is signed in: every session of one's own, the last used first."""
+    mine = sessions.of(request.user)
+    hours = int(settings.SESSION_IDLE.total_seconds() // 3600)
+    context = {"sessions": mine, "this_one": request.session.session_key, "hours": hours}
+    return render(request, "registration/sessions.html", context)
+
+
+@require_POST
+def end_session(request: PersonRequest, mark: str) -> HttpResponse:
+    """Ends a session of one's own; this one is signed out."""
+    found = [row for row in sessions.of(request.user) if row.mark == mark]
+    if not found:
+        raise Http404
+    if found[0].session_key == request.session.session_key:
+        logout(request)
+        return redirect(settings.LOGIN_URL)
+    sessions.end(found)
+    messages.success(request, "This session was ended. That browser has to sign in again.")
+    return redirect("sessions")
+
+
+@require_POST
+def end_others(request: PersonRequest) -> HttpResponse:
+    """Ends every session of one's own but this one."""
+    ended = sessions.end(
+        row for row in sessions.of(request.user) if row.session_key != request.session.session_key
+    )
+    count = "1 other session was" if ended == 1 else f"{ended} other sessions were"
+    messages.success(request, f"{count} ended." if ended else "There was no other session.")
+    return redirect("sessions")

@@ -62,7 +62,7 @@ User.objects.get(username="maria").groups.add(Group.objects.get(name="Admins"))
 UNREADABLE = "from jobs.models import Stage; Stage.objects.filter(job_id={!r}).update(attempts=[{{}}])"
 AWAY = """
 from django.db import connection
-connection.cursor().execute("ALTER TABLE django_session RENAME TO away")
+connection.cursor().execute("ALTER TABLE accounts_session RENAME TO away")
 """
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
 
@@ -139,6 +139,7 @@ def empty(camera: Camera) -> None:
     camera.shoot("nothing-failed", "/?tab=attention")
     camera.shoot("new", "/jobs/new/")
     camera.shoot("password", "/password/")
+    camera.shoot("sessions", "/account/sessions/")
 
 
 def some(camera: Camera) -> str:
