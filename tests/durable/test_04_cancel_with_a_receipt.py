@@ -115,6 +115,35 @@ async def test_a_task_whose_creation_ends_as_the_cancel_comes_is_cancelled(dev_e
     assert world.cancelled == ["task-1"]
 
 
+@pytest.mark.parametrize("first", ["the cancel", "their ends"])
+async def test_tasks_whose_creations_end_together_as_the_cancel_comes_are_all_cancelled(dev_env, first):
+    two = ("thumbnails", "audio")
+    world = World({f"create {name}": [("at the gate", None)] for name in two})
+    async with running(dev_env, world, workflows=False) as handle:
+        queue = handle.id.removeprefix(workflow_id(""))
+        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
+
+            async def asked() -> bool:
+                return {f"{handle.id}/{name}/1" for name in two} <= {key for _, key in world.created}
+
+            await until_async(asked)
+
+        async def created() -> bool:
+            history = str(await handle.fetch_history())
+            return "task-2" in history and "task-3" in history
+
+        if first == "the cancel":
+            await handle.cancel(reason="grace")
+        world.gate.set()
+        await until_async(created)
+        if first == "their ends":
+            await handle.cancel(reason="grace")
+        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
+            with pytest.raises(WorkflowFailureError):
+                await asyncio.wait_for(handle.result(), 20)
+    assert {"task-2", "task-3"} <= set(world.cancelled)
+
+
 @pytest.mark.parametrize("comes", ["later", "meanwhile"])
 async def test_a_task_whose_creation_was_never_answered_is_cancelled_by_its_key(dev_env, comes):
     """Its worker was killed between the API's answer and its report."""
