@@ -43,7 +43,11 @@ def stored(home) -> dict[str, str]:
 def hooks(home) -> dict[str, str]:
     """The tokens by which the engine tells of a task, and the sessions of who has signed in."""
     with sqlite3.connect(f"file:{home}/mediapipe.sqlite3?mode=ro", uri=True) as rows:
-        urls = [url for (url,) in rows.execute("select webhook_url from engine_enginetask") if url]
+        urls = [
+            url
+            for (url,) in rows.execute("select webhook_url from engine_enginetask")
+            if url and "/hooks/" in url
+        ]
         keys = [key for (key,) in rows.execute("select session_key from accounts_session")]
     return {f"hook {n}": url.rstrip("/").rsplit("/", 1)[1] for n, url in enumerate(urls)} | {
         f"session {n}": key for n, key in enumerate(keys)

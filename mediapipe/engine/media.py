@@ -110,7 +110,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
     film = tracks.picture(streams)
     sound = tracks.sound(streams, film)
     notes = tracks.left_out(streams, film, sound)
-    if film is not None and film.get("undecodable") and sound is not None:
+    if film is not None and film.get("undecodable") and sound is not None and not sound.get("undecodable"):
         film = None
         notes.append("The picture can’t be decoded, so only the sound was processed.")
     if film is not None and film["width"] * film["height"] > MAX_PIXELS:

@@ -176,6 +176,16 @@ def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> 
         value(lambda: survey.listen(container, streams, found["duration"]), None)
 
 
+def sound_facts(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Whether the sound of a film that can't be decoded can: only then is it worked on alone."""
+    film = tracks.picture(found["streams"])
+    sound = tracks.sound(found["streams"], film)
+    if film and sound and film.get("undecodable") and "peak" not in sound:
+        sound["undecodable"] = True
+        with reopen() as container:
+            sound["undecodable"] = not survey.can_be_heard(container, container.streams[sound["index"]])
+
+
 def probe(path: str, extra: list[str]) -> dict[str, Any]:
     """What a plan needs to know of a file; *extra*: `--gap` and `--pictures` take longer."""
     if (animation := value(lambda: animated_webp(path), None)) is not None:
@@ -206,6 +216,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
+    value(lambda: sound_facts(opened, found), None)
     return found
 
 

@@ -182,7 +182,8 @@ class Product:
         if name not in self.people:
             self.shell(
                 "from django.contrib.auth import get_user_model as g; "
-                f"g().objects.create_user({name!r}, password='correct horse', is_staff={staff})"
+                f"person, _ = g().objects.get_or_create(username={name!r}, is_staff={staff}); "
+                "person.set_password('correct horse'); person.save()"
             )
             form = {"username": name, "password": "correct horse"}
             page = client.get("/login/")
