@@ -11,7 +11,7 @@ from django.urls import URLPattern, get_resolver, reverse
 from mediapipe.web import handler
 
 PK = uuid.UUID(int=7)
-GIVEN = {"pk": PK, "person": 1, "number": 1, "name": "ingest"}
+GIVEN = {"pk": PK, "person": 1, "number": 1, "name": "ingest", "mark": "0" * 16}
 GIVEN |= {"token": "forged", "resource": "tasks", "task_id": "task_1"}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends import db
+from django.db import OperationalError
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -90,7 +92,8 @@ def use(request: HttpRequest) -> None:
     _noted[key] = time.monotonic()
     fields = {"last_seen": timezone.now(), "network": network(request)}
     end = _end(_since(request.session.get(ABOUT, {})))
-    Session.objects.filter(session_key=key, person__isnull=False).update(expire_date=end, **fields)
+    with suppress(OperationalError):  # a database that is busy: the next request notes it
+        Session.objects.filter(session_key=key, person__isnull=False).update(expire_date=end, **fields)
 
 
 def of(person: User) -> list[Session]:
