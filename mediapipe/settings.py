@@ -225,6 +225,7 @@ MEDIA_ROOT = HOME / "media"
 WORK_ROOT = HOME / "work"
 # The plain form's files arrive on the media's own disk, so that a rename finishes them.
 FILE_UPLOAD_TEMP_DIR = MEDIA_ROOT / "incoming"
+FILE_UPLOAD_PERMISSIONS = None  # as the umask says; static files, which Django writes so too, else are 0644
 FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 # Or in an S3-compatible bucket; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")

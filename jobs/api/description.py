@@ -7,8 +7,8 @@ from typing import Any
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
-from jobs.api.problems import CONTENT_TYPE
 from jobs.api.schemas import Problem
+from mediapipe.web.refusal import PROBLEM
 
 ABOUT = (
     "Submit media, follow it and act on it, as on the dashboard’s own pages. "
@@ -34,7 +34,7 @@ class Described(NinjaAPI):
             for operation in operations.values():
                 for status, reply in operation["responses"].items():
                     if int(status) >= 400 and "application/json" in reply.get("content", {}):
-                        reply["content"] = {CONTENT_TYPE: reply["content"]["application/json"]}
+                        reply["content"] = {PROBLEM: reply["content"]["application/json"]}
                     if int(status) == 429:
                         reply["headers"] = RETRY_AFTER
         return schema

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from http import HTTPStatus
-
 from django.http import HttpResponse
 
-CONTENT_TYPE = "application/problem+json"
+from mediapipe.web.refusal import PROBLEM, problem
 
 
 class ProblemError(Exception):
@@ -26,8 +23,7 @@ class ProblemError(Exception):
 
 def answer(status: int, detail: str, **headers: object) -> HttpResponse:
     """An answer that is a problem; header names with _ for -."""
-    about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    response = HttpResponse(json.dumps(about), status=status, content_type=CONTENT_TYPE)
+    response = HttpResponse(problem(status, detail), status=status, content_type=PROBLEM)
     response["Cache-Control"] = "no-store"
     for name, value in headers.items():
         response[name.replace("_", "-")] = str(value)

@@ -52,7 +52,7 @@ from jobs.workflow.watch import (
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
 from mediapipe.database import in_thread
-from mediapipe.storage.outage import Outage, refusal
+from mediapipe.storage.outage import Outage, refusal, refused
 
 # Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
 STORAGE_PATIENCE = 3600.0
@@ -98,7 +98,7 @@ class Copying:
         beat(self.details())
         if pause is None and (reason := refusal(error)):
             failure = Failure("storage_refused", permanent=True, details=str(error))
-            fail(f"The storage can’t be used: {reason}. Retry once an admin has put that right.", failure)
+            fail(refused(reason), failure)
         if pause is None:
             fail(STORAGE_AWAY, Failure("storage", outage=True, details=str(error)))
         await asyncio.sleep(pause)

@@ -49,8 +49,7 @@ async def create_task(request: TaskRequest, label: str) -> str:
     if workflow.patched("no-cancel-reaches-a-creation"):
         with suppress(asyncio.CancelledError):  # the stage's; the SDK would lose an id that came with it
             return str(await asyncio.shield(creating))
-    task_id: str = await creating
-    return task_id
+    return str(await creating)
 
 
 async def await_task(

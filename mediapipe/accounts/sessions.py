@@ -89,10 +89,10 @@ def use(request: HttpRequest) -> None:
         return
     if time.monotonic() - _noted.get(key, -USE_NOTED_EVERY) < USE_NOTED_EVERY:
         return
-    _noted[key] = time.monotonic()
     fields = {"last_seen": timezone.now(), "network": network(request)}
     end = _end(_since(request.session.get(ABOUT, {})))
-    with suppress(OperationalError):  # a database that is busy: the next request notes it
+    _noted[key] = time.monotonic()
+    with suppress(OperationalError):  # a database that is busy: it is noted a minute later
         Session.objects.filter(session_key=key, person__isnull=False).update(expire_date=end, **fields)
 
 

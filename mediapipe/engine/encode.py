@@ -157,7 +157,7 @@ class Progress:
 
 
 @dataclass
-class Allowance:
+class TimeLimit:
     """How long a task may encode, all its runs together: *hours* at most, twenty times its media at most."""
 
     hours: float = 24
@@ -175,11 +175,11 @@ async def ffmpeg(
     *,
     source: Path,
     progress: Progress,
-    allowance: Allowance | None = None,
+    time_limit: TimeLimit | None = None,
 ) -> FfmpegExit:
     """Runs FFmpeg into *output*. Raises TaskError when it stalls, takes too long, or would at its pace."""
-    allowance = allowance or Allowance()
-    wall = allowance.of(progress.seconds)
+    time_limit = time_limit or TimeLimit()
+    wall = time_limit.of(progress.seconds)
     began = time.monotonic()
     program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
     cores = os.cpu_count() or 1
@@ -193,11 +193,11 @@ async def ffmpeg(
         asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
     ]
     try:
-        await _watch(process, progress, wall, allowance.worked)
+        await _watch(process, progress, wall, time_limit.worked)
         await asyncio.gather(*readers)
     finally:
         await _kill(process)
-        allowance.worked += time.monotonic() - began
+        time_limit.worked += time.monotonic() - began
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1

@@ -25,12 +25,11 @@ class TaskError(Exception):
         self.details = details
 
 
-def storage_given_up(reason: str, words: str) -> TaskError:
-    """A storage that was waited for in vain; *reason*: what an admin must mend, "" for a mere outage."""
-    if not reason:
+def storage_given_up(refused: str, words: str) -> TaskError:
+    """A storage that was waited for in vain; *refused*: what an admin must mend, "" for a mere outage."""
+    if not refused:
         return TaskError("storage_unavailable", "The storage couldn’t be used for a day.", words)
-    sentence = f"The storage can’t be used: {reason}. Retry once an admin has put that right."
-    return TaskError("storage_refused", sentence, words)
+    return TaskError("storage_refused", refused, words)
 
 
 NO_VIDEO = "The file has no video track."

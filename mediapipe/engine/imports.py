@@ -31,10 +31,11 @@ HALF_COPIED_FOR = 3600.0  # seconds after which what a copy into the store has l
 @activity.defn
 async def import_source(task_id: str) -> bool:
     """Downloads the foreign source of a task into the store; whether the task goes on from there."""
-    told = activity.info().heartbeat_details  # by an earlier run: how often it was handed over, and its part
-    handed_over, part = int(told[0]) if told else 0, Part()
-    if len(told) > 1:
-        part.take(told[1])
+    before = activity.info().heartbeat_details  # an earlier run's: how often it was handed over, its part
+    handed_over = int(before[0]) if before else 0
+    part = Part()
+    if len(before) > 1:
+        part.take(before[1])
     heartbeats = asyncio.create_task(beat_forever(lambda: (handed_over, asdict(part))))
     try:
         task = await attend(task_id, activity.info().attempt - handed_over - 1, partial(_import, part=part))

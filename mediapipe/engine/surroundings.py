@@ -24,7 +24,7 @@ from mediapipe.engine import webhook
 from mediapipe.engine.errors import TaskError, storage_given_up
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import ARRIVED, AS_OBJECT
-from mediapipe.storage.outage import Outage, refusal
+from mediapipe.storage.outage import Outage, refusal, refused
 
 EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
@@ -140,7 +140,8 @@ class Waits:
             log.warning("task %s waits for the storage: %s", self.task.pk, error)
         pause = self.outage.pause(error)
         if pause is None:
-            raise storage_given_up(refusal(error), str(error))
+            reason = refusal(error)
+            raise storage_given_up(refused(reason) if reason else "", str(error))
         is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         await self._tell("space" if is_full else "storage")
         await asyncio.sleep(pause)

@@ -21,7 +21,7 @@ from mediapipe import storage
 from mediapipe.download import WaitForServer, WaitForSpace
 from mediapipe.engine import encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
-from mediapipe.engine.encode import Allowance, ReportProgress
+from mediapipe.engine.encode import ReportProgress, TimeLimit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.kinds import Kind
@@ -32,12 +32,8 @@ from mediapipe.engine.validators import Options
 from mediapipe.storage.outage import Patience, WaitOut
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
-FINAL_ERRORS = (
-    "no_space",
-    "stalled",
-    "too_long",
-    "killed",
-)  # errors after which the plan's other tries would not help
+# Errors after which the plan's other tries would not help.
+FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
 
 
 async def _give_up(error: Exception) -> None:
@@ -90,7 +86,7 @@ class Encode:
     target: Path
     hooks: Hooks
     percent: float = 0.0
-    allowance: Allowance = field(default_factory=lambda: Allowance(settings.MAX_ENCODE_HOURS))
+    time_limit: TimeLimit = field(default_factory=lambda: TimeLimit(settings.MAX_ENCODE_HOURS))
 
     def estimate(self) -> int:
         """Bytes the output may need: a copy as many as the source, an encode rarely more; each rendition."""
@@ -127,7 +123,7 @@ class Encode:
         report = self._report_alive if silent else self._report
         progress = encode.Progress(plan.seconds, plan.frames, report)
         ended = await encode.ffmpeg(
-            arguments, output, muxer, source=self.source, progress=progress, allowance=self.allowance
+            arguments, output, muxer, source=self.source, progress=progress, time_limit=self.time_limit
         )
         encode.check_exit(ended)
         media, warnings = await verify.verified(

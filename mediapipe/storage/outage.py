@@ -47,6 +47,11 @@ def refusal(error: Exception) -> str:
     return OF_THE_DISK.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
+def refused(reason: str) -> str:
+    """The sentence for what ends because the storage refuses; *reason* as refusal() has it."""
+    return f"The storage can’t be used: {reason}. Retry once an admin has put that right."
+
+
 class Outage:
     """One wait for the storage; *longest*: seconds that an outage is waited for, which refusals never are."""
 

@@ -17,6 +17,7 @@ SENTENCES = {
     431: "The head of the request is too large. Delete this site’s cookies, or send a shorter address.",
 }
 KINDS = {400: "request_invalid", 408: "request_timeout", 413: "request_too_large", 431: "request_invalid"}
+PROBLEM = "application/problem+json"
 HEADERS = (
     (b"cache-control", b"no-store"),
     (
@@ -32,13 +33,18 @@ HEADERS = (
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def problem(status: int, detail: str) -> str:
+    """An error of our API as RFC 9457 has it: JSON with one sentence."""
+    title = HTTPStatus(status).phrase
+    return json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+
+
 def _parts(status: int, path: str, page: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body. Both APIs answer as themselves whatever they are asked."""
     if path.startswith("/ittybit/"):
         kind, text = "application/json", json.dumps({"kind": KINDS[status], "message": SENTENCES[status]})
     elif path.startswith("/api/"):
-        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-        kind, text = "application/problem+json", json.dumps({**problem, "detail": SENTENCES[status]})
+        kind, text = PROBLEM, problem(status, SENTENCES[status])
     elif page is not None:
         kind, text = "text/html; charset=utf-8", page
     else:

@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs import control, worker
 from jobs.models import Stage
-from jobs.state import Failure, JobState, Source, StageState, TaskRequest, workflow_id
+from jobs.state import Failure, JobState, Source, StageState, TaskRequest
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
 from tests.support.product import make_clip, token, until, until_async
@@ -23,11 +23,10 @@ from tests.support.world import (
     UNAVAILABLE,
     World,
     attention,
-    plan,
+    cancelled_with_creations,
     running,
     states,
     status_when,
-    workflow_worker,
 )
 
 pytestmark = pytest.mark.anyio
@@ -98,50 +97,22 @@ async def test_a_cancel_while_a_task_is_being_created_in_vain_begins_no_other_at
 async def test_a_task_whose_creation_ends_as_the_cancel_comes_is_cancelled(dev_env):
     """The worker hears of both at once: its id must not be lost, or it works for nobody."""
     world = World({"create ingest": [("at the gate", None)]})
-    async with running(dev_env, world, workflows=False) as handle:
-        queue = handle.id.removeprefix(workflow_id(""))
-        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
-            await until_async(lambda: asyncio.sleep(0, world.created))
-        world.gate.set()
-
-        async def created() -> bool:
-            return "task-1" in str(await handle.fetch_history())
-
-        await until_async(created)
-        await handle.cancel(reason="grace")
-        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
-            with pytest.raises(WorkflowFailureError):
-                await asyncio.wait_for(handle.result(), 20)
+    async with cancelled_with_creations(dev_env, world, ["task-1"]) as handle:
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 20)
     assert world.cancelled == ["task-1"]
 
 
 @pytest.mark.parametrize("first", ["the cancel", "their ends"])
 async def test_tasks_whose_creations_end_together_as_the_cancel_comes_are_all_cancelled(dev_env, first):
-    two = ("thumbnails", "audio")
-    world = World({f"create {name}": [("at the gate", None)] for name in two})
-    async with running(dev_env, world, workflows=False) as handle:
-        queue = handle.id.removeprefix(workflow_id(""))
-        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
-
-            async def asked() -> bool:
-                return {f"{handle.id}/{name}/1" for name in two} <= {key for _, key in world.created}
-
-            await until_async(asked)
-
-        async def created() -> bool:
-            history = str(await handle.fetch_history())
-            return "task-2" in history and "task-3" in history
-
-        if first == "the cancel":
-            await handle.cancel(reason="grace")
-        world.gate.set()
-        await until_async(created)
-        if first == "their ends":
-            await handle.cancel(reason="grace")
-        async with temporal.run_workers([workflow_worker(dev_env, world, queue, plan())]):
-            with pytest.raises(WorkflowFailureError):
-                await asyncio.wait_for(handle.result(), 20)
-    assert {"task-2", "task-3"} <= set(world.cancelled)
+    three = ["task-2", "task-3", "task-4"]
+    world = World(
+        {f"create {name}": [("at the gate", None)] for name in ("thumbnails", "audio", "transcode")}
+    )
+    async with cancelled_with_creations(dev_env, world, three, first) as handle:
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 20)
+    assert sorted(world.cancelled) == three
 
 
 @pytest.mark.parametrize("comes", ["later", "meanwhile"])

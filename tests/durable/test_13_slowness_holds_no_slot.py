@@ -290,7 +290,7 @@ async def test_no_run_takes_longer_than_the_hours_that_are_set(silence, settings
     with pytest.raises(task.TaskError, match="Encoding took longer than 1 minute") as caught:
         await ask(silence, "audio", {"format": "opus"})
     assert caught.value.kind == "too_long"
-    day = encode.Allowance(24)
+    day = encode.TimeLimit(24)
     assert day.of(24 * 3600) == 24 * 3600 and day.of(60) == 1200
 
 

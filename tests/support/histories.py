@@ -13,19 +13,18 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus, workflow_id
+from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
-from mediapipe import temporal
 from tests.support.product import until_async
 from tests.support.world import (
     BOTH,
     BROKEN,
     World,
     attention,
+    cancelled_with_creations,
     plan,
     running,
     status_when,
-    workflow_worker,
 )
 
 FOLDER = Path(__file__).parents[1] / "histories"
@@ -99,49 +98,35 @@ async def cancelled(env):
         return await handle.fetch_history()
 
 
-async def cancelled_between(env):
-    """While the tasks of the three that follow ingest are being created."""
-    world = World({f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")})
+async def at_the_gate(env, world, created):
+    """What a cancel makes of a pipeline that waits for *created* tasks to be created."""
     async with running(env, world) as handle:
-        await status_when(env, handle, lambda _: len(world.created) == 4)
+        await until_async(lambda: asyncio.sleep(0, len(world.created) == created))
         await handle.cancel()
         await status_when(env, handle, lambda s: s.cancelling)
         world.gate.set()
         with suppress(WorkflowFailureError):
             await handle.result()
         return await handle.fetch_history()
+
+
+async def cancelled_between(env):
+    """While the tasks of the three that follow ingest are being created."""
+    script = {f"create {name}": ["hang"] for name in ("thumbnails", "audio", "transcode")}
+    return await at_the_gate(env, World(script), 4)
 
 
 async def cancelled_unanswered(env):
     """While a task is being created of which nobody will hear."""
-    world = World({"create ingest": [("at the gate", LOST)]})
-    async with running(env, world) as handle:
-        await until_async(lambda: asyncio.sleep(0, world.created))
-        await handle.cancel()
-        await status_when(env, handle, lambda s: s.cancelling)
-        world.gate.set()
-        with suppress(WorkflowFailureError):
-            await handle.result()
-        return await handle.fetch_history()
+    return await at_the_gate(env, World({"create ingest": [("at the gate", LOST)]}), 1)
 
 
 async def cancelled_as_created(env):
     """A worker hears of a new task and of the cancel at once."""
     world = World({"create ingest": [("at the gate", None)]})
-    async with running(env, world, workflows=False) as handle:
-        queue = handle.id.removeprefix(workflow_id(""))
-        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
-            await until_async(lambda: asyncio.sleep(0, world.created))
-        world.gate.set()
-
-        async def created() -> bool:
-            return "task-1" in str(await handle.fetch_history())
-
-        await until_async(created)
-        await handle.cancel()
-        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
-            with suppress(WorkflowFailureError):
-                await handle.result()
+    async with cancelled_with_creations(env, world, ["task-1"]) as handle:
+        with suppress(WorkflowFailureError):
+            await handle.result()
         return await handle.fetch_history()
 
 

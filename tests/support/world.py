@@ -34,6 +34,7 @@ from jobs.state import (
 )
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
+from tests.support.product import until_async
 
 BOTH = Output(name="outputs/x.mp4", video_codec="h264", audio_codec="aac", codecs_known=True, duration=10)
 BROKEN = Failure("damaged", permanent=True, task_over=True)
@@ -171,6 +172,31 @@ async def running(env, world, given=None, workflows=True):
         finally:  # an open workflow without a worker would stop the server's skipping of time
             with suppress(RPCError):
                 await handle.terminate()
+
+
+@asynccontextmanager
+async def cancelled_with_creations(env, world, tasks, first="their ends"):
+    """A pipeline whose worker hears at once of its cancel and of the ends of the creations of *tasks*.
+
+    The creations wait at the gate; *first*: what stands first in the history.
+    """
+    async with running(env, world, workflows=False) as handle:
+        queue = handle.id.removeprefix(workflow_id(""))
+        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
+            await until_async(lambda: asyncio.sleep(0, f"task-{len(world.created)}" == tasks[-1]))
+
+        async def created() -> bool:
+            history = str(await handle.fetch_history())
+            return all(task in history for task in tasks)
+
+        if first == "the cancel":
+            await handle.cancel(reason="grace")
+        world.gate.set()
+        await until_async(created)
+        if first != "the cancel":
+            await handle.cancel(reason="grace")
+        async with temporal.run_workers([workflow_worker(env, world, queue, plan())]):
+            yield handle
 
 
 async def status_when(env, handle, condition):
