@@ -34,7 +34,7 @@ class BadRedirect(Exception):
 
 
 @cache
-def _tls(ca_file: str) -> ssl.SSLContext:
+def tls(ca_file: str = "") -> ssl.SSLContext:
     """The public authorities, and those of *ca_file* where there is one."""
     context = httpx.create_ssl_context(trust_env=False)
     if ca_file:
@@ -106,7 +106,7 @@ class _Transport(httpx.AsyncHTTPTransport):
     """httpx's own transport, over checked connections."""
 
     def __init__(self, backend: _CheckedConnections) -> None:
-        context = _tls(settings.CA_FILE)
+        context = tls(settings.CA_FILE)
         super().__init__(verify=context, trust_env=False)
         self._pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=backend)
 

@@ -7,7 +7,9 @@ mean is decided by jobs.ittybit.replies.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -185,11 +187,18 @@ def may_have_created(error: IttybitError) -> bool:
     return not (never_sent or error.permanent or error.retry_after is not None or isinstance(error, Busy))
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """httpx's own: to make one takes as long as many requests."""
+    return httpx.create_ssl_context()
+
+
 def open_http(url: str, key: str) -> httpx.AsyncClient:
     """An HTTP client for the API at *url* with the bearer *key*: one per worker, closed with it."""
     return httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {key}", "Accept": "application/json", "User-Agent": "mediapipe"},
         timeout=TIMEOUT,
+        verify=_tls(),
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
     )

@@ -14,6 +14,7 @@ from django.conf import settings
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError
 from mediapipe import storage
+from mediapipe.remote import tls
 
 TIMEOUT = httpx.Timeout(35, connect=1)  # the engine itself gives a probe 30 s
 SENTENCES = {
@@ -39,6 +40,7 @@ async def find_problem(part: Path) -> str:
             base_url=f"{settings.LOCAL_URL}/ittybit",
             headers={"Authorization": f"Bearer {settings.ENGINE_KEY}"},
             timeout=TIMEOUT,
+            verify=tls(),
             trust_env=False,  # a proxy leads nowhere near this machine
         ) as http:
             client = IttybitClient(http)

@@ -15,7 +15,7 @@ from mediapipe import url_safety
 from mediapipe.database import persistently
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
-from mediapipe.remote import Remote
+from mediapipe.remote import Remote, tls
 
 notifications: set[asyncio.Task[None]] = set()
 
@@ -31,7 +31,8 @@ async def _post_webhook(task: EngineTask) -> None:
     body = await persistently(task_json, task)
     url = task.webhook_url
     path = url if url.startswith("/") else url_safety.own_path(url)  # earlier versions kept it whole
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as ours, Remote(5.0) as remote:
+    own = httpx.AsyncClient(timeout=5, verify=tls(), trust_env=False)
+    async with own as ours, Remote(5.0) as remote:
         for attempt in range(4):
             with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, url_safety.UnsafeUrl):
                 if path:

@@ -186,7 +186,7 @@ async def broken(inside) -> Job:
     """A job whose workflow fails each time: somebody has completed its activity with nonsense."""
     inside.api.lives["audio"], inside.api.can_cancel = ["processing"] * 9999, True
     job = await inside.submit(start=False)
-    await open_by_hand(inside, job, {"run": 1}, task_timeout=timedelta(seconds=1))
+    await open_by_hand(inside, job, {"run": 1}, task_timeout=timedelta(seconds=5))
     assert await control.start(job)
     job = await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
     found = await inside.workflow(job).describe()
