@@ -391,7 +391,7 @@ async def test_a_workflow_that_was_reset_after_its_job_was_closed_is_stopped(ins
         await reconcile.run_once(inside.engine)
         return await _described(inside, job, WorkflowExecutionStatus.CANCELED)
 
-    await until_async(stopped, 30)
+    await until_async(stopped, 75)  # as patient as inside.until(), and for its reason
     assert (await now(job)).state == "succeeded"
 
 
