@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 FIRST_RESTART_DELAY = 0.5
 LONGEST_RESTART_DELAY = 15.0
 STABLE = 30.0
+UNCLAIMED = range(10000, 30000)  # ports that no system gives to outgoing connections
 
 
 @dataclass
@@ -75,12 +77,11 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(preferred: int) -> int:
-    """*preferred*, or any other free port where it is taken."""
-    if is_free(preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """*preferred*, or where it is taken a free port of UNCLAIMED: nobody has it when a server comes back."""
+    port = preferred
+    while not is_free(port):
+        port = secrets.choice(UNCLAIMED)
+    return port
 
 
 class Supervisor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from mediapipe import home
+from mediapipe import home, supervisor
 from mediapipe.management.commands.up import Command
 from tests.support.home import open_parts
 from tests.support.product import MANAGE, ROOT, free_port, until
@@ -123,6 +124,15 @@ def test_a_home_that_was_open_is_closed_by_who_works_in_it_and_so_is_all_that_th
         process.terminate()
         process.wait(30)
     assert Path(MANAGE[1]).stat().st_mode == before, "what a link leads to isn’t the home’s"
+
+
+def test_a_port_that_up_chooses_is_given_to_nobody_else_while_its_server_comes_back():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        chosen = supervisor.free_port(port := taken.getsockname()[1])
+        ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range")
+        lowest = int(ephemeral.read_text().split()[0]) if ephemeral.exists() else 32768
+        assert chosen != port and 1024 <= chosen < lowest
+    assert supervisor.free_port(port) == port
 
 
 def test_every_command_closes_the_folder_before_it_writes_into_it(open_home):

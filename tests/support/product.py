@@ -9,10 +9,10 @@ import asyncio
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,8 @@ from pathlib import Path
 import httpx
 import imageio_ffmpeg
 
+from mediapipe import supervisor
+
 ROOT = Path(__file__).resolve().parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 LOOP = 4  # seconds of a long clip that are encoded
@@ -30,9 +32,8 @@ MANAGE = [sys.executable, str(ROOT / "manage.py")]
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that no outgoing connection of others is given before, or while, our server is away."""
+    return supervisor.free_port(random.choice(supervisor.UNCLAIMED))
 
 
 def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: str) -> Path:
