@@ -35,7 +35,7 @@ def said(folder: str) -> set[str]:
     return {str(call.args[0].value) for call in named if " " not in str(call.args[0].value)}
 
 
-ENGINE = said("mediapipe/engine") | {kind for _, kind, _ in FFMPEG_ERRORS} | set(fetch.ERROR_KINDS.values())
+ENGINE = said("mediapipe") | {kind for _, kind, _ in FFMPEG_ERRORS} | set(fetch.ERROR_KINDS.values())
 OURS = said("jobs/workflow") | {error.kind for error in (IttybitError, *IttybitError.__subclasses__())}
 ADVISED = advice.SOURCE | advice.ADMIN | advice.AGAIN
 KINDS = sorted(PERMANENT_KINDS | ENGINE | OURS | set(REFUSALS.values()) | set(ADVISED))

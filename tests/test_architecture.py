@@ -22,7 +22,7 @@ SOURCES = [
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
 mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
-mediapipe.temporal mediapipe.threads mediapipe.url_safety
+mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.models
 mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
@@ -37,7 +37,7 @@ mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediap
 mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
-mediapipe.engine.timecode mediapipe.engine.validators mediapipe.engine.arguments mediapipe.engine.plan
+mediapipe.engine.timecode mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue

@@ -11,8 +11,9 @@ from mediapipe.engine.arguments import output_size
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.options import check_options, check_request
+from mediapipe.engine.options import check_request
 from mediapipe.engine.plan import can_copy_video
+from mediapipe.task_options import check_options
 
 WRONG = "request_invalid"
 URL = "https://example.org/a.mp4"
@@ -40,7 +41,7 @@ URL = "https://example.org/a.mp4"
     ],
 )
 def test_what_the_reference_allows_is_allowed(kind, given):
-    assert check_options(KINDS[kind], given)
+    assert check_options(kind, given)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_what_the_reference_allows_is_allowed(kind, given):
 )  # fmt: skip
 def test_what_it_does_not_is_refused_with_a_sentence(kind, given, error):
     with pytest.raises(InvalidRequest) as caught:
-        check_options(KINDS[kind], given)
+        check_options(kind, given)
     assert caught.value.kind == error and str(caught.value).endswith((".", '"50%".'))
 
 
@@ -165,7 +166,7 @@ WIDE = Video(0, "h264", 1920, 1080)
     ],
 )
 def test_sizes_keep_the_ratio_and_fit_as_asked(asked, comes):
-    assert output_size(WIDE, check_options(KINDS["video"], asked)) == comes
+    assert output_size(WIDE, check_options("video", asked)) == comes
 
 
 # --- copy or encode -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
-from mediapipe.engine.options import check_options
+from mediapipe.task_options import check_options
 from tests.support.engine import PICTURE, TONE, X264, ask, probe
 from tests.support.product import FFMPEG
 
@@ -53,7 +53,7 @@ async def test_a_short_film_that_begins_a_little_late_has_a_storyboard(made):
 
 def test_a_short_gif_of_a_long_film_reads_no_more_than_it_shows():
     film = Media("mp4", 3600, video=Video(0, "h264", 640, 360, duration=3600))
-    arguments = KINDS["animation"].plan(check_options(KINDS["animation"], {"end": 2}), film, "/x").tries[0]
+    arguments = KINDS["animation"].plan(check_options("animation", {"end": 2}), film, "/x").tries[0]
     assert arguments.index("-t") < arguments.index("-i")
 
 
@@ -82,7 +82,7 @@ async def test_a_waveform_is_as_high_as_the_sound_is_loud(made):
 
 def test_a_waveform_of_a_day_is_measured_in_pieces_and_never_held_in_memory():
     day = Media("wav", 86400, audio=Audio(0, "pcm_s16le", rate=48000, duration=86400))
-    asked = check_options(KINDS["audio"], {"waveform": "json"})
+    asked = check_options("audio", {"waveform": "json"})
     made = KINDS["audio"].plan(asked, day, "/x")
     pieces = int(re.search(r"asetnsamples=n=(\d+)", " ".join(made.tries[0]))[1])
     assert pieces <= 48000 and made.muxer == "null" and made.extension == "txt"

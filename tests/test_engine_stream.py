@@ -15,8 +15,8 @@ from mediapipe.engine.encode import FfmpegExit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
-from mediapipe.engine.options import check_options
 from mediapipe.engine.task import Hooks, clear, process
+from mediapipe.task_options import check_options
 from tests.support.engine import PICTURE, TONE, X264, ask, endless_space, probe
 
 pytestmark = pytest.mark.anyio
@@ -245,7 +245,7 @@ async def stream(source: Path, task: str, report=lambda *_: None) -> list[str]:
     kind = KINDS["adaptive_video"]
     hooks = Hooks(endless_space, report)
     try:
-        await process(task, kind, check_options(kind, {}), storage.signed_url(name), hooks)
+        await process(task, kind, check_options(kind.name, {}), storage.signed_url(name), hooks)
     finally:
         clear(task)
         files = sorted(each.name for each in storage.path(f"outputs/{task}").iterdir() if each.is_file())

@@ -11,7 +11,7 @@ from typing import Literal
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import UNSPECIFIED, Media, Video
 from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
-from mediapipe.engine.validators import Options, Value
+from mediapipe.validators import Options, Value
 
 HEAD = (
     "-nostdin",

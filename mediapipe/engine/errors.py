@@ -6,14 +6,7 @@ It also reads what FFmpeg and PyAV wrote about a file, and says it in those sent
 from __future__ import annotations
 
 from mediapipe.engine.probe import MAX_PIXELS
-
-
-class InvalidRequest(Exception):
-    """A request that is wrong: the API's error kind and one sentence."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+from mediapipe.validators import InvalidRequest as InvalidRequest
 
 
 class TaskError(Exception):

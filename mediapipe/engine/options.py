@@ -1,6 +1,6 @@
 """Checks requests: a body's JSON in, a checked Request out, an unknown option is an error.
 
-Pure; which options there are, and their ranges, kinds.py says.
+Pure; which options there are, and their ranges, mediapipe.task_options says.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mediapipe.engine.errors import InvalidRequest
-from mediapipe.engine.kinds import CODECS_BY_FORMAT, KINDS, Kind
-from mediapipe.engine.validators import Options
+from mediapipe.engine.kinds import KINDS, Kind
+from mediapipe.task_options import check_options
+from mediapipe.validators import Options
 
 MAX_METADATA = 64 << 10  # bytes of JSON
 FIELDS = ("kind", "input", "options", "metadata", "webhook_url")
@@ -29,32 +30,6 @@ class Request:
     metadata: dict[str, Any] = field(default_factory=dict)
     webhook_url: str = ""
     input_is_object: bool = False  # as the documented `POST /tasks` has it, and is answered
-
-
-def check_options(kind: Kind, given: object) -> Options:
-    """The options of a request with the kind's defaults. Raises InvalidRequest."""
-    if not isinstance(given, Mapping):
-        raise InvalidRequest("request_invalid", "options must be an object.")
-    options = dict(kind.defaults)
-    for name, value in given.items():
-        if name not in kind.options:
-            known = ", ".join(sorted(kind.options))
-            raise InvalidRequest(
-                "request_invalid", f"{kind.name} has no option {name!r:.60}. Known: {known}."
-            )
-        if value is not None:
-            options[name] = kind.options[name].check(name, value)
-    for name, meaning in kind.required.items():
-        if name not in options:
-            raise InvalidRequest("request_invalid", f"{kind.name} needs {name}: {meaning}.")
-    if "end" in options and float(options["end"]) <= float(options.get("start", 0)):
-        raise InvalidRequest("request_invalid", "end must be greater than start.")
-    codec = str(options.get("codec", ""))
-    container = str(options.get("format", ""))
-    if codec and codec not in CODECS_BY_FORMAT[container]:
-        fitting = ", ".join(CODECS_BY_FORMAT[container])
-        raise InvalidRequest("format_unsupported", f"{codec} doesn’t fit {container}: use {fitting}.")
-    return options
 
 
 def _url(name: str, value: object) -> str:
@@ -129,7 +104,7 @@ def check_request(body: object, resource: str = "tasks") -> Request:
         )
     metadata = _metadata(body.get("metadata"))
     hook = body.get("webhook_url")
-    options = check_options(KINDS[kind], body.get("options") if body.get("options") is not None else {})
+    options = check_options(kind, body.get("options") if body.get("options") is not None else {})
     return Request(
         KINDS[kind],
         source,

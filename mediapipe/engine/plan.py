@@ -17,7 +17,7 @@ from mediapipe.engine.arguments import (
 )
 from mediapipe.engine.errors import NO_AUDIO, NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.validators import Options
+from mediapipe.validators import Options
 
 EVEN_KEYS = "expr:gte(t,n_forced*2)"  # a keyframe every two seconds
 SOURCE_KEYS = "source"  # keyframes where the source has them

@@ -16,7 +16,7 @@ from mediapipe.engine import stills
 from mediapipe.engine.media import Media
 from mediapipe.engine.plan import WAVEFORM_POINTS
 from mediapipe.engine.timecode import webvtt_timecode
-from mediapipe.engine.validators import Options
+from mediapipe.validators import Options
 
 PEAK = re.compile(rb"Peak_level=(-?[0-9.]+|-?inf|-?nan)")
 

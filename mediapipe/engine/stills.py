@@ -17,7 +17,7 @@ from mediapipe.engine.arguments import (
 )
 from mediapipe.engine.errors import NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.validators import Options
+from mediapipe.validators import Options
 
 WEBP = {"very_low": 35, "low": 55, "medium": 75, "high": 85, "very_high": 95}
 JPEG = {"very_low": 20, "low": 12, "medium": 6, "high": 3, "very_high": 2}

@@ -28,8 +28,8 @@ from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
-from mediapipe.engine.validators import Options
 from mediapipe.storage.outage import Patience, WaitOut
+from mediapipe.validators import Options
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.

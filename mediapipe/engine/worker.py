@@ -24,10 +24,10 @@ from mediapipe.engine import imports, prober, queue, webhook
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
-from mediapipe.engine.options import check_options
 from mediapipe.engine.surroundings import Reporter, Waits, again, attend, beat_forever, hands_over
 from mediapipe.engine.task import Hooks, clear, drop_source, process, sweep, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.task_options import check_options
 
 SWEEP_EVERY = 3600.0  # seconds
 RECONCILE_EVERY = 60.0  # seconds
@@ -91,7 +91,7 @@ async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -
         waits.for_server,
     )
     kind = KINDS[task.kind]
-    result = await process(task.pk, kind, check_options(kind, task.options), task.source, hooks)
+    result = await process(task.pk, kind, check_options(kind.name, task.options), task.source, hooks)
     await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
 
 

@@ -9,8 +9,8 @@ import av
 
 from mediapipe import storage
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.options import check_options
 from mediapipe.engine.task import Hooks, TaskOutput, clear, process
+from mediapipe.task_options import check_options
 from tests.support.product import FFMPEG
 
 STAGES = {
@@ -38,7 +38,7 @@ async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> Ta
             target.write_bytes(source.read_bytes())
         source = storage.signed_url(name)
 
-    options = check_options(KINDS[kind], asked)
+    options = check_options(kind, asked)
     try:
         return await process(task, KINDS[kind], options, source, Hooks(endless_space))
     finally:

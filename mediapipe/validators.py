@@ -9,12 +9,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
-from mediapipe.engine.errors import InvalidRequest
-
 Value = Union[str, int, float]  # noqa: UP007 - evaluated at run time, where Python 3.11 must read it
 Options = dict[str, Value]
 PERCENT = "([1-9][0-9]?|100)%"
 COLOUR = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
+
+
+class InvalidRequest(Exception):
+    """A request that is wrong: the API's error kind and one sentence."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Validator(Protocol):
