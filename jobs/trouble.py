@@ -6,20 +6,20 @@ Temporal for ever, and takes no query, no update and no cancel meanwhile. It kno
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client, WorkflowExecutionDescription
 
 ATTEMPTS = 3  # of one workflow task after which Temporal itself answers no more queries
 EVENTS = 100  # of the history's end, in which the failure is looked for
-WORKERS_FAULT = (  # after these a worker was lost, or slow, and the workflow is sound
-    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
-    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
-)
+LOST = 6  # attempts after which no more workers are blamed that were lost or slow: a minute and a half
+UNANSWERED = "no worker has answered in time, {attempts} times in a row; its log may say why"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,21 @@ async def of(client: Client, description: WorkflowExecutionDescription) -> Troub
         ),
         timeout=timedelta(seconds=1),
     )
-    for event in answer.history.events:  # only the first failure of a row of them is in the history
+    return told(answer.history.events, pending.attempt)
+
+
+def told(newest_first: Iterable[HistoryEvent], attempt: int) -> Trouble | None:
+    """What the end of a history says of a workflow task that is at this *attempt*.
+
+    Of a row of attempts only the first one's end is in the history, and the SDK reports no other's failure:
+    where the first one lost its worker, those that fail after it look as if they had lost theirs, too.
+    """
+    for event in newest_first:
+        at = event.event_time.ToDatetime(UTC)
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-            failed = event.workflow_task_failed_event_attributes
-            return Trouble(event.event_time.ToDatetime(UTC), failed.failure.message)
-        if event.event_type in WORKERS_FAULT:
+            return Trouble(at, event.workflow_task_failed_event_attributes.failure.message)
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
+            return Trouble(at, UNANSWERED.format(attempts=attempt - 1)) if attempt >= LOST else None
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             return None
     return None

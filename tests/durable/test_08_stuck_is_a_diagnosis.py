@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.worker import Worker
 
-from jobs import live
+from jobs import live, trouble
 from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
 from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
@@ -105,6 +106,32 @@ def test_a_task_without_a_percentage_is_told_from_a_stuck_one_by_how_long_it_has
     assert told("queued", 14.5) == "Waiting in line for 14 min"
     settings.EMBEDDED_ENGINE = True
     assert told("processing", 14.5) == "", "a download has no percentage either"
+
+
+def ended(*ways: str) -> list[HistoryEvent]:
+    """The ends of workflow tasks, the newest first, as a history has them."""
+    return [HistoryEvent(event_type=f"EVENT_TYPE_WORKFLOW_TASK_{way}") for way in ways]
+
+
+@pytest.mark.parametrize(
+    ("ways", "attempt", "failing"),
+    [
+        (("FAILED", "COMPLETED"), 3, True),
+        (("SCHEDULED", "FAILED"), 3, True),
+        (("TIMED_OUT", "COMPLETED"), 3, False),  # a worker was lost, or slow
+        (
+            ("STARTED", "SCHEDULED", "TIMED_OUT"),
+            6,
+            True,
+        ),  # one was lost, and then the code failed: told nowhere
+        (("COMPLETED", "FAILED"), 6, False),  # it has come over it
+        ((), 6, False),
+    ],
+)
+def test_a_workflow_that_fails_is_told_from_lost_workers_also_where_the_first_one_was_lost(
+    ways, attempt, failing
+):
+    assert bool(trouble.told(ended(*ways), attempt)) == failing
 
 
 def test_a_worker_that_has_just_taken_over_is_not_silent_because_the_one_before_was():
