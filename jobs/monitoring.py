@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
@@ -17,8 +18,11 @@ from temporalio.service import RPCError
 from jobs import engine, reconcile
 from jobs.live import reader
 from jobs.models import Job, Stage, Upload
-from mediapipe import disk, kernel, temporal
+from mediapipe import disk, kernel, storage, temporal
 from mediapipe.accounts import engine_key
+
+STORAGE_SECONDS = 2.0  # for which the storage's answer is waited for
+STORAGE_KNOWN = 5.0  # seconds for which its last answer counts
 
 
 @login_not_required
@@ -32,6 +36,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 async def readyz(request: HttpRequest) -> JsonResponse:
     """Whether a job could run now; 503, with what is missing as false, where it could not.
 
+    *storage*: whether the bucket answers, where there is one.
     *resource*: which one of the Ittybit API takes our tasks; null until the first task has found it out.
     *sandbox*: what holds FFmpeg on this machine; null where the engine is elsewhere.
     """
@@ -39,6 +44,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "database": await sync_to_async(_database)(),
         "temporal": await _temporal(),
         "disk": not disk.is_home_full(),
+        "storage": await _storage.answers(),
         "temporal_knows_jobs": await _temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
@@ -56,6 +62,27 @@ def _database() -> bool:
     except DatabaseError:
         return False
     return True
+
+
+class _Storage:
+    """Whether the bucket answers: asked by one thread at a time, however many strangers want to know."""
+
+    def __init__(self) -> None:
+        self.asking: asyncio.Future[None] | None = None
+        self.asked_at = 0.0
+
+    async def answers(self) -> bool:
+        """True where there is no bucket."""
+        loop = asyncio.get_running_loop()
+        asking, known = self.asking, time.monotonic() - self.asked_at < STORAGE_KNOWN
+        if asking is None or asking.get_loop() is not loop or (asking.done() and not known):
+            asking = self.asking = loop.run_in_executor(None, storage.check)
+            self.asked_at = time.monotonic()
+        await asyncio.wait({asking}, timeout=STORAGE_SECONDS)
+        return asking.done() and asking.exception() is None
+
+
+_storage = _Storage()
 
 
 async def _temporal() -> bool:

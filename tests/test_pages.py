@@ -245,6 +245,7 @@ def test_what_machines_ask(client, chief, editor):
         "database": True,
         "temporal": False,
         "disk": True,
+        "storage": True,
         "temporal_knows_jobs": True,
         "resource": "tasks",
         "sandbox": kernel.protection(),

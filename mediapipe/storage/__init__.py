@@ -162,6 +162,12 @@ def _move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
+def check() -> None:
+    """Raises OSError where files can't be stored or read, as far as a moment tells: a disk is there."""
+    if settings.S3_BUCKET:
+        s3.check()
+
+
 def exists(name: str) -> bool:
     """Whether the file is there."""
     return s3.exists(name) if settings.S3_BUCKET else path(name).is_file()

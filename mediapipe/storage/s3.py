@@ -112,6 +112,12 @@ def base(*, public: bool = True) -> str:
 
 
 @as_bucket_unavailable
+def check() -> None:
+    """Raises BucketUnavailable where the bucket doesn't answer, isn't there, or isn't for our key."""
+    storage().bucket.meta.client.head_bucket(Bucket=settings.S3_BUCKET)
+
+
+@as_bucket_unavailable
 def put(source: Path, name: str, content_type: str) -> None:
     """Uploads a file, in parts where it is large; it is visible when it is whole."""
     storage().bucket.upload_file(str(source), name, ExtraArgs={"ContentType": content_type})

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from django.test import AsyncClient
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from jobs import monitoring
 from jobs.ittybit.replies import PERMANENT_KINDS, Unavailable, check_response
 from jobs.live import reader
 from jobs.state import KeepRequest
@@ -193,6 +195,37 @@ def foreign(api, settings, tmp_path):
 
 
 @pytest.mark.whole
+async def test_who_watches_over_the_installation_is_told_that_the_bucket_is_away(bucket, monkeypatch):
+    monkeypatch.setattr(monitoring, "STORAGE_KNOWN", 0)
+
+    async def told() -> bool:
+        return (await AsyncClient().get("/readyz")).json()["storage"]
+
+    assert not await told()
+    bucket.start()
+    assert await told()
+    bucket.kill()
+    assert not await told()
+
+
+async def test_a_silent_bucket_is_asked_by_one_thread_however_many_want_to_know(settings, monkeypatch):
+    monkeypatch.setattr(monitoring, "STORAGE_SECONDS", 0.2)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        settings.S3_BUCKET, settings.S3_REGION = "media", "us-east-1"
+        settings.S3_ENDPOINT_URL = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        s3.storage.cache_clear()
+        asked = monitoring._Storage()
+        assert not any(await asyncio.gather(*(asked.answers() for _ in range(50))))
+        first, _ = await asyncio.to_thread(silent.accept)
+        silent.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        first.close()
+    s3.storage.cache_clear()
+
+
 async def test_a_copy_of_an_output_waits_for_the_bucket_and_says_so(bucket, inside):
     job = await inside.submit()
     ingest = await until_ingest(inside, job)
