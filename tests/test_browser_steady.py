@@ -1,0 +1,48 @@
+"""Nothing jumps: what a real browser counts of a page's layout shifts while somebody watches it."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.pipelines import PIPELINES
+from tests.support.browsing import cookies_of, shelf
+from tests.support.dashboard import submit
+from tests.support.product import make_clip
+from tests.support.shifts import LIMIT, counting, tick_some, watch
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole]
+SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
+
+
+@pytest.fixture
+def sized(browser):
+    """Makes a page of a size, on which somebody has signed in, and which counts what moves on it."""
+    contexts = []
+
+    def make(product, size: str):
+        contexts.append(browser.new_context(viewport=SIZES[size]))
+        contexts[-1].add_cookies(cookies_of(product, "maria"))
+        return counting(contexts[-1].new_page())
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def test_a_watched_job_moves_nothing_whatever_its_pipeline(product, sized, tmp_path):
+    film = make_clip(tmp_path / "steady.mp4", 3, "640x360")
+    pages = {(pipeline, size): sized(product, size) for pipeline in PIPELINES for size in SIZES}
+    for pipeline in PIPELINES:
+        job = submit(product, film, "--pipeline", pipeline, "--owner", "maria")
+        for size in SIZES:
+            pages[pipeline, size].goto(f"{product.url}/jobs/{job}/")
+    moved = watch(pages)
+    assert {key: found for key, found in moved.items() if found[0] > LIMIT} == {}
+
+
+def test_rows_that_are_ticked_stay_where_they_are(cloud, sized):
+    for size in SIZES:
+        page = sized(cloud, size)
+        shelf(cloud, "maria", 8)
+        page.goto(cloud.url)
+        assert tick_some(page) == (0.0, [])
