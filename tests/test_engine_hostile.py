@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -108,6 +109,32 @@ async def test_a_file_is_read_though_the_process_that_forks_has_just_died(made):
         await asyncio.sleep(0.1)
         forking.add(prober._prober.process.pid)
     assert len(forking) == 1 and not children(forking.pop()), "one forks for all, and buries its children"
+
+
+def test_a_file_has_its_time_from_when_it_is_read_and_not_from_when_it_comes(tmp_path, monkeypatch):
+    """A hundred come at once, to a machine that has no time to start a reader."""
+    monkeypatch.setattr(prober, "TIMEOUT", 3)
+    monkeypatch.setattr(prober, "AT_ONCE", 4)
+    (notes := tmp_path / "notes.mp4").write_text("these are notes\n" * 50)
+    prober.start()
+    forking = prober._prober.process
+
+    async def read_all() -> tuple[list[BaseException | None], int]:
+        asking = [asyncio.create_task(prober.probe(notes)) for _ in range(100)]
+        forking.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(3.5)
+        finally:
+            forking.send_signal(signal.SIGCONT)
+        most = 0
+        while not all(each.done() for each in asking):
+            most = max(most, len(children(forking.pid).split()))
+            await asyncio.sleep(0.01)
+        return [each.exception() for each in asking], most
+
+    errors, most = asyncio.run(read_all())
+    assert all(isinstance(each, TaskError) and each.kind == "invalid_input" for each in errors), errors
+    assert 0 < most <= 2 * 4, "some have answered and aren't buried yet"
 
 
 def test_reading_an_answer_closes_no_descriptor_of_somebody_else():

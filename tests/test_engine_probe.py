@@ -84,6 +84,7 @@ def test_a_film_and_sound_are_told_by_their_facts_and_have_no_problem(probe, mad
             "duration": pytest.approx(2, abs=0.1),
             "codecs": {"video": "h264", "audio": "aac"},
         },
+        "unread": None,
     }
     sound = probe({"input": stored("sources/s/source.wav", made("tone.wav", *WAV).read_bytes())}).json()
     assert sound["problem"] is None and (sound["source"]["kind"], sound["source"]["width"]) == ("audio", None)

@@ -27,6 +27,7 @@ from jobs.models import Job, Upload
 from jobs.uploads import intake, sample_clip
 from jobs.uploads import views as uploads
 from jobs.uploads.intake import PartFile
+from jobs.uploads.source_check import find_problem
 from mediapipe import disk, storage
 from tests.support.environment import SHARED
 from tests.support.tusclient import DATA, LENGTH, TUS, create, encoded, head, offset, patch, sound
@@ -147,14 +148,41 @@ def test_protected_films_are_refused_and_damaged_ones_that_open_are_taken(signed
         {"status_code": 500},
         {"status_code": 401, "json": {"kind": "token_invalid", "message": "This key is not valid here."}},
         {"text": "<!doctype html>"},
-        {"json": {"object": "probe", "problem": None, "source": None}},
+        {"json": {"object": "probe", "problem": None, "source": None, "unread": "It took too long."}},
         {"json": {"object": "probe"}},
     ],
 )
-def test_where_the_engine_cannot_look_at_a_file_it_is_taken(signed_in, own_api, engine):
+def test_where_the_engine_cannot_look_at_a_file_it_is_taken_and_the_log_says_why(
+    signed_in, own_api, engine, caplog
+):
     own_api.side_effect = None
     own_api.mock(**engine) if "side_effect" in engine else own_api.respond(**engine)
     assert "Mediapipe-Job" in create(signed_in, 99, data=b"x" * 99) and own_api.called
+    assert re.search(r"[0-9a-f]{32}\.wav was accepted unchecked: .+\.", caplog.text)
+
+
+def test_a_file_is_checked_however_busy_the_machine_is(settings, tmp_path, caplog):
+    """The very process that asks also answers: where it gets no time, its own patience mustn't end."""
+    body = b'{"problem": {"kind": "not_media", "message": "This is text."}}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async def ask() -> str:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            settings.LOCAL_URL = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            asking = asyncio.create_task(find_problem(tmp_path / "a.mp4"))
+            while not asking.done():
+                await asyncio.sleep(0)
+                time.sleep(0.15)  # what others take of this process' time, each time that it is its turn
+            return await asking
+
+    with respx.mock(assert_all_mocked=False) as router, caplog.at_level("INFO", "jobs.uploads"):
+        router.route().pass_through()
+        assert asyncio.run(ask()) == FOREIGN
+    assert caplog.messages == ["a.mp4 was refused (not_media): This is text."]
 
 
 def test_an_engine_that_is_not_there_keeps_no_upload_waiting(signed_in, settings, own_api):

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
-from jobs.ittybit.probe import SourceProblem, parse_probe
+from jobs.ittybit.probe import Finding, parse_probe
 from jobs.ittybit.replies import (
     Busy,
     IttybitError,
@@ -145,10 +145,10 @@ class IttybitClient:
         check_response(response)
         return True
 
-    async def probe(self, url: str) -> SourceProblem | None:
-        """Why the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
+    async def probe(self, url: str) -> Finding:
+        """Whether the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
 
-        None where it may be media. An extension of the embedded engine: the cloud knows no probe.
+        An extension of the embedded engine: the cloud knows no probe.
         """
         return parse_probe(self._json(await self._send("POST", "/probe", json={"input": url})))
 

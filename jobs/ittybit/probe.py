@@ -16,11 +16,20 @@ class SourceProblem:
     message: str
 
 
-def parse_probe(answer: object) -> SourceProblem | None:
-    """What a reply to a probe finds wrong; None where the file may be media. Raises Broken."""
+@dataclass(frozen=True)
+class Finding:
+    """What a probe found wrong, None where the file may be media; *unread*: why nothing was found out."""
+
+    problem: SourceProblem | None
+    unread: str = ""
+
+
+def parse_probe(answer: object) -> Finding:
+    """What a reply to a probe says. Raises Broken."""
     body = as_mapping(answer)
     if "problem" not in body:
         raise Broken("The engine’s answer to a probe is incomplete.")
     found = as_mapping(body["problem"])
     kind = as_text(found.get("kind"), 60)
-    return SourceProblem(kind, as_text(found.get("message"))) if kind else None
+    problem = SourceProblem(kind, as_text(found.get("message"))) if kind else None
+    return Finding(problem, as_text(body.get("unread"), 300))

@@ -12,11 +12,13 @@ import httpx
 from django.conf import settings
 
 from jobs.ittybit.client import IttybitClient
+from jobs.ittybit.probe import Finding
 from jobs.ittybit.replies import IttybitError
 from mediapipe import storage
 from mediapipe.remote import tls
 
-TIMEOUT = httpx.Timeout(35, connect=1)  # the engine itself gives a probe 30 s
+PATIENCE = 240.0  # seconds: for a turn, for a reader, and for the file itself (mediapipe.engine.prober)
+CONNECT = 30.0  # seconds: it is this very process that answers, however busy its machine is
 SENTENCES = {
     "not_media": "This isn’t a video or audio file, so it wasn’t uploaded.",
     "image": "This is an image. Upload a video or audio file instead.",
@@ -31,22 +33,26 @@ log = logging.getLogger(__name__)
 async def find_problem(part: Path) -> str:
     """Why *part*, a file in incoming/, is certainly no usable media, in a sentence.
 
-    "" where it may be media, or where the engine doesn't answer: that says nothing about the file, and must
-    not cost anyone an upload.
+    "" where it may be media, or where nobody could look: that says nothing about the file, and must not cost
+    anyone an upload. Its job's first stage looks again.
     """
     url = storage.signed_url(f"incoming/{part.name}", local=True)
     try:
         async with httpx.AsyncClient(
             base_url=f"{settings.LOCAL_URL}/ittybit",
             headers={"Authorization": f"Bearer {settings.ENGINE_KEY}"},
-            timeout=TIMEOUT,
+            timeout=httpx.Timeout(PATIENCE, connect=CONNECT),
             verify=tls(),
             trust_env=False,  # a proxy leads nowhere near this machine
         ) as http:
             client = IttybitClient(http)
-            client.deadline = 40.0
-            problem = await client.probe(url)
+            client.deadline = PATIENCE
+            found = await client.probe(url)
     except (IttybitError, httpx.InvalidURL) as error:
-        log.warning("a file could not be checked and was accepted: %s", error)
+        found = Finding(None, unread=str(error))
+    if found.unread:
+        log.warning("%s was accepted unchecked: %s", part.name, found.unread)
+    if found.problem is None:
         return ""
-    return SENTENCES.get(problem.kind, problem.message) if problem else ""
+    log.info("%s was refused (%s): %s", part.name, found.problem.kind, found.problem.message)
+    return SENTENCES.get(found.problem.kind, found.problem.message)

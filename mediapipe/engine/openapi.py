@@ -155,11 +155,12 @@ def _probe() -> dict[str, Any]:
     """`/probe`, our extension: what a file of this installation holds."""
     found = {
         "type": "object",
-        "required": ["object", "problem", "source"],
+        "required": ["object", "problem", "source", "unread"],
         "properties": {
             "object": {"const": "probe"},
             "problem": {"oneOf": [{"type": "null"}, PROBLEM]},
             "source": {"type": ["object", "null"]},
+            "unread": {"type": ["string", "null"], "description": "where both are null: why, in a sentence"},
         },
     }
     body = {

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from mediapipe.engine import sandbox
 from mediapipe.engine.errors import TaskError
@@ -26,7 +27,9 @@ from mediapipe.recent import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REQUEST = 1 << 16  # bytes: a path and its options
-TIMEOUT = 90.0  # seconds that a caller waits for one file
+AT_ONCE = 16  # files that are read at once; who comes later waits for a turn
+STARTING = 120.0  # seconds for a child to be at work: the forking process may have to load PyAV first
+TIMEOUT = 90.0  # seconds that its child may take for one file
 CPU = 60  # seconds of it that one file may take
 MEMORY = 4 << 30  # bytes
 
@@ -88,12 +91,14 @@ _prober = Prober()
 start = _prober.start
 # By device, inode, size and time; the result that one task verifies is the next one's source.
 _probed: Recent[tuple[int, ...], tuple[set[str], Media]] = Recent(200)
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def probe(path: Path, *extra: str) -> Media:
     """What is in the file. *extra*: "--gap", "--pictures" (probe.py), which take longer.
 
-    Raises TaskError where it cannot be used, OSError.
+    No time that it waits, for its turn or for a child, counts as the file's own. Raises TaskError where it
+    cannot be used, OSError where this machine can't read it.
     """
     stat = await asyncio.to_thread(path.stat)
     file = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -105,8 +110,9 @@ async def probe(path: Path, *extra: str) -> Media:
 
 
 async def _probe(path: Path, *extra: str) -> Media:
+    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with turn:
             out = await read_facts(str(path), *extra)
     except TimeoutError:
         raise TaskError(
@@ -121,7 +127,8 @@ async def _probe(path: Path, *extra: str) -> Media:
 async def read_facts(path: str, *extra: str) -> bytes:
     """The JSON object that a child prints about the file (probe.py); cut short where the child died.
 
-    A child is killed when this call is cancelled.
+    A child is killed when this call is cancelled. Raises TimeoutError where it takes too long, and
+    ChildProcessError where there is none.
     """
     request = json.dumps([path, *extra]).encode()
     out = b""
@@ -144,10 +151,15 @@ async def _answer(reading: socket.socket) -> tuple[bool, bytes]:
     reader, writer = await asyncio.open_connection(sock=reading, limit=1 << 20)
     child = -1
     try:
-        pid = await reader.readline()
+        try:
+            async with asyncio.timeout(STARTING):
+                pid = await reader.readline()
+        except TimeoutError:
+            raise ChildProcessError(f"No reader was at work within {STARTING:.0f} seconds.") from None
         with contextlib.suppress(ProcessLookupError, ValueError):  # ended already, or never started
             child = os.pidfd_open(int(pid))
-        return bool(pid), await reader.read()
+        async with asyncio.timeout(TIMEOUT):
+            return bool(pid), await reader.read()
     finally:
         writer.close()
         if child >= 0:

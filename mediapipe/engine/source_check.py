@@ -6,7 +6,6 @@ the file, and one that opens is processed as far as it goes: the encode will sho
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from mediapipe.engine.errors import InvalidRequest, TaskError
 from mediapipe.engine.media import Media
 from mediapipe.engine.serialize import file_facts
 
-TIMEOUT = 30.0  # seconds
 # PyAV's errors about the file's bytes; its others are about this machine.
 ABOUT_THE_BYTES = ("InvalidDataError", "EOFError")
 
@@ -41,16 +39,18 @@ def local_path(url: str) -> Path:
 
 
 async def probe_result(path: Path) -> dict[str, Any]:
-    """`problem`: {kind, message} or None; `source`: the file's facts, None where it could not be read."""
+    """`problem`: {kind, message} or None; `source`: the file's facts, None where it could not be read.
+
+    `unread`: where both are None, why, in a sentence.
+    """
     try:
-        async with asyncio.timeout(TIMEOUT):
-            media = await prober.probe(path)
-    except (TimeoutError, OSError):
-        return {"problem": None, "source": None}
-    except TaskError as error:
-        return {"problem": problem_of(error), "source": None}
+        media = await prober.probe(path)
+    except (TaskError, OSError) as error:
+        problem = problem_of(error) if isinstance(error, TaskError) else None
+        return {"problem": problem, "source": None, "unread": None if problem else str(error)}
     image = {"kind": "image", "message": "This is an image, not a video or audio file."}
-    return {"problem": image if is_single_image(media) else None, "source": file_facts(media, path)}
+    problem = image if is_single_image(media) else None
+    return {"problem": problem, "source": file_facts(media, path), "unread": None}
 
 
 def problem_of(error: TaskError) -> dict[str, str] | None:

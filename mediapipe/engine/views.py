@@ -139,8 +139,8 @@ async def probe(request: HttpRequest) -> HttpResponse:
     except FileNotFoundError:
         return error_response(404, "source_not_found", "There is no file behind this link any more.")
     found = await source_check.probe_result(path)
-    source = found["source"] and {"object": "file", "url": url, **found["source"]}
-    return JsonResponse({"object": "probe", "problem": found["problem"], "source": source})
+    found["source"] = found["source"] and {"object": "file", "url": url, **found["source"]}
+    return JsonResponse({"object": "probe", **found})
 
 
 def _body(request: HttpRequest) -> Any:
