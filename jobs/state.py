@@ -20,14 +20,12 @@ CANCEL_UNANSWERED = "cancel_unanswered"
 KEEP_OUTPUT = "keep_output"
 RECORD = "record"
 
-# Suffixes of the task queue's name. Stages wait on the queue itself, for hours sometimes; however many
-# wait, tasks are created, cancelled and recorded on the control queue and outputs copied on the other.
+# Suffixes of the task queue's name: however many stages wait on the queue itself, for hours sometimes, tasks
+# are created, cancelled and recorded on the control queue and outputs copied on the other.
 CONTROL = "-control"
 TRANSFERS = "-transfers"
 
-# The types of ApplicationError that the workflow distinguishes.
-STAGE_FAILED = "StageFailed"
-HANDED_OVER = "HandedOver"
+STAGE_FAILED, HANDED_OVER = "StageFailed", "HandedOver"  # the types of ApplicationError that it distinguishes
 
 
 def workflow_id(job_id: str) -> str:
@@ -214,12 +212,14 @@ class TaskWatch:
     """A task to await: *allowed* seconds of work in all, *stall* seconds without progress.
 
     *source*: what the task works on, where neither its length nor its size is known: *allowed* is a guess.
+    *seen*: what the activity before this one has last reported of the same task.
     """
 
     task_id: str
     allowed: float = 600
     stall: float = 600
     source: Source | None = None
+    seen: HeartbeatDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -279,12 +279,12 @@ class KeepRequest:
 
 @dataclass(frozen=True)
 class RecordRequest:
-    """A status and the events since the last recording."""
+    """A status and the events since the last recording; stale ones of an earlier *run* are ignored."""
 
     job_id: str
     status: PipelineStatus = field(default_factory=lambda: PipelineStatus(""))
     events: list[EventRecord] = field(default_factory=list)
-    run: int = 0  # which workflow of the job reports it: stale ones are ignored
+    run: int = 0
 
 
 @dataclass(frozen=True)

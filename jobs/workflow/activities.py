@@ -126,8 +126,11 @@ class Activities:
     async def stage(self, given: Sequence[RawValue]) -> Output:
         """A stage by whatever name its job's plan has for it: pipelines come and go while jobs run."""
         watch = activity.payload_converter().from_payload(given[0].payload, TaskWatch)
+        watching = watcher(self.client, watch)
         try:
-            return await or_hand_over(watcher(self.client, watch).result())
+            return await or_hand_over(watching.result())
+        except ApplicationError as error:
+            raise watching.ended_by(error) from None
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details and details.not_found:  # a webhook has completed it

@@ -19,7 +19,16 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from jobs import state
     from jobs.pipelines import StageDefinition, allowed_seconds
-    from jobs.state import Cancellation, KeepRequest, Output, RecordRequest, Source, TaskRequest, TaskWatch
+    from jobs.state import (
+        Cancellation,
+        HeartbeatDetails,
+        KeepRequest,
+        Output,
+        RecordRequest,
+        Source,
+        TaskRequest,
+        TaskWatch,
+    )
 
 ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
 FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
@@ -61,14 +70,16 @@ async def await_task(
     activity_id: str,
     heartbeat_timeout: float,
     attempt: int,
+    seen: HeartbeatDetails | None,
 ) -> Output:
     """Runs the stage's own activity, which ends with its task; the task's output.
 
-    *source* is what the task works on, *duration* its seconds where they are known.
+    *source* is what the task works on, *duration* its seconds where they are known, *seen* what was last
+    reported of it.
     """
     allowed = allowed_seconds(stage, duration, source.size)
     unmeasured = source if duration is None and source.size is None else None
-    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured)
+    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured, seen)
     output: Output = await workflow.execute_activity(
         stage.activity,
         watch,

@@ -11,7 +11,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure
+    from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure, HeartbeatDetails
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
@@ -25,6 +25,7 @@ class AttemptFailed(Exception):
         super().__init__(message)
         self.failure = failure
         self.outcome = outcome  # failed, lost, interrupted, handed over
+        self.seen: HeartbeatDetails | None = None  # what was last reported of the task
 
     def is_over(self, lasted: float) -> bool:
         """Whether the attempt is, after so many seconds: an outage only makes it longer, a day at most."""
@@ -44,6 +45,12 @@ def classify_failure(error: ActivityError, heartbeat_timeout: float) -> AttemptF
 
     *heartbeat_timeout*: seconds, as the stages' activities have it.
     """
+    failed = _meaning(error, heartbeat_timeout)
+    failed.seen = last_seen(error)
+    return failed
+
+
+def _meaning(error: ActivityError, heartbeat_timeout: float) -> AttemptFailed:
     cause = error.cause
     if isinstance(cause, TimeoutError):
         # only a heartbeat timeout says something of the worker; earlier runs took every timeout for one
@@ -62,6 +69,22 @@ def classify_failure(error: ActivityError, heartbeat_timeout: float) -> AttemptF
     return AttemptFailed(
         "Something unexpected went wrong while processing.",
         Failure("internal_error", details=str(cause), unanswered=True),
+    )
+
+
+def last_seen(error: ActivityError) -> HeartbeatDetails | None:
+    """What the activity had last reported of its task; None where it hadn't got that far."""
+    cause = error.cause
+    details = cause.last_heartbeat_details if isinstance(cause, TimeoutError) else ()
+    details = cause.details if isinstance(cause, ApplicationError) else details
+    last = details[-1] if details else None
+    if not isinstance(last, dict) or not isinstance(last.get("since"), int | float):
+        return None
+    state, progress = last.get("state"), last.get("progress")
+    return HeartbeatDetails(
+        state if isinstance(state, str) else "",
+        progress if isinstance(progress, int | float) else None,
+        since=last["since"],
     )
 
 

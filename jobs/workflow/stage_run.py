@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from jobs.state import (
         PASSED,
         Attempt,
+        HeartbeatDetails,
         KeepRequest,
         Output,
         PipelineInput,
@@ -60,6 +61,7 @@ class StageRun:
         self.retry_request: RetryRequest | None = None
         self.needs_new_task = True  # the next one gets a new idempotency key
         self.unanswered = False  # a task of the present key may be at work whose id never came
+        self.seen: HeartbeatDetails | None = None  # what was last reported of the present task
         self.activities_started = plan.first_seq  # part of their ids, which no earlier run has used
         self.status = plan.carried.get(stage.name) or StageStatus(
             stage.name,
@@ -177,20 +179,18 @@ class StageRun:
         last = status.attempts[-1] if status.attempts else None
         status.attempt += 1
         status.attempts = [*status.attempts[-19:], Attempt(status.attempt, workflow.time())]
+        text = f"{label} started"
         if status.attempt > 1 and last and last.outcome == "lost":
             text = f"Another worker took over {label} (attempt {status.attempt})"
         elif status.attempt > 1:
-            text = f"{label} started again (attempt {status.attempt} of {status.max_attempts})"
-        else:
-            text = f"{label} started"
+            text += f" again (attempt {status.attempt} of {status.max_attempts})"
         self.add_event("attempt", stage=status.name, text=text)
         self.changed()
 
     def _end_attempt(self, failed: AttemptFailed) -> None:
         status = self.status
         attempt = status.attempts[-1]
-        attempt.finished_at = workflow.time()
-        attempt.outcome = failed.outcome
+        attempt.finished_at, attempt.outcome = workflow.time(), failed.outcome
         attempt.error = str(failed)[:200]
         if failed.outcome == "failed":
             status.error = str(failed)
@@ -212,8 +212,8 @@ class StageRun:
     def _succeed(self) -> None:
         self.settle(StageState.SUCCEEDED, "succeeded")
         took = workflow.time() - (self.status.started_at or 0)
-        done = f"{self.stage.label} done in {took:.1f} s"
-        self.add_event("stage_succeeded", stage=self.stage.name, text=done)
+        text = f"{self.stage.label} done in {took:.1f} s"
+        self.add_event("stage_succeeded", stage=self.stage.name, text=text)
         self.changed()
 
     async def _wait(self, seconds: float) -> None:
@@ -234,6 +234,7 @@ class StageRun:
                 if is_cancelled_exception(error):
                     raise
                 failed = classify_failure(error, self.plan.heartbeat_timeout)
+                self.seen = failed.seen or self.seen
                 self.unanswered |= status.task_id is None and failed.failure.unanswered
                 if was_cancelled() and workflow.patched("cancel-outlives-a-failed-create"):
                     raise asyncio.CancelledError from error
@@ -255,7 +256,7 @@ class StageRun:
         self.activities_started += 1
         activity_id = f"{self.stage.name}-{self.activities_started}"
         if self.status.task_id is None:
-            self.status.task_id = await self._create_task(activity_id)
+            self.seen, self.status.task_id = None, await self._create_task(activity_id)
             if was_cancelled():  # now the task's id is known
                 raise asyncio.CancelledError
             self.changed()
@@ -287,6 +288,7 @@ class StageRun:
             activity_id=activity_id,
             heartbeat_timeout=self.plan.heartbeat_timeout,
             attempt=self.status.attempt,
+            seen=self.seen,
         )
 
     async def _copy_output(self, output: Output, activity_id: str) -> Output:

@@ -154,11 +154,11 @@ class Watcher:
         self.learn_limit = learn_limit  # seconds of work without a percentage after which it is stuck
         self.learning: asyncio.Task[float] | None = None
         self.max_outage = MAX_OUTAGE
-        self.details = HeartbeatDetails()  # as last sent
+        self.details = watch.seen or HeartbeatDetails()  # as last sent, by another worker at first
         self.started_at = time.monotonic()
         self.last: Task | None = None  # as last read
         self.processing_since: float | None = None
-        self.since = time.time()  # when the task came into its state
+        self.since = self.details.since or time.time()  # when the task came into its state
         self.progressed_at = self.started_at
         self.failing_since: float | None = None  # without being asked to wait
         self.away_since: float | None = None  # no read has succeeded since
@@ -200,6 +200,11 @@ class Watcher:
             self.since = time.time()
         self.details = replace(details, since=self.since)
         beat(self.details)
+
+    def ended_by(self, error: ApplicationError) -> ApplicationError:
+        """*error* with what was last seen of the task, for who watches it next."""
+        told = (*error.details, self.details)
+        return ApplicationError(error.message, *told, type=error.type, non_retryable=error.non_retryable)
 
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
@@ -261,7 +266,7 @@ class Watcher:
         wait = error.retry_after or min(max(0.5, passed / 2), 5.0)
         until = now + wait
         while (left := until - time.monotonic()) > 0:  # heartbeats continue meanwhile
-            details = heartbeat_details(self.last) if self.last else HeartbeatDetails()
+            details = heartbeat_details(self.last) if self.last else self.details
             self._heartbeat(
                 replace(details, last_error=str(error), waiting_for=error.kind, next_at=time.time() + left)
             )

@@ -13,20 +13,35 @@ from django.utils import timezone
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from jobs import live, trouble
 from jobs.dashboard.presenters import JobPage, StageView
 from jobs.live import Live, reader
-from jobs.state import HeartbeatDetails, PipelineStatus, StageState, StageStatus
+from jobs.state import (
+    HANDED_OVER,
+    STAGE_FAILED,
+    HeartbeatDetails,
+    PipelineStatus,
+    Source,
+    StageState,
+    StageStatus,
+    TaskRequest,
+    TaskWatch,
+)
 from jobs.waits import until_next_attempt, until_progress
+from jobs.workflow.failures import last_seen
+from jobs.workflow.watch import Watcher
 from mediapipe.database import in_thread
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.worker import run_task
 from tests.support.dashboard import banner, frozen, held_at_work, look, settled, submit
-from tests.support.product import token, until
+from tests.support.product import token, until, until_async
+from tests.support.world import FLAKY, UNAVAILABLE, World, running
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +121,50 @@ def test_a_task_without_a_percentage_is_told_from_a_stuck_one_by_how_long_it_has
     assert told("queued", 14.5) == "Waiting in line for 14 min"
     settings.EMBEDDED_ENGINE = True
     assert told("processing", 14.5) == "", "a download has no percentage either"
+
+
+def test_what_a_lost_worker_had_seen_of_its_task_is_in_its_last_heartbeat():
+    def seen(*details):
+        about = {"started_event_id": 2, "identity": "", "activity_type": "ingest", "activity_id": "ingest-1"}
+        error = ActivityError("lost", scheduled_event_id=1, retry_state=None, **about)
+        error.__cause__ = TimeoutError("", type=TimeoutType.HEARTBEAT, last_heartbeat_details=details)
+        return last_seen(error)
+
+    assert seen({"state": "queued", "since": 1000.0, "at": 5}) == HeartbeatDetails("queued", since=1000.0)
+    assert seen() is seen({"state": "queued"}) is seen("nobody’s") is None
+
+
+@pytest.mark.parametrize("left", ["by a deploy", "by an outage"])
+async def test_how_long_an_engine_has_been_at_it_outlives_the_worker_that_watches(skipping_env, left):
+    """Between two workers only the workflow knows."""
+    seen = HeartbeatDetails("processing", 40, since=1000.0, last_error="away")
+    ends = {
+        "by a deploy": ApplicationError("restarting", seen, type=HANDED_OVER),
+        "by an outage": ApplicationError("away", UNAVAILABLE, seen, type=STAGE_FAILED, non_retryable=True),
+    }
+    world = World({"ingest": [ends[left], FLAKY]})
+    async with running(skipping_env, world) as handle:
+        await handle.result()
+    told = [watch.seen and (watch.seen.state, watch.seen.since) for watch in world.watches[:3]]
+    assert told == [None, ("processing", 1000.0), None], "of a new task nothing has been seen"
+
+
+async def test_a_worker_that_takes_a_task_over_goes_on_counting(doing, api):
+    api.life = ["processing"]
+    asked = TaskRequest("job", "ingest", "video", {}, Source(url="https://example.com/a"), "media-since/1")
+    task_id = await ActivityEnvironment().run(doing.create_task, asked)
+    api.faults = ["503"]
+    env, beats = ActivityEnvironment(), []
+    env.on_heartbeat = lambda *details: beats.append(details[0])
+    seen = HeartbeatDetails("processing", since=1000.0)
+    watcher = Watcher(doing.client, TaskWatch(task_id, seen=seen))
+    task = asyncio.create_task(env.run(watcher.result))
+    await until_async(lambda: asyncio.sleep(0, len(beats) > 2))
+    env.worker_shutdown()
+    with pytest.raises(ApplicationError) as error:
+        await asyncio.wait_for(task, 5)
+    assert {beat.since for beat in beats} == {1000.0}
+    assert watcher.ended_by(error.value).details[-1].since == 1000.0
 
 
 def ended(*ways: str) -> list[HistoryEvent]:
