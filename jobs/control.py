@@ -145,7 +145,7 @@ async def _ends(client: Client, job: Job, found: WorkflowExecutionDescription) -
     return False
 
 
-async def _reread(job: Job) -> None:
+async def reread(job: Job) -> None:
     """The row as it is now. Raises Refused where it is gone: somebody else has deleted the job meanwhile."""
     try:
         await job.arefresh_from_db()
@@ -159,7 +159,7 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     A closed job is started again, with its finished outputs carried over.
     Raises NotPossible; TemporalUnavailable, where the wish is kept.
     """
-    await _reread(job)
+    await reread(job)
     if job.state == JobState.QUEUED:
         raise NotPossible("This job hasn’t started yet.")
     if not job.active:
@@ -188,13 +188,13 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
 async def start_again(job: Job, actor: str, reason: str = "") -> str:
     """Starts a closed job again; returns a sentence. Raises NotPossible."""
     if not await sync_to_async(job.start_again)(actor, reason):
-        await _reread(job)
+        await reread(job)
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
         if any(wish.kind == DELETE for wish in job.wishes):
             raise Refused(BEING_DELETED)
         raise NotPossible("Someone else has just restarted this job.")
-    await _reread(job)
+    await reread(job)
     reader.invalidate(job)
     if not await start(job):
         return "It will restart as soon as the workflow service is back."
@@ -203,7 +203,7 @@ async def start_again(job: Job, actor: str, reason: str = "") -> str:
 
 async def cancel(job: Job, actor: str, reason: str = "") -> str:
     """Cancels the job; returns a sentence. Raises as retry() does."""
-    await _reread(job)
+    await reread(job)
     if not job.active:
         raise NotPossible(NOTHING_TO_CANCEL[JobState(job.state)])
     if await sync_to_async(job.cancel_unstarted)(actor):
@@ -220,7 +220,7 @@ async def force_restart(job: Job, actor: str, reason: str = "") -> str:
     The reconciler does it, since the workflow's tasks are to be stopped too, and looks again whether the
     workflow can't continue. Raises NotPossible.
     """
-    await _reread(job)
+    await reread(job)
     with contextlib.suppress(workflow_calls.Ended, TemporalUnavailable):
         async with temporal_call(QUEUED_NOTE) as client:
             found, run = await describe(client, job)

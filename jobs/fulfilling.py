@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Sequence
 
 from asgiref.sync import sync_to_async
 
-from jobs import control, workflow_calls
+from jobs import control, remaking, workflow_calls
 from jobs.closing import FORCED, Closing
-from jobs.models import Job
+from jobs.models import EarlierVersion, Job
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import JobState
 from mediapipe.database import in_thread
@@ -80,28 +81,34 @@ class Fulfilling:
         return not job.active and await self._fulfil_one(job, wish)
 
 
-async def delete_some(jobs: list[Job]) -> int:
-    """Deletes a few of *jobs*, whose deletes people asked for; how many are gone.
+async def delete_some(unwanted: Sequence[Job | EarlierVersion]) -> int:
+    """Deletes a few of the jobs and earlier versions that people asked to be rid of; how many are gone.
 
     By chance, so that none waits behind those that can't go; and where the storage is so late that a round
     can't wait for it, no others until these are answered.
     """
     if any(not task.done() for task in _deleting):
         return 0
-    chosen = random.sample(jobs, min(len(jobs), DELETES))
+    chosen = random.sample(unwanted, min(len(unwanted), DELETES))
     under_way = asyncio.ensure_future(asyncio.gather(*map(_delete, chosen)))
     _deleting[:] = [under_way]
     await asyncio.wait(_deleting, timeout=DELETE_SECONDS)
     return sum(under_way.result()) if under_way.done() else 0
 
 
-async def _delete(job: Job) -> bool:
-    actor = next((wish.actor for wish in job.wishes if wish.kind == DELETE), "")
+async def _delete(unwanted: Job | EarlierVersion) -> bool:
     try:
-        await in_thread(control.remove, job, actor)
+        await in_thread(_remove, unwanted)
     except (control.NotPossible, control.TemporalUnavailable):
         return False  # said in the log
     except Exception:
-        log.exception("job %s could not be deleted", job.pk)
+        log.exception("%s could not be deleted", unwanted.pk)
         return False
     return True
+
+
+def _remove(unwanted: Job | EarlierVersion) -> None:
+    if isinstance(unwanted, EarlierVersion):
+        return remaking.remove_files(unwanted)
+    actor = next((wish.actor for wish in unwanted.wishes if wish.kind == DELETE), "")
+    control.remove(unwanted, actor)

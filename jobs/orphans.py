@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs.models import Job, Stage
+from jobs.models import Job
+from jobs.models.earlier_version import files_of
 from mediapipe import storage
 
 FOLDERS = ("sources", "outputs")
@@ -16,9 +17,7 @@ def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
     What belongs to a job are the files that it names, and all that stands in a playlist's folder.
     """
     used = set(Job.objects.exclude(source_name="").values_list("source_name", flat=True))
-    for stage in Stage.objects.exclude(output=None).only("output"):
-        if output := stage.parsed_output():
-            used |= output.names
+    used |= files_of()
     folders = {storage.folder_of(name) for name in used}
     for folder in FOLDERS:
         for name, size, changed in storage.under(folder):

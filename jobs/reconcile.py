@@ -23,7 +23,7 @@ from jobs import control, trouble, workflow_calls
 from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
-from jobs.models import Job, JobQuerySet
+from jobs.models import EarlierVersion, Job, JobQuerySet
 from jobs.models.wish import DELETE
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import intake
@@ -127,7 +127,8 @@ class Round:
         for job in started:
             running.pop(job.pk, None)
         changed += await self._stop_unowned(list(running.values()))
-        return changed + await delete_some(deleted)
+        removed = await in_thread(lambda: list(EarlierVersion.objects.filter(removed=True)[:100]))
+        return changed + await delete_some([*deleted, *removed])
 
     async def _start_queued(self) -> int:
         """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""

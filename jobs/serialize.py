@@ -79,7 +79,16 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
         "error": error(status) or None,
         "started_at": _iso(status.started_at),
         "finished_at": _iso(status.finished_at),
-        "stages": [_stage(stage) for stage in status.stages],
+        "stages": [{**_stage(stage), **_making(job, stage.name)} for stage in status.stages],
+    }
+
+
+def _making(job: Job, name: str) -> dict[str, Any]:
+    """With which options a stage is made, and what it was before."""
+    earlier = [each for each in job.earlier_versions.all() if each.stage == name and not each.removed]
+    return {
+        "options": next((stage["options"] for stage in job.plan if stage["name"] == name), {}),
+        "earlier_versions": [each.as_json(_output(each.parsed_output)) for each in earlier],
     }
 
 

@@ -6,7 +6,7 @@ from django.urls import path
 
 from jobs import monitoring
 from jobs.api import tokens
-from jobs.dashboard import history, people, views
+from jobs.dashboard import history, people, stage_page, views
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
 
@@ -29,6 +29,10 @@ urlpatterns = [
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
     path("jobs/<uuid:pk>/force-restart/", views.force_restart, name="force_restart"),
+    # One stage of it: its versions, and how it is made again
+    path("jobs/<uuid:pk>/stages/<slug:name>/", stage_page.index, name="stage"),
+    path("jobs/<uuid:pk>/versions/<int:number>/use/", stage_page.go_back, name="go_back"),
+    path("jobs/<uuid:pk>/versions/<int:number>/remove/", stage_page.remove, name="remove_version"),
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),

@@ -53,7 +53,7 @@ handler400 = bad_request
 handler500 = server_error
 urlpatterns = [
     path("", include("jobs.urls")),
-    path("api/v1/", include("jobs.api.views")),
+    path("api/v1/", include("jobs.api.urls")),
     path("ittybit/", include("mediapipe.engine.urls")),
     path(f"{settings.MEDIA_URL[1:]}<path:name>", media.serve, name="media"),
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),

@@ -43,28 +43,30 @@ mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediap
 mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
-jobs jobs.pipelines jobs.result jobs.state jobs.waits
+jobs jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
-jobs.models.wish jobs.models.job_row jobs.models.job
+jobs.models.wish jobs.models.job_row jobs.models.earlier_version jobs.models.job
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
 jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits
 jobs.workflow.webhook
 jobs.workflow.activities
-jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.serialize jobs.orphans
+jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished
+jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
-jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view jobs.dashboard.time_axis
-jobs.dashboard.stage_axis
+jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
+jobs.dashboard.time_axis jobs.dashboard.stage_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
-jobs.dashboard.views
-jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.tokens
+jobs.dashboard.views jobs.dashboard.stage_page
+jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
+jobs.api.tokens
 jobs.monitoring jobs.templatetags
 jobs.templatetags.icons
 jobs.admin

@@ -228,6 +228,7 @@ SEEN = {
         (added("files", "outputs/task_one_audio.mp3"), "belongs to no row"),
         (added("files", "incoming/4711.mp4"), "belongs to no row"),
         (lambda facts: facts.files.remove("sources/one"), "sources/one is missing"),
+        (lambda facts: facts.rows[0].earlier_files.append("outputs/a.webp"), "outputs/a.webp is missing"),
         (added("scratch", "task_1"), "work/task_1 was left behind"),
     ),
     "nobody_is_told_what_does_not_happen": (
@@ -260,7 +261,7 @@ SEEN = {
         (added("answers", told("cancel", "Cancelling 2 jobs.", "one", "two", door="bulk")), "it goes on"),
         (restarted_by_nobody, "nothing was restarted"),
     ),
-    "runs_are_counted": ((changed(run=3), "run 3, restarted 0 times"),),
+    "runs_are_counted": ((changed(run=3), "run 3, started again 0 times"),),
     "no_error_escapes_the_web": (
         (added("errors", "web: KeyError: 'run'", "web: KeyError: 'run'"), "2 × web: KeyError"),
         (added("errors", "web: django.db.utils.OperationalError: database is locked"), "is locked"),

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 from django.db import connection
+from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -52,6 +53,7 @@ VERBS = {
     "add_event": lambda job: job.add_event("noted", text="a line"),
     "cancel_unstarted": lambda job: job.cancel_unstarted("ada"),
     "start_again": lambda job: job.start_again("ada"),
+    "queue_again": lambda job: job.queue_again(Q()),
     "record": _record,
     "close": lambda job: job.close(JobState.FAILED, "ended in Temporal"),
 }
@@ -59,6 +61,7 @@ LOOKS = {
     "get_absolute_url": Job.get_absolute_url,
     "workflow_input": Job.workflow_input,
     "status": Job.status,
+    "locked": Job.locked,
     "workflow_id": lambda job: job.workflow_id,
     "active": lambda job: job.active,
     "source": lambda job: job.source,

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from jobs import pipelines
 from jobs.state import JobState, StageState
 
+Value = bool | int | float | Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]  # of an option
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no text has a NUL, and Postgres stores none
 
 # As text, since validating may write a moment in another way than the commands do.
@@ -55,6 +56,16 @@ class Reason(Schema):
     reason: Annotated[Text, Field(max_length=500)] = ""
 
 
+class MakeAgain(Reason):
+    """What is to be other when a stage is made again; null leaves an option to the engine."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"options": {"width": 640, "quality": "high"}}]}
+    )
+
+    options: dict[str, Value | None] = Field({}, max_length=40)
+
+
 class Filters(Schema):
     """The list's own filters, and which page of it."""
 
@@ -83,6 +94,15 @@ class Output(Schema):
     warnings: list[str]
 
 
+class EarlierVersion(Schema):
+    """An output that was replaced when its stage was made again."""
+
+    id: int
+    made_at: Moment | None
+    options: dict[str, Value]
+    output: Output
+
+
 class Stage(Schema):
     """A stage of a job."""
 
@@ -97,6 +117,8 @@ class Stage(Schema):
     task_id: str | None
     output: Output | None
     error: str | None
+    options: dict[str, Value] = Field(description="with which it is made")
+    earlier_versions: list[EarlierVersion] = Field(description="what it was before, newest first")
 
 
 class Result(Schema):

@@ -11,22 +11,18 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any, Concatenate
 from uuid import UUID
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.contrib.auth.decorators import login_not_required
+from asgiref.sync import sync_to_async
 from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.urls import re_path
-from django.views.decorators.csrf import csrf_exempt
 from ninja import Body, Query, Status
 from ninja.errors import HttpError, ValidationError
 from ninja.params import functions as params
 from ninja.security import HttpBearer
 
-from jobs import control, serialize
+from jobs import control, finished, serialize
 from jobs.api import schemas, submission
 from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
@@ -147,10 +143,11 @@ def list_jobs(request: PageRequest, filters: Query[schemas.Filters]) -> dict[str
     """The jobs that the list shows for the same filters, a page at a time."""
     query = QueryDict(mutable=True)
     query.update({name: str(value) for name, value in filters.dict(by_alias=True).items() if value})
-    jobs = in_tab(search(request.user, query), filters.tab).select_related("owner").defer("plan")
+    jobs = in_tab(search(request.user, query), filters.tab).select_related("owner")
     found, following = page(jobs, ORDERS[filters.sort], filters.cursor, filters.limit)
     live = reader.read_many(job for job in found if job.active)
     prefetch_related_objects([job for job in found if job.pk not in live], "stages")
+    prefetch_related_objects(found, "earlier_versions")
     return {
         "jobs": [_full(job, live[job.pk] if job.pk in live else Live(job.status())) for job in found],
         "next": following,
@@ -233,6 +230,27 @@ async def retry_stage(
     return await _act(request, pk, control.retry, name, *_by(request, body))
 
 
+@api.post("/jobs/{uuid:pk}/stages/{slug:name}/make-again", **VERB, summary="Make a stage again")
+async def make_stage_again(
+    request: PageRequest, pk: UUID, name: str, body: Body[schemas.MakeAgain | None] = None
+) -> Any:
+    """Makes a stage of a finished job again with other options, and what needs it; what it was stays."""
+    changes = body.options if body else {}
+    return await _act(request, pk, finished.make_again, name, changes, *_by(request, body))
+
+
+@api.post("/jobs/{uuid:pk}/versions/{int:number}/use", **VERB, summary="Go back to an earlier version")
+async def use_version(request: PageRequest, pk: UUID, number: int) -> Any:
+    """Uses an earlier version again; what it replaces becomes one."""
+    return await _act(request, pk, finished.go_back, number, *_by(request, None))
+
+
+@api.delete("/jobs/{uuid:pk}/versions/{int:number}", **VERB, summary="Remove an earlier version")
+async def remove_version(request: PageRequest, pk: UUID, number: int) -> Any:
+    """Removes an earlier version and its files."""
+    return await _act(request, pk, finished.remove_version, number, *_by(request, None))
+
+
 @api.post("/jobs/{uuid:pk}/cancel", **VERB, summary="Cancel a job")
 async def cancel_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """Cancels the job; its finished outputs are kept."""
@@ -251,39 +269,3 @@ async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reaso
 async def delete_job(request: PageRequest, pk: UUID) -> Any:
     """Deletes a closed job and its media."""
     return await _act(request, pk, control.delete, request.user.get_username())
-
-
-@csrf_exempt
-@login_not_required
-def nothing_here(request: HttpRequest) -> HttpResponse:
-    """The answer at any other address below the API's."""
-    return answer(404, "There’s nothing at this address. The API is described at /api/v1/openapi.json.")
-
-
-def _named(response: Any) -> Any:
-    """A refused method as a problem; any other response as it is."""
-    if response.status_code != 405:
-        return response
-    allowed = response["Allow"]
-    return answer(405, f"This address doesn’t take that method: use {allowed}.", Allow=allowed)
-
-
-def _open(pattern: Any) -> Any:
-    """An address of the API. It asks for a token itself: the sign-in page would be no answer."""
-    view = pattern.callback
-    if iscoroutinefunction(view):
-
-        async def later(request: HttpRequest, **parts: Any) -> Any:
-            return _named(await view(request, **parts))
-
-        pattern.callback = login_not_required(wraps(view)(later))
-    else:
-
-        def now(request: HttpRequest, **parts: Any) -> Any:
-            return _named(view(request, **parts))
-
-        pattern.callback = login_not_required(wraps(view)(now))
-    return pattern
-
-
-urlpatterns = [*map(_open, api.urls[0]), re_path("", nothing_here)]

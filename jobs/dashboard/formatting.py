@@ -7,22 +7,9 @@ from datetime import datetime
 from django.utils import timezone
 from django.utils.timezone import localtime
 
+from jobs.option_words import CODEC_NAMES, FORMAT_NAMES
 from jobs.state import Output
 
-FORMAT_NAMES = {"webp": "WebP", "webm": "WebM"}  # others are written in capitals
-CODEC_NAMES = {
-    "aac": "AAC",
-    "av1": "AV1",
-    "flac": "FLAC",
-    "h264": "H.264",
-    "hevc": "H.265",
-    "mp3": "MP3",
-    "opus": "Opus",
-    "vorbis": "Vorbis",
-    "vp8": "VP8",
-    "vp9": "VP9",
-    "webp": "WebP",
-}
 SEPARATOR = "\u00a0· "  # between two facts in one line, which breaks after it
 
 

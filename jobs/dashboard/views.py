@@ -97,7 +97,7 @@ def sample(request: PageRequest) -> HttpResponse:
     return _start(request, job)
 
 
-def _job(request: PageRequest, pk: UUID) -> Job:
+def find_job(request: PageRequest, pk: UUID) -> Job:
     """The job, if the user may see it. Raises Http404."""
     jobs = Job.objects.visible_to(request.user).select_related("owner")
     return get_object_or_404(jobs, pk=pk)
@@ -106,7 +106,7 @@ def _job(request: PageRequest, pk: UUID) -> Job:
 @require_GET
 def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
-    job = _job(request, pk)
+    job = find_job(request, pk)
     page = presenters.JobPage(job, reader.read(job))
     return render(request, "jobs/job_detail.html", {"job": job, "page": page})
 
@@ -114,7 +114,7 @@ def detail(request: PageRequest, pk: UUID) -> HttpResponse:
 @require_GET
 def status(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
-    job = _job(request, pk)
+    job = find_job(request, pk)
     live = reader.read(job)
     return fragment(
         request,
@@ -130,12 +130,12 @@ def status(request: PageRequest, pk: UUID) -> HttpResponse:
 @require_GET
 def as_json(request: PageRequest, pk: UUID) -> JsonResponse:
     """The job as the `status` command prints it."""
-    job = _job(request, pk)
+    job = find_job(request, pk)
     live = reader.read(job)
     return JsonResponse(serialize.full(job, live.status), json_dumps_params={"indent": 2})
 
 
-def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> HttpResponse:
+def act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> HttpResponse:
     """Performs what a button says, and shows the resulting sentence on the page it was pressed on."""
     reason = request.POST.get("reason", "").strip()[:500]
     try:
@@ -154,7 +154,7 @@ def _act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> Http
 @require_POST
 def retry(request: PageRequest, pk: UUID, name: str | None = None) -> HttpResponse:
     """Runs a failed stage again, or all that failed; a closed job is started again."""
-    return _act(request, _job(request, pk), control.retry, name)
+    return act(request, find_job(request, pk), control.retry, name)
 
 
 @require_POST
@@ -162,13 +162,13 @@ def force_restart(request: PageRequest, pk: UUID) -> HttpResponse:
     """Ends a workflow that can't continue, and starts the job again. Raises Http404 for editors."""
     if not request.user.is_staff:
         raise Http404
-    return _act(request, _job(request, pk), control.force_restart)
+    return act(request, find_job(request, pk), control.force_restart)
 
 
 @require_POST
 def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     """Cancels a job."""
-    return _act(request, _job(request, pk), control.cancel)
+    return act(request, find_job(request, pk), control.cancel)
 
 
 def _selected_jobs(request: PageRequest) -> JobQuerySet:

@@ -18,21 +18,14 @@ from django.db.models import Exists, F, Q
 from django.utils import timezone
 
 from jobs import pipelines
+from jobs.models.earlier_version import files_of
 from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
-from jobs.state import (
-    ACTIVE,
-    EventRecord,
-    JobState,
-    PipelineInput,
-    PipelineStatus,
-    Source,
-    StageState,
-)
+from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
 
 CLAIM_TIME = timedelta(seconds=10)  # for which nobody else starts a job; longer than a start may take
@@ -117,14 +110,14 @@ class Job(JobRow):
         Job.objects.filter(pk=self.pk).update()  # the timeline is part of the job's page
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
-    def _locked(self) -> Job | None:
+    def locked(self) -> Job | None:
         """The row of this very run as it is now, locked until the transaction ends."""
         return Job.objects.select_for_update().filter(pk=self.pk, run=self.run).first()
 
     @transaction.atomic
     def keep_wish(self, wish: Wish) -> bool:
         """Stores what a person asks for, once; False where the job can't take it as it now stands."""
-        row = self._locked()
+        row = self.locked()
         if row is None or row.active == (wish.kind == DELETE):
             return False
         moot = (RETRY, FORCE_RESTART) if wish.kind == CANCEL else ()
@@ -157,7 +150,7 @@ class Job(JobRow):
     @transaction.atomic
     def mark_started(self) -> bool:
         """Records that the workflow has started; False where the row was closed before it had."""
-        row = self._locked()
+        row = self.locked()
         if row is None or row.workflow_started_at is not None:
             return True
         state = JobState.RUNNING if row.state == JobState.QUEUED else row.state
@@ -196,13 +189,20 @@ class Job(JobRow):
 
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
-        row = self._locked()
+        row = self.locked()
         if row is None or any(wish.kind == DELETE for wish in row.wishes):
             return False
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
         unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
         failed_in_part = Q(Exists(failed), state=JobState.SUCCEEDED)
-        changed = Job.objects.filter(unfinished | failed_in_part, pk=self.pk).update(
+        changed = self.queue_again(unfinished | failed_in_part, reason)
+        if changed:
+            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
+        return changed
+
+    def queue_again(self, where: Q, reason: str = "") -> bool:
+        """Queues the job for one more workflow where it is as *where* says; what has succeeded stays."""
+        changed = Job.objects.filter(where, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
             claimed_at=None,
@@ -219,7 +219,6 @@ class Job(JobRow):
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
-            self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
         return bool(changed)
 
     @transaction.atomic
@@ -259,14 +258,11 @@ class Job(JobRow):
         """
         if not self.keep_wish(Wish(DELETE, actor, run=self.run)):
             return False
-        outputs = (stage.parsed_output() for stage in Stage.objects.filter(job=self.pk))
-        names = {name for output in outputs if output for name in output.names}
+        names = files_of(job=self.pk)
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
         names |= {self.source_name} if self.source_name and not shared else set()
-        copies = (
-            name for name, _, _ in storage.under(f"outputs/{self.pk}")
-        )  # of stages that were cancelled, too
-        for member in {*storage.members(names), *copies}:
+        copies = storage.under(f"outputs/{self.pk}")  # of stages that were cancelled, too
+        for member in {*storage.members(names), *(name for name, _, _ in copies)}:
             storage.remove(member)
         with transaction.atomic():
             Upload.objects.filter(job=self).delete()  # a second request would start a job without a file

@@ -17,6 +17,12 @@ def to_datetime(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+def parse_output(value: dict[str, Any]) -> Output:
+    """An output as the dataclass it was, from its column."""
+    source = value.get("source")
+    return Output(**{**value, "source": Output(**source) if source else None})
+
+
 class Stage(models.Model):
     """One step of a job, as last recorded."""
 
@@ -84,10 +90,7 @@ class Stage(models.Model):
 
     def parsed_output(self) -> Output | None:
         """The output column as the dataclass it was; None where the stage has no output."""
-        if not self.output:
-            return None
-        source = self.output.get("source")
-        return Output(**{**self.output, "source": Output(**source) if source else None})
+        return parse_output(self.output) if self.output else None
 
     def status(self) -> StageStatus:
         """The stage as last recorded, in the shape that the status query returns."""

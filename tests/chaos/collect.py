@@ -9,6 +9,7 @@ import json
 import sqlite3
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 from temporalio.client import Client
 
@@ -79,6 +80,11 @@ def part_files(installation: Installation, files: list[str]) -> list[str]:
     return [name for name in files if name.startswith("incoming/") and name[9:].split(".")[0] in waiting]
 
 
+def files_of(output: dict[str, Any]) -> list[str]:
+    """The files in the storage that an output consists of."""
+    return [name for name in (output.get("name"), *(output.get("extras") or {}).values()) if name]
+
+
 def job_rows(installation: Installation) -> list[JobRow]:
     """The rows of jobs, each with its stages and its timeline."""
     owners = {row["id"]: row["username"] for row in rows(installation, "select id, username from auth_user")}
@@ -99,8 +105,7 @@ def job_rows(installation: Installation) -> list[JobRow]:
         )
         plans[row["id"]] = {s["name"]: s["retry"]["attempts"] for s in json.loads(row["plan"])}
     for row in rows(installation, "select * from jobs_stage order by position"):
-        output = json.loads(row["output"] or "null") or {}
-        names = [name for name in (output.get("name"), *(output.get("extras") or {}).values()) if name]
+        names = files_of(json.loads(row["output"] or "null") or {})
         optional = row["name"] in OPTIONAL
         stage = StageRow(row["name"], row["state"], row["task_id"], row["tries"], names, optional)
         stage.planned = plans[row["job_id"]][row["name"]]
@@ -109,6 +114,8 @@ def job_rows(installation: Installation) -> list[JobRow]:
             over = each["finished_at"] or float("inf")
             stage.attempts.append(AttemptRow(each["outcome"], each["started_at"], over, each["error"]))
         jobs[row["job_id"]].stages.append(stage)
+    for row in rows(installation, "select job_id, output from jobs_earlierversion"):
+        jobs[row["job_id"]].earlier_files += files_of(json.loads(row["output"]))
     for row in rows(installation, "select * from jobs_event order by at, id"):
         at, run = moment(row["at"]), row["run"]
         event = EventRow(row["kind"], at, row["actor"], row["stage"], row["text"], run)

@@ -92,6 +92,7 @@ class JobRow:
     source: str = ""
     receipt: str = ""
     stages: list[StageRow] = field(default_factory=list)
+    earlier_files: list[str] = field(default_factory=list)  # of what its stages were before
     events: list[EventRow] = field(default_factory=list)
 
     def at(self, kind: str) -> list[float]:

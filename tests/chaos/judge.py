@@ -166,7 +166,7 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
     jobs = {row.id for row in facts.rows}
     owners: dict[str, str] = {}
     for row in facts.rows:
-        names = [name for stage in row.stages for name in stage.files]
+        names = [*row.earlier_files, *(name for stage in row.stages for name in stage.files)]
         owners |= dict.fromkeys([*names, *([row.source] if row.source else [])], row.id)
     for name in facts.files:
         in_own_folder = name.removeprefix("outputs/").partition("/")[0] in jobs
@@ -182,10 +182,11 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
 
 
 def runs_are_counted(facts: Facts) -> Found:
-    """A job has had one run more than it was restarted."""
+    """A job has had one run more than it was restarted, or a stage of it made again."""
     for row in facts.rows:
-        if row.run != 1 + len(row.at("restarted")):
-            yield row.id, f"run {row.run}, restarted {len(row.at('restarted'))} times"
+        again = len(row.at("restarted")) + len(row.at("made_again"))
+        if row.run != 1 + again:
+            yield row.id, f"run {row.run}, started again {again} times"
 
 
 def no_error_escapes_the_web(facts: Facts) -> Found:

@@ -1,0 +1,84 @@
+"""The verbs of a finished job: make a stage of it again, go back to an earlier version, remove one.
+
+As jobs.control, whose errors and sentences these share: whoever acts, on a page, by the API or by a command,
+acts through these. What is changed in the row is in jobs.remaking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from asgiref.sync import sync_to_async
+
+from jobs import control, remaking
+from jobs.control import NotPossible, Refused, TemporalUnavailable
+from jobs.live import reader
+from jobs.models import EarlierVersion, Job
+from jobs.pipelines import Option
+from mediapipe.task_options import ASKED, check_options
+from mediapipe.validators import InvalidRequest
+
+BEGINS_LATER = "It begins as soon as the workflow service is back."
+RUNNING = "This job is running. Wait until it’s done, or cancel it first."
+NO_VERSION = "This earlier version is gone: someone has removed it, or it’s in use again."
+REMOVED_LATER = "The storage can’t be reached. The files are removed when it’s back."
+
+
+async def make_again(
+    job: Job, stage: str, changes: Mapping[str, Option | None], actor: str, reason: str = ""
+) -> str:
+    """Makes a stage of a closed job again with other options, and what needs it; returns a sentence.
+
+    *changes*: to the options it has; None leaves one to the engine. The outputs that it has become earlier
+    versions. Raises NotPossible.
+    """
+    await control.reread(job)
+    planned = next((each for each in job.plan if each["name"] == stage), None)
+    if planned is None or planned["kind"] not in ASKED:
+        raise NotPossible(f"This job has no stage {stage!r:.60} that can be made again.")
+    wanted = {name: value for name, value in {**planned["options"], **changes}.items() if value is not None}
+    try:
+        check_options(planned["kind"], wanted)
+    except InvalidRequest as error:
+        raise NotPossible(str(error)) from None
+    if not await sync_to_async(remaking.make_again)(job, stage, wanted, actor, reason[:500]):
+        raise await _why_not(job)
+    return await _begin(job, f"Making {planned['label']} again.")
+
+
+async def _begin(job: Job, sentence: str) -> str:
+    """Starts the job that was queued again; it is started later where Temporal is away."""
+    await control.reread(job)
+    reader.invalidate(job)
+    return sentence if await control.start(job) else f"{sentence} {BEGINS_LATER}"
+
+
+async def _why_not(job: Job) -> NotPossible:
+    """Why nothing was changed in the job as it now stands."""
+    await control.reread(job)
+    return NotPossible(RUNNING) if job.active else Refused(control.BEING_DELETED)
+
+
+async def go_back(job: Job, number: int, actor: str, reason: str = "") -> str:
+    """Uses an earlier version again; returns a sentence. Raises NotPossible."""
+    await control.reread(job)
+    if not await sync_to_async(remaking.go_back)(job, number, actor):
+        known = await EarlierVersion.objects.filter(job=job.pk, pk=number, removed=False).aexists()
+        raise await _why_not(job) if known else NotPossible(NO_VERSION)
+    return "The earlier version is used again."
+
+
+async def remove_version(job: Job, number: int, actor: str, reason: str = "") -> str:
+    """Removes an earlier version and its files; returns a sentence.
+
+    Raises NotPossible; TemporalUnavailable where the storage doesn't answer, and jobs.reconcile removes them.
+    """
+    await control.reread(job)
+    version = await sync_to_async(remaking.mark_removed)(job, number, actor)
+    if version is None:
+        raise NotPossible(NO_VERSION)
+    try:
+        await sync_to_async(remaking.remove_files)(version)
+    except OSError:
+        raise TemporalUnavailable(REMOVED_LATER) from None
+    return "The earlier version was removed."

@@ -1,0 +1,59 @@
+"""EarlierVersion: an output that was replaced when its stage was made again, and whose files are whose.
+
+It knows no workflow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from jobs.models.stage import Stage, parse_output
+from jobs.state import Output
+
+
+class EarlierVersion(models.Model):
+    """An output that a stage had, and the options with which it was made.
+
+    *run*: of the job, which replaced it; what one run has replaced belongs together. *removed*: somebody has
+    removed it, and its files are on their way out.
+    """
+
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="earlier_versions")
+    stage = models.CharField(max_length=40)
+    run = models.IntegerField()
+    output = models.JSONField()
+    options = models.JSONField(default=dict)
+    started_at = models.DateTimeField(null=True, blank=True)
+    made_at = models.DateTimeField(null=True, blank=True)
+    removed = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-run", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "stage", "run"], name="a_run_replaces_an_output_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stage} of {self.job_id} before run {self.run}"
+
+    @property
+    def parsed_output(self) -> Output:
+        """The output as the dataclass it was."""
+        return parse_output(self.output)
+
+    def as_json(self, output: dict[str, Any]) -> dict[str, Any]:
+        """As the API has it, around its *output*."""
+        made = self.made_at.isoformat(timespec="milliseconds") if self.made_at else None
+        return {"id": self.pk, "made_at": made, "options": self.options, "output": output}
+
+
+def files_of(**which: Any) -> set[str]:
+    """The files in our storage that stages consist of, those of their earlier versions, too.
+
+    *which*: as filter() takes it, of both, such as those of one job; all of them without it.
+    """
+    outputs = Stage.objects.filter(**which).exclude(output=None).values_list("output", flat=True)
+    earlier = EarlierVersion.objects.filter(**which).values_list("output", flat=True)
+    return {name for output in (*outputs, *earlier) for name in parse_output(output).names}

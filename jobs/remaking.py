@@ -1,0 +1,153 @@
+"""What a person changes in the row of a closed job: a stage to make again, an earlier version to use.
+
+Each verb compares before it sets, in one transaction: a kill leaves all of it or nothing, and a job that is
+queued then is started by jobs.reconcile like any other, with what is finished. It knows no Temporal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from jobs import option_words
+from jobs.models import EarlierVersion, Job, Stage
+from jobs.models.wish import DELETE
+from jobs.pipelines import Option
+from jobs.state import PASSED, JobState, StageState
+from mediapipe import storage
+
+Plan = list[dict[str, Any]]
+
+
+def needing(plan: Plan, name: str) -> list[str]:
+    """The stage *name*, and all that need its output, in the order of the plan."""
+    found = [name]
+    for stage in plan:
+        if stage["needs"] in found:
+            found.append(stage["name"])
+    return found
+
+
+def options_of(plan: Plan, name: str) -> dict[str, Option]:
+    """The options with which a stage of the plan is made."""
+    return next(dict(stage["options"]) for stage in plan if stage["name"] == name)
+
+
+def with_options(plan: Plan, options: Mapping[str, Mapping[str, Option]]) -> Plan:
+    """The plan with other options for some of its stages."""
+    return [{**stage, "options": dict(options.get(stage["name"], stage["options"]))} for stage in plan]
+
+
+def _closed(job: Job) -> Job | None:
+    """The row as it is now, locked; None where it may not be changed: it runs, or is being deleted."""
+    row = job.locked()
+    return None if row is None or row.active or any(w.kind == DELETE for w in row.wishes) else row
+
+
+@transaction.atomic
+def make_again(job: Job, name: str, options: Mapping[str, Option], actor: str, reason: str = "") -> bool:
+    """Queues the job to make one of its stages again with these *options*, and what needs it.
+
+    Their outputs become earlier versions. False where the job isn't closed.
+    """
+    row = _closed(job)
+    if row is None:
+        return False
+    stages = {stage.name: stage for stage in row.stages.all()}
+    for each in needing(row.plan, name):
+        _set_aside(row, stages[each])
+    changed = option_words.changes(options_of(row.plan, name), options)
+    Job.objects.filter(pk=row.pk).update(plan=with_options(row.plan, {name: options}))
+    row.queue_again(Q(), reason)
+    text = f"Making {stages[name].label} again{changed and f': {changed}'}"
+    row.add_event("made_again", stage=name, actor=actor, text=f"{text} (“{reason}”)" if reason else text)
+    return True
+
+
+def _set_aside(row: Job, stage: Stage) -> None:
+    """Keeps the stage's output as an earlier version, and has the stage wait for its turn."""
+    if stage.state == StageState.SUCCEEDED and stage.output:
+        EarlierVersion.objects.create(
+            job=row,
+            stage=stage.name,
+            run=row.run + 1,
+            output=stage.output,
+            options=options_of(row.plan, stage.name),
+            started_at=stage.started_at,
+            made_at=stage.finished_at,
+        )
+    nothing: dict[str, Any] = {"output": None, "task_id": "", "progress": None, "attempts": []}
+    Stage.objects.filter(pk=stage.pk).update(state=StageState.PENDING, started_at=None, **nothing)
+
+
+@transaction.atomic
+def go_back(job: Job, number: int, actor: str) -> bool:
+    """Uses the earlier version of that *number* again, and those of what needs it that went with it.
+
+    What they replace becomes an earlier version in their place; a job that lacks nothing then is done.
+    False where the job isn't closed, or there is no such version.
+    """
+    row = _closed(job)
+    chosen = EarlierVersion.objects.filter(job=job.pk, pk=number, removed=False).first()
+    if row is None or chosen is None:
+        return False
+    together = row.earlier_versions.filter(
+        stage__in=needing(row.plan, chosen.stage), run=chosen.run, removed=False
+    )
+    options = {version.stage: version.options for version in together}
+    labels = [_exchange(row, version) for version in together]
+    Job.objects.filter(pk=row.pk).update(plan=with_options(row.plan, options))
+    required = [stage["name"] for stage in row.plan if not stage.get("optional")]
+    if not row.stages.filter(name__in=required).exclude(state__in=PASSED).exists():
+        Job.objects.filter(pk=row.pk).update(state=JobState.SUCCEEDED, error="", receipt="")
+    row.add_event("went_back", stage=chosen.stage, actor=actor, text=f"Went back to {', '.join(labels)}")
+    return True
+
+
+def _exchange(row: Job, version: EarlierVersion) -> str:
+    """Exchanges the version and its stage's output; the label of what is used now."""
+    stage = row.stages.get(name=version.stage)
+    Stage.objects.filter(pk=stage.pk).update(
+        state=StageState.SUCCEEDED,
+        output=version.output,
+        started_at=version.started_at,
+        finished_at=version.made_at,
+        error="",
+        error_kind="",
+        details="",
+        progress=100,
+        retry_at=None,
+    )
+    if stage.state == StageState.SUCCEEDED and stage.output:
+        version.output, version.options = stage.output, options_of(row.plan, stage.name)
+        version.started_at, version.made_at = stage.started_at, stage.finished_at
+        version.save()
+    else:
+        version.delete()
+    return f"an earlier {stage.label}"
+
+
+@transaction.atomic
+def mark_removed(job: Job, number: int, actor: str) -> EarlierVersion | None:
+    """Takes an earlier version out of use, for good; its files are removed by remove_files().
+
+    None where there is no such version.
+    """
+    version = EarlierVersion.objects.select_for_update().filter(job=job.pk, pk=number).first()
+    if version and not version.removed:
+        version.removed = True
+        version.save()
+        label = job.stages.get(name=version.stage).label
+        text = f"Removed an earlier {label}"
+        job.add_event("version_removed", stage=version.stage, actor=actor, text=text)
+    return version
+
+
+def remove_files(version: EarlierVersion) -> None:
+    """Removes the files of a version that was taken out of use, and then its row. Raises OSError."""
+    for member in list(storage.members(version.parsed_output.names)):
+        storage.remove(member)
+    version.delete()
