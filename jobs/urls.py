@@ -7,6 +7,7 @@ from django.urls import path
 from jobs import monitoring
 from jobs.api import tokens
 from jobs.dashboard import history, people, stage_page, views
+from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
 
@@ -25,6 +26,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/", views.detail, name="detail"),
     path("jobs/<uuid:pk>/status/", views.status, name="status"),
     path("jobs/<uuid:pk>/json/", views.as_json, name="json"),
+    path("jobs/<uuid:pk>/told/", notifications.told, name="told"),
     path("jobs/<uuid:pk>/retry/", views.retry, name="retry_all"),
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
@@ -39,6 +41,13 @@ urlpatterns = [
     # A person's API tokens
     path("account/tokens/", tokens.index, name="tokens"),
     path("account/tokens/<int:number>/revoke/", tokens.revoke, name="revoke_token"),
+    # A person's notifications
+    path("account/notifications/", notifications.index, name="notifications"),
+    path("account/notifications/<int:number>/", notifications.destination, name="destination"),
+    path("account/notifications/<int:number>/remove/", notifications.remove, name="remove_destination"),
+    path("account/notifications/<int:number>/test/", notifications.send_test, name="test_destination"),
+    path("account/notifications/confirm/<str:token>/", notifications.confirm, name="confirm_destination"),
+    path("account/notifications/deliveries/<uuid:pk>/", notifications.send_again, name="send_again"),
     # Who may come in, for admins
     path("people/", people.index, name="people"),
     path("people/<int:person>/role/", people.set_role, name="set_role"),

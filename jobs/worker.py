@@ -1,4 +1,4 @@
-"""The workers of the pipeline's task queues, and the reconciler that runs beside them."""
+"""The workers of the pipeline's task queues, and what runs beside them: the reconciler, and the outbox."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from jobs import reconcile
 from jobs.engine import open_client
 from jobs.ittybit.client import IttybitClient
+from jobs.notifications import activities as delivering
+from jobs.notifications import outbox
+from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
 
 DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
 MAX_STAGES = 200  # that one worker watches at once
+GRACE = timedelta(seconds=5)  # in which a worker that shuts down hands over
 THROTTLE = timedelta(seconds=1)  # between two heartbeats, at least
 # The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
 RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
@@ -28,15 +32,15 @@ RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
-    """The pipeline's workers, around their one HTTP client; the reconciler runs until the context ends."""
+    """The pipeline's workers, around their one HTTP client; what runs beside them ends with the context."""
     async with open_client() as engine:
-        reconciler = asyncio.create_task(reconcile.run_forever(engine))
+        beside = [asyncio.create_task(each) for each in (reconcile.run_forever(engine), outbox.run_forever())]
         try:
             yield build(client, engine)
         finally:
-            reconciler.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reconciler
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 def deployment() -> WorkerDeploymentConfig | None:
@@ -50,6 +54,21 @@ def deployment() -> WorkerDeploymentConfig | None:
     return WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED)
 
 
+def _of_deliveries(client: Client, task_queue: str) -> Worker:
+    """Who tells people: a server of theirs that hangs takes no slot of the pipeline."""
+    return Worker(
+        client,
+        task_queue=task_queue + NOTIFICATIONS,
+        workflows=[DeliveryWorkflow],
+        activities=delivering.ALL,
+        max_concurrent_activities=10,
+        max_concurrent_activity_task_polls=2,
+        max_concurrent_workflow_task_polls=2,
+        graceful_shutdown_timeout=GRACE,
+        deployment_config=deployment(),
+    )
+
+
 def build(
     client: Client, engine: IttybitClient, task_queue: str = TASK_QUEUE, max_stages: int = MAX_STAGES
 ) -> list[Worker]:
@@ -58,7 +77,6 @@ def build(
     *max_stages*: how many stages are watched at once; more of them wait, or are completed by webhooks.
     """
     activities = Activities(engine)
-    grace = timedelta(seconds=5)
     return [
         Worker(
             client,
@@ -68,9 +86,10 @@ def build(
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=THROTTLE,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-            graceful_shutdown_timeout=grace,
+            graceful_shutdown_timeout=GRACE,
             deployment_config=deployment(),
         ),
+        _of_deliveries(client, task_queue),
         *(
             Worker(
                 client,
@@ -79,7 +98,7 @@ def build(
                 max_concurrent_activities=concurrent,
                 max_heartbeat_throttle_interval=THROTTLE,
                 max_concurrent_activity_task_polls=polls,
-                graceful_shutdown_timeout=grace,
+                graceful_shutdown_timeout=GRACE,
                 deployment_config=None if suffix in RETIRED.values() else deployment(),
             )
             for suffix, functions, concurrent, polls in (

@@ -245,6 +245,16 @@ if CA_FILE and not os.access(CA_FILE, os.R_OK):
 OUTGOING_PROXY = os.environ.get("MEDIAPIPE_PROXY", "")
 if OUTGOING_PROXY and (urlsplit(OUTGOING_PROXY).scheme != "http" or not urlsplit(OUTGOING_PROXY).hostname):
     raise ImproperlyConfigured("MEDIAPIPE_PROXY: write http://host:port, with user:password@ where it asks.")
+# Mail leaves by this server; where none is set, none is sent.
+EMAIL_HOST = os.environ.get("MEDIAPIPE_EMAIL_HOST", "")
+EMAIL_SECURITY = os.environ.get("MEDIAPIPE_EMAIL_SECURITY", "") or "starttls"
+if EMAIL_SECURITY not in ("starttls", "tls", "none"):
+    raise ImproperlyConfigured("MEDIAPIPE_EMAIL_SECURITY: write starttls, tls or none.")
+EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_TIMEOUT = EMAIL_SECURITY == "starttls", EMAIL_SECURITY == "tls", 20
+EMAIL_PORT = number("MEDIAPIPE_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[EMAIL_SECURITY])
+EMAIL_HOST_USER = os.environ.get("MEDIAPIPE_EMAIL_USER", "")
+EMAIL_HOST_PASSWORD = os.environ.get("MEDIAPIPE_EMAIL_PASSWORD", "")
+DEFAULT_FROM_EMAIL = os.environ.get("MEDIAPIPE_EMAIL_FROM", "") or "mediapipe@localhost"
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
 ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")

@@ -44,11 +44,13 @@ mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows m
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
 jobs jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits
+jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
-jobs.models.wish jobs.models.job_row jobs.models.earlier_version jobs.models.job
+jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.job
+jobs.models.destination jobs.models.delivery
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
 jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits
@@ -59,12 +61,15 @@ jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
+jobs.notifications.channels.channel jobs.notifications.channels.mail
+jobs.notifications.channels jobs.notifications.confirming
+jobs.notifications.activities jobs.notifications.outbox
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
-jobs.dashboard.views jobs.dashboard.stage_page
+jobs.dashboard.views jobs.dashboard.stage_page jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
 jobs.monitoring jobs.templatetags
@@ -180,14 +185,19 @@ for name in sys.argv[1:]:
     assert PURE and done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["jobs.workflow.media_pipeline", "mediapipe.engine.workflows"])
+@pytest.mark.parametrize(
+    "module",
+    ["jobs.workflow.media_pipeline", "jobs.notifications.delivery_workflow", "mediapipe.engine.workflows"],
+)
 def test_a_workflow_knows_no_django(module):
     code = f"import sys, {module}; assert 'django' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", ["jobs", "jobs.workflow", "jobs.ittybit", "mediapipe"])
+@pytest.mark.parametrize(
+    "package", ["jobs", "jobs.workflow", "jobs.notifications", "jobs.ittybit", "mediapipe"]
+)
 def test_what_temporals_sandbox_imports_again_runs_no_code(package):
     tree = ast.parse((ROOT / Path(*package.split(".")) / "__init__.py").read_text())
     assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body)

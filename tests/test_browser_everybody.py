@@ -34,7 +34,7 @@ def staff(product):
     cookies = cookies_of(product, "chief", staff=True)
     jobs = shelf(product, "chief", 40)
     lists = ("/", "/?page=2", "/?tab=attention", "/?q=nothing-like-it", "/history/", "/history/?q=nothing")
-    forms = ("/jobs/new/", "/password/", "/account/tokens/", "/account/sessions/")
+    forms = ("/jobs/new/", "/password/", "/account/tokens/", "/account/notifications/", "/account/sessions/")
     forms += ("/no-such-page", "/?state=failed&from=2026-01-01")
     return cookies, [*lists, *forms, *(f"/jobs/{job}/" for job in jobs.values())], jobs
 

@@ -28,7 +28,7 @@ from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
 from jobs.dashboard.polling import PageRequest, fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
-from jobs.models import Job, JobQuerySet, SavedView
+from jobs.models import Delivery, Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
 from jobs.uploads import sample_clip
@@ -108,7 +108,8 @@ def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = find_job(request, pk)
     page = presenters.JobPage(job, reader.read(job))
-    return render(request, "jobs/job_detail.html", {"job": job, "page": page})
+    context = {"job": job, "page": page, "told": Delivery.of_job(job)}
+    return render(request, "jobs/job_detail.html", context)
 
 
 @require_GET

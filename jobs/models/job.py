@@ -22,6 +22,7 @@ from jobs.models.earlier_version import files_of
 from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.job_row import JobRow
+from jobs.models.notice import Notice
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
@@ -181,6 +182,7 @@ class Job(JobRow):
         if changed:
             self.stages.exclude(state=StageState.SUCCEEDED).update(state=StageState.CANCELLED)
             self.add_event("cancelled", actor=actor, text="Cancelled before it started")
+            Notice.of_end(self, JobState.CANCELLED)
         return bool(changed)
 
     @transaction.atomic
@@ -247,6 +249,7 @@ class Job(JobRow):
         )
         if changed:
             Event.store(events, job=self, run=run)
+            Notice.of_report(row, status)
             for stage in status.stages:
                 self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
         return bool(changed)
@@ -279,16 +282,12 @@ class Job(JobRow):
         """Ends a job whose workflow is gone without a report (terminated, or its history expired)."""
         # of this very run: it may have been started again since this instance was read
         changed = Job.objects.filter(pk=self.pk, run=self.run, state__in=ACTIVE).update(
-            state=state,
-            error=error,
-            receipt=receipt,
-            finished_at=timezone.now(),
-            cancelling=False,
-            note="",
+            state=state, error=error, receipt=receipt, finished_at=timezone.now(), cancelling=False, note=""
         )
         if changed:
             self.stages.filter(state__in=(StageState.RUNNING, StageState.PENDING)).update(
                 state=StageState.CANCELLED, finished_at=timezone.now()
             )
             self.add_event("closed", text=error or receipt)
+            Notice.of_end(self, state, error)
         return bool(changed)

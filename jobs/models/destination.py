@@ -1,0 +1,33 @@
+"""Destination: where a person wants to be told, and of what. It knows no events and no wording."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+class Destination(models.Model):
+    """An address of one person by one channel; until it is confirmed, only the question is sent there."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="destinations")
+    channel = models.CharField(max_length=20)  # by its name in jobs.notifications.channels
+    address = models.CharField(max_length=1000)
+    wants = models.CharField(max_length=100)  # names with a space between them
+    created_at = models.DateTimeField(default=timezone.now)
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "channel", "address"], name="a_destination_is_named_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.channel} of {self.owner_id}"
+
+    def wants_any(self, *names: str) -> bool:
+        """Whether one of *names* was chosen."""
+        return not {*names}.isdisjoint(self.wants.split())

@@ -1,0 +1,111 @@
+"""The activities of a delivery: a try, and giving up. They read the row, and give Temporal only sentences."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from jobs.models.delivery import CONFIRMATION, DROPPED, FAILED, SENT, TEST, WAITING, Delivery
+from jobs.models.destination import Destination
+from jobs.models.notice import Notice
+from jobs.notifications import confirming, events, wording
+from jobs.notifications.channels import BY_NAME
+from jobs.notifications.channels.channel import NotDelivered, Parcel
+from jobs.notifications.delivery_workflow import DELIVER, GIVE_UP
+from jobs.notifications.wording import Message, Told
+from jobs.state import ACTIVE, JobState, StageState
+from mediapipe.database import in_thread, persistently
+
+REMOVED = "This destination has been removed."
+MENDED = "There was nothing left to tell: it was settled before the message went."
+
+
+def absolute(path: str) -> str:
+    """An address that people reach: their messages are read elsewhere."""
+    return f"{settings.PUBLIC_URL or settings.LOCAL_URL}{path}"
+
+
+def still_true(notice: Notice) -> bool:
+    """Whether a person must still be told: a job that was retried needs nobody any more."""
+    if notice.type in (events.HELD, events.STILL_HELD):
+        return notice.job.state == JobState.ATTENTION
+    return notice.type != events.SLOW or notice.job.state in ACTIVE
+
+
+def closes_at(notice: Notice) -> datetime | None:
+    """When a held job is closed by itself."""
+    if notice.type not in (events.HELD, events.STILL_HELD) or not settings.HOLD_DAYS:
+        return None
+    held = notice.job.stages.filter(state=StageState.FAILED).order_by("-finished_at").first()
+    since = held.finished_at if held and held.finished_at else notice.at
+    return timezone.localtime(since + timedelta(days=settings.HOLD_DAYS))
+
+
+def compose(delivery: Delivery, destination: Destination) -> Message | None:
+    """The message; None where nothing is left to tell."""
+    manage = absolute(reverse("jobs:notifications"))
+    home = absolute(reverse("jobs:list"))
+    if delivery.about == CONFIRMATION:
+        return wording.confirmation(delivery.owner.get_username(), absolute(confirming.path(destination)))
+    if delivery.about == TEST:
+        return wording.test_message(home, manage)
+    notices = [n for n in delivery.notices.select_related("job__owner") if still_true(n)]
+    latest = {n.job_id: n for n in notices}  # of a job the last word is enough
+    told = [
+        Told(
+            n.type,
+            n.job.title,
+            absolute(n.job.get_absolute_url()),
+            n.text,
+            "" if n.job.owner_id == delivery.owner_id else n.job.owner.get_username(),
+            closes_at(n),
+        )
+        for n in latest.values()
+    ]
+    return wording.message(told, home, manage) if told else None
+
+
+@activity.defn(name=DELIVER)
+async def deliver(delivery_id: str) -> str:
+    """One try; the state of the row after it. Raises ApplicationError where another try may help."""
+    delivery = await in_thread(Delivery.take, UUID(delivery_id))
+    if delivery is None:
+        return "nothing to do"
+    destination = delivery.destination
+    if destination is None or not delivery.owner.is_active:
+        return await _settle(delivery, FAILED, REMOVED)
+    message = await in_thread(compose, delivery, destination)
+    if message is None:
+        return await _settle(delivery, DROPPED, MENDED)
+    try:
+        await BY_NAME[delivery.channel].send(destination, Parcel(str(delivery.pk), message))
+    except NotDelivered as error:
+        if error.permanent:
+            return await _settle(delivery, FAILED, str(error))
+        await _settle(delivery, WAITING, str(error))
+        raise ApplicationError(str(error), next_retry_delay=error.again_in) from None
+    return await _settle(delivery, SENT)
+
+
+async def _settle(delivery: Delivery, state: str, error: str = "") -> str:
+    """Records it however long the database is away: a message that has gone must not go twice."""
+    await persistently(delivery.settle, state, error)
+    return state
+
+
+@activity.defn(name=GIVE_UP)
+async def give_up(delivery_id: str) -> str:
+    """Ends a delivery that three days of tries haven't brought there."""
+    delivery = await in_thread(Delivery.objects.filter(pk=delivery_id).first)
+    if delivery is None or delivery.state != WAITING:
+        return "nothing to do"
+    return await _settle(delivery, FAILED, f"Given up after three days. {delivery.error}".strip())
+
+
+ALL = [deliver, give_up]

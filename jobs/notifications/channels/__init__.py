@@ -1,0 +1,9 @@
+"""The channels, in the order in which the page offers them."""
+
+from __future__ import annotations
+
+from jobs.notifications.channels.channel import Channel
+from jobs.notifications.channels.mail import Mail
+
+ALL: tuple[Channel, ...] = (Mail(),)
+BY_NAME: dict[str, Channel] = {channel.name: channel for channel in ALL}

@@ -1,0 +1,57 @@
+"""What a channel is: how a message gets to a person, and what it says when it can't.
+
+It knows no jobs and no rows but the destination's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from jobs.models.destination import Destination
+from jobs.notifications.wording import Message
+
+
+class NotAccepted(Exception):
+    """An address that this channel can't use; the sentence is for the person who typed it."""
+
+
+class NotDelivered(Exception):
+    """A try that failed, in a sentence without the address. *permanent*: another try can't help."""
+
+    def __init__(self, sentence: str, *, permanent: bool = False, again_in: timedelta | None = None) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
+        self.again_in = again_in
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is delivered: *key* is the same for each try of the same message."""
+
+    key: str
+    message: Message
+
+
+class Channel(Protocol):
+    """One way to reach people. *bundled*: what happens within a minute is one message."""
+
+    name: str
+    label: str
+    address_label: str
+    hint: str
+    bundled: bool
+    confirmed: bool  # a person must show that the address is theirs
+
+    def unavailable(self) -> str:
+        """Why this installation can't use it at the moment, for editors; "" where it can."""
+
+    def accept(self, address: str) -> str:
+        """The address as it is kept. Raises NotAccepted."""
+
+    def shown(self, destination: Destination) -> str:
+        """The address as its owner's page shows it, without anything secret."""
+
+    async def send(self, destination: Destination, parcel: Parcel) -> None:
+        """Delivers. Raises NotDelivered; never waits longer than a minute."""

@@ -1,0 +1,142 @@
+"""The words of a message: its subject, what happened, what to do next, and where. Pure.
+
+The same words go to every channel that people read; what a channel makes of them is the channel's matter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from jobs.notifications import events
+
+LONGEST = 80  # signs of a title in a message
+MOST = 40  # jobs that a message lists
+SHORT = {  # after a title
+    events.DONE: "is done",
+    events.FAILED: "has failed",
+    events.CANCELLED: "was cancelled",
+    events.HELD: "needs you",
+    events.STILL_HELD: "still needs you",
+    events.SLOW: "takes longer than usual",
+}
+COUNTED = {  # one, many
+    events.DONE: ("is done", "are done"),
+    events.FAILED: ("has failed", "have failed"),
+    events.CANCELLED: ("was cancelled", "were cancelled"),
+    events.HELD: ("needs you", "need you"),
+    events.STILL_HELD: ("still needs you", "still need you"),
+    events.SLOW: ("takes longer than usual", "take longer than usual"),
+}
+NEXT = {
+    events.DONE: "Its outputs are ready.",
+    events.FAILED: "You can start it again; finished outputs are kept.",
+    events.HELD: "It waits for you to retry or to cancel it",
+    events.STILL_HELD: "It still waits for you to retry or to cancel it",
+    events.SLOW: "Nothing is lost, and nothing needs to be done. Its page says what it waits for.",
+}
+WHY = "You get this because you chose it on the Notifications page, where you can also end it:"
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event as a message tells it. *owner*: whose job it is, "" for one's own.
+
+    *closes_at*: when a held job is closed without a decision, in the time zone of this installation.
+    """
+
+    type: str
+    title: str
+    url: str
+    text: str = ""
+    owner: str = ""
+    closes_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a channel for people delivers; *url* is where it leads."""
+
+    subject: str
+    text: str
+    url: str
+    manage_url: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> str:
+        """The text with where to end such messages below it."""
+        return f"{self.text}\n\n-- \n{WHY}\n{self.manage_url}\n" if self.manage_url else f"{self.text}\n"
+
+
+def short(title: str) -> str:
+    """A title on one line, and not too long."""
+    line = " ".join(title.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def subject_of(told: Told) -> str:
+    """One event in a line."""
+    whose = f" ({told.owner})" if told.owner else ""
+    says = SHORT[told.type] if not told.owner else SHORT[told.type].replace("needs you", "needs somebody")
+    return f"“{short(told.title)}”{whose} {says}"
+
+
+def what_next(told: Told) -> str:
+    """What a person may do about it."""
+    text = NEXT.get(told.type, "")
+    if told.type not in (events.HELD, events.STILL_HELD):
+        return text
+    if told.closes_at is None:
+        return f"{text}."
+    when = f"{told.closes_at:%A}, {told.closes_at.day} {told.closes_at:%B, %H:%M}"
+    return f"{text}. It’s closed by itself on {when}; finished outputs are kept, and you can start it again."
+
+
+def message(all_told: Sequence[Told], list_url: str, manage_url: str) -> Message:
+    """One message about everything of *all_told*, which has at least one event."""
+    if len(all_told) == 1:
+        told = all_told[0]
+        subject = subject_of(told)
+        parts = [f"{subject}.", short_reason(told.text), what_next(told), told.url]
+        return Message(subject, "\n\n".join(filter(None, parts)), told.url, manage_url, [subject])
+    counts = Counter(told.type for told in all_told)
+    kinds = [kind for kind in COUNTED if counts[kind]]
+    first, *rest = [f"{counts[kind]} {COUNTED[kind][counts[kind] > 1]}" for kind in kinds]
+    number, _, says = first.partition(" ")
+    noun = "job" if number == "1" else "jobs"
+    subject = ", ".join([f"{number} {noun} {says}", *rest])
+    ordered = sorted(all_told, key=lambda told: kinds.index(told.type))
+    lines = [subject_of(told) for told in ordered]
+    blocks = [
+        "\n".join(filter(None, [line, short_reason(told.text), told.url]))
+        for line, told in zip(lines[:MOST], ordered, strict=False)
+    ]
+    if len(lines) > MOST:
+        blocks.append(f"And {len(lines) - MOST} more:\n{list_url}")
+    return Message(subject, "\n\n".join([f"{subject}.", *blocks]), list_url, manage_url, lines)
+
+
+def short_reason(text: str) -> str:
+    """Why it failed, as a message has room for."""
+    line = " ".join(text.split())
+    return line if len(line) <= 500 else f"{line[:499]}…"
+
+
+def test_message(url: str, manage_url: str) -> Message:
+    """What “Send a test” sends."""
+    subject = "A test from mediapipe"
+    text = "Notifications arrive here. You asked for this test on the Notifications page."
+    return Message(subject, f"{text}\n\n{url}", url, manage_url, [subject])
+
+
+def confirmation(person: str, url: str) -> Message:
+    """Asks whether an address is the person's own: it names nobody's jobs."""
+    subject = "Is this your address?"
+    text = (
+        f"{person} wants to get notifications from mediapipe at this address. If that’s you, open this page, "
+        f"sign in, and confirm:\n\n{url}\n\nIf it isn’t you, do nothing: no other message will come."
+    )
+    return Message(subject, text, url)

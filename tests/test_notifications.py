@@ -1,0 +1,378 @@
+"""People hear of their jobs when no page is open: who is told of what, once, by messages that arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+from temporalio.worker import Worker
+
+from jobs.models import Delivery, Destination, Job, Notice, Stage
+from jobs.notifications import activities, events, outbox, wording
+from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
+from jobs.notifications.wording import Told
+from jobs.state import JobState, PipelineStatus, Source, StageState, StageStatus
+from tests.support.product import until_async
+from tests.support.receiving import MailServer, text_of
+
+ADDRESS = "ada@example.org"
+PAGE = "/account/notifications/"
+
+
+def submitted(owner, title: str = "interview.mp4") -> Job:
+    job = Job.submit(owner, title=title, pipeline="standard", source=Source(name="sources/o/a.mp4"))
+    Job.objects.filter(pk=job.pk).update(state="running", workflow_started_at=timezone.now())
+    return job
+
+
+def report(job: Job, state: str, seq: int = 1, **stages: str) -> bool:
+    """What the job's workflow records: its state, and those of the stages that have begun."""
+    told = [StageStatus(name, name.title(), StageState(each)) for name, each in stages.items()]
+    for stage in told:
+        stage.error = "The file is damaged." if stage.state == StageState.FAILED else None
+        stage.finished_at = timezone.now().timestamp()
+    status = PipelineStatus(str(job.pk), JobState(state), seq, told)
+    return job.record(status, [], job.run)
+
+
+def to_mail(person, wants: str = "done needs_me", address: str = ADDRESS) -> Destination:
+    now = timezone.now()
+    return Destination.objects.create(
+        owner=person, channel="mail", address=address, wants=wants, confirmed_at=now
+    )
+
+
+def types(job: Job) -> list[str]:
+    return list(job.notices.values_list("type", flat=True))
+
+
+# What has happened
+
+
+@pytest.mark.django_db
+def test_a_change_of_a_job_and_its_notice_are_one_transaction(editor):
+    job = submitted(editor)
+    with transaction.atomic():
+        report(job, "succeeded", ingest="succeeded")
+        transaction.set_rollback(True)
+    assert types(job) == []
+    assert report(job, "succeeded", ingest="succeeded")
+    assert types(job) == [events.STAGE_DONE, events.DONE]
+
+
+@pytest.mark.django_db
+def test_what_is_reported_twice_has_happened_once(editor):
+    job = submitted(editor)
+    report(job, "attention", 3, ingest="failed")
+    report(job, "attention", 3, ingest="failed")
+    report(job, "attention", 4, ingest="failed")
+    assert types(job) == [events.STAGE_FAILED, events.HELD]
+    assert job.notices.get(type=events.HELD).text == "Ingest: The file is damaged."
+    report(job, "running", 5, ingest="running")
+    report(job, "attention", 6, ingest="failed")
+    assert types(job).count(events.HELD) == 2  # held again, after a retry
+
+
+@pytest.mark.django_db
+def test_an_end_that_no_workflow_reports_is_told_too(editor):
+    lost, early = submitted(editor), Job.submit(editor, title="b", pipeline="standard", source=Source())
+    assert lost.close(JobState.FAILED, "Its workflow is gone.") and early.cancel_unstarted("ada")
+    assert types(lost) == [events.FAILED] and types(early) == [events.CANCELLED]
+
+
+# Who is told
+
+
+@pytest.mark.parametrize(
+    "wants, event, mine, admin, told",
+    [
+        ("done", events.DONE, True, False, True),
+        ("done", events.DONE, False, True, False),
+        ("done", events.FAILED, True, False, False),
+        ("needs_me", events.FAILED, True, False, True),
+        ("needs_me", events.STILL_HELD, True, False, True),
+        ("anybody", events.HELD, False, True, True),
+        ("anybody", events.HELD, False, False, False),  # an admin once, an editor now
+        ("done needs_me slow anybody", events.CANCELLED, True, True, False),  # a person did that
+        ("slow", events.SLOW, True, False, True),
+        ("done needs_me slow anybody", events.STAGE_DONE, True, True, False),
+    ],
+)
+def test_who_wants_what(wants, event, mine, admin, told):
+    assert events.wanted(wants, event, mine=mine, admin=admin) is told
+
+
+@pytest.mark.django_db
+def test_only_confirmed_places_of_people_who_may_come_in_are_told(editor, chief):
+    to_mail(editor)
+    unconfirmed = to_mail(editor, address="b@example.org")
+    Destination.objects.filter(pk=unconfirmed.pk).update(confirmed_at=None)
+    to_mail(User.objects.create_user("gone", is_active=False, is_staff=True), "anybody")
+    admin = to_mail(User.objects.get(username="chief"), "anybody")
+    stranger = to_mail(User.objects.create_user("eve"), "done needs_me slow anybody")
+    report(submitted(editor), "attention", ingest="failed")
+    outbox.hand_out()
+    told = set(Delivery.objects.values_list("owner__username", "destination__address"))
+    assert told == {("ada", ADDRESS), ("chief", admin.address)}
+    assert not stranger.deliveries.exists()
+
+
+@pytest.mark.django_db
+def test_a_bulk_is_one_message_and_looking_twice_changes_nothing(editor):
+    to_mail(editor)
+    for number in range(30):
+        report(submitted(editor, f"take {number}"), "succeeded", ingest="succeeded")
+    outbox.hand_out()
+    outbox.hand_out()
+    delivery = Delivery.objects.get()
+    assert delivery.notices.count() == 30
+    taken = Delivery.take(delivery.pk)
+    report(submitted(editor, "too late"), "succeeded")
+    outbox.hand_out()
+    assert taken.notices.count() == 30 and Delivery.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_a_held_job_reminds_each_day_and_says_when_it_closes(editor, settings):
+    to_mail(editor)
+    job = submitted(editor)
+    report(job, "attention", ingest="failed")
+    now = timezone.now()
+    for hours in (1, 23, 25, 30, 49, 49):
+        outbox.look(now + timedelta(hours=hours))
+    assert types(job).count(events.STILL_HELD) == 2
+    outbox.hand_out()
+    delivery = Delivery.objects.get()
+    text = activities.compose(delivery, delivery.destination).text
+    closes = timezone.localtime(now + timedelta(days=settings.HOLD_DAYS))
+    assert f"closed by itself on {closes:%A}, {closes.day} {closes:%B}" in text
+    report(job, "running", 5, ingest="running")
+    assert activities.compose(delivery, delivery.destination) is None  # somebody has retried it meanwhile
+
+
+@pytest.mark.django_db
+def test_a_stage_that_takes_three_times_as_long_as_usual_is_told_once(editor):
+    to_mail(editor, "slow")
+    now = timezone.now()
+    for job in (submitted(editor) for _ in range(3)):
+        job.stages.filter(name="transcode").update(
+            state="succeeded", started_at=now - timedelta(minutes=5), finished_at=now
+        )
+    slow, usual = submitted(editor, "slow"), submitted(editor, "usual")
+    for job, minutes in ((slow, 16), (usual, 14)):
+        job.stages.filter(name="transcode").update(
+            state="running", started_at=now - timedelta(minutes=minutes)
+        )
+    outbox.look(now)
+    outbox.look(now)
+    assert types(slow) == [events.SLOW] and types(usual) == []
+    assert slow.notices.get().text == "Transcode usually takes 5 minutes here."
+
+
+# What a message says
+
+
+def test_a_message_about_one_job_leads_to_it():
+    told = Told(events.HELD, "a\nb.mp4", "http://x/jobs/1/", "Ingest: The file is damaged.")
+    message = wording.message([told], "http://x/", "http://x/account/notifications/")
+    assert message.subject == "“a b.mp4” needs you" and message.url == "http://x/jobs/1/"
+    assert "Ingest: The file is damaged." in message.text and "http://x/jobs/1/" in message.text
+    assert message.whole.endswith("http://x/account/notifications/\n")
+
+
+def test_a_message_about_many_jobs_counts_them():
+    many = [Told(events.DONE, f"take {n}", f"http://x/jobs/{n}/") for n in range(45)]
+    many.append(Told(events.HELD, "bad", "http://x/jobs/bad/", "Ingest: damaged.", owner="ada"))
+    message = wording.message(many, "http://x/", "")
+    assert message.subject == "45 jobs are done, 1 needs you" and message.url == "http://x/"
+    assert "“take 39” is done\nhttp://x/jobs/39/" in message.text and "And 6 more" in message.text
+
+
+def test_a_message_names_the_hour_at_which_a_job_is_closed():
+    told = Told(events.STILL_HELD, "a", "u", closes_at=datetime(2026, 12, 5, 9, 3, tzinfo=UTC))
+    assert "closed by itself on Saturday, 5 December, 09:03" in wording.message([told], "", "").text
+
+
+# Messages that arrive
+
+
+@pytest.fixture
+def mail(settings):
+    """A real mail server, and an installation that sends by it."""
+    server = MailServer()
+    server.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.port, False
+    settings.DEFAULT_FROM_EMAIL = "mediapipe <media@example.org>"
+    settings.PUBLIC_URL = "http://media.example.org"
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def delivering(skipping_env, temporal_at):
+    """A worker of deliveries, in a Temporal in which three days pass at once; hands out and awaits them."""
+    temporal_at(skipping_env.client.service_client.config.target_host)
+    queue = str(uuid.uuid4())
+
+    async def hand_out() -> list[str]:
+        await outbox.run_once(queue)
+        await outbox.run_once(queue)  # nothing is started twice
+        waiting = [each async for each in Delivery.objects.filter(state="waiting").order_by("created_at")]
+        handles = [skipping_env.client.get_workflow_handle(each.workflow_id) for each in waiting]
+        async with skipping_env.time_skipping_unlocked():
+            return [await handle.result() for handle in handles]
+
+    workflows, functions = [DeliveryWorkflow], activities.ALL
+    async with Worker(
+        skipping_env.client, task_queue=queue + NOTIFICATIONS, workflows=workflows, activities=functions
+    ):
+        yield hand_out
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_an_address_is_confirmed_by_a_button_and_then_a_job_that_is_done_comes_there(
+    mail, delivering, editor, ada
+):
+    post, get = sync_to_async(ada.post), sync_to_async(ada.get)
+    form = {"channel": "mail", "address": ADDRESS, "wants": ["done", "needs_me"]}
+    assert (await post(PAGE, form)).status_code == 302
+    assert await delivering() == ["sent"]
+    [letter] = mail.letters
+    link = re.search(r"http://media.example.org(/\S+)", text_of(letter))[1]
+    assert (await get(link)).status_code == 200
+    assert not (await Destination.objects.aget()).confirmed_at  # a mail scanner opens links, too
+    stranger = Client()
+    await sync_to_async(stranger.force_login)(await User.objects.acreate(username="eve"))
+    assert (await sync_to_async(stranger.post)(link)).status_code == 404
+    assert (await post(link)).status_code == 302 and (await Destination.objects.aget()).confirmed_at
+
+    job = await sync_to_async(submitted)(editor)
+    await sync_to_async(report)(job, "succeeded", ingest="succeeded")
+    assert await delivering() == ["sent"]
+    letter = mail.letters[1]
+    assert letter["Subject"] == "“interview.mp4” is done" and letter["To"] == ADDRESS
+    assert f"http://media.example.org/jobs/{job.pk}/" in text_of(letter)
+    assert len(mail.letters) == 2
+    page = (await get(f"/jobs/{job.pk}/")).content.decode()
+    assert "Delivered" in page and "Send again" in page
+    delivery = await Delivery.objects.aget(about="events")
+    await post(f"{PAGE}deliveries/{delivery.pk}/", {"next": "job"})
+    assert await delivering() == ["sent"] and len(mail.letters) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_mail_server_that_is_down_gets_the_mail_when_it_is_back(
+    mail, delivering, editor, skipping_env
+):
+    await sync_to_async(to_mail)(editor)
+    await sync_to_async(report)(await sync_to_async(submitted)(editor), "succeeded", ingest="succeeded")
+    mail.stop()
+
+    async def back():
+        row = await Delivery.objects.afirst()
+        return row and row.tries >= 3 and row
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(delivering())
+        row = await until_async(back, 30)
+        assert "can’t be reached" in row.error
+        await sync_to_async(mail.start)()
+    assert (await Delivery.objects.aget()).state == "sent" and len(mail.letters) == 1
+    handle = skipping_env.client.get_workflow_handle(row.workflow_id)
+    history = (await handle.fetch_history()).to_json()
+    assert ADDRESS not in history and "interview" not in json.dumps(history)
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_three_days_of_tries_end_with_a_sentence_and_can_begin_again(mail, delivering, editor, ada):
+    await sync_to_async(to_mail)(editor)
+    job = await sync_to_async(submitted)(editor)
+    await sync_to_async(report)(job, "succeeded", ingest="succeeded")
+    mail.stop()
+    assert await delivering() == ["failed"]
+    row = await Delivery.objects.aget()
+    assert row.tries > 60
+    says = "Not delivered. Given up after three days. The mail server can’t be reached."
+    assert says in (await sync_to_async(ada.get)(f"/jobs/{job.pk}/")).content.decode()
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_an_address_that_the_server_refuses_is_tried_once(mail, delivering, editor):
+    await sync_to_async(to_mail)(editor)
+    await sync_to_async(report)(await sync_to_async(submitted)(editor), "succeeded", ingest="succeeded")
+    mail.refusals = ["550 No such person"]
+    assert await delivering() == ["failed"]
+    row = await Delivery.objects.aget()
+    assert row.tries == 1 and row.error == "The mail server refuses this address."
+
+
+# The pages
+
+
+@pytest.mark.django_db
+def test_another_persons_destinations_and_deliveries_are_not_there(editor, ada, chief, settings):
+    mine = to_mail(editor)
+    delivery = Delivery.to(mine)
+    for path in (f"{PAGE}{mine.pk}/", f"{PAGE}{mine.pk}/test/", f"{PAGE}{mine.pk}/remove/"):
+        assert chief.post(path).status_code == 404
+    assert chief.post(f"{PAGE}deliveries/{delivery.pk}/").status_code == 404
+    assert ADDRESS not in chief.get(PAGE).content.decode()
+    assert ada.get(f"{PAGE}{mine.pk}/").status_code == 200
+    assert ada.post(f"{PAGE}{mine.pk}/remove/").status_code == 302
+    assert not Destination.objects.exists() and Delivery.objects.get().destination is None
+
+
+@pytest.mark.django_db
+def test_an_editor_is_offered_nobody_elses_jobs(editor, ada, chief, settings):
+    settings.EMAIL_HOST = "mail.example.org"
+    assert "Anybody’s" not in ada.get(PAGE).content.decode()
+    assert "Anybody’s" in chief.get(PAGE).content.decode()
+    form = {"channel": "mail", "address": ADDRESS, "wants": ["anybody"]}
+    assert ada.post(PAGE, form).status_code == 400 and not Destination.objects.exists()
+
+
+@pytest.mark.django_db
+def test_tests_and_links_are_sent_a_few_times_an_hour_only(editor, ada, settings):
+    settings.EMAIL_HOST = "mail.example.org"
+    mine = to_mail(editor)
+    for _ in range(9):
+        ada.post(f"{PAGE}{mine.pk}/test/")
+    assert Delivery.objects.filter(about="test").count() == 6
+    form = {"channel": "mail", "address": "somebody@example.org", "wants": ["done"]}
+    assert "asked for often" in ada.post(PAGE, form).content.decode()
+    Delivery.objects.update(created_at=timezone.now() - timedelta(hours=2))
+    assert ada.post(PAGE, form).status_code == 302
+
+
+@pytest.mark.django_db
+def test_an_address_that_is_none_is_said_and_without_a_server_there_is_no_form(ada, settings):
+    settings.EMAIL_HOST = ""
+    assert "sends no mail yet" in ada.get(PAGE).content.decode()
+    settings.EMAIL_HOST = "mail.example.org"
+    for wrong in ("ada", "ada@example.org\nBcc: eve@example.org"):
+        answer = ada.post(PAGE, {"channel": "mail", "address": wrong, "wants": ["done"]})
+        assert answer.status_code == 400 and "That isn’t a mail address" in answer.content.decode()
+    assert ada.post(PAGE, {"channel": "pigeon"}).status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_job_of_which_nobody_was_told_says_where_to_choose(editor, ada):
+    job = submitted(editor)
+    page = ada.get(f"/jobs/{job.pk}/").content.decode()
+    assert "Nobody has been told of this job" in page and PAGE in page
+    assert ada.get(f"/jobs/{job.pk}/told/").status_code == 200
+    assert Stage.objects.filter(job=job).exists() and Notice.objects.count() == 0
