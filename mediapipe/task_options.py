@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mediapipe.validators import Choice, Colour, InvalidRequest, Number, Options, Side, Validator
+from mediapipe.validators import Choice, Colour, InvalidRequest, Links, Number, Options, Side, Validator
 
 MAX_TIME = 86400 * 2
 CODECS_BY_FORMAT = {"mp4": ("h264", "h265", "av1"), "mov": ("h264", "h265"), "webm": ("vp9", "av1")}
@@ -94,6 +94,10 @@ ASKED = {
     ),
     "adaptive_video": Asked(
         {"format": formats("hls"), **PART, **QUALITY, **SHAPE}, defaults={"format": "hls"}
+    ),
+    "check": Asked(
+        {"outputs": Links()},
+        required={"outputs": "what is looked through and compared with the input, each by a name"},
     ),
 }
 

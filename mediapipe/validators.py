@@ -5,6 +5,7 @@ Values reach FFmpeg's command line, so each is a number in a range or a word of 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
@@ -12,6 +13,9 @@ from typing import Any, Protocol, Union
 Value = Union[str, int, float]  # noqa: UP007 - evaluated at run time, where Python 3.11 must read it
 Options = dict[str, Value]
 PERCENT = "([1-9][0-9]?|100)%"
+LINK = r"https?://[!-~]+"
+LINK_NAME = "[a-z0-9_]{1,40}"
+MAX_LINK = 8000  # characters
 COLOUR = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
 
 
@@ -110,3 +114,38 @@ class Colour:
     def schema(self) -> dict[str, Any]:
         """A string of that pattern."""
         return {"type": "string", "pattern": f"^{COLOUR}$"}
+
+
+@dataclass(frozen=True)
+class Links:
+    """An object of links, each by a name: `{"transcode": "https://…"}`."""
+
+    most: int = 10
+
+    def check(self, name: str, value: object) -> Value:
+        """The names and links as one text, which links_of() reads."""
+        sentence = f"{name} must be an object of 1 to {self.most} http or https URLs, each by a name."
+        if not isinstance(value, dict) or not 1 <= len(value) <= self.most:
+            raise InvalidRequest("request_invalid", sentence)
+        for key, url in value.items():
+            good = isinstance(key, str) and isinstance(url, str) and re.fullmatch(LINK_NAME, key)
+            if not good or not re.fullmatch(LINK, url) or len(url) > MAX_LINK:
+                raise InvalidRequest("request_invalid", sentence)
+        return json.dumps(value)
+
+    def schema(self) -> dict[str, Any]:
+        """An object of URLs."""
+        link = {"type": "string", "pattern": f"^{LINK}$", "maxLength": MAX_LINK}
+        names = {"pattern": f"^{LINK_NAME}$"}
+        return {
+            "type": "object",
+            "additionalProperties": link,
+            "propertyNames": names,
+            "minProperties": 1,
+            "maxProperties": self.most,
+        }
+
+
+def links_of(value: Value) -> dict[str, str]:
+    """The links of an option that Links has checked, by their names."""
+    return dict(json.loads(str(value)))

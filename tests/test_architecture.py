@@ -37,10 +37,14 @@ mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediap
 mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
-mediapipe.engine.timecode mediapipe.engine.arguments mediapipe.engine.plan
-mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify mediapipe.engine.kinds
+mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
+mediapipe.engine.arguments mediapipe.engine.plan
+mediapipe.engine.listening mediapipe.engine.lookthrough
+mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify
+mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
-mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.workflows mediapipe.engine.queue
+mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.check
+mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
 jobs jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ HOPE = 2.0  # times as long as is allowed: the rest of a film may be easier than
 GIB = 1 << 30
 MAX_LINES = 40
 
+Hear = Callable[[str], None]
 ReportProgress = Callable[[float | None, float | None, float | None], None]  # percent, speed, seconds left
 
 
@@ -176,22 +177,25 @@ async def ffmpeg(
     source: Path,
     progress: Progress,
     time_limit: TimeLimit | None = None,
+    beside: Sequence[Path] = (),
+    hear: Hear = lambda line: None,
 ) -> FfmpegExit:
-    """Runs FFmpeg into *output*. Raises TaskError when it stalls, takes too long, or would at its pace."""
+    """Runs FFmpeg into *output*. Raises TaskError when it stalls, takes too long, or would at its pace.
+
+    *beside*: what it may read besides the *source*; *hear* gets each line that it writes to its log.
+    """
     time_limit = time_limit or TimeLimit()
     wall = time_limit.of(progress.seconds)
     began = time.monotonic()
     program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
     cores = os.cpu_count() or 1
-    command = sandboxed(
-        program, read=[ffmpeg_path(), str(source)], write=[str(output.parent)], cpu=int(2 * wall * cores)
-    )
+    read = [ffmpeg_path(), str(source), *map(str, beside)]
+    command = sandboxed(program, read=read, write=[str(output.parent)], cpu=int(2 * wall * cores))
     process = await _start(command, output.parent)
     result = FfmpegExit(-1, ended=False)
-    readers = [
-        asyncio.create_task(_read_progress(process, progress)),
-        asyncio.create_task(_read_errors(process, result, {str(output.parent): "", str(source): "source"})),
-    ]
+    hidden = {str(output.parent): "", str(source): "source"}
+    reading = (_read_progress(process, progress), _read_errors(process, result, hidden, hear))
+    readers = [asyncio.create_task(each) for each in reading]
     try:
         await _watch(process, progress, wall, time_limit.worked)
         await asyncio.gather(*readers)
@@ -214,7 +218,7 @@ async def _read_progress(process: asyncio.subprocess.Process, progress: Progress
 
 
 async def _read_errors(
-    process: asyncio.subprocess.Process, result: FfmpegExit, hidden: dict[str, str]
+    process: asyncio.subprocess.Process, result: FfmpegExit, hidden: dict[str, str], hear: Hear
 ) -> None:
     """Counts what was damaged, and keeps the last lines without paths."""
     assert process.stderr is not None
@@ -226,6 +230,7 @@ async def _read_errors(
         if not raw:
             return
         text = raw.decode(errors="replace").replace("\0", "").strip()  # no database stores a NUL
+        hear(text)
         result.corrupt += "corrupt decoded frame" in text
         result.undecodable += "Error submitting packet to decoder" in text
         for path, name in hidden.items():

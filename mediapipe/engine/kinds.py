@@ -15,19 +15,20 @@ from mediapipe.engine import plan, previews, stills, verify
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.media import Media
 from mediapipe.task_options import ASKED
-from mediapipe.validators import Options, Validator
+from mediapipe.validators import Links, Options, Validator
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of task.
 
-    *plan* builds the Plan from checked options, the probed source and its path; *verify* reads an output
-    (*copied*: its picture was not encoded); *finish* writes what FFmpeg doesn't. All raise TaskError.
+    *plan* builds the Plan from checked options, the probed source and its path (None: nothing is made,
+    check.py looks through what there is); *verify* reads an output (*copied*: its picture was not encoded);
+    *finish* writes what FFmpeg doesn't. All raise TaskError.
     """
 
     name: str
-    plan: Callable[[Options, Media, str], Plan]
+    plan: Callable[[Options, Media, str], Plan] | None
     verify: Callable[[Path, bool], Awaitable[Media]] = verify.read_file
     finish: Callable[[previews.Encoded], previews.Finished] = previews.as_encoded
     light: bool = False  # whether it goes beside the heavy encodes, because it takes a moment
@@ -46,6 +47,11 @@ class Kind:
     def required(self) -> dict[str, str]:
         """The options that a request must have, and what each says."""
         return ASKED[self.name].required
+
+    @property
+    def links(self) -> list[str]:
+        """The options that hold links to files."""
+        return [name for name, option in self.options.items() if isinstance(option, Links)]
 
 
 _KINDS = (
@@ -82,6 +88,11 @@ _KINDS = (
         verify=verify.read_stream,
         needs_keyframes=lambda options: True,
         output_kind="video",
+    ),
+    Kind(
+        "check",
+        None,
+        has_duration=False,
     ),
 )
 KINDS = {kind.name: kind for kind in _KINDS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from mediapipe import storage
-from mediapipe.engine.kinds import LIGHT
+from mediapipe.engine.kinds import KINDS, LIGHT
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32
 KEY_LIFETIME = timedelta(hours=24)  # that an Idempotency-Key leads to the same task
@@ -39,6 +40,19 @@ def fetch_for(kept: str, metadata: dict[str, Any]) -> str:
     return (f"owner {owner}" if owner else f"host {urlsplit(kept).hostname}")[:200]
 
 
+def _each_link(kind: str, options: dict[str, Any], turn: Callable[[str], str]) -> dict[str, Any]:
+    """The *options* of a task with each link in them turned."""
+    named = (
+        {name for name in KINDS[kind].links if isinstance(options.get(name), dict)} if kind in KINDS else ()
+    )
+    return options | {name: {key: turn(link) for key, link in options[name].items()} for name in named}
+
+
+def kept_options(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Options as they were asked for and checked, as they are kept. Raises storage.Forbidden."""
+    return _each_link(kind, asked, storage.to_kept)
+
+
 def new_id(resource: str = "task") -> str:
     """An opaque id such as task_01h…"""
     return f"{resource}_" + "".join(secrets.choice(ALPHABET) for _ in range(26))
@@ -59,7 +73,7 @@ class EngineTask(models.Model):
     id = models.CharField(primary_key=True, max_length=40, default=new_id)
     kind = models.CharField(max_length=20)
     input = models.TextField()  # as storage.to_kept keeps it: a URL, or the name of a file of ours
-    options = models.JSONField(default=dict)  # as in the request
+    options = models.JSONField(default=dict)  # as in the request, links as kept_options() keeps them
     metadata = models.JSONField(default=dict)
     webhook_url = models.TextField(blank=True)  # a path where it leads to this installation
     key = models.CharField(max_length=310, null=True, blank=True, unique=True)  # "tasks/…" or "jobs/…"
@@ -126,6 +140,11 @@ class EngineTask(models.Model):
     def input_url(self) -> str:
         """The input as a URL that works now."""
         return storage.kept_url(self.input)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Its options as in the request, with links that work now."""
+        return _each_link(self.kind, self.options, storage.kept_url)
 
     @property
     def is_stale(self) -> bool:

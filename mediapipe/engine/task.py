@@ -170,18 +170,13 @@ class Encode:
         size = sum(each.stat().st_size for each in files)
         # playlists after their segments, and the one that names them last: who sees it finds all it names
         for each in sorted(files, key=lambda each: (each == main, each.suffix == ".m3u8")):
-            await self._store(each, self._published_name(each))
+            await store(each, self._published_name(each), self.hooks)
         names = {"name": self._published_name(main)}
         for what, each in finished.beside.items():
             names[f"{what}_name"] = self._published_name(each)
-            await self._store(each, names[f"{what}_name"])
+            await store(each, names[f"{what}_name"], self.hooks)
         form = self.plan.format or self.plan.extension
         return names | output_facts(self.kind, outcome.media, form, size)
-
-    async def _store(self, file: Path, name: str) -> None:
-        self.hooks.published(name)
-        await storage.publish_patiently(file, name, self.hooks.storage_failed)
-        await self.hooks.storage_answered()
 
     def _published_name(self, file: Path) -> str:
         """`outputs/<task>.mp4`, or in a folder of the task's."""
@@ -206,6 +201,13 @@ def clear(task_id: str) -> int:
     return size
 
 
+async def store(file: Path, name: str, hooks: Hooks) -> None:
+    """Moves a finished file to its place, whole and synced, however long the storage is waited for."""
+    hooks.published(name)
+    await storage.publish_patiently(file, name, hooks.storage_failed)
+    await hooks.storage_answered()
+
+
 async def unpublish(names: list[str]) -> None:
     """Removes these files of an output as far as the storage lets us: what stays, nobody refers to."""
     with contextlib.suppress(OSError):
@@ -227,9 +229,10 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     clear(task_id)
     folder(task_id).mkdir(parents=True)
     hooks.step("import")
-    source, filename = await _source(kept, folder(task_id) / "input", hooks)
+    source, filename = await source_file(kept, folder(task_id) / "input", hooks)
     hooks.step("probe", **({"filename": filename} if filename else {}))
     media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
+    assert kind.plan is not None  # else check.py does it
     plan = kind.plan(options, media, str(source))
     target = folder(task_id) / "out" / plan.file_name
     work = Encode(task_id, kind, options, plan, media, source, target, hooks)
@@ -242,7 +245,7 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     return TaskOutput(output, [*media.notes, *plan.warnings, *outcome.warnings])
 
 
-async def _source(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
+async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
     """The source as a file, and its server's name for it: ours is read in place, another one downloaded."""
     try:
         name = storage.kept_name(kept)

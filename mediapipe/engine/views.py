@@ -27,7 +27,7 @@ from mediapipe.engine import openapi as description
 from mediapipe.engine import queue, source_check
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.models import EngineTask, fetch_for, new_id
+from mediapipe.engine.models import EngineTask, fetch_for, kept_options, new_id
 from mediapipe.engine.options import Request, check_probe, check_request
 from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.url_safety import own_path
@@ -157,6 +157,13 @@ def _kept(url: str) -> str:
         raise InvalidRequest("source_refused", f"The source’s link can’t be used: {error}.") from None
 
 
+def _kept_options(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return kept_options(kind, asked)
+    except storage.Forbidden as error:
+        raise InvalidRequest("source_refused", f"An output’s link can’t be used: {error}.") from None
+
+
 def _not_json(name: str) -> NoReturn:
     raise ValueError(name)  # Python's parser takes NaN and Infinity, JSON has neither
 
@@ -173,7 +180,7 @@ def _create(
                 id=new_id(resource.removesuffix("s")),
                 kind=checked.kind.name,
                 input=kept,
-                options=given,
+                options=_kept_options(checked.kind.name, given),
                 metadata=checked.metadata,
                 fetch_for=fetch_for(kept, checked.metadata),
                 webhook_url=own_path(checked.webhook_url) or checked.webhook_url,

@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
-from mediapipe.engine import imports, prober, queue, webhook
+from mediapipe.engine import check, imports, prober, queue, webhook
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
@@ -91,7 +91,8 @@ async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -
         waits.for_server,
     )
     kind = KINDS[task.kind]
-    result = await process(task.pk, kind, check_options(kind.name, task.options), task.source, hooks)
+    work = check.process if kind.plan is None else process
+    result = await work(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
     await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 
 from mediapipe import storage
+from mediapipe.engine import check
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.task import Hooks, TaskOutput, clear, process
 from mediapipe.task_options import check_options
@@ -39,8 +40,9 @@ async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> Ta
         source = storage.signed_url(name)
 
     options = check_options(kind, asked)
+    work = check.process if KINDS[kind].plan is None else process
     try:
-        return await process(task, KINDS[kind], options, source, Hooks(endless_space))
+        return await work(task, KINDS[kind], options, source, Hooks(endless_space))
     finally:
         clear(task)
 

@@ -1,0 +1,140 @@
+"""What FFmpeg's own filters found in a file, read from its log: stretches, loudness, clipping, quality. Pure.
+
+It knows the filters by the names that FFmpeg writes before their lines, and judges nothing (findings.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+Stretch = tuple[float, float]  # seconds from the file's start
+
+MOST = 1000  # stretches of a kind that are kept of one file
+CLIPPED = 0.012  # share of a second's samples at full scale: a pure tone that just reaches it has 0.011
+FULL_SCALE = -0.1  # dBFS
+SAID = re.compile(r"\[Parsed_(\w+?)_\d+ @ [^\]]*\] (?:\[\w+\] )?(.*)")
+NUMBER = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+BLACK = re.compile(rf"black_start:{NUMBER} black_end:{NUMBER}")
+EDGE = re.compile(rf"(?:lavfi\.freezedetect\.)?(?:freeze|silence)_(start|end): {NUMBER}")
+MOMENT = re.compile(rf"pts_time:{NUMBER}")
+ASTATS = "lavfi.astats.Overall."
+INTEGRATED = re.compile(rf"I: +{NUMBER} LUFS")
+SAMPLE_PEAK = re.compile(rf"Peak: +{NUMBER} dBFS")
+VMAF = re.compile(rf"VMAF score: {NUMBER}")
+SSIM = re.compile(rf"All:{NUMBER}")
+
+
+@dataclass
+class Measures:
+    """What was found in one file."""
+
+    black: list[Stretch] = field(default_factory=list)
+    frozen: list[Stretch] = field(default_factory=list)
+    silent: list[Stretch] = field(default_factory=list)
+    clipped: list[Stretch] = field(default_factory=list)
+    loudness: float | None = None  # LUFS over the whole; None where too little was heard
+    peak: float | None = None  # dBFS
+    score: float | None = None  # quality against another file: VMAF 0 to 100, SSIM 0 to 1
+    begun: dict[str, float] = field(default_factory=dict)  # stretches that have not ended yet
+    moment: float = 0.0  # the second of sound that is told of
+    full: float = -1.0  # the last one that reaches full scale
+    summing: bool = False
+
+    def line(self, text: str) -> None:
+        """One line of the log."""
+        said = SAID.match(text)
+        if said is None:
+            if self.summing:
+                self._loudness(text)
+            return
+        self.summing = said[1] == "ebur128" and said[2].startswith("Summary")
+        if read := READERS.get(said[1]):
+            read(self, said[2])
+
+    def close(self, seconds: float) -> None:
+        """The file has ended after so many *seconds*, and with it what was still going on."""
+        for filter_name, start in self.begun.items():
+            if seconds > start:
+                self._add(getattr(self, EDGES[filter_name]), start, seconds)
+        self.begun.clear()
+
+    @staticmethod
+    def _add(stretches: list[Stretch], start: float, end: float) -> None:
+        if len(stretches) < MOST:
+            stretches.append((max(0.0, start), end))
+
+    def _black(self, text: str) -> None:
+        if found := BLACK.search(text):
+            self._add(self.black, float(found[1]), float(found[2]))
+
+    def _frozen(self, text: str) -> None:
+        self._edge("freezedetect", text)
+
+    def _silent(self, text: str) -> None:
+        self._edge("silencedetect", text)
+
+    def _edge(self, filter_name: str, text: str) -> None:
+        if not (found := EDGE.search(text)):
+            return
+        if found[1] == "start":
+            self.begun[filter_name] = float(found[2])
+        elif (start := self.begun.pop(filter_name, None)) is not None:
+            self._add(getattr(self, EDGES[filter_name]), start, float(found[2]))
+
+    def _clipped(self, text: str) -> None:
+        """A second is clipped that reaches full scale, and has many samples there: both are told then."""
+        if found := MOMENT.search(text):
+            self.moment = float(found[1])
+        elif text.startswith(f"{ASTATS}Peak_level"):
+            self.full = self.moment
+        elif text.startswith(f"{ASTATS}Peak_count") and self.full == self.moment:
+            if self.clipped and self.moment - self.clipped[-1][1] < 0.5:
+                self.clipped[-1] = (self.clipped[-1][0], self.moment + 1)
+            else:
+                self._add(self.clipped, self.moment, self.moment + 1)
+
+    def _loudness(self, text: str) -> None:
+        if found := INTEGRATED.search(text):
+            self.loudness = float(found[1]) if float(found[1]) > -70 else None  # the gate: nothing is louder
+        elif found := SAMPLE_PEAK.search(text):
+            self.peak = float(found[1])
+
+    def _score(self, text: str) -> None:
+        if found := VMAF.search(text) or SSIM.search(text):
+            self.score = float(found[1]) if math.isfinite(float(found[1])) else None
+
+
+EDGES = {"freezedetect": "frozen", "silencedetect": "silent"}
+READERS = {
+    "blackdetect": Measures._black,
+    "freezedetect": Measures._frozen,
+    "silencedetect": Measures._silent,
+    "ametadata": Measures._clipped,
+    "libvmaf": Measures._score,
+    "ssim": Measures._score,
+}
+
+
+def picture_filters(*, loose: bool = False, least: float = 2.0) -> str:
+    """Filters that find black and frozen stretches of *least* seconds in a small copy of the picture.
+
+    *loose*: with room for what an encoder changes, to ask whether the source is like that as well.
+    """
+    pixel, share, still = ("0.15", "0.9", "0.004") if loose else ("0.1", "0.98", "0.001")
+    black = f"blackdetect=d={least:g}:pix_th={pixel}:pic_th={share}"
+    return f"scale=160:90:flags=fast_bilinear,format=yuv420p,{black},freezedetect=n={still}:d={least:g}"
+
+
+def sound_filters(rate: int, channels: int, *, loose: bool = False, least: float = 2.0) -> str:
+    """Filters that find silent stretches and clipped seconds, and measure the loudness (EBU R 128)."""
+    fold = "aformat=channel_layouts=stereo," if channels > 2 else ""
+    silence = f"silencedetect=n={'-50' if loose else '-60'}dB:d={least:g}"
+    overall = "measure_perchannel=none:measure_overall=Peak_level+Peak_count"
+    seconds = f"asetnsamples=n={rate}:p=0,astats=metadata=1:reset=1:{overall}"
+    above = "ametadata=mode=print:function=greater:key="
+    told = f"{above}{ASTATS}Peak_level:value={FULL_SCALE},{above}{ASTATS}Peak_count:value={CLIPPED * rate:g}"
+    measured = f"{silence},ebur128=framelog=quiet:peak=sample"
+    # in 16 bits all that goes beyond full scale ends there, as it does where it is played
+    return f"aresample=async=1:first_pts=0,{fold}{measured},aformat=sample_fmts=s16,{seconds},{told}"
