@@ -70,15 +70,18 @@ def test_a_job_lives_in_the_bucket_alone(stored, bucket, job):
     assert browser.get(path).text.count("X-Amz-Signature") == page.text.count("X-Amz-Signature") > 4
 
 
-def test_links_are_stable_expire_and_need_their_signature(stored, job):
+def test_links_are_stable_expire_and_need_their_signature_and_a_pages_its_session(stored, bucket, job):
     browser = stored.editor("ada")
     browser.get("/")
     rows = browser.get("/jobs/rows/")
     again = browser.get("/jobs/rows/", headers={"HX-PTag": rows.headers["HX-PTag"]})
     assert again.status_code == 304, "a signed URL changed between two polls"
     image = re.search(r'<img\s+src="([^"]+)"', rows.text)[1].replace("&amp;", "&")
-    assert httpx.get(image, trust_env=False).headers["content-type"] == "image/webp"
-    assert httpx.get(image.split("?")[0], trust_env=False).status_code in (400, 403)
+    assert browser.get(image).headers["content-type"] == "image/webp"
+    assert httpx.get(stored.url + image, trust_env=False).status_code == 403
+    signed = str(browser.get(image).url)
+    assert signed.startswith(bucket[0]) and "X-Amz-Expires=43200" in signed, "it ends within half a day"
+    assert httpx.get(signed.split("?")[0], trust_env=False).status_code in (400, 403)
 
 
 def test_a_playlist_names_signed_segments(stored, job):

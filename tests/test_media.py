@@ -9,7 +9,9 @@ import time
 from email.utils import formatdate
 
 import pytest
+from django.conf import settings
 from django.test import AsyncClient, Client
+from django.utils import timezone
 
 from mediapipe import storage
 
@@ -179,6 +181,92 @@ def test_an_uploaded_page_is_never_answered_as_a_page(url):
         answer["Content-Type"] == "application/octet-stream"
         and "sandbox" in answer["Content-Security-Policy"]
     )
+
+
+@pytest.fixture
+def page(url, editor):
+    """The address by which a page of the editor's shows the file."""
+    return storage.page_link("outputs/clip.mp4", editor.pk)
+
+
+@pytest.mark.django_db
+def test_a_pages_file_is_for_its_owner_and_for_staff_while_they_are_signed_in(
+    page, editor, django_user_model
+):
+    create = django_user_model.objects.create_user
+    people = {"owner": editor, "other": create("eve"), "admin": create("boss", is_staff=True)}
+    browsers = {name: Client() for name in people}
+    for name, person in people.items():
+        browsers[name].force_login(person)
+    for name, status in (("owner", 200), ("admin", 200), ("other", 403)):
+        assert browsers[name].get(page).status_code == status, name
+    assert Client().get(page).status_code == 403
+    to_sign_in = Client().get(page, headers={"Sec-Fetch-Mode": "navigate"})
+    assert to_sign_in.status_code == 302 and to_sign_in["Location"].startswith("/login/?next=/media/")
+    browsers["owner"].post("/logout/")
+    people["admin"].is_staff = False
+    people["admin"].save()
+    for name in browsers:
+        assert browsers[name].get(page).status_code == 403, name
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("end", ["ended elsewhere", "not used", "deactivated", "new password"])
+def test_a_pages_file_ends_with_the_session_however_that_ends(page, editor, end):
+    browser = Client()
+    browser.force_login(editor)
+    assert browser.get(page).status_code == 200
+    if end == "ended elsewhere":
+        editor.sessions.all().delete()
+    elif end == "not used":
+        editor.sessions.update(expire_date=timezone.now())
+    elif end == "deactivated":
+        type(editor).objects.update(is_active=False)
+    else:
+        editor.set_password("another one")
+        editor.save()
+    assert browser.get(page).status_code == 403
+
+
+@pytest.mark.django_db
+def test_a_pages_file_is_played_by_ranges_and_kept_by_the_browser_that_asks_each_time(page, editor):
+    browser = Client()
+    browser.force_login(editor)
+    part = browser.get(page, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part["Content-Range"]) == (206, "bytes 10-19/1000")
+    assert part["Cache-Control"] == "private, no-cache", "after a sign-out it would still be shown"
+    same = browser.get(page, headers={"If-None-Match": part["ETag"]})
+    assert (same.status_code, same["Cache-Control"]) == (304, "private, no-cache")
+    assert page == storage.page_link("outputs/clip.mp4", editor.pk), "a new address would load it anew"
+    saved = browser.head(storage.page_link("outputs/clip.mp4", editor.pk, save_as="a.mp4"))
+    assert "a.mp4" in saved["Content-Disposition"]
+
+
+@pytest.mark.django_db
+def test_no_link_becomes_one_of_the_other_kind(page, url, editor, django_user_model):
+    other = Client()
+    other.force_login(django_user_model.objects.create_user("eve"))
+    mine = f"owner={editor.pk}&"
+    assert Client().get(url).status_code == 200
+    for wrong in (page.replace(mine, ""), page.replace(mine, "owner=&"), url.replace("?", f"?{mine}")):
+        assert Client().get(wrong).status_code == other.get(wrong).status_code == 403, wrong
+    eve = other.session["_auth_user_id"]
+    assert other.get(page.replace(mine, f"owner={eve}&")).status_code == 403
+    with pytest.raises(storage.Forbidden):
+        storage.to_kept(f"{settings.LOCAL_URL}{page}")  # it is no source: the engine has no session
+
+
+@pytest.mark.django_db
+def test_a_playlist_names_its_files_by_links_of_its_own_kind(editor):
+    path = storage.path("outputs/film/index.m3u8")
+    path.parent.mkdir(parents=True)
+    path.write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhigh.m3u8\n")
+    browser = Client()
+    browser.force_login(editor)
+    shown = browser.get(storage.page_link("outputs/film/index.m3u8", editor.pk)).content.decode()
+    assert storage.page_link("outputs/film/high.m3u8", editor.pk) in shown
+    handed_on = Client().get(storage.signed_path("outputs/film/index.m3u8")).content.decode()
+    assert storage.signed_path("outputs/film/high.m3u8") in handed_on and "owner=" not in handed_on
 
 
 def test_nginx_may_send_the_bytes(url, settings):

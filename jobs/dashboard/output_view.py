@@ -12,21 +12,25 @@ from mediapipe import storage
 PICTURES = ("thumbnails", "preview")  # stages whose output is looked at
 
 
-def output_url(output: Output | None) -> str:
-    """A path or URL at which a browser gets the output, ours signed; "" for None."""
+def output_url(job: Job, output: Output | None) -> str:
+    """A path or URL at which a page of *job* gets the output; "" for None."""
     if output is None:
         return ""
-    return storage.link(output.name) if output.name else output.url
+    return storage.page_link(output.name, job.owner_id) if output.name else output.url
 
 
 @dataclass(frozen=True)
 class OutputView:
-    """One file on a job's page. Without a *url* there is nothing of ours to view or to save."""
+    """One file on a job's page. Without a *url* there is nothing of ours to view or to save.
+
+    *url* and *download_url* are for who sees the page; *link* works for whoever it is handed on to.
+    """
 
     label: str
     facts: str
     url: str = ""
     download_url: str = ""
+    link: str = ""
     stage: str = ""
     warnings: str = ""
     is_image: bool = False  # worth viewing: a storyboard's sprite isn't
@@ -37,17 +41,18 @@ class OutputView:
         return "thumbnail" if self.stage == "thumbnails" else f"picture-{self.stage}"
 
 
-def view_output(title: str, stage: StageStatus, output: Output) -> OutputView:
-    """The *output* of *stage*; it is saved under a name built from the job's *title*."""
-    url = output_url(output)
-    stem = title.rsplit(".", 1)[0][:80] or "output"
+def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
+    """The *output* of *stage*; it is saved under a name built from the job's title."""
+    url = output_url(job, output)
+    stem = job.title.rsplit(".", 1)[0][:80] or "output"
     extension = (output.format or "bin").lower().replace("hls", "m3u8")
     filename = f"{stem} - {stage.label.lower()}.{extension}"
     return OutputView(
         label=stage.label,
         facts=describe_output(output),
         url=url,
-        download_url=storage.link(output.name, save_as=filename) if output.name else url,
+        download_url=storage.page_link(output.name, job.owner_id, save_as=filename) if output.name else url,
+        link=storage.link(output.name) if output.name else url,
         stage=stage.name,
         warnings=" ".join(output.warnings),
         is_image=output.kind == "image" and stage.name != "storyboard",
@@ -66,8 +71,13 @@ def view_source(job: Job, probed: Output | None) -> OutputView:
         facts = describe_output(replace(probed, filesize=job.source_size))
     else:
         facts = nbsp(filesize(job.source_size))
-    url = download_url = ""
-    if job.source_name:
-        url = storage.link(job.source_name)
-        download_url = storage.link(job.source_name, save_as=job.source_filename or job.title)
-    return OutputView("Source", SEPARATOR.join(filter(None, (name, facts))), url, download_url)
+    shown = OutputView("Source", SEPARATOR.join(filter(None, (name, facts))))
+    if not job.source_name:
+        return shown
+    saved_as = job.source_filename or job.title
+    return replace(
+        shown,
+        url=storage.page_link(job.source_name, job.owner_id),
+        download_url=storage.page_link(job.source_name, job.owner_id, save_as=saved_as),
+        link=storage.link(job.source_name),
+    )

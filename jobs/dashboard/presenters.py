@@ -86,12 +86,12 @@ class Row:
     @property
     def poster(self) -> str:
         """The thumbnail's address."""
-        return output_url(self.output("thumbnails"))
+        return output_url(self.job, self.output("thumbnails"))
 
     @property
     def preview(self) -> str:
         """The animated preview's address."""
-        return output_url(self.output("preview"))
+        return output_url(self.job, self.output("preview"))
 
     @property
     def submitted(self) -> str:
@@ -200,7 +200,7 @@ class JobPage(Row):
     def outputs(self) -> list[OutputView]:
         """The output of each stage that has one."""
         return [
-            view_output(self.job.title, stage.status, output)
+            view_output(self.job, stage.status, output)
             for stage in self.stages
             if (output := self.output(stage.name))
         ]
@@ -261,12 +261,12 @@ class JobPage(Row):
         """
         sprite = self.output("storyboard")
         name = sprite.extras.get("vtt", "") if sprite else ""
-        return storage.link(name) if name and "://" not in name else ""
+        return storage.page_link(name, self.job.owner_id) if name and "://" not in name else ""
 
     @property
     def waveform(self) -> str:
         """The address of the audio's peaks."""
-        return output_url(self.output("waveform"))
+        return output_url(self.job, self.output("waveform"))
 
     @property
     def size_saving(self) -> str:

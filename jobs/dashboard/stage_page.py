@@ -51,7 +51,7 @@ def view_version(
 ) -> VersionView:
     """The *output* of the *stage*, or of an earlier *version* of it."""
     return VersionView(
-        view_output(job.title, stage.status(), output),
+        view_output(job, stage.status(), output),
         _kind(output),
         in_words(options),
         version.made_at if version else stage.finished_at,

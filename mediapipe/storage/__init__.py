@@ -1,8 +1,9 @@
 """Sources and outputs, on disk or in a bucket, and the signed URLs that lead to them.
 
 A file is named by its path under MEDIA_ROOT or in the bucket ("sources/…", "outputs/…"). What is kept holds
-names: addresses and keys change, so a URL is made when it is answered or used. This module knows who may
-read a file only by the URL's signature, and nothing of jobs or tasks.
+names: addresses and keys change, so a URL is made when it is answered or used. Who may read a file is said by
+the URL's signature: whoever holds it, or, on our pages, only its owner and staff while they are signed in
+(mediapipe.storage.views). This module knows nothing of jobs or tasks.
 """
 
 from __future__ import annotations
@@ -34,39 +35,22 @@ FETCHED = "fetched"  # the folder of foreign sources
 KEPT = "media:"  # before the name of a file of ours, where a URL was given and is kept
 
 # By extension and from this list alone: an upload must never be answered as a page.
-TYPES = {
-    "mp4": "video/mp4",
-    "m4v": "video/mp4",
-    "mov": "video/quicktime",
-    "webm": "video/webm",
-    "mkv": "video/x-matroska",
-    "mp3": "audio/mpeg",
-    "m4a": "audio/mp4",
-    "aac": "audio/aac",
-    "ogg": "audio/ogg",
-    "opus": "audio/ogg",
-    "wav": "audio/wav",
-    "flac": "audio/flac",
-    "webp": "image/webp",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "png": "image/png",
-    "avif": "image/avif",
-    "gif": "image/gif",
-    "vtt": "text/vtt; charset=utf-8",
-    "json": "application/json",
-    "m3u8": "application/vnd.apple.mpegurl",
-    "m4s": "video/iso.segment",
-    "ts": "video/mp2t",
-}
+TYPES = {"mp4": "video/mp4", "m4v": "video/mp4", "mov": "video/quicktime", "webm": "video/webm"}
+TYPES |= {"mkv": "video/x-matroska", "m4s": "video/iso.segment", "ts": "video/mp2t"}
+TYPES |= {"mp3": "audio/mpeg", "m4a": "audio/mp4", "aac": "audio/aac", "ogg": "audio/ogg"}
+TYPES |= {"opus": "audio/ogg", "wav": "audio/wav", "flac": "audio/flac"}
+TYPES |= {"webp": "image/webp", "jpeg": "image/jpeg", "jpg": "image/jpeg", "png": "image/png"}
+TYPES |= {"avif": "image/avif", "gif": "image/gif", "m3u8": "application/vnd.apple.mpegurl"}
+TYPES |= {"vtt": "text/vtt; charset=utf-8", "json": "application/json"}
 
 
 class Forbidden(Exception):
     """The URL's signature is missing, wrong or expired."""
 
 
-def _signature(name: str, expires: int, secret: str | None = None) -> str:
-    digest = salted_hmac("mediapipe.files", f"{expires}/{name}", secret, algorithm="sha256").digest()
+def _signature(name: str, expires: int, owner: str = "", secret: str | None = None) -> str:
+    salt, value = ("mediapipe.pages", f"{owner}/") if owner else ("mediapipe.files", "")
+    digest = salted_hmac(salt, f"{value}{expires}/{name}", secret, algorithm="sha256").digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
@@ -78,18 +62,25 @@ def path(name: str) -> Path:
     return Path(settings.MEDIA_ROOT, *pure.parts)
 
 
-def signed_path(name: str, *, now: float | None = None) -> str:
-    """A path like /media/outputs/x.mp4?expires=…&signature=…, valid for a week or a little more."""
+def signed_path(name: str, *, owner: str = "", now: float | None = None) -> str:
+    """A path like /media/outputs/x.mp4?expires=…&signature=…, valid for a week or a little more.
+
+    With *owner*, an id, it is for that person and for staff alone, while they are signed in.
+    """
     moment = time.time() if now is None else now
     expires = (int(moment) // URL_PERIOD + 1) * URL_PERIOD + URL_LIFETIME
-    return f"{settings.MEDIA_URL}{quote(name)}?expires={expires}&signature={_signature(name, expires)}"
+    query = f"{f'owner={owner}&' if owner else ''}expires={expires}"
+    return f"{settings.MEDIA_URL}{quote(name)}?{query}&signature={_signature(name, expires, owner)}"
 
 
-def link(name: str, *, save_as: str = "") -> str:
-    """Where a browser gets the file, valid for a week or so; *save_as*: it is saved under this name."""
-    if in_bucket(name):
-        return s3.url(name, save_as)
-    return signed_path(name) + (f"&download={quote(save_as)}" if save_as else "")
+def link(name: str) -> str:
+    """Where whoever holds the link gets the file, for a week or so."""
+    return s3.url(name) if in_bucket(name) else signed_path(name)
+
+
+def page_link(name: str, owner: int | str, *, save_as: str = "") -> str:
+    """Where a page about what is *owner*'s, an id, gets the file; *save_as*: it is saved under this name."""
+    return signed_path(name, owner=str(owner)) + (f"&download={quote(save_as)}" if save_as else "")
 
 
 def signed_url(name: str, *, local: bool = False) -> str:
@@ -229,12 +220,15 @@ def beginning_with(stem: str) -> list[str]:
     return sorted(each.relative_to(settings.MEDIA_ROOT).as_posix() for each in files)
 
 
-def check_signature(name: str, expires: str, signature: str) -> None:
-    """Raises Forbidden unless *signature* is ours for *name*, by a key that counts, and still valid."""
+def check_signature(name: str, expires: str, signature: str, owner: str = "") -> None:
+    """Raises Forbidden unless *signature* is ours for *name*, by a key that counts, and still valid.
+
+    *owner*: as its link says; whether the reader is that person is not looked at.
+    """
     if not expires.isdecimal() or not expires.isascii() or len(expires) > 12 or int(expires) < time.time():
         raise Forbidden("it has expired")
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    valid = (_signature(name, int(expires), key).encode() for key in keys)
+    valid = (_signature(name, int(expires), owner, key).encode() for key in keys)
     if not any(hmac.compare_digest(each, signature.encode()) for each in valid):
         raise Forbidden("it isn’t valid")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storages.backends.s3 import S3Storage
 
 URL_LIFETIME = 6 * 24 * 3600  # seconds that a signed URL is valid; S3 allows seven days
+PAGE_LIFETIME = 12 * 3600  # seconds that a URL is valid to which a page of ours leads
 URL_PERIOD = 6 * 3600  # seconds in which a file has the same URL, so that no player restarts
 ROLE_PERIOD = 5 * 60  # the same where a role's keys sign: boto3 renews them ten minutes before they end
 OF_A_ROLE = "X-Amz-Security-Token="
@@ -81,7 +82,7 @@ def storage(endpoint: str | None = None) -> S3Storage:
     )
 
 
-_urls: Recent[tuple[str, str, bool], tuple[float, str]] = Recent(5000)
+_urls: Recent[tuple[str, str, bool, int], tuple[float, str]] = Recent(5000)
 
 
 def _signer(public: bool) -> S3Storage:
@@ -90,16 +91,18 @@ def _signer(public: bool) -> S3Storage:
 
 
 @as_bucket_unavailable
-def url(name: str, save_as: str = "", *, public: bool = True, anew: bool = False) -> str:
+def url(
+    name: str, save_as: str = "", *, public: bool = True, anew: bool = False, lifetime: int = URL_LIFETIME
+) -> str:
     """A signed URL, the same one for some hours, by a role's keys for some minutes; *anew*: a new one."""
-    cached = _urls.get((name, save_as, public))
+    cached = _urls.get((name, save_as, public, lifetime))
     if cached and not anew:
         signed_at, signed = cached
         if time.monotonic() - signed_at < (ROLE_PERIOD if OF_A_ROLE in signed else URL_PERIOD):
             return signed
     about = {"ResponseContentDisposition": content_disposition_header(True, save_as)} if save_as else {}
-    signed = str(_signer(public).url(name, parameters=about))
-    _urls[name, save_as, public] = (time.monotonic(), signed)
+    signed = str(_signer(public).url(name, parameters=about, expire=lifetime))
+    _urls[name, save_as, public, lifetime] = (time.monotonic(), signed)
     return signed
 
 

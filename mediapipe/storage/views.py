@@ -1,6 +1,7 @@
 """Media on the way out: single byte ranges of our files.
 
-A file is served to whoever holds its signed URL (mediapipe.storage); this module knows no jobs.
+A file is served to whoever holds its signed URL (mediapipe.storage); one with an owner, as our pages have
+them, needs a session of the owner's or of staff, so it ends with that. This module knows no jobs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -25,6 +27,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, http_date
 
 from mediapipe import storage
+from mediapipe.storage import s3
 from mediapipe.threads import run_to_completion
 
 BLOCK = 256 * 1024
@@ -32,6 +35,8 @@ RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", r
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
 LINKED_NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
 LINKS = re.compile(rf'^((?:#.*URI=")?)({LINKED_NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
+
+NOT_YOURS = "This address is for who is signed in and may see the job. “Copy link” makes one to hand on."
 
 
 class Unsatisfiable(Exception):
@@ -104,13 +109,17 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
     """A file of ours: the signature in the URL is the right to it. `?download=NAME` saves it as NAME."""
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    owner = request.GET.get("owner", "")
     try:
-        storage.check_signature(name, request.GET.get("expires", ""), request.GET.get("signature", ""))
+        expires, signature = request.GET.get("expires", ""), request.GET.get("signature", "")
+        storage.check_signature(name, expires, signature, owner)
+        if owner and (refusal := await _refuse_reader(request, owner)):
+            return refusal
         if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
             text = await asyncio.to_thread(storage.read_text, name)
-            return HttpResponse(signed_links(name, text), headers=_headers(request, name))
+            return HttpResponse(signed_links(name, text, owner), headers=_headers(request, name))
         if storage.in_bucket(name):
-            return HttpResponseRedirect(storage.link(name, save_as=_saved_as(request)))
+            return _to_bucket(name, _saved_as(request), owner)
         path = storage.path(name)
         stat = await asyncio.to_thread(os.stat, path)
     except storage.Forbidden as error:
@@ -124,13 +133,34 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
     return _ranged(request, path, stat, _headers(request, name))
 
 
-def signed_links(name: str, text: str) -> str:
-    """A playlist (RFC 8216) or WebVTT file with the files beside it that it names as signed URLs."""
+async def _refuse_reader(request: HttpRequest, owner: str) -> HttpResponse | None:
+    """None for the *owner* and for staff, with a session at this moment; who isn't signed in may do that."""
+    person = await request.auser()
+    if person.is_authenticated and (str(person.pk) == owner or person.is_staff):
+        return None
+    if not person.is_authenticated and request.headers.get("Sec-Fetch-Mode") == "navigate":
+        return redirect_to_login(request.get_full_path())
+    return _plain_text(403, NOT_YOURS)
+
+
+def _to_bucket(name: str, save_as: str, owner: str) -> HttpResponse:
+    """To where the file lies; from a page, by a URL that ends soon."""
+    lifetime = s3.PAGE_LIFETIME if owner else s3.URL_LIFETIME
+    return HttpResponseRedirect(
+        s3.url(name, save_as, lifetime=lifetime), headers={"Cache-Control": "no-store"}
+    )
+
+
+def signed_links(name: str, text: str, owner: str = "") -> str:
+    """A playlist (RFC 8216) or WebVTT file with the files beside it that it names as URLs like its own."""
     folder = name.rpartition("/")[0]
 
     def sign(match: re.Match[str]) -> str:
         before, relative, after = match.groups()
-        return f"{before}{storage.link(f'{folder}/{relative}')}{after}"
+        beside = f"{folder}/{relative}"
+        if owner and storage.in_bucket(beside):
+            return f"{before}{s3.url(beside, lifetime=s3.PAGE_LIFETIME)}{after}"
+        return f"{before}{storage.page_link(beside, owner) if owner else storage.link(beside)}{after}"
 
     return LINKS.sub(sign, text)
 
@@ -148,7 +178,8 @@ def _headers(request: HttpRequest, name: str) -> dict[str, str]:
         "Content-Type": storage.content_type(name),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": "private, max-age=86400",
+        # a page's file is asked for again each time, so that none is shown after a sign-out
+        "Cache-Control": "private, no-cache" if "owner" in request.GET else "private, max-age=86400",
     }
     if saved_as := _saved_as(request):
         headers["Content-Disposition"] = content_disposition_header(True, saved_as) or "attachment"
