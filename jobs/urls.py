@@ -46,6 +46,8 @@ urlpatterns = [
     path("account/notifications/<int:number>/", notifications.destination, name="destination"),
     path("account/notifications/<int:number>/remove/", notifications.remove, name="remove_destination"),
     path("account/notifications/<int:number>/test/", notifications.send_test, name="test_destination"),
+    path("account/notifications/<int:number>/secret/", notifications.new_secret_of, name="new_secret"),
+    path("account/notifications/<int:number>/replay/", notifications.replay, name="replay"),
     path("account/notifications/confirm/<str:token>/", notifications.confirm, name="confirm_destination"),
     path("account/notifications/deliveries/<uuid:pk>/", notifications.send_again, name="send_again"),
     # Who may come in, for admins

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from standardwebhooks import Webhook, WebhookVerificationError
 from temporalio.worker import Worker
 
 from jobs.models import Delivery, Destination, Job, Notice, Stage
@@ -22,7 +23,7 @@ from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
 from jobs.notifications.wording import Told
 from jobs.state import JobState, PipelineStatus, Source, StageState, StageStatus
 from tests.support.product import until_async
-from tests.support.receiving import MailServer, text_of
+from tests.support.receiving import MailServer, Receiver, text_of
 
 ADDRESS = "ada@example.org"
 PAGE = "/account/notifications/"
@@ -318,6 +319,131 @@ async def test_an_address_that_the_server_refuses_is_tried_once(mail, delivering
     assert await delivering() == ["failed"]
     row = await Delivery.objects.aget()
     assert row.tries == 1 and row.error == "The mail server refuses this address."
+
+
+# Webhooks
+
+
+@pytest.fixture
+def receiver(settings):
+    """A program that wants to know, in a network that this installation may reach."""
+    settings.ALLOW_PRIVATE_SOURCES = True
+    server = Receiver()
+    server.start()
+    yield server
+    server.stop()
+
+
+def secret_on(page) -> str:
+    return re.search(r'value="(whsec_[^"]+)"', page.content.decode())[1]
+
+
+def hooked(ada, url: str, *wants: str) -> tuple[Destination, str]:
+    """A webhook of hers, made on the page, and its secret."""
+    page = ada.post(PAGE, {"channel": "webhook", "address": url, "wants": wants or ("every",)})
+    assert page.status_code == 200, page.content.decode()
+    return Destination.objects.get(channel="webhook"), secret_on(page)
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_each_event_is_posted_and_its_signature_is_the_schemes(receiver, delivering, editor, ada):
+    hook, secret = await sync_to_async(hooked)(ada, receiver.url)
+    job = await sync_to_async(submitted)(editor)
+    await sync_to_async(report)(job, "running", 1, ingest="succeeded", audio="running")
+    await sync_to_async(report)(job, "succeeded", 2, ingest="succeeded", audio="succeeded")
+    assert set(await delivering()) == {"sent"}
+    events_ = [Webhook(secret).verify(body, headers) for headers, body in receiver.came]
+    told = sorted((each["type"], each["data"]["stage"]) for each in events_)
+    stages = [("stage.started", "audio"), ("stage.succeeded", "audio"), ("stage.succeeded", "ingest")]
+    assert told == [("job.succeeded", None), *stages]
+    assert events_[0]["data"]["job"]["id"] == str(job.pk)
+    assert events_[0]["data"]["job"]["api_url"].endswith(f"/api/v1/jobs/{job.pk}")
+    ids = {headers["webhook-id"] for headers, _ in receiver.came}
+    assert ids == {str(pk) async for pk in Delivery.objects.values_list("pk", flat=True)}
+
+    page = (await sync_to_async(ada.get)(f"{PAGE}{hook.pk}/")).content.decode()
+    assert secret not in page and "a-path-that-is-a-secret" not in page and "stage.started" in page
+    other = await Delivery.objects.afirst()
+    await sync_to_async(ada.post)(f"{PAGE}deliveries/{other.pk}/")
+    assert await delivering() == ["sent"]
+    assert receiver.came[-1][0]["webhook-id"] == str(other.pk) and len(receiver.came) == 5
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_receiver_that_was_down_or_asked_for_patience_hears_it_once(
+    receiver, delivering, editor, ada, skipping_env
+):
+    await sync_to_async(hooked)(ada, receiver.url, "done")
+    receiver.answers = [(500, {}), (503, {"Retry-After": "3600"}), (302, {"Location": "http://127.0.0.1:1/"})]
+    await sync_to_async(report)(await sync_to_async(submitted)(editor), "succeeded")
+    before = await skipping_env.get_current_time()
+    assert await delivering() == ["sent"]
+    assert await skipping_env.get_current_time() - before > timedelta(hours=1)
+    assert len(receiver.came) == 4 and len({headers["webhook-id"] for headers, _ in receiver.came}) == 1
+    row = await Delivery.objects.aget()
+    assert row.tries == 4 and row.error == ""
+    handle = skipping_env.client.get_workflow_handle(row.workflow_id)
+    history = json.dumps((await handle.fetch_history()).to_json())
+    assert "a-path-that-is-a-secret" not in history and "whsec" not in history
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_receiver_missed_for_good_is_played_again(receiver, delivering, editor, ada):
+    hook, _ = await sync_to_async(hooked)(ada, receiver.url, "done")
+    receiver.answers = [(410, {})]
+    await sync_to_async(report)(await sync_to_async(submitted)(editor), "succeeded")
+    assert await delivering() == ["failed"]
+    page = (await sync_to_async(ada.get)(f"{PAGE}{hook.pk}/")).content.decode()
+    assert "Not delivered. The receiver says that it’s gone (410)." in page and "failed (1)" in page
+    await sync_to_async(ada.post)(f"{PAGE}{hook.pk}/replay/")
+    assert await delivering() == ["sent"] and len(receiver.came) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_while_a_secret_is_replaced_both_are_valid_and_a_third_is_not(receiver, delivering, ada):
+    hook, first = await sync_to_async(hooked)(ada, receiver.url)
+    second = secret_on(await sync_to_async(ada.post)(f"{PAGE}{hook.pk}/secret/"))
+
+    async def signed() -> tuple[dict[str, str], bytes]:
+        await sync_to_async(ada.post)(f"{PAGE}{hook.pk}/test/")
+        assert await delivering() == ["sent"]
+        return receiver.came[-1]
+
+    headers, body = await signed()
+    assert Webhook(first).verify(body, headers) == Webhook(second).verify(body, headers)
+    third = secret_on(await sync_to_async(ada.post)(f"{PAGE}{hook.pk}/secret/"))
+    headers, body = await signed()
+    assert Webhook(second).verify(body, headers) == Webhook(third).verify(body, headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(first).verify(body, headers)
+    await hook.arefresh_from_db()
+    assert hook.valid_secrets(timezone.now() + timedelta(hours=25)) == [third]
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_no_webhook_leads_into_our_own_network(receiver, delivering, editor, ada, settings):
+    await sync_to_async(hooked)(ada, receiver.url, "done")
+    settings.ALLOW_PRIVATE_SOURCES = False
+    for url in (receiver.url, "https://127.0.0.1/", "https://[::1]/", "https://localhost/", "ftp://x.org/"):
+        form = {"channel": "webhook", "address": url, "wants": ["done"]}
+        assert (await sync_to_async(ada.post)(PAGE, form)).status_code == 400
+    await sync_to_async(report)(await sync_to_async(submitted)(editor), "succeeded")
+    assert await delivering() == ["failed"]  # a name that was public once leads here today
+    assert receiver.came == [] and "can’t be found" in (await Delivery.objects.aget()).error
+
+
+@pytest.mark.django_db
+def test_everything_of_everybody_is_for_admins_and_for_programs(editor, ada, chief):
+    assert events.wanted("everybody", events.STAGE_STARTED, mine=False, admin=True)
+    assert not events.wanted("everybody", events.DONE, mine=False, admin=False)
+    assert "Everything of my jobs" in ada.get(PAGE).content.decode()
+    form = {"channel": "webhook", "address": "https://192.0.2.1/", "wants": ["everybody"]}
+    assert "everybody is not one of" in ada.post(PAGE, form).content.decode()
 
 
 # The pages

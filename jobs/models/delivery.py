@@ -89,6 +89,11 @@ class Delivery(models.Model):
         more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
         return f"{titles[0][:80]}{more}" if titles else "A job that was deleted"
 
+    @property
+    def types(self) -> str:
+        """The types of its events, as programs know them."""
+        return ", ".join(dict.fromkeys(notice.type for notice in self.notices.all()))
+
     @classmethod
     def of_notice(cls, destination: Destination, notice: Notice, *, bundled: bool) -> None:
         """Tells *destination* of *notice*, in a message that hasn't gone yet where there is one."""

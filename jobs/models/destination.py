@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+
+OLD_SECRET_COUNTS = timedelta(days=1)  # beside the one that has replaced it
 
 
 class Destination(models.Model):
@@ -15,6 +20,7 @@ class Destination(models.Model):
     address = models.CharField(max_length=1000)
     wants = models.CharField(max_length=100)  # names with a space between them
     created_at = models.DateTimeField(default=timezone.now)
+    secrets = models.JSONField(default=list, blank=True)  # of a program: newest first, with their ends
     confirmed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -31,3 +37,16 @@ class Destination(models.Model):
     def wants_any(self, *names: str) -> bool:
         """Whether one of *names* was chosen."""
         return not {*names}.isdisjoint(self.wants.split())
+
+    def valid_secrets(self, now: datetime) -> list[str]:
+        """Those by which what is sent now is signed: a replaced one counts for a day more."""
+        return [
+            each["secret"] for each in self.secrets if not each["until"] or each["until"] > now.timestamp()
+        ]
+
+    def replace_secret(self, secret: str) -> None:
+        """Makes *secret* the one that counts; the one before it counts for a day more, and no older one."""
+        until = (timezone.now() + OLD_SECRET_COUNTS).timestamp()
+        before: list[dict[str, Any]] = [{**each, "until": until} for each in self.secrets[:1]]
+        self.secrets = [{"secret": secret, "until": None}, *before]
+        self.save(update_fields=["secrets"])

@@ -14,21 +14,17 @@ from temporalio.exceptions import ApplicationError
 from jobs.models.delivery import CONFIRMATION, DROPPED, FAILED, SENT, TEST, WAITING, Delivery
 from jobs.models.destination import Destination
 from jobs.models.notice import Notice
-from jobs.notifications import confirming, events, wording
+from jobs.notifications import confirming, events, payload, wording
 from jobs.notifications.channels import BY_NAME
 from jobs.notifications.channels.channel import NotDelivered, Parcel
 from jobs.notifications.delivery_workflow import DELIVER, GIVE_UP
+from jobs.notifications.payload import absolute
 from jobs.notifications.wording import Message, Told
 from jobs.state import ACTIVE, JobState, StageState
 from mediapipe.database import in_thread, persistently
 
 REMOVED = "This destination has been removed."
 MENDED = "There was nothing left to tell: it was settled before the message went."
-
-
-def absolute(path: str) -> str:
-    """An address that people reach: their messages are read elsewhere."""
-    return f"{settings.PUBLIC_URL or settings.LOCAL_URL}{path}"
 
 
 def still_true(notice: Notice) -> bool:
@@ -71,6 +67,17 @@ def compose(delivery: Delivery, destination: Destination) -> Message | None:
     return wording.message(told, home, manage) if told else None
 
 
+def pack(delivery: Delivery, destination: Destination) -> Parcel | None:
+    """What the channel delivers; None where nothing is left to tell."""
+    if not BY_NAME[delivery.channel].for_programs:
+        message = compose(delivery, destination)
+        return Parcel(str(delivery.pk), message) if message else None
+    if delivery.about == TEST:
+        return Parcel(str(delivery.pk), event=payload.test_event(delivery.created_at.isoformat()))
+    notice = delivery.notices.select_related("job__owner").first()
+    return Parcel(str(delivery.pk), event=payload.event_of(notice)) if notice else None
+
+
 @activity.defn(name=DELIVER)
 async def deliver(delivery_id: str) -> str:
     """One try; the state of the row after it. Raises ApplicationError where another try may help."""
@@ -80,11 +87,11 @@ async def deliver(delivery_id: str) -> str:
     destination = delivery.destination
     if destination is None or not delivery.owner.is_active:
         return await _settle(delivery, FAILED, REMOVED)
-    message = await in_thread(compose, delivery, destination)
-    if message is None:
+    parcel = await in_thread(pack, delivery, destination)
+    if parcel is None:
         return await _settle(delivery, DROPPED, MENDED)
     try:
-        await BY_NAME[delivery.channel].send(destination, Parcel(str(delivery.pk), message))
+        await BY_NAME[delivery.channel].send(destination, parcel)
     except NotDelivered as error:
         if error.permanent:
             return await _settle(delivery, FAILED, str(error))

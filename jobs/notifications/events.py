@@ -39,8 +39,11 @@ WANTS = {
     "needs_me": "My job needs me, or has failed",
     "slow": "My job takes longer than usual",
     "anybody": "Anybody’s job needs somebody",
+    "every": "Everything of my jobs, and of each of their stages",
+    "everybody": "Everything of everybody’s jobs, and of each of their stages",
 }
-FOR_ADMINS = ("anybody",)
+FOR_ADMINS = ("anybody", "everybody")
+FOR_PROGRAMS = ("every", "everybody")  # far too much for people
 
 
 class Happened(NamedTuple):
@@ -68,7 +71,7 @@ def changes(state: str, stages: Mapping[str, str], status: PipelineStatus) -> li
 def wanted(wants: str, event: str, *, mine: bool, admin: bool) -> bool:
     """Whether who chose *wants* (names with a space between them) is told of *event*."""
     chosen = wants.split()
-    if event in NEED_SOMEBODY and admin and "anybody" in chosen:
+    if admin and ("everybody" in chosen or ("anybody" in chosen and event in NEED_SOMEBODY)):
         return True
     if not mine:
         return False

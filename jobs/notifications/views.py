@@ -16,12 +16,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from jobs.dashboard.polling import PageRequest
 from jobs.models import Job
-from jobs.models.delivery import CONFIRMATION, TEST, Delivery
+from jobs.models.delivery import CONFIRMATION, FAILED, TEST, Delivery
 from jobs.models.destination import Destination
 from jobs.notifications import confirming
 from jobs.notifications.channels import ALL, BY_NAME
 from jobs.notifications.channels.channel import Channel, NotAccepted
-from jobs.notifications.events import FOR_ADMINS, WANTS
+from jobs.notifications.channels.webhook import new_secret
+from jobs.notifications.events import FOR_ADMINS, FOR_PROGRAMS, WANTS
 
 MOST = 20  # destinations of one person
 TOO_MANY = f"You have {MOST} destinations already. Remove one first."
@@ -32,7 +33,11 @@ SHOWN = 50  # deliveries on a destination's page
 
 def choices(person: Any, channel: Channel) -> list[tuple[str, str]]:
     """What *person* may choose."""
-    return [(name, label) for name, label in WANTS.items() if person.is_staff or name not in FOR_ADMINS]
+    return [
+        (name, label)
+        for name, label in WANTS.items()
+        if (person.is_staff or name not in FOR_ADMINS) and (channel.for_programs or name not in FOR_PROGRAMS)
+    ]
 
 
 class Wants(forms.Form):
@@ -51,6 +56,11 @@ class Wants(forms.Form):
         assert isinstance(field, forms.MultipleChoiceField)
         field.choices = choices(person, channel)
 
+    @classmethod
+    def of(cls, person: Any, row: Destination, data: Any = None) -> Wants:
+        """The form of a destination that there is."""
+        return cls(person, BY_NAME[row.channel], data, initial={"wants": row.wants.split()})
+
     def chosen(self) -> str:
         """As it is kept."""
         return " ".join(self.cleaned_data["wants"])
@@ -65,7 +75,7 @@ class NewDestination(Wants):
         super().__init__(person, channel, *args, **kwargs)
         self.channel = channel
         self.person = person
-        self.fields["wants"].initial = ["done", "needs_me"]
+        self.fields["wants"].initial = ["every"] if channel.for_programs else ["done", "needs_me"]
         self.fields["address"].label = channel.address_label
         self.fields["address"].help_text = channel.hint
 
@@ -120,13 +130,20 @@ def index(request: PageRequest) -> HttpResponse:
     for channel in ALL:
         form = NewDestination(request.user, channel, request.POST if channel is posted else None)
         away = channel.unavailable()
-        if channel is posted and not away and form.is_valid() and form.save():
-            return redirect("jobs:notifications")
+        if channel is posted and not away and form.is_valid() and (row := form.save()):
+            return _show_secret(request, row) if channel.for_programs else redirect("jobs:notifications")
         mine = Destination.objects.filter(owner=request.user, channel=channel.name)
         shown = [(each, channel.shown(each), _labels(each)) for each in mine]
         blocks.append({"channel": channel, "form": form, "away": away, "destinations": shown})
     status = 400 if posted else 200
     return render(request, "jobs/notifications.html", {"blocks": blocks}, status=status)
+
+
+def _show_secret(request: PageRequest, row: Destination) -> HttpResponse:
+    """Gives a program's destination a new secret: the answer shows it, and no other page does."""
+    secret = new_secret()
+    row.replace_secret(secret)
+    return _show(request, row, Wants.of(request.user, row), secret=secret)
 
 
 def _labels(destination: Destination) -> str:
@@ -138,20 +155,45 @@ def _labels(destination: Destination) -> str:
 def destination(request: PageRequest, number: int) -> HttpResponse:
     """One destination: what is told there, and what was delivered."""
     row = _mine(request, number)
-    channel = BY_NAME[row.channel]
-    form = Wants(request.user, channel, request.POST or None, initial={"wants": row.wants.split()})
+    form = Wants.of(request.user, row, request.POST or None)
     if form.is_bound and form.is_valid():
         Destination.objects.filter(pk=row.pk).update(wants=form.chosen())
         messages.success(request, "Saved.")
         return redirect("jobs:destination", number)
+    return _show(request, row, form)
+
+
+def _show(request: PageRequest, row: Destination, form: Wants, secret: str = "") -> HttpResponse:
+    channel = BY_NAME[row.channel]
     context = {
         "destination": row,
         "channel": channel,
         "shown": channel.shown(row),
         "form": form,
+        "secret": secret,
+        "failed": row.deliveries.filter(state=FAILED).count(),
         "deliveries": row.deliveries.prefetch_related("notices__job")[:SHOWN],
     }
     return render(request, "jobs/destination.html", context, status=400 if form.is_bound else 200)
+
+
+@never_cache
+@require_POST
+def new_secret_of(request: PageRequest, number: int) -> HttpResponse:
+    """Replaces the secret of a program's destination; for a day both count."""
+    row = _mine(request, number)
+    if not BY_NAME[row.channel].for_programs:
+        raise Http404
+    return _show_secret(request, row)
+
+
+@require_POST
+def replay(request: PageRequest, number: int) -> HttpResponse:
+    """Sends all again that didn't arrive."""
+    failed = _mine(request, number).deliveries.filter(state=FAILED)
+    many = sum(delivery.send_again() for delivery in failed)
+    messages.info(request, f"{many} sent again." if many else "There’s nothing to send again.")
+    return redirect("jobs:destination", number)
 
 
 @require_POST

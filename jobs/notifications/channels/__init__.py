@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.notifications.channels.channel import Channel
 from jobs.notifications.channels.mail import Mail
+from jobs.notifications.channels.webhook import Webhook
 
-ALL: tuple[Channel, ...] = (Mail(),)
+ALL: tuple[Channel, ...] = (Mail(), Webhook())
 BY_NAME: dict[str, Channel] = {channel.name: channel for channel in ALL}

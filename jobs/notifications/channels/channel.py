@@ -5,9 +5,9 @@ It knows no jobs and no rows but the destination's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobs.models.destination import Destination
 from jobs.notifications.wording import Message
@@ -28,14 +28,22 @@ class NotDelivered(Exception):
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is delivered: *key* is the same for each try of the same message."""
+    """What is delivered, in words for people or as an *event* for programs.
+
+    *key* is the same for each try of the same message.
+    """
 
     key: str
-    message: Message
+    message: Message = field(default_factory=lambda: Message("", "", ""))
+    event: dict[str, Any] = field(default_factory=dict)
 
 
 class Channel(Protocol):
-    """One way to reach people. *bundled*: what happens within a minute is one message."""
+    """One way to be told.
+
+    *bundled*: what happens within a minute is one message. *for_programs*: its destinations have secrets, by
+    which events are signed.
+    """
 
     name: str
     label: str
@@ -43,6 +51,7 @@ class Channel(Protocol):
     hint: str
     bundled: bool
     confirmed: bool  # a person must show that the address is theirs
+    for_programs: bool
 
     def unavailable(self) -> str:
         """Why this installation can't use it at the moment, for editors; "" where it can."""

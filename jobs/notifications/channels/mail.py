@@ -24,6 +24,7 @@ class Mail:
     hint = "You get a mail there with a link, by which you confirm that it’s yours."
     bundled = True
     confirmed = True
+    for_programs = False
 
     def unavailable(self) -> str:
         """Where no server is set."""
