@@ -15,7 +15,7 @@ from jobs.control import NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
 from jobs.models import EarlierVersion, Job
 from jobs.pipelines import Option
-from mediapipe.task_options import ASKED, check_options
+from mediapipe.task_options import check_options
 from mediapipe.validators import InvalidRequest
 
 BEGINS_LATER = "It begins as soon as the workflow service is back."
@@ -34,7 +34,7 @@ async def make_again(
     """
     await control.reread(job)
     planned = next((each for each in job.plan if each["name"] == stage), None)
-    if planned is None or planned["kind"] not in ASKED:
+    if planned is None or not remaking.can_be_made_again(planned):
         raise NotPossible(f"This job has no stage {stage!r:.60} that can be made again.")
     wanted = {name: value for name, value in {**planned["options"], **changes}.items() if value is not None}
     try:

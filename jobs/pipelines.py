@@ -6,7 +6,7 @@ every field that is added needs a default: running workflows hold values without
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 Option = Union[str, int, float, bool]  # noqa: UP007 - Temporal's converter reads this annotation at run time
@@ -44,6 +44,8 @@ class StageDefinition:
     retry: RetryPolicy = RetryPolicy()
     wants: str = ""  # "video" or "audio": skipped where the input is known to have none
     optional: bool = False  # an extra: its failure leaves the job succeeded
+    looks_through: list[str] = field(default_factory=list)  # stages whose outputs it checks
+    unavailable: str = ""  # why the engine that the job was submitted to has no such kind: it is skipped
 
     @classmethod
     def from_plan(cls, stage: dict[str, Any]) -> StageDefinition:
@@ -142,6 +144,19 @@ HLS = StageDefinition(
     wants="video",
 )
 
+CHECK = StageDefinition(
+    "check",
+    "Check",
+    "check_outputs",
+    "check",
+    needs="ingest",
+    timeout=900,
+    optional=True,
+    looks_through=["ingest", "audio", "transcode"],
+)
+
+EMBEDDED_ONLY = ("check",)  # kinds that the cloud doesn't have
+NOT_IN_THE_CLOUD = "the check isn’t available with the cloud."
 STANDARD = (INGEST, THUMBNAILS, AUDIO, TRANSCODE)
 PIPELINES: dict[str, Pipeline] = {
     pipeline.name: pipeline
@@ -164,9 +179,36 @@ PIPELINES: dict[str, Pipeline] = {
             "Everything in Standard, plus an HLS stream that adapts to the viewer’s connection.",
             (*STANDARD, HLS),
         ),
+        Pipeline(
+            "checked",
+            "Standard + check",
+            "Everything in Standard, then a look through it for black, silence, loudness, sound out of step.",
+            (*STANDARD, CHECK),
+        ),
     )
 }
 DEFAULT = "standard"
+
+
+def offered(*, embedded: bool) -> dict[str, Pipeline]:
+    """The pipelines by their names, as the engine can do them: the *embedded* one, else the cloud."""
+    return PIPELINES if embedded else {name: _in_the_cloud(each) for name, each in PIPELINES.items()}
+
+
+def _in_the_cloud(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with what the cloud doesn't have told as such."""
+    if not any(stage.kind in EMBEDDED_ONLY for stage in pipeline.stages):
+        return pipeline
+    sentence = f"{NOT_IN_THE_CLOUD[0].upper()}{NOT_IN_THE_CLOUD[1:]}"
+    return Pipeline(
+        pipeline.name,
+        f"{pipeline.label} (not with the cloud)",
+        f"{pipeline.description} {sentence}",
+        tuple(
+            replace(stage, unavailable=NOT_IN_THE_CLOUD) if stage.kind in EMBEDDED_ONLY else stage
+            for stage in pipeline.stages
+        ),
+    )
 
 
 def allowed_seconds(stage: StageDefinition, duration: float | None, size: int | None) -> float:

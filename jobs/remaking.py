@@ -18,17 +18,23 @@ from jobs.models.wish import DELETE
 from jobs.pipelines import Option
 from jobs.state import PASSED, JobState, StageState
 from mediapipe import storage
+from mediapipe.task_options import ASKED
 
 Plan = list[dict[str, Any]]
 
 
 def needing(plan: Plan, name: str) -> list[str]:
-    """The stage *name*, and all that need its output, in the order of the plan."""
+    """The stage *name*, and all that need its output or look through it, in the order of the plan."""
     found = [name]
     for stage in plan:
-        if stage["needs"] in found:
+        if {stage["needs"], *stage.get("looks_through", ())} & set(found):
             found.append(stage["name"])
     return found
+
+
+def can_be_made_again(stage: dict[str, Any]) -> bool:
+    """Whether a stage of a plan is made by options that are known; a check is made again with its outputs."""
+    return stage["kind"] in ASKED and not stage.get("looks_through")
 
 
 def options_of(plan: Plan, name: str) -> dict[str, Option]:

@@ -63,6 +63,7 @@ def _output(output: Output) -> dict[str, Any]:
         "duration": output.duration,
         "filesize": output.filesize,
         "warnings": output.warnings,
+        "findings": [asdict(each) for each in output.findings],
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from jobs.findings import Finding
 from jobs.pipelines import Option, StageDefinition
 from jobs.result import PipelineResult
 
@@ -79,6 +80,7 @@ class Output:
     warnings: list[str] = field(default_factory=list)
     extras: dict[str, str] = field(default_factory=dict)  # a storyboard's "vtt": url or name
     source: Output | None = None  # facts of the file it was produced from, where the API reports them
+    findings: list[Finding] = field(default_factory=list)  # of a check
 
     @property
     def names(self) -> set[str]:
@@ -202,6 +204,7 @@ class TaskRequest:
     kind: str = ""
     options: dict[str, Option] = field(default_factory=dict)
     source: Source = field(default_factory=Source)
+    outputs: dict[str, Source] = field(default_factory=dict)  # for a check, by their stages
     key: str = ""
     owner: str = ""
     activity_id: str = ""  # of the stage's activity that will await the task: for the webhook
@@ -289,12 +292,9 @@ class RecordRequest:
 
 @dataclass(frozen=True)
 class RetryRequest:
-    """A person's request to run a failed stage again; no *stage*: all that failed.
-
-    *tries*: how many tasks the stage had requested when the person decided; a second click is out of date.
-    """
+    """A person's request to run a failed stage again; no *stage*: all that failed."""
 
     stage: str = ""
     actor: str = ""
     reason: str = ""
-    tries: int | None = None
+    tries: int | None = None  # that the stage had requested then: a second click is out of date

@@ -47,7 +47,7 @@ mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.check
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
-jobs jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits
+jobs jobs.findings jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
@@ -57,8 +57,8 @@ jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_vers
 jobs.models.destination jobs.models.delivery
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
-jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch jobs.workflow.limits
-jobs.workflow.webhook
+jobs.workflow.needs jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch
+jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished
 jobs.serialize jobs.orphans

@@ -72,7 +72,7 @@ def test_the_map_has_a_line_for_every_module_and_for_no_other():
 
 
 def test_the_pipelines_documented_exist():
-    assert {"standard", "previews", "streaming"} == set(PIPELINES)
+    assert {"standard", "previews", "streaming", "checked"} == set(PIPELINES)
 
 
 def test_nothing_committed_names_a_registry_or_a_machine():

@@ -81,6 +81,17 @@ class Filters(Schema):
     cursor: Annotated[str, Field(max_length=4000, description="“next” of the page before")] = ""
 
 
+class Finding(Schema):
+    """What a check says of a stage’s output; null seconds: so over its whole length."""
+
+    output: str = Field(examples=["transcode"])
+    what: str = Field(examples=["silent"])
+    text: str = Field(examples=["silence 3:12 to 3:40"])
+    look: bool = Field(description="a person should look at it; else it is information")
+    start: float | None
+    end: float | None
+
+
 class Output(Schema):
     """A file that a stage made; its URL works for a week where it is one of ours."""
 
@@ -92,6 +103,7 @@ class Output(Schema):
     duration: float | None
     filesize: int | None
     warnings: list[str]
+    findings: list[Finding]
 
 
 class EarlierVersion(Schema):

@@ -15,6 +15,7 @@ from typing import Any, Concatenate
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from ninja import Body, Query, Status
@@ -32,7 +33,7 @@ from jobs.dashboard.job_list import ORDERS, in_tab, search
 from jobs.dashboard.polling import PageRequest
 from jobs.live import Live, reader
 from jobs.models import Job
-from jobs.pipelines import DEFAULT, PIPELINES
+from jobs.pipelines import DEFAULT, offered
 
 LOOK_INTERVAL = 0.5  # seconds between two looks at a job that is waited for
 NO_JOB = "There’s no such job, or it isn’t yours."
@@ -133,7 +134,7 @@ def list_pipelines(request: HttpRequest) -> dict[str, Any]:
                     for stage in pipeline.stages
                 ],
             }
-            for pipeline in PIPELINES.values()
+            for pipeline in offered(embedded=settings.EMBEDDED_ENGINE).values()
         ]
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError
 
@@ -17,6 +18,10 @@ from jobs.state import Source
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
+
+
+def _offered() -> dict[str, pipelines.Pipeline]:
+    return pipelines.offered(embedded=settings.EMBEDDED_ENGINE)
 
 
 class NewJob(forms.Form):
@@ -31,7 +36,7 @@ class NewJob(forms.Form):
     title = forms.CharField(required=False, max_length=300, label="Title")
     pipeline = forms.ChoiceField(
         required=False,
-        choices=[(each.name, each.label) for each in pipelines.PIPELINES.values()],
+        choices=lambda: [(each.name, each.label) for each in _offered().values()],
         initial=pipelines.DEFAULT,
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Q, prefetch_related_objects
 from django.http import QueryDict
@@ -18,7 +19,7 @@ from jobs.dashboard import polling
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.live import reader
 from jobs.models import Job, JobQuerySet, SavedView
-from jobs.pipelines import PIPELINES, Pipeline
+from jobs.pipelines import PIPELINES, Pipeline, offered
 from jobs.state import JobState, StageState
 
 T = TypeVar("T")
@@ -178,6 +179,6 @@ class JobList:
             "filters": self.filters,
             "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to"}),
             "saved_views": self.saved_views,
-            "pipelines": tuple(PIPELINES.values()),
+            "pipelines": tuple(offered(embedded=settings.EMBEDDED_ENGINE).values()),
             "states": tuple(STATE_LABELS.items()),
         }

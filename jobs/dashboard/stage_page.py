@@ -23,7 +23,6 @@ from jobs.models import EarlierVersion, Job, Stage
 from jobs.option_words import in_words
 from jobs.pipelines import Option
 from jobs.state import Output
-from mediapipe.task_options import ASKED
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def index(request: PageRequest, pk: UUID, name: str) -> HttpResponse:
     job = find_job(request, pk)
     stages = {stage.name: stage for stage in job.stages.all()}
     planned = next((each for each in job.plan if each["name"] == name), None)
-    if name not in stages or planned is None or planned["kind"] not in ASKED:
+    if name not in stages or planned is None or not remaking.can_be_made_again(planned):
         raise Http404
     form = StageOptions(planned["kind"], planned["options"], request.POST or None)
     if form.is_bound and form.is_valid():

@@ -30,7 +30,6 @@ from jobs.ittybit.replies import (
     parse_task,
 )
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
-from jobs.pipelines import Option
 from jobs.state import Cancellation
 from mediapipe.recent import Recent
 
@@ -73,7 +72,7 @@ class IttybitClient:
         *,
         kind: str,
         input: str,
-        options: Mapping[str, Option],
+        options: Mapping[str, Any],
         key: str,
         metadata: Mapping[str, str] | None = None,
         webhook_url: str = "",

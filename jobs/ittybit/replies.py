@@ -13,11 +13,13 @@ from typing import Any
 
 import httpx
 
+from jobs.findings import Finding
 from jobs.ittybit.lenient_json import HALVES, as_integer, as_list, as_mapping, as_number, as_text, first_item
 from jobs.state import Output
 from mediapipe.reply import retry_after as retry_after
 
 MAX_URL_LENGTH = 4000
+MAX_FINDINGS = 60  # of a check: they travel with every change
 MISSING_PARTS = ("database_unavailable", "queue_unavailable")  # what the embedded engine itself waits for
 AWAY = (408, 425, 502, 503, 504)  # statuses by which a server or a proxy says: not now
 
@@ -190,6 +192,18 @@ def _parse_file(file: Mapping[str, Any]) -> Output:
         video_codec=as_text(as_mapping(codecs).get("video"), 60) or None,
         audio_codec=as_text(as_mapping(codecs).get("audio"), 60) or None,
         codecs_known=isinstance(codecs, dict),
+        findings=[_parse_finding(as_mapping(each)) for each in as_list(file.get("findings"))[:MAX_FINDINGS]],
+    )
+
+
+def _parse_finding(found: Mapping[str, Any]) -> Finding:
+    return Finding(
+        as_text(found.get("output"), 60),
+        as_text(found.get("what"), 60),
+        as_text(found.get("text"), 200),
+        found.get("look") is True,
+        as_number(found.get("start")),
+        as_number(found.get("end")),
     )
 
 

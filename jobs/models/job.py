@@ -55,7 +55,7 @@ class Job(JobRow):
 
         Raises IntegrityError where there is a job *pk* already.
         """
-        stages = pipelines.PIPELINES[pipeline].stages
+        stages = pipelines.offered(embedded=settings.EMBEDDED_ENGINE)[pipeline].stages
         job = cls.objects.create(
             pk=pk or uuid4(),
             owner_id=owner.pk,

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models
 
+from jobs.findings import Finding
 from jobs.state import Attempt, Output, StageState, StageStatus
 
 
@@ -20,7 +21,8 @@ def to_datetime(seconds: float | None) -> datetime | None:
 def parse_output(value: dict[str, Any]) -> Output:
     """An output as the dataclass it was, from its column."""
     source = value.get("source")
-    return Output(**{**value, "source": Output(**source) if source else None})
+    findings = [Finding(**each) for each in value.get("findings") or ()]
+    return Output(**{**value, "source": Output(**source) if source else None, "findings": findings})
 
 
 class Stage(models.Model):

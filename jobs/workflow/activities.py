@@ -142,11 +142,14 @@ class Activities:
         """Creates a task. Its id goes into history, so that it is never created (and paid for) twice."""
         try:
             source = await asyncio.to_thread(input_url, request.source)
+            outputs = {
+                name: await asyncio.to_thread(input_url, file) for name, file in request.outputs.items()
+            }
             task = await or_hand_over(
                 self.client.create(
                     kind=request.kind,
                     input=source,
-                    options=request.options,
+                    options={**request.options, **({"outputs": outputs} if outputs else {})},
                     key=request.key,
                     metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
                     webhook_url=webhook_url(request.job_id, request.stage, request.activity_id),

@@ -50,7 +50,8 @@ class MediaPipeline:
         self.runs: dict[str, StageRun] = {}
         for stage in plan.stages:
             needed = self.runs.get(stage.needs)
-            self.runs[stage.name] = StageRun(plan, stage, needed, self._changed, self._add_event)
+            through = [self.runs[name] for name in stage.looks_through if name in self.runs]
+            self.runs[stage.name] = StageRun(plan, stage, needed, through, self._changed, self._add_event)
         self.job = PipelineStatus(
             plan.job_id,
             seq=plan.first_seq,

@@ -17,23 +17,21 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from jobs.pipelines import StageDefinition, task_key
     from jobs.state import (
-        PASSED,
         Attempt,
         HeartbeatDetails,
         KeepRequest,
         Output,
         PipelineInput,
         RetryRequest,
-        Source,
         StageState,
         StageStatus,
         TaskRequest,
     )
     from jobs.workflow import activity_calls
     from jobs.workflow.failures import LOST, AttemptFailed, classify_failure, outage_wait, was_cancelled
+    from jobs.workflow.needs import SKIP_REASONS, Needs
 
 MAX_LOST_WORKERS = 10  # that one stage may lose: with more, the file itself is suspect
-SKIP_REASONS = {"no_video": "no video in this file.", "no_audio": "no audio in this file."}
 
 
 class EventSink(Protocol):
@@ -50,12 +48,13 @@ class StageRun:
         plan: PipelineInput,
         stage: StageDefinition,
         needed: StageRun | None,
+        through: list[StageRun],
         changed: Callable[[], None],
         add_event: EventSink,
     ) -> None:
         self.plan = plan
         self.stage = stage
-        self.needed = needed
+        self.needs = Needs(plan, stage, needed, through)
         self.changed = changed
         self.add_event = add_event
         self.retry_request: RetryRequest | None = None
@@ -73,9 +72,7 @@ class StageRun:
     @property
     def blocked(self) -> bool:
         """Waiting for a stage that has failed, or for one that waits for it."""
-        if self.status.state != StageState.PENDING or self.needed is None:
-            return False
-        return self.needed.status.state == StageState.FAILED or self.needed.blocked
+        return self.status.state == StageState.PENDING and self.needs.blocked()
 
     @property
     def key(self) -> str:
@@ -85,9 +82,11 @@ class StageRun:
     async def run(self) -> None:
         """Ends when the stage has succeeded or was skipped; a failed one waits here for a person."""
         while self.status.state != StageState.SUCCEEDED:
-            if needed := self.needed:
-                await workflow.wait_condition(lambda: needed.status.state in PASSED)
-            if reason := self._reason_to_skip():
+            if self.stage.unavailable:
+                return self.skip(self.stage.unavailable)
+            if self.needs.needed:
+                await workflow.wait_condition(self.needs.met)
+            if reason := self.needs.reason_to_skip():
                 return self.skip(reason)
             if await self._attempts():
                 return None
@@ -123,19 +122,6 @@ class StageRun:
         self.add_event("stage_skipped", stage=self.stage.name, text=f"{self.stage.label} skipped: {reason}")
         self.changed()
 
-    def _source(self) -> Source:
-        output = self.needed.status.output if self.needed else None
-        return Source(output.url, output.name, size=output.filesize) if output else self.plan.source
-
-    def _reason_to_skip(self) -> str:
-        if self.needed is None:
-            return ""
-        if self.needed.status.state == StageState.SKIPPED:
-            return f"it needs {self.needed.stage.label}, which was skipped."
-        output = self.needed.status.output
-        present = output.has(self.stage.wants) if self.stage.wants and output else None
-        return SKIP_REASONS[f"no_{self.stage.wants}"] if present is False else ""
-
     async def _attempts(self) -> bool:
         """Attempts until one succeeds or the retry policy is used up; True when settled for good."""
         retry = self.stage.retry
@@ -147,7 +133,7 @@ class StageRun:
                 self.status.output = await self._attempt()
             except AttemptFailed as failed:
                 self._end_attempt(failed)
-                if failed.failure.kind in SKIP_REASONS and self.needed:
+                if failed.failure.kind in SKIP_REASONS and self.needs.needed:
                     self.skip(SKIP_REASONS[failed.failure.kind])
                     return True
                 lost_workers += failed.outcome in LOST
@@ -271,7 +257,8 @@ class StageRun:
             stage=self.stage.name,
             kind=self.stage.kind,
             options=self.stage.options,
-            source=self._source(),
+            source=self.needs.source(),
+            outputs=self.needs.outputs(),
             key=self.key,
             owner=self.plan.submitted_by,
             activity_id=activity_id,
@@ -279,12 +266,11 @@ class StageRun:
         return await activity_calls.create_task(request, self.stage.label)
 
     async def _await_task(self, activity_id: str) -> Output:
-        output = self.needed.status.output if self.needed else None
         return await activity_calls.await_task(
             self.stage,
             self.status.task_id or "",
-            self._source(),
-            output.duration if output else None,
+            self.needs.source(),
+            self.needs.duration(),
             activity_id=activity_id,
             heartbeat_timeout=self.plan.heartbeat_timeout,
             attempt=self.status.attempt,

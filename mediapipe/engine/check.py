@@ -37,7 +37,8 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     hooks.step("encode", file=file_facts(source.media, path))
     reports = await _reports(source, paths, work, hooks)
     hooks.step("export")
-    told = [each.as_json() for report in reports.values() for each in report.findings]
+    found = [each for report in reports.values() for each in report.findings]
+    told = [each.as_json() for each in sorted(found, key=lambda each: not each.look)]
     target = work / "report.json"
     target.write_text(json.dumps({"outputs": {n: r.as_json() for n, r in reports.items()}, "findings": told}))
     facts = {"object": "file", "kind": kind.name, "format": "json", "filesize": target.stat().st_size}

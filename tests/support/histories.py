@@ -39,6 +39,12 @@ async def straight(env):
         return await handle.fetch_history()
 
 
+async def checked(env):
+    async with running(env, World(), plan("checked")) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
 async def retried(env):
     script = {"extract_audio": [FLAKY, Failure("unreachable", outage=True)], "create transcode": [FLAKY]}
     async with running(env, World(script)) as handle:
@@ -144,7 +150,7 @@ async def cancelled_too_late(env):
         return await handle.fetch_history()
 
 
-SKIPPING = (straight, retried, held, given_up, skipped, carried, timed_out)
+SKIPPING = (straight, checked, retried, held, given_up, skipped, carried, timed_out)
 REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created, cancelled_too_late)
 
 

@@ -53,6 +53,7 @@ class World:
     def __init__(self, script=None):
         self.script = {name: list(steps) for name, steps in (script or {}).items()}
         self.created = []
+        self.requests = []
         self.cancelled = []
         self.records = []
         self.watches = []
@@ -89,6 +90,7 @@ class World:
         @activity.defn
         async def create_task(request: TaskRequest) -> str:
             self.created.append((request.stage, request.key))
+            self.requests.append(request)
             number = len(self.created)
             await self.step(f"create {request.stage}")
             return f"task-{number}"
