@@ -34,16 +34,17 @@ mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.w
 mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
-mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media mediapipe.engine.encode
+mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media
+mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.listening mediapipe.engine.lookthrough
-mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.verify
+mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
-mediapipe.engine.source_check mediapipe.engine.task mediapipe.engine.check
+mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task mediapipe.engine.check
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker

@@ -27,9 +27,9 @@ from jobs.models import Job, Stage
 from jobs.state import Source
 from mediapipe import disk, storage
 from mediapipe.engine import imports, queue, surroundings, worker
+from mediapipe.engine.folders import folder, sweep
 from mediapipe.engine.models import EngineTask, new_id
 from mediapipe.engine.serialize import output_json, task_json
-from mediapipe.engine.task import folder, sweep
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from tests.support.product import make_clip, until_async
 from tests.support.slow_site import SlowSite, padded

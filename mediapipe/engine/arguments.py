@@ -51,6 +51,7 @@ class Plan:
     frames: float = 0.0  # how many it should have; 0: not known
     wants_video: bool = False
     wants_audio: bool = False
+    plain: list[str] | None = None  # the slow and simple way, where the others differ from the source
     copied: bool = False  # whether the first of *tries* copies the picture
     warnings: list[str] = field(default_factory=list)
     layout: Literal["file", "folder"] = "file"  # one file, or a playlist and what it names
@@ -162,7 +163,10 @@ def filters(
         chain += [*_missing_colour_tags(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
-        chain.append(f"scale={width}:{height}:flags=bicubic{_colours(video, target)}")
+        whole = still or bool(tail) or {"width", "height"} <= set(options)
+        size = f"{width}:{height}" if whole else _kept_shape(video, width, height)
+        chain.append(f"scale={size}:flags=bicubic{_colours(video, target)}")
+        chain += [] if whole else [f"pad={width}:{height}:-1:-1"]
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
         chain += [_on_background(str(options.get("background", "#000000"))), f"scale={target[1:]}"]
     fps = float(options.get("fps", 0))
@@ -174,6 +178,16 @@ def filters(
     # a photo's EXIF (PNG would keep it, places and all), and what was said of HDR
     chain += ["sidedata=mode=delete"] if still or video.hdr else []
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
+
+
+def _kept_shape(video: Video, width: int, height: int) -> str:
+    """The scaler's size, inside which pictures of another shape in the middle of the film keep theirs."""
+    first = video.height / video.width if video.rotation % 180 == 90 else video.width / video.height
+    by = f"a/{first:.6f}"  # how much wider a picture is than the first
+    same = f"lt(abs({by}-1),0.02)"
+    wide = f"trunc(min({width},{width}*{by})/2)*2"
+    high = f"trunc(min({height},{height}/({by}))/2)*2"
+    return f"w='if({same},{width},{wide})':h='if({same},{height},{high})'"
 
 
 def _missing_colour_tags(video: Video) -> list[str]:

@@ -12,11 +12,12 @@ from mediapipe import storage
 from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.findings import Finding
+from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.listening import File
 from mediapipe.engine.lookthrough import Lookthrough, Report
 from mediapipe.engine.serialize import file_facts
-from mediapipe.engine.task import Hooks, TaskOutput, clear, folder, source_file, store
+from mediapipe.engine.task import Hooks, TaskOutput, source_file, store
 from mediapipe.validators import Options, links_of
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
+PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
 
 
@@ -167,3 +168,76 @@ def _tracks(section: bytes) -> list[int]:
         found.append((section[at + 1] & 0x1F) << 8 | section[at + 2])
         at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
     return found
+
+
+def cropping(path: str, form: str) -> dict[int, tuple[int, int, int, int]]:
+    """What the container cuts off each picture track: left, top, right, bottom, by the track's number.
+
+    PyAV doesn't tell it, and FFmpeg applies it: MP4's `clap` and Matroska's PixelCrop.
+    """
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        tracks = _matroska_crops(file, end) if form.startswith("matroska") else _mp4_crops(file, end)
+        return {number: crop for number, crop in enumerate(tracks) if any(crop)}
+
+
+def _mp4_crops(file: IO[bytes], end: int) -> Iterator[tuple[int, int, int, int]]:
+    for kind, *moov in boxes(file, 0, end):
+        for inner, *trak in boxes(file, *moov) if kind == b"moov" else ():
+            if inner == b"trak":
+                yield _clap(file, *trak)
+
+
+def _clap(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
+    """The clean aperture of a track's first sample entry, around the middle of its picture."""
+    for kind, first, last in boxes(file, start, end):
+        if kind in (b"mdia", b"minf", b"stbl") and any(found := _clap(file, first, last)):
+            return found
+        for _, entry, stop in boxes(file, first + 8, last) if kind == b"stsd" else ():
+            file.seek(entry + 24)
+            width, height = struct.unpack(">HH", file.read(4))
+            for inner, at, _ in boxes(file, entry + 78, stop):
+                if inner == b"clap":
+                    file.seek(at)
+                    parts = struct.unpack(">IIIIiIiI", file.read(32))
+                    w, h, x, y = (round(a / b) for a, b in zip(parts[::2], parts[1::2], strict=True))
+                    left, top = x + (width - w) // 2, y + (height - h) // 2
+                    return left, top, width - w - left, height - h - top
+    return 0, 0, 0, 0
+
+
+def _matroska_crops(file: IO[bytes], end: int) -> Iterator[tuple[int, int, int, int]]:
+    for segment, *inside in _elements(file, 0, end):
+        for tracks, *entries in _elements(file, *inside) if segment == 0x18538067 else ():
+            if tracks != 0x1654AE6B:
+                continue
+            for entry, first, last in _elements(file, *entries):
+                if entry == 0xAE:
+                    yield _pixel_crop(file, first, last)
+            return
+
+
+def _pixel_crop(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
+    found = dict.fromkeys(PIXEL_CROP, 0)
+    for video, *inside in _elements(file, start, end):
+        for kind, first, last in _elements(file, *inside) if video == 0xE0 else ():
+            if kind in found:
+                file.seek(first)
+                found[kind] = int.from_bytes(file.read(min(last - first, 8)), "big")
+    left, top, right, bottom = found.values()
+    return left, top, right, bottom
+
+
+def _elements(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The EBML elements between two offsets: id, first and last byte of the content."""
+    at = start
+    while at + 2 <= end:
+        file.seek(at)
+        head = file.read(12)
+        size = 9 - head[0].bit_length()  # of the id
+        length = 9 - head[size].bit_length()
+        value = int.from_bytes(head[size : size + length], "big") & ((1 << 7 * length) - 1)
+        first = at + size + length
+        last = end if value == (1 << 7 * length) - 1 else min(end, first + value)  # all ones: not known
+        yield int.from_bytes(head[:size], "big"), first, last
+        at = last

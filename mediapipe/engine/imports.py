@@ -17,10 +17,11 @@ from temporalio import activity
 from mediapipe import storage
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine.fetch import fetch
+from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import ARRIVED
 from mediapipe.engine.surroundings import Later, Reporter, Waits, again, attend, beat_forever, hands_over
-from mediapipe.engine.task import clear, drop_source, folder
+from mediapipe.engine.task import drop_source
 from mediapipe.part import Part
 
 SLOTS = 12  # downloads at once on one machine

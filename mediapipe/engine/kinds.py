@@ -34,6 +34,7 @@ class Kind:
     light: bool = False  # whether it goes beside the heavy encodes, because it takes a moment
     # whether a plan for these options depends on how far the source's keyframes are apart
     needs_keyframes: Callable[[Options], bool] = lambda options: False
+    compared: bool = False  # whether an output is compared with its source before it is published
     output_kind: str = ""  # what its output is called in the API's File; "" where as the kind
     has_duration: bool = True
     has_frame_rate: bool = False
@@ -59,6 +60,7 @@ _KINDS = (
         "video",
         plan.video_plan,
         verify=verify.read_video,
+        compared=True,
         needs_keyframes=lambda options: True,
         has_frame_rate=True,
     ),
@@ -66,6 +68,7 @@ _KINDS = (
         "audio",
         plan.audio_plan,
         finish=previews.waveform,
+        compared=True,
         light=True,
     ),
     Kind(

@@ -16,7 +16,7 @@ UNSPECIFIED = 2  # of a colour matrix, primaries, transfer
 
 @dataclass(frozen=True)
 class Video:
-    """A picture track. *width* and *height* as stored; *rotation* in degrees."""
+    """A picture track. *width* and *height* as stored, without what is cropped; *rotation* in degrees."""
 
     index: int
     codec: str
@@ -43,6 +43,9 @@ class Video:
     level: int = 0
     reorders: bool = False  # whether its pictures are stored in another order than shown
     discarded: int = 0  # packets that an edit list cuts out
+    crop: list[int] = field(
+        default_factory=list
+    )  # pixels that the container cuts off: left, top, right, bottom
 
     @property
     def shown(self) -> tuple[float, float]:

@@ -59,7 +59,7 @@ def can_copy_video(options: Options, media: Media) -> bool:
     return (
         video.codec == "h264"
         and video.pix_fmt in ("yuv420p", "yuvj420p")
-        and not (video.interlaced or video.hdr or video.cover or video.discarded)
+        and not (video.interlaced or video.hdr or video.cover or video.discarded or video.crop)
         and not (video.reorders and media.format in UNTIMED)
         and video.profile in PLAYED
         and video.level <= MAX_LEVEL
@@ -134,7 +134,21 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         wants_video=True,
         wants_audio=media.audio is not None,
         copied=copied,
+        plain=plain_arguments(options, media, path, (tracks, tail), frame_rate),
     )
+
+
+def plain_arguments(
+    options: Options, media: Media, path: str, ends: tuple[list[str], list[str]], frame_rate: float
+) -> list[str]:
+    """Decoded from the beginning by one thread, at a constant rate, nothing copied."""
+    tracks, tail = ends
+    seek, limit, _ = trim(media.duration, options)
+    late = ["-ss", f"{seek:.3f}"] if seek else []
+    rate = ["-fps_mode", "cfr", "-r", f"{frame_rate:g}"] if frame_rate else []
+    arguments = [*HEAD, "-threads", "1", *input_arguments(path, media), *tracks, "-sn", "-dn", *late, *limit]
+    arguments += [*CLEAN, *encoder(options, media.video, str(options["format"]))] if media.video else []
+    return [*arguments, *sound_arguments(options, media, str(options["format"]), copy=False), *rate, *tail]
 
 
 def _with_sound(

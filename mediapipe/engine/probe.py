@@ -10,8 +10,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mediapipe.engine import survey, tracks
-from mediapipe.engine.containers import animated_webp, canvas, is_iso, is_protected, known_length, programmes
+from mediapipe.engine import looks, survey, tracks
+from mediapipe.engine.containers import (
+    animated_webp,
+    canvas,
+    cropping,
+    is_iso,
+    is_protected,
+    known_length,
+    programmes,
+)
 from mediapipe.engine.survey import value
 
 DEMUXERS = (
@@ -19,6 +27,7 @@ DEMUXERS = (
     "amr,amrnb,amrwb,caf,gif,webp_pipe,png_pipe,jpeg_pipe,mxf,w64,ivf,dv,avif,h263,m4v,mpegvideo,"
     "au,wv,tta,ape,dsf,voc,dts,rm,gxf,h264,hevc,obu,apng,bmp_pipe,tiff_pipe,jpegxl_pipe,webp_anim"
 )
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_streams": "64"}
 # Named by these first bytes, because the extension would choose image2, which reads other files too.
 NAMED = {
     b"\xff\xd8\xff": "jpeg_pipe",
@@ -158,6 +167,17 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
         facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
 
 
+def crop(path: str, found: dict[str, Any]) -> None:
+    """Makes each picture as large as what its container lets be seen of it."""
+    if not found["format"].startswith(("mov", "matroska")):
+        return
+    for number, (left, top, right, bottom) in cropping(path, found["format"]).items():
+        facts = found["streams"][number]
+        width, height = facts.get("width", 0) - left - right, facts.get("height", 0) - top - bottom
+        if min(left, top, right, bottom) >= 0 and min(width, height) > 0:
+            facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
+
+
 def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
     """What only packets say of tracks between which to choose: programmes, and what is empty or silent."""
     streams = found["streams"]
@@ -193,13 +213,12 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_streams": "64"}
     with open(path, "rb") as file:
         head = file.read(4)
     form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
 
     def opened() -> Any:
-        return av.open(path, format=form, metadata_errors="replace", options=options)
+        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS)
 
     with opened() as container:
         found: dict[str, Any] = {
@@ -213,6 +232,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         }
         for facts, stream in zip(found["streams"], container.streams, strict=True):
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        value(lambda: crop(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
@@ -221,9 +241,13 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
 
 
 def print_facts(path: str, extra: list[str]) -> None:
-    """Prints one JSON object: what is in the file, or `error` where it cannot be read."""
+    """Prints one JSON object: what is in the file, or shown at `--looks`; `error` where it cannot be read."""
     try:
-        found = probe(path, extra)
+        if extra[:1] == ["--looks"]:
+            asked = json.loads(extra[1])
+            found = (looks.in_order if asked.get("in_order") else looks.looks)(path, OPTIONS, asked)
+        else:
+            found = probe(path, extra)
     except Exception as problem:
         said = f"{type(problem).__name__}: {problem}".replace(path, "source")[:300]
         found = {"error": said, "protected": value(lambda: is_protected(path), False)}

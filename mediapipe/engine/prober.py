@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from mediapipe.engine import sandbox
@@ -122,6 +123,16 @@ async def _probe(path: Path, *extra: str) -> Media:
         return media_from_probe(json.loads(out))
     except ValueError:
         raise TaskError("damaged", "This file couldn’t be opened safely. It’s probably damaged.") from None
+
+
+async def looks(path: Path, **asked: Any) -> dict[str, Any] | None:
+    """What the file shows and lets hear (looks.py says what to ask); None where that can’t be known."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            found = json.loads(await read_facts(str(path), "--looks", json.dumps(asked)))
+    except (TimeoutError, ValueError):
+        return None
+    return None if "error" in found else found
 
 
 async def read_facts(path: str, *extra: str) -> bytes:

@@ -65,7 +65,7 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     options = {"format": SAME.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
     muxer, pixels, encode = picture(options, has_alpha(video))
     start = float(options.get("start", 0))
-    length = video.duration or media.duration
+    length = video.end or video.duration or media.duration
     warnings = []
     near: list[float] = []  # where else to look: a last frame may begin earlier than its time says
     if length and start >= length and not media.is_still:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +19,13 @@ from django.conf import settings
 
 from mediapipe import storage
 from mediapipe.download import WaitForServer, WaitForSpace
-from mediapipe.engine import encode, prober, verify
+from mediapipe.engine import compare, encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
+from mediapipe.engine.compare import Difference
 from mediapipe.engine.encode import ReportProgress, TimeLimit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
+from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
@@ -71,6 +73,7 @@ class EncodeOutcome:
 
     media: Media
     warnings: list[str]
+    differences: list[Difference] = field(default_factory=list)  # from its source
 
 
 @dataclass
@@ -103,7 +106,13 @@ class Encode:
         while True:
             copied = self.plan.copied and len(tries) == len(self.plan.tries)
             try:
-                return await self._try(tries[0], copied=copied)
+                outcome = await self._try(tries[0], copied=copied)
+                instead = compare.instead(outcome.differences, tries, self.plan.plain, copied=copied)
+                if not instead:
+                    outcome.warnings += [each.sentence for each in outcome.differences]
+                    return outcome
+                tries = instead
+                self._remove_files()
             except TaskError as error:
                 written = self._remove_files()
                 if error.kind == "no_space" and disk_waits < MAX_DISK_WAITS:
@@ -122,16 +131,27 @@ class Encode:
         silent = copied and not makes_several(arguments)
         report = self._report_alive if silent else self._report
         progress = encode.Progress(plan.seconds, plan.frames, report)
+        began = time.monotonic()
         ended = await encode.ffmpeg(
             arguments, output, muxer, source=self.source, progress=progress, time_limit=self.time_limit
         )
+        took = time.monotonic() - began
         encode.check_exit(ended)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )
+        differences = await self._differences(media, took, copied=copied)
         if ended.corrupt or ended.undecodable:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
-        return EncodeOutcome(media, warnings)
+        if warnings:  # of what is damaged two decoders may make different things
+            differences = compare.as_warnings(differences)
+        return EncodeOutcome(media, warnings, differences)
+
+    async def _differences(self, output: Media, took: float, *, copied: bool) -> list[Difference]:
+        if not self.kind.compared:
+            return []
+        files, medias = (self.source, self.target), (self.media, output)
+        return await verify.differences(self.options, self.plan, files, medias, took, copied=copied)
 
     def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:
         """The muxer's arguments, and the file FFmpeg is given; a master playlist names several such."""
@@ -180,25 +200,8 @@ class Encode:
 
     def _published_name(self, file: Path) -> str:
         """`outputs/<task>.mp4`, or in a folder of the task's."""
-        if self.plan.layout == "folder":
-            return f"outputs/{self.task_id}/{file.name}"
-        return f"outputs/{self.task_id}{file.suffix}"
-
-
-def folder(task_id: str) -> Path:
-    """Where a task works."""
-    return Path(settings.WORK_ROOT) / task_id
-
-
-def clear(task_id: str) -> int:
-    """Removes a task's folder; the bytes that were in it."""
-    path = folder(task_id)
-    size = 0
-    for each in path.rglob("*"):
-        with contextlib.suppress(OSError):
-            size += each.stat().st_size if each.is_file() else 0
-    shutil.rmtree(path, ignore_errors=True)
-    return size
+        own = f"/{file.name}" if self.plan.layout == "folder" else file.suffix
+        return f"outputs/{self.task_id}{own}"
 
 
 async def store(file: Path, name: str, hooks: Hooks) -> None:
@@ -278,17 +281,3 @@ async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> s
     await fetch(partial(storage.source_url, name), target, report, hooks.wait_for_disk_space, patience)
     await hooks.storage_answered()
     return ""
-
-
-def sweep(active: Callable[[list[str]], set[str]]) -> int:
-    """Removes the folders of tasks that are over; how many.
-
-    The folders are listed before *active* says which of these tasks are not over: several machines may
-    share the disk, and the folder of a task that begins in between stays.
-    """
-    root = Path(settings.WORK_ROOT)
-    found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    stale = set(found) - active(found) if found else set()
-    for name in stale:
-        clear(name)
-    return len(stale)

@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-from mediapipe.engine import encode, prober
+from mediapipe.engine import compare, encode, prober
 from mediapipe.engine.arguments import HEAD, Plan
+from mediapipe.engine.compare import Difference, Part
 from mediapipe.engine.encode import FfmpegExit, Progress
 from mediapipe.engine.errors import NOTHING_READABLE, TaskError
 from mediapipe.engine.media import Media
 from mediapipe.engine.timecode import timecode
+from mediapipe.validators import Options
 
 CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which count time in other units
+
+LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
+LOOKS_SHARE = 0.008  # and the share of the encode's seconds beside it
+SURELY, SURELY_SHARE = 5.0, 0.5  # the same where a source has to be decoded from its beginning
+COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
 
 Read = Callable[[Path, bool], Awaitable[Media]]  # the output, and whether its picture was copied
 
@@ -49,6 +58,81 @@ async def verified(
             "upload was interrupted. We processed everything up to there."
         )
     return output, warnings
+
+
+async def differences(
+    options: Options,
+    plan: Plan,
+    files: tuple[Path, Path],
+    medias: tuple[Media, Media],
+    took: float,
+    *,
+    copied: bool,
+) -> list[Difference]:
+    """How the output isn’t what its source is; nothing where they can’t be compared.
+
+    *files* and *medias*: of the source and of the output; *took*: the seconds of the encode, which say how
+    long the looks may take.
+    """
+    source, output = medias
+    start = source.start + float(options.get("start", 0))
+    part = Part(start, plan.seconds or output.duration)
+    films = compare.can_compare_pictures(options, source, output, part.seconds)
+    sounds = bool(source.audio and output.audio)
+    look = partial(_look, films=films, sounds=sounds, budget=LOOKS + LOOKS_SHARE * took)
+    places = compare.shifted(part.places(), start)
+    seen = await look(files[0], source, part.moments(), places, start) if films or sounds else None
+    if seen is None:
+        return compare.form(options, source, output, copied=copied, first=None)
+    if source.format in COUNTED_BY_TRACK and seen["begins"] is not None:
+        start += seen["begins"] - source.start
+    surely = partial(_in_order, files[0], source, budget=SURELY + SURELY_SHARE * took)
+    misled = films and seen["misled"]
+    seen |= await surely(part.moments()) if misled else {}
+    seen["pictures"] = compare.distinct(seen["pictures"])
+    moments = [each[0][0] for each in seen["pictures"]]
+    theirs = [moment - start for moment in moments]
+    made = await look(files[1], output, theirs, part.places(), 0.0, around=compare.AROUND)
+    if made is None:
+        return [Difference("The result can’t be read.", grave=True)]
+    judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
+    found = judge((seen, made))
+    if not misled and any(each.of_pictures for each in found):  # or in a way that doesn't show
+        found = judge((seen | await surely(moments), made))
+    return found
+
+
+async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
+    """The source's pictures at these moments, without a seek; none where that takes too long."""
+    assert source.video is not None
+    index, crop = source.video.index, source.video.crop
+    found = await prober.looks(file, in_order=True, video=index, moments=moments, budget=budget, crop=crop)
+    return found or {"pictures": []}
+
+
+async def _look(
+    file: Path,
+    media: Media,
+    moments: list[float],
+    places: list[tuple[float, float]],
+    start: float,
+    *,
+    films: bool,
+    sounds: bool,
+    budget: float,
+    around: float = 0.0,
+) -> dict[str, Any] | None:
+    return await prober.looks(
+        file,
+        video=media.video.index if films and media.video else None,
+        audio=media.audio.index if sounds and media.audio else None,
+        moments=moments,
+        places=places,
+        around=around,
+        budget=budget,
+        start=start,
+        crop=media.video.crop if media.video else [],
+    )
 
 
 async def read_file(target: Path, copied: bool) -> Media:

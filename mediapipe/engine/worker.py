@@ -21,11 +21,12 @@ from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import check, imports, prober, queue, webhook
+from mediapipe.engine.folders import clear, sweep
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.surroundings import Reporter, Waits, again, attend, beat_forever, hands_over
-from mediapipe.engine.task import Hooks, clear, drop_source, process, sweep, unpublish
+from mediapipe.engine.task import Hooks, drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.task_options import check_options
 

@@ -27,9 +27,9 @@ from jobs.workflow.activities import Copying
 from mediapipe import download, storage
 from mediapipe.engine import surroundings, worker
 from mediapipe.engine.errors import TaskError
+from mediapipe.engine.folders import folder
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
-from mediapipe.engine.task import folder
 from mediapipe.storage import outage, s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.product import make_clip, until_async

@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from mediapipe import storage, temporal
-from mediapipe.engine import encode, imports, surroundings, task, worker
+from mediapipe.engine import encode, folders, imports, surroundings, task, worker
 from mediapipe.engine.models import EngineTask, fetch_for
 from mediapipe.engine.workflows import EngineTaskWorkflow
 from mediapipe.part import Part, boot_id
@@ -90,7 +90,7 @@ def left() -> list[str]:
     """What lies in the folders of work and of foreign sources."""
     return [
         str(path.relative_to(folder.parent))
-        for folder in (task.folder("x").parent, storage.path(storage.FETCHED))
+        for folder in (folders.folder("x").parent, storage.path(storage.FETCHED))
         for path in folder.rglob("*")
     ]
 

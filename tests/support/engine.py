@@ -9,8 +9,9 @@ import av
 
 from mediapipe import storage
 from mediapipe.engine import check
+from mediapipe.engine.folders import clear
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.task import Hooks, TaskOutput, clear, process
+from mediapipe.engine.task import Hooks, TaskOutput, process
 from mediapipe.task_options import check_options
 from tests.support.product import FFMPEG
 

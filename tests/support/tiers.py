@@ -26,7 +26,7 @@ GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for
 # What encodes for seconds, or starts command after command: not in the quick loop.
 SLOW = {
     f"tests/test_engine_{name}.py"
-    for name in ("check", "formats", "pictures", "previews", "stream", "tasks", "tracks")
+    for name in ("check", "compare", "formats", "pictures", "previews", "stream", "tasks", "tracks")
 } | {"tests/test_drawn.py"}
 SLOW.add("tests/test_first_start.py")
 FIRST = [

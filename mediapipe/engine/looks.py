@@ -1,0 +1,206 @@
+"""What a file shows and lets hear at a few moments: small grey pictures and peaks, to compare two files by.
+
+For a sandboxed child (probe.py): PyAV and the standard library. It judges nothing (compare.py).
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mediapipe.engine.containers import boxes
+from mediapipe.engine.survey import value
+
+SIDE = 24  # dots of a picture's side
+BIN = 0.05  # seconds of sound that one peak is of
+RATE = 8000  # samples a second to which sound is brought first
+PIECE = 100  # samples that are looked at together
+MAX_FRAMES = 600  # of a track that are decoded in search of one moment
+LATE = 0.5  # seconds by which a seek may lead past its moment
+PREDICTED = (2, 3)  # P and B: pictures that can't be decoded alone
+AHEAD = 0.3  # seconds of pictures that a decoder may hold back
+Picture = tuple[float, str]  # when it is shown, and its dots
+
+
+def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
+    """The `pictures` and `sound` at the moments that *asked* names, and whether its index comes `first`.
+
+    `misled`: seeks in it don't lead where they should.
+
+    *asked*: `video` and `audio` (a track's number or null), `moments` (seconds on the file's own clock),
+    `start` (nothing earlier counts), `around` (0: one picture for each moment, else all so many seconds about
+    it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures),
+    `crop` (what of a picture isn't to be seen: left, top, right, bottom).
+    """
+    import av
+
+    found: dict[str, Any] = {"pictures": [], "sound": [], "bass": 0.0}
+    found |= {"rise": True, "flipped": False, "misled": False, "resized": False}
+    found["first"] = value(lambda: index_comes_first(path), None)
+    with av.open(path, metadata_errors="replace", options=options) as container:
+        tracks = [container.streams[asked[kind]] for kind in ("video", "audio") if asked[kind] is not None]
+        begin = [value(lambda s=each: float(s.start_time * s.time_base), None) for each in tracks]  # type: ignore[misc]
+        found["begins"] = min((at for at in begin if at is not None), default=None)
+        if asked["audio"] is not None:
+            stream = container.streams[asked["audio"]]
+            for place, seconds in asked["places"]:
+                peaks = value(lambda p=place, s=seconds: _peaks(container, stream, p, s, found), None)  # type: ignore[misc]
+                found["sound"].append(peaks)
+        if asked["video"] is not None:
+            stream = container.streams[asked["video"]]
+            found["size"] = (stream.width, stream.height)  # the decoder will change it with the pictures
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"skip_loop_filter": "all"}  # a small picture needs none
+            ends = time.process_time() + asked["budget"]
+            for moment in asked["moments"]:
+                nothing = list[Picture]()
+                shown = value(lambda m=moment: _pictures(container, stream, m, asked, found), nothing)  # type: ignore[misc]
+                found["pictures"].append(shown)
+                if time.process_time() > ends:
+                    break
+    return found
+
+
+def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
+    """The `pictures` at the `moments` of *asked*, decoded from the beginning: slow, but sure.
+
+    As many as its `budget` of processor seconds is enough for.
+    """
+    import av
+
+    ends = time.process_time() + asked["budget"]
+    moments = [float(moment) for moment in asked["moments"]]
+    todo, shown = sorted(set(moments)), dict[float, Picture]()
+    with av.open(path, metadata_errors="replace", options=options) as container:
+        stream = container.streams[asked["video"]]
+        size = (stream.width, stream.height)
+        for frame in container.decode(stream):
+            while todo and frame.time is not None and frame.time >= todo[0] - 0.001:
+                moment = todo.pop(0)
+                if _has_shape(frame, size):
+                    shown[moment] = (frame.time, _dots(frame, asked["crop"]).hex())
+            if not todo or time.process_time() > ends:
+                break
+    return {"pictures": [[shown[moment]] if moment in shown else [] for moment in moments]}
+
+
+def _pictures(
+    container: Any, stream: Any, moment: float, asked: dict[str, Any], found: dict[str, Any]
+) -> list[Picture]:
+    """The picture at *moment*, or as near before it as its share of the budget takes us from a keyframe.
+
+    With `around` all pictures that begin about the moment; the one that is held, where none begins.
+    """
+    around, ends = asked["around"], time.process_time() + asked["budget"] / len(asked["moments"])
+    stream.codec_context.skip_frame = "NONREF"  # on the way there
+    container.seek(max(0, int(moment / stream.time_base)), stream=stream)
+    first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
+    held = last = None
+    shown: list[Any] = []
+    for count, frame in enumerate(container.decode(stream)):
+        at = frame.time
+        if at is None or count > MAX_FRAMES:
+            break
+        if last is None:  # what a file calls a keyframe need not be one
+            late = at > max(moment, asked["start"], first) + LATE
+            found["misled"] |= late or int(frame.pict_type) in PREDICTED
+        found["rise"] &= not around or last is None or at > last
+        last = at
+        if at < asked["start"] - 0.001 or frame.is_corrupt:
+            continue
+        if around and at > moment + around:
+            break
+        if around and at >= moment - around:
+            shown.append(frame)
+        else:
+            held = frame
+        if around and at >= moment - around - AHEAD:
+            stream.codec_context.skip_frame = "DEFAULT"
+        if not around and (at >= moment - 0.001 or time.process_time() > ends):
+            break
+    shown = shown or ([held] if held else [])
+    found["flipped"] |= any(is_flipped(each) for each in shown)
+    found["resized"] |= any((each.width, each.height) != found["size"] for each in shown)
+    alike = [each for each in shown if _has_shape(each, found["size"])]
+    return [(each.time, _dots(each, asked["crop"]).hex()) for each in alike]
+
+
+def _has_shape(frame: Any, size: tuple[int, int]) -> bool:
+    """Whether a picture is as wide for its height as the track says: it may change in the middle."""
+    wider: float = frame.width * size[1] / (frame.height * size[0])
+    return 0.98 < wider < 1.02
+
+
+def is_flipped(frame: Any) -> bool:
+    """Whether a file wants its picture mirrored: its matrix turns right-handed into left-handed."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False
+    a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+    return bool(a * d - b * c < 0)
+
+
+def _dots(frame: Any, crop: Sequence[int]) -> bytes:
+    """The upright picture, small and grey, of what is to be seen of it."""
+    left, top, right, bottom = crop or (0, 0, 0, 0)
+    across, down = SIDE / (frame.width - left - right), SIDE / (frame.height - top - bottom)
+    width, height = round(frame.width * across), round(frame.height * down)
+    small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
+    plane = small.planes[0]
+    data, first = bytes(plane), round(left * across)
+    rows = range(round(top * down), round(top * down) + SIDE)
+    dots = b"".join(data[row * plane.line_size + first :][:SIDE] for row in rows)
+    for _ in range(frame.rotation % 360 // 90):  # counter-clockwise
+        dots = bytes(dots[x * SIDE + SIDE - 1 - y] for y in range(SIDE) for x in range(SIDE))
+    return dots
+
+
+def _peaks(container: Any, stream: Any, place: float, seconds: float, found: dict[str, Any]) -> list[float]:
+    """The loudest sample of each bin from *place* on; nothing where there is no sound at all.
+
+    The bass channel doesn't count: nothing else than `bass` tells whether it is heard.
+    """
+    container.seek(max(0, int((place - 0.1) / stream.time_base)), stream=stream)
+    peaks = [0.0] * round(seconds / BIN)
+    places = [each.name for each in stream.codec_context.layout.channels]
+    bass = places.index("LFE") if "LFE" in places else None
+    seen = False
+    for at, channels in _samples(container, stream):
+        if at > place + seconds:
+            break
+        for number, samples in enumerate(channels):
+            for first in range(0, len(samples), PIECE):
+                where = int((at + first / RATE - place) // BIN)
+                if not 0 <= where < len(peaks):
+                    continue
+                few = samples[first : first + PIECE]
+                peak = max(max(few), -min(few))
+                seen = True
+                if number == bass:
+                    found["bass"] = max(found["bass"], peak)
+                else:
+                    peaks[where] = max(peaks[where], peak)
+    return [round(peak, 5) for peak in peaks] if seen else []
+
+
+def _samples(container: Any, stream: Any) -> Iterator[tuple[float, list[Any]]]:
+    """The time of each piece of sound from here on, and the samples of each channel."""
+    import av
+
+    resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout.name, rate=RATE)
+    for frame in container.decode(stream):
+        at = frame.time
+        for piece in resampler.resample(frame):
+            yield at, [memoryview(plane).cast("B").cast("f")[: piece.samples] for plane in piece.planes]
+            at += piece.samples / RATE
+
+
+def index_comes_first(path: str) -> bool | None:
+    """Whether an MP4 begins to play before it is there whole; None for another file."""
+    with open(path, "rb") as file:
+        kinds = [kind for kind, _, _ in boxes(file, 0, file.seek(0, 2))]
+    if b"moov" not in kinds or b"mdat" not in kinds:
+        return None
+    return kinds.index(b"moov") < kinds.index(b"mdat")

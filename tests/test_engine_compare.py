@@ -1,0 +1,221 @@
+"""Every output is compared with its source; files that FFmpeg makes wrong on purpose are found out."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from mediapipe import storage
+from mediapipe.engine import prober, verify
+from mediapipe.engine.arguments import Plan
+from mediapipe.engine.compare import Difference, instead, is_alike
+from mediapipe.engine.errors import TaskError
+from tests.support.drawn import dot, pictures
+from tests.support.engine import PICTURE, STAGES, X264, ask, facts, ffmpeg
+
+pytestmark = pytest.mark.anyio
+FAST = ["-movflags", "+faststart"]
+BAR = "lum='if(lt(abs(X-W*T/6),40)*gt(Y,H/3),235,30+Y/4)'"  # goes to the right
+FILM = [
+    *["-f", "lavfi", "-i", f"color=s=320x180:r=25:d=6,geq={BAR}:cb=128:cr=128"],
+    *["-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*440*t)*(between(t,0.6,2.5)+between(t,3.5,3.9))':d=6"],
+    *[*X264, "-g", "50", "-c:a", "aac", *FAST],
+]
+WRONG = {
+    "as it is": (["-c", "copy"], ""),
+    "encoded anew": ([*X264, "-crf", "30", "-c:a", "aac"], ""),
+    "half as large": (["-vf", "scale=160:90", *X264], ""),
+    "black": (["-vf", "drawbox=t=fill:c=black", *X264], "show what the source shows"),
+    "another film": (["-vf", "negate", *X264], "show what the source shows"),
+    "mirrored": (["-vf", "hflip", *X264], "show what the source shows"),
+    "upside down": (["-vf", "vflip", *X264], "show what the source shows"),
+    "two seconds late": (["-vf", "tpad=start=50", "-t", "6", *X264], "show what the source shows"),
+    "squeezed": (["-vf", "scale=180:180,setsar=1", *X264], "the shape"),
+    "turned": (["-vf", "transpose", *X264], "the shape"),
+    "silent": (["-c:v", "copy", "-af", "volume=0"], "sound can’t be heard"),
+    "late sound": (["-c:v", "copy", "-af", "adelay=500:all=1", "-t", "6"], "begins about 0.5 s too late"),
+    "a hum": (
+        ["-c:v", "copy", "-af", "aeval=0.1*sin(2*PI*100*t),pan=mono|c0=c0"],
+        "where the source is silent",
+    ),
+    "few pictures": (["-r", "10", *X264], "pictures, the source 150"),
+    "4:4:4": (["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p"], "players may refuse"),
+    "index at the end": (["-c", "copy", "-movflags", "0"], "only once it is loaded whole"),
+    "marked as HDR": (["-vf", "setparams=color_trc=smpte2084", *X264], "HDR"),
+}
+
+
+async def compared(source, target, *, copied=False, options=None, took=1.0) -> list[Difference]:
+    """What the engine says of *target* as an output made of *source*."""
+    medias = (await prober.probe(source, "--gap"), await prober.probe(target))
+    plan = Plan([[]], "mp4", "mp4", medias[0].duration, wants_video=True)
+    asked = {"format": "mp4", **(options or {})}
+    return await verify.differences(asked, plan, (source, target), medias, took, copied=copied)
+
+
+@pytest.mark.parametrize("how", WRONG)
+async def test_an_output_that_is_not_its_source_is_found_out_and_one_that_is_passes(made, tmp_path, how):
+    source = made("compare_film.mp4", *FILM)
+    arguments, sentence = WRONG[how]
+    target = tmp_path / "made.mp4"
+    ffmpeg("-i", source, *FAST, *arguments, target)
+    found = [each.sentence for each in await compared(source, target)]
+    assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
+async def test_pictures_whose_times_fall_back_are_found_out(made, tmp_path):
+    source = made("compare_untimed.avi", *FILM[:4], "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p")
+    target = tmp_path / "copied.mp4"
+    ffmpeg("-fflags", "+genpts", "-i", source, "-c", "copy", *FAST, target)
+    assert any("follow each other" in each.sentence for each in await compared(source, target, copied=True))
+
+
+async def test_the_part_that_was_asked_for_is_what_is_compared(made, tmp_path):
+    source = made("compare_film.mp4", *FILM)
+    for start, right in ((2, True), (4, False)):
+        target = tmp_path / f"from{start}.mp4"
+        ffmpeg("-ss", start, "-i", source, "-t", "2", *X264, "-c:a", "aac", *FAST, target)
+        medias = (await prober.probe(source, "--gap"), await prober.probe(target))
+        plan = Plan([[]], "mp4", "mp4", 2.0, wants_video=True)
+        asked = {"format": "mp4", "start": 2.0, "end": 4.0}
+        found = await verify.differences(asked, plan, (source, target), medias, 1.0, copied=False)
+        assert (not found) == right, found
+
+
+async def test_turned_tone_mapped_late_and_wide_films_are_what_their_sources_are(made, tmp_path):
+    film = made("compare_film.mp4", *FILM)
+    turned = tmp_path / "turned.mp4"
+    ffmpeg("-display_rotation:v:0", "90", "-i", film, "-c", "copy", turned)
+    flipped = tmp_path / "flipped.mp4"
+    ffmpeg("-display_hflip:v:0", "-i", film, "-c", "copy", flipped)
+    wide = tmp_path / "wide.mp4"
+    ffmpeg("-i", film, "-vf", "setsar=2", *X264, "-c:a", "copy", wide)
+    hdr = tmp_path / "hdr.mkv"
+    colours = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
+    ffmpeg("-i", film, "-pix_fmt", "yuv420p10le", "-c:v", "ffv1", *colours, hdr)
+    late = tmp_path / "late.ts"
+    ffmpeg("-i", film, "-filter:v", "trim=start=0.6", *X264, late)
+    for source in (turned, flipped, wide, hdr, late):
+        done = await ask(source, *STAGES["transcode"], task=source.stem)
+        target = storage.path(done.output["name"])
+        assert [each.sentence for each in await compared(source, target)] == [], source.name
+
+
+def test_a_copy_that_differs_is_encoded_and_an_encode_plainly_once():
+    copy, encode, plain = ["copy"], ["encode"], ["plain"]
+    mild, grave = Difference("The sound begins late."), Difference("It is black.", grave=True)
+    assert instead([], [copy, encode], plain, copied=True) == []
+    assert instead([mild], [copy, encode], plain, copied=True) == [encode]
+    assert instead([mild], [encode], plain, copied=False) == []
+    assert instead([grave], [encode], plain, copied=False) == [plain]
+    with pytest.raises(TaskError, match="It is black"):
+        instead([grave], [plain], plain, copied=False)
+
+
+def test_pictures_are_alike_whatever_their_light_but_not_whatever_they_show():
+    one = bytes(range(0, 256, 8)) * 18
+    assert is_alike(one, bytes(each // 2 + 60 for each in one))
+    assert not is_alike(one, one[::-1]) and not is_alike(one, bytes(576))
+    assert is_alike(bytes(576), bytes([9]) * 576) and not is_alike(bytes(576), bytes([200]) * 576)
+
+
+async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
+    source = made("compare_film.mp4", *FILM)
+    asked = {"video": 0, "audio": None, "moments": [1.0, 2.0, 3.0], "places": [], "around": 0.0, "start": 0.0}
+    asked["crop"] = []
+    assert len((await prober.looks(source, budget=60, **asked))["pictures"]) == 3
+    assert len((await prober.looks(source, budget=0, **asked))["pictures"]) == 1
+    once = await prober.looks(source, budget=0, in_order=True, **asked)
+    assert not any(once["pictures"])
+
+
+def every_picture_a_keyframe(film: Path, target: Path) -> Path:
+    """The same AVI with an index that calls every picture a keyframe, as some cameras write it."""
+    data = bytearray(film.read_bytes())
+    index = data.rindex(b"idx1") + 8
+    for entry in range(index, len(data) - 15, 16):
+        data[entry + 4] |= 0x10
+    target.write_bytes(data)
+    return target
+
+
+def without_keyframes(film: Path, target: Path) -> Path:
+    """The same MP4 without its list of keyframes, which then all pictures are."""
+    target.write_bytes(film.read_bytes().replace(b"stss", b"free"))
+    return target
+
+
+@pytest.mark.parametrize("broken", ["avi", "mp4"])
+async def test_what_a_wrong_index_misleads_is_decoded_from_the_beginning(made, tmp_path, broken):
+    codec = [*X264, "-g", "200"] if broken == "mp4" else ["-c:v", "mpeg4", "-q:v", "3", "-g", "200"]
+    film = made(f"compare_index.{broken}", *FILM[:4], *codec, "-sc_threshold", "1000000000")
+    lie = every_picture_a_keyframe if broken == "avi" else without_keyframes
+    source = lie(film, tmp_path / f"lies.{broken}")
+    right, done = [
+        await ask(each, "video", {"format": "mp4", "start": 1, "end": 5}, task=each.stem)
+        for each in (film, source)
+    ]
+    assert done.warnings == []
+    shown, ours = [pictures(storage.path(each.output["name"])) for each in (right, done)]
+    assert len(ours) == len(shown) == 100
+    assert all(is_alike(a[1], b[1]) for a, b in zip(shown, ours, strict=True))
+
+
+async def test_what_still_differs_is_not_handed_over_and_the_error_says_what(made, tmp_path):
+    """Folded to stereo, the back of this sound is the front's opposite: nothing is left of it."""
+    places = "pan=quad|c0=0.5*c0|c1=0.5*c0|c2=-0.70710678*c0|c3=-0.70710678*c0"
+    tone = ["-f", "lavfi", "-i", f"sine=440:d=6,volume=8,{places}"]
+    source = made("compare_gone.mkv", *FILM[:4], *tone, *X264, "-c:a", "flac")
+    with pytest.raises(TaskError, match=r"sound can’t be heard in the result\. It was not kept") as caught:
+        await ask(source, "video", {"format": "mp4"}, task="gone")
+    assert caught.value.kind == "internal_error"
+    assert not storage.path("outputs/gone.mp4").exists()
+
+
+async def test_a_sound_in_the_bass_channel_alone_is_told_and_no_failure(made):
+    places = "pan=5.1|c0=0*c0|c1=0*c0|c2=0*c0|c3=c0|c4=0*c0|c5=0*c0"
+    source = made("compare_bass.mkv", "-f", "lavfi", "-i", f"sine=60:d=4,volume=8,{places}", "-c:a", "flac")
+    done = await ask(source, "audio", {"format": "mp3"})
+    assert done.warnings == ["The only sound is in the bass channel, which stereo hasn’t. It can’t be heard."]
+
+
+def cropped(film: Path, target: Path, width: int, height: int) -> Path:
+    """The same MP4, its index at its end, that lets only the middle of its picture be seen (`clap`)."""
+    data = bytearray(film.read_bytes())
+    box = struct.pack(">I4sIIIIiIiI", 40, b"clap", width, 1, height, 1, 0, 1, 0, 1)
+    at = data.index(b"avcC", data.index(b"moov")) - 4
+    for parent in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        size = data.index(parent, data.index(b"moov")) - 4
+        data[size : size + 4] = struct.pack(">I", struct.unpack(">I", data[size : size + 4])[0] + len(box))
+    target.write_bytes(data[:at] + box + data[at:])
+    return target
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+async def test_what_a_container_cuts_off_is_not_in_the_result_and_nothing_is_squeezed(
+    made, tmp_path, container
+):
+    film = made("compare_bordered.mp4", *PICTURE, "-vf", "pad=iw+40:ih+60:-1:-1:red", *X264)
+    source = cropped(film, tmp_path / "cropped.mp4", 640, 360)
+    if container == "mkv":
+        ffmpeg("-i", source, "-c", "copy", tmp_path / "cropped.mkv")
+        source = tmp_path / "cropped.mkv"
+    for stage in ("ingest", "transcode"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        assert done.warnings == [] and facts(done.output)["size"] == (640, 360)
+        wanted = pictures(made("compare_borderless.mp4", *PICTURE, *X264))[30][1]
+        assert is_alike(pictures(storage.path(done.output["name"]))[30][1], wanted)
+
+
+async def test_pictures_that_change_their_shape_in_the_middle_keep_it(tmp_path):
+    for name, size in (("wide", "320x180"), ("high", "180x320")):
+        ffmpeg("-f", "lavfi", "-i", f"color=white:s={size}:r=25:d=2", *X264, "-f", "mpegts", tmp_path / name)
+    (tmp_path / "both.ts").write_bytes((tmp_path / "wide").read_bytes() + (tmp_path / "high").read_bytes())
+    ffmpeg("-i", tmp_path / "both.ts", "-c", "copy", tmp_path / "both.mkv")
+    done = await ask(tmp_path / "both.mkv", *STAGES["ingest"])
+    shown = pictures(storage.path(done.output["name"]))
+    assert done.warnings == [] and len(shown) == 100
+    for (_, picture), bars in ((shown[20], False), (shown[80], True)):
+        assert (dot(picture, 2, 8)[0] < 40, dot(picture, 8, 8)[0] > 200) == (bars, True)
