@@ -18,7 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from jobs.workflow import search_attributes
 from mediapipe import temporal
-from tests.support.environment import RUN, SHARED
+from tests.support.environment import RUN
 
 BIN = Path(sys.executable).parent
 
@@ -251,7 +251,7 @@ def browser():
 @pytest.fixture
 def context(browser):
     """A fresh profile of that browser."""
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")  # what moves is drawn sixty times a second
     yield context
     context.close()
 
@@ -261,8 +261,7 @@ def clip(tmp_path_factory):
     """A short film with sound."""
     from tests.support.product import make_clip
 
-    real = SHARED / "media" / "dev" / "sample_iPod.m4v"
-    return real if real.exists() else make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 8)
+    return make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 6, "640x360")
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,26 @@ VIEWS = {
     "a wide screen": {"viewport": {"width": 1280, "height": 860}},
 }
 COLOURS = ["color-contrast", "link-in-text-block"]  # the rules of axe that see a difference in the dark
-WIDER = """() => [...document.querySelectorAll('body *')]
-    .filter((each) => each.getBoundingClientRect().right > innerWidth + 1
-        || each.getBoundingClientRect().left < -1)
-    .filter((each) => !each.closest('.scroll, .filmstrip, pre, .vh, .skip, svg, dialog, details:not([open])'))
-    .map((each) => each.outerHTML.slice(0, 120))"""
+# How far the page scrolls sideways, what is wider than it, and where the sheet of each opened menu lies.
+FITS = """() => {
+    const wider = [...document.querySelectorAll('body *')]
+        .filter((each) => each.getBoundingClientRect().right > innerWidth + 1
+            || each.getBoundingClientRect().left < -1)
+        .filter((each) => !each.closest(
+            '.scroll, .filmstrip, pre, .vh, .skip, svg, dialog, details:not([open])'))
+        .map((each) => each.outerHTML.slice(0, 120));
+    const scrolls = document.documentElement.scrollWidth - innerWidth;
+    const sheets = [...document.querySelectorAll('details.menu > summary')].map((menu) => {
+        menu.click();
+        const {left, right} = menu.nextElementSibling.getBoundingClientRect();
+        menu.click();
+        return [left, right];
+    });
+    return [scrolls, wider, sheets];
+}"""
+# Of a long list eight rows, which have every state twice.
+SHORTEN = """() => document.querySelectorAll('main :is(.job, tbody tr):nth-of-type(n + 9)')
+    .forEach((each) => each.remove())"""
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +75,16 @@ def test_nothing_is_wider_than_the_window_and_nothing_complains(product, browser
 
 def fits(page, where: str, width: int) -> None:
     """Neither the page nor an open menu is wider than the window."""
-    scrolls = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-    assert scrolls <= 0, f"{where} scrolls {scrolls} px: {page.evaluate(WIDER)}"
-    assert page.evaluate(WIDER) == [], where
-    for menu in page.query_selector_all("details.menu > summary"):
-        menu.click()
-        sheet = menu.evaluate("each => each.nextElementSibling.getBoundingClientRect().toJSON()")
-        assert sheet["left"] >= 0 and sheet["right"] <= width, where
-        menu.click()
+    scrolls, wider, sheets = page.evaluate(FITS)
+    assert scrolls <= 0 and wider == [], f"{where} scrolls {scrolls} px: {wider}"
+    assert all(left >= 0 and right <= width for left, right in sheets), f"{where}: {sheets}"
 
 
 def accessible(page, where: str) -> None:
     """No rule of accessibility is broken, in the dark none about colours: the others see no difference."""
     for scheme, rules in (("light", {}), ("dark", {"runOnly": COLOURS})):
         page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page, options=rules)
+        found = Axe().run(page, options={"resultTypes": ["violations"], **rules})
         assert found.violations_count == 0, f"{where} {scheme}\n{found.generate_report()}"
 
 
@@ -85,6 +95,7 @@ def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff):
     page = context.new_page()
     for path in paths:
         page.goto(product.url + path)
+        page.evaluate(SHORTEN)
         for fold in page.query_selector_all("main details"):
             fold.evaluate("each => each.open = true")
         accessible(page, path)

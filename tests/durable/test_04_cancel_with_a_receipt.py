@@ -15,7 +15,7 @@ from jobs import control, worker
 from jobs.models import Stage
 from jobs.state import Failure, JobState, Source, StageState, TaskRequest
 from mediapipe import temporal
-from tests.support.dashboard import URL, engine_tasks, look, settled, stage, submit, timeline, working
+from tests.support.dashboard import URL, engine_tasks, held_at_work, look, settled, stage, submit, timeline
 from tests.support.product import make_clip, token, until, until_async
 from tests.support.world import (
     BROKEN,
@@ -257,12 +257,12 @@ def encoders(product) -> list[str]:
 
 @whole
 def test_cancelling_stops_the_encoder_within_three_seconds_and_gives_a_receipt(product, tmp_path):
-    film = make_clip(tmp_path / "long.mp4", 40, "1920x1080")
+    film = make_clip(tmp_path / "long.mp4", 40)
     browser = product.editor("grace", staff=True)
     job, queued = submit(product, film), submit(product, film)
-    working(browser, job, "transcode")
-    form = {"csrfmiddlewaretoken": token(browser.get(f"/jobs/{job}/")), "reason": "wrong film"}
-    assert encoders(product)
+    with held_at_work(product, browser, job, "transcode"):
+        form = {"csrfmiddlewaretoken": token(browser.get(f"/jobs/{job}/")), "reason": "wrong film"}
+        assert encoders(product)
     began = time.monotonic()
     page = browser.post(f"/jobs/{job}/cancel/", data=form).text
     assert "Cancelling" in page or "Cancelled" in page

@@ -53,17 +53,24 @@ def signal_encoders(product, number: int) -> None:
 def held_at_work(product, browser, job: str, name: str):
     """A stage in the middle of its work, whose encoder stands still until the block ends.
 
-    So a short film is long enough to be interrupted, on any machine.
+    So a short film is long enough to be interrupted, on any machine: the encoder works for a moment at a
+    time, and not at all while what it reported goes from the engine to the job's page.
     """
 
-    def in_the_middle() -> bool:
-        signal_encoders(product, signal.SIGCONT)
-        time.sleep(0.2)
+    def reported() -> bool:
+        if not encoders(product):
+            return False
         signal_encoders(product, signal.SIGSTOP)
-        return (stage(look(browser, job), name)["progress"] or 0) > 3
+        time.sleep(0.6)  # FFmpeg reports every half second, and so often its report is written down
+        tasks = [task for task in engine_tasks(product, job) if task["metadata"]["stage"] == name]
+        if any((task["progress"] or 0) > 3 for task in tasks if task["status"] == "processing"):
+            return True
+        signal_encoders(product, signal.SIGCONT)
+        return False
 
     try:
-        until(in_the_middle, 120)
+        until(reported, 120, 0.05)
+        working(browser, job, name)
         yield
     finally:
         signal_encoders(product, signal.SIGCONT)
