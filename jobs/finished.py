@@ -1,4 +1,4 @@
-"""The verbs of a finished job: make a stage of it again, go back to an earlier version, remove one.
+"""The verbs of a finished job: make a stage again, add one, go back to an earlier version, remove one.
 
 As jobs.control, whose errors and sentences these share: whoever acts, on a page, by the API or by a command,
 acts through these. What is changed in the row is in jobs.remaking.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 
 from jobs import control, remaking
 from jobs.control import NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
 from jobs.models import EarlierVersion, Job
-from jobs.pipelines import Option
+from jobs.pipelines import THUMBNAILS, Option
 from mediapipe.task_options import check_options
 from mediapipe.validators import InvalidRequest
 
@@ -44,6 +45,31 @@ async def make_again(
     if not await sync_to_async(remaking.make_again)(job, stage, wanted, actor, reason[:500]):
         raise await _why_not(job)
     return await _begin(job, f"Making {planned['label']} again.")
+
+
+async def use_frame(job: Job, seconds: float, shown: str, actor: str, reason: str = "") -> str:
+    """Makes the thumbnail of the frame at *seconds* of what the player shows; as make_again().
+
+    *shown*: the stage whose output that is. It may begin later than what the thumbnail is taken from.
+    """
+    options = {stage["name"]: stage["options"] for stage in job.plan}
+    needed = next((stage["needs"] for stage in job.plan if stage["name"] == THUMBNAILS.name), "")
+    skipped = 0.0 if shown == needed else float(options.get(shown, {}).get("start", 0))
+    changes: dict[str, Option | None] = {"start": round(seconds + skipped, 3)}
+    if settings.EMBEDDED_ENGINE:  # no other one knows it
+        changes["moment"] = "exact"
+    return await make_again(job, THUMBNAILS.name, changes, actor, reason)
+
+
+async def add_stage(job: Job, name: str, actor: str, reason: str = "") -> str:
+    """Adds a stage that another pipeline has to a closed job; returns a sentence. Raises NotPossible."""
+    await control.reread(job)
+    stage = next((each for each in remaking.addable(job) if each.name == name), None)
+    if stage is None:
+        raise NotPossible(f"There’s no {name!r:.60} to add: this job has it, or no pipeline offers it.")
+    if not await sync_to_async(remaking.add)(job, stage, actor, reason[:500]):
+        raise await _why_not(job)
+    return await _begin(job, f"Adding {stage.label}.")
 
 
 async def _begin(job: Job, sentence: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person changes in the row of a closed job: a stage to make again, an earlier version to use.
+"""What a person changes in the row of a closed job: a stage to make again or to add, a version to use.
 
 Each verb compares before it sets, in one transaction: a kill leaves all of it or nothing, and a job that is
 queued then is started by jobs.reconcile like any other, with what is finished. It knows no Temporal.
@@ -7,15 +7,17 @@ queued then is started by jobs.reconcile like any other, with what is finished. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
 from jobs import option_words
 from jobs.models import EarlierVersion, Job, Stage
 from jobs.models.wish import DELETE
-from jobs.pipelines import Option
+from jobs.pipelines import Option, StageDefinition, offered
 from jobs.state import PASSED, JobState, StageState
 from mediapipe import storage
 from mediapipe.task_options import ASKED
@@ -70,6 +72,32 @@ def make_again(job: Job, name: str, options: Mapping[str, Option], actor: str, r
     row.queue_again(Q(), reason)
     text = f"Making {stages[name].label} again{changed and f': {changed}'}"
     row.add_event("made_again", stage=name, actor=actor, text=f"{text} (“{reason}”)" if reason else text)
+    return True
+
+
+def addable(job: Job) -> list[StageDefinition]:
+    """The stages of other pipelines that the job hasn't and the engine can make of what it has."""
+    has = {stage["name"] for stage in job.plan}
+    pipelines = offered(embedded=settings.EMBEDDED_ENGINE).values()
+    others = {
+        stage.name: stage for pipeline in pipelines for stage in pipeline.stages if stage.name not in has
+    }
+    return [stage for stage in others.values() if stage.needs in has and not stage.unavailable]
+
+
+@transaction.atomic
+def add(job: Job, stage: StageDefinition, actor: str, reason: str = "") -> bool:
+    """Queues the job to make a *stage* that it hasn't had; False where it isn't closed, or has it."""
+    row = _closed(job)
+    if row is None or stage not in addable(row):
+        return False
+    at = row.stages.count()
+    attempts = stage.retry.attempts
+    row.stages.create(position=at, name=stage.name, label=stage.label, max_attempts=attempts)
+    Job.objects.filter(pk=row.pk).update(plan=[*row.plan, asdict(stage)])
+    row.queue_again(Q(), reason)
+    text = f"Adding {stage.label}" + (f" (“{reason}”)" if reason else "")
+    row.add_event("stage_added", stage=stage.name, actor=actor, text=text)
     return True
 
 

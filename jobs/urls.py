@@ -33,6 +33,8 @@ urlpatterns = [
     path("jobs/<uuid:pk>/force-restart/", views.force_restart, name="force_restart"),
     # One stage of it: its versions, and how it is made again
     path("jobs/<uuid:pk>/stages/<slug:name>/", stage_page.index, name="stage"),
+    path("jobs/<uuid:pk>/stages/<slug:name>/add/", stage_page.add, name="add_stage"),
+    path("jobs/<uuid:pk>/thumbnail/", stage_page.use_frame, name="use_frame"),
     path("jobs/<uuid:pk>/versions/<int:number>/use/", stage_page.go_back, name="go_back"),
     path("jobs/<uuid:pk>/versions/<int:number>/remove/", stage_page.remove, name="remove_version"),
     # Every job, for staff

@@ -195,6 +195,21 @@ const updatePlayer = () => {
     link.toggleAttribute("aria-current", link.dataset.play === video.dataset.plays);
 };
 
+/** Keeps the time of the very frame that the player shows in the field beside "Use as thumbnail". */
+const followFrames = () => {
+  const video = document.getElementById("player");
+  const field = document.getElementById("frame-at");
+  if (!field || !video?.requestVideoFrameCallback || video.dataset.followed) return;
+  video.dataset.followed = "1";
+  const follow = (_, { mediaTime }) => {
+    // Cut and not rounded: a time after the frame's own would be that of the next one.
+    field.value = (Math.floor(mediaTime * 1000) / 1000).toFixed(3);
+    document.getElementById("frame-of").value = video.dataset.plays;
+    video.requestVideoFrameCallback(follow);
+  };
+  video.requestVideoFrameCallback(follow);
+};
+
 const chooseVersion = (event) => {
   const link = event.target.closest("a[data-play]");
   const video = document.getElementById("player");
@@ -307,6 +322,7 @@ const update = () => {
   updateCountdowns();
   updateSelection();
   updatePlayer();
+  followFrames();
   drawOnce("waveform", drawWaveform);
   drawOnce("filmstrip", drawFilmstrip);
 };

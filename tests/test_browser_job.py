@@ -9,6 +9,17 @@ import pytest
 from tests.support.browsing import cookies_of, favicon, open_job, upload, wait_for_state, watched
 from tests.support.product import make_broken, make_clip, until
 
+# The stronger of the colours in the middle of the thumbnail.
+COLOUR = """async () => {
+  const image = document.querySelector("#thumbnail img");
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const pen = canvas.getContext("2d");
+  pen.drawImage(image, 0, 0, 1, 1);
+  const [red, , blue] = pen.getImageData(0, 0, 1, 1).data;
+  return red > blue ? "red" : "blue";
+}"""
+
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 
 
@@ -35,6 +46,39 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     page.click("#cancel summary")
     page.click("text=Cancel job")
     wait_for_state(page, "cancelled")
+
+
+def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, made):
+    """The picture is of the frame that the player shows, not of the next one, which has another colour."""
+    half = "color={}:s=320x180:r=25:d=2,format=yuv420p"
+    halves = f"{half.format('red')}[a];{half.format('blue')}[b];[a][b]concat"
+    film = made("halves.mp4", "-f", "lavfi", "-i", halves, "-c:v", "libx264", "-g", "25")
+    open_job(page, upload(page, product, film))
+    wait_for_state(page, "succeeded")
+    about = page.request.get(f"{page.url}json/").json()
+    for at, colour in ((1.97, "red"), (2.01, "blue")):
+        page.evaluate("at => (document.getElementById('player').currentTime = at)", at)
+        page.wait_for_function(
+            "at => Math.abs(document.getElementById('frame-at').value - at) < 0.04", arg=at
+        )
+        page.click("text=Use as thumbnail")
+        page.wait_for_selector(".notice:has-text('Making Thumbnails again.')")
+        wait_for_state(page, "succeeded")
+        until(lambda colour=colour: page.evaluate(COLOUR) == colour, 10)
+    page.click("[title='Make again'] >> nth=-1")
+    page.wait_for_selector("h1:has-text('Transcode')")
+    page.fill("#id_width", "160")
+    page.click("button:has-text('Make again')")
+    wait_for_state(page, "succeeded")
+    assert "160 × 90" in page.inner_text(".files").replace("\u00a0", " ")
+    assert "Making Transcode again: width 160 px" in page.inner_text(".timeline")
+    after = page.request.get(f"{page.url}json/").json()
+    assert after["stages"][0]["task_id"] == about["stages"][0]["task_id"]
+    assert [len(stage["earlier_versions"]) for stage in after["stages"]] == [0, 2, 0, 1]
+    page.click("[title='Make again'] >> nth=-1")
+    page.click("text=Use this version")
+    page.wait_for_selector(".notice:has-text('The earlier version is used again.')")
+    assert "320 × 180" in page.inner_text("[aria-label='In use']").replace("\u00a0", " ")
 
 
 def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context, clip):

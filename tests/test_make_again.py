@@ -7,7 +7,7 @@ from asgiref.sync import async_to_sync
 from django.test import Client
 
 from jobs import finished, reconcile, remaking
-from jobs.models import EarlierVersion, Job, Stage
+from jobs.models import ApiToken, EarlierVersion, Job, Stage
 from jobs.models.wish import DELETE, Wish
 from jobs.orphans import orphaned_files
 from jobs.state import JobState, StageState
@@ -224,3 +224,78 @@ def test_the_json_tells_the_options_and_what_was_before(done, ada):
     assert told["audio"]["options"] == {"format": "wav"} and told["ingest"]["earlier_versions"] == []
     before = told["audio"]["earlier_versions"][0]
     assert before["options"]["format"] == "mp3" and "/outputs/audio.bin?" in before["output"]["url"]
+
+
+@pytest.mark.parametrize(
+    ("shows", "begins", "start"), [("ingest", 3, 12.04), ("transcode", 3, 15.04), ("nonsense", 3, 12.04)]
+)
+def test_the_frame_that_the_player_shows_becomes_the_thumbnail(done, ada, shows, begins, start):
+    """By its place in what the thumbnail is taken from: a version that begins later counts from there."""
+    other = {"transcode": {"start": begins}}
+    Job.objects.filter(pk=done.pk).update(plan=remaking.with_options(done.plan, other))
+    answer = ada.post(f"/jobs/{done.pk}/thumbnail/", {"at": "0:12.04", "plays": shows}, follow=True)
+    assert "Making Thumbnails again." in text(answer)
+    assert plan(done, "thumbnails") == {
+        "width": 640,
+        "format": "webp",
+        "start": start,
+        "moment": "exact",
+    }
+    assert states(done)["thumbnails"] == "pending" and states(done)["ingest"] == "succeeded"
+
+
+def test_a_cloud_is_not_asked_for_what_only_our_engine_knows(done, ada, settings):
+    settings.EMBEDDED_ENGINE = False
+    ada.post(f"/jobs/{done.pk}/thumbnail/", {"at": "3", "plays": "ingest"})
+    assert plan(done, "thumbnails") == {"width": 640, "format": "webp", "start": 3}
+
+
+def test_a_time_that_is_none_is_said_and_changes_nothing(done, ada):
+    for at in ("", "soon", "1:2:3:4"):
+        answer = ada.post(f"/jobs/{done.pk}/thumbnail/", {"at": at, "plays": "ingest"}, follow=True)
+        assert "Write a time like 12.5" in text(answer)
+    assert now(done).run == 1
+
+
+def test_a_stage_of_another_pipeline_is_added_once_and_made_with_what_is_finished(done, ada):
+    assert "Add Storyboard Waveform Preview HLS Check" in text(ada.get(done.get_absolute_url()))
+    for _ in range(2):
+        answer = ada.post(f"/jobs/{done.pk}/stages/hls/add/", follow=True)
+    assert "There’s no &#x27;hls&#x27; to add" in text(answer)
+    given = now(done).workflow_input()
+    assert [stage.name for stage in given.stages][-1] == "hls"
+    assert states(done)["hls"] == "pending" and len(given.carried) == 4
+    event = done.events.get(kind="stage_added")
+    assert (event.actor, event.stage, event.text) == ("ada", "hls", "Adding HLS")
+    assert not done.earlier_versions.exists()
+
+
+def test_what_a_job_has_and_what_nobody_offers_is_not_added(done):
+    for name in ("transcode", "nonsense"):
+        with pytest.raises(finished.NotPossible, match="to add: this job has it, or no pipeline offers it"):
+            async_to_sync(finished.add_stage)(done, name, "ada")
+    assert now(done).run == 1
+
+
+def test_programs_do_the_same_by_the_api_with_a_token_that_may(done, editor):
+    _, token = ApiToken.issue(editor, "a script", ["act", "read"], 1)
+    program = Client(headers={"Authorization": f"Bearer {token}"})
+    base = f"/api/v1/jobs/{done.pk}"
+
+    def ask(path: str, body: object = None, **how) -> tuple[int, dict]:
+        answer = program.post(f"{base}/{path}", body, content_type="application/json", **how)
+        return answer.status_code, answer.json()
+
+    status, told = ask("stages/transcode/make-again", {"options": {"width": "all"}})
+    assert status == 409 and "width must be pixels" in told["detail"]
+    given = {"options": {"width": 640, "quality": None}, "reason": "for phones"}
+    assert ask("stages/transcode/make-again", given)[0] == 200
+    assert plan(done, "transcode") == {"width": 640, "format": "mp4", "codec": "h264"}
+    assert "(“for phones”)" in done.events.get(kind="made_again").text
+    assert ask("stages/hls/add")[0] == 409, "it runs"
+    succeed(done, "outputs/small.bin")
+    kept = program.get(base).json()["stages"][3]["earlier_versions"][0]
+    assert ask(f"versions/{kept['id']}/use")[0] == 200
+    assert program.delete(f"{base}/versions/{kept['id']}").status_code == 200
+    assert not storage.exists("outputs/small.bin") and storage.exists("outputs/transcode.bin")
+    assert ask("stages/hls/add")[0] == 200 and states(done)["hls"] == "pending"

@@ -240,6 +240,14 @@ async def make_stage_again(
     return await _act(request, pk, finished.make_again, name, changes, *_by(request, body))
 
 
+@api.post("/jobs/{uuid:pk}/stages/{slug:name}/add", **VERB, summary="Add a stage of another pipeline")
+async def add_stage(
+    request: PageRequest, pk: UUID, name: str, body: Body[schemas.Reason | None] = None
+) -> Any:
+    """Adds a stage that another pipeline has to a finished job, such as `hls`."""
+    return await _act(request, pk, finished.add_stage, name, *_by(request, body))
+
+
 @api.post("/jobs/{uuid:pk}/versions/{int:number}/use", **VERB, summary="Go back to an earlier version")
 async def use_version(request: PageRequest, pk: UUID, number: int) -> Any:
     """Uses an earlier version again; what it replaces becomes one."""

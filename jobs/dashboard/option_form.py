@@ -28,7 +28,7 @@ class PlaceField(forms.Field):
         """Seconds; None where nothing is written."""
         text = str(value or "").strip()
         if not text:
-            return None
+            return None  # which is refused where it is required
         if not (found := PLACE.fullmatch(text)):
             raise forms.ValidationError("Write a time like 12.5 or 1:02:03.")
         hours, minutes, seconds = found.groups()

@@ -9,14 +9,15 @@ import time
 from datetime import UTC, datetime
 from functools import cached_property
 
+from jobs import remaking
 from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
 from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
 from jobs.dashboard.stage_axis import TimeAxis, draw
-from jobs.dashboard.stage_view import StageView
+from jobs.dashboard.stage_view import StageView, needs_of
 from jobs.dashboard.time_axis import SURVIVED
 from jobs.live import Live
 from jobs.models import Event, Job, wish
-from jobs.pipelines import PIPELINES
+from jobs.pipelines import StageDefinition
 from jobs.state import ACTIVE, JobState, Output, StageState
 from mediapipe import storage
 
@@ -35,14 +36,6 @@ WISHES = {  # what a page says of those that wait; a cancel shows in the job's s
 }
 VERSIONS = {"transcode": "Web version", "ingest": "Original", "hls": "HLS stream"}
 QUICK = ("thumbnails", "audio", "storyboard", "waveform", "preview")  # seconds, whatever the film's length
-
-
-def needs_of(job: Job) -> dict[str, str]:
-    """The stage whose output each stage works on: by the job's own plan, where that was read with it."""
-    if "plan" not in job.get_deferred_fields():
-        return {stage["name"]: stage.get("needs", "") for stage in job.plan}
-    offered = PIPELINES.get(job.pipeline)
-    return {stage.name: stage.needs for stage in offered.stages} if offered else {}
 
 
 class Row:
@@ -276,6 +269,11 @@ class JobPage(Row):
         if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
             return ""
         return nbsp(f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original")
+
+    @cached_property
+    def addable(self) -> list[StageDefinition]:
+        """The stages of other pipelines that may be added."""
+        return remaking.addable(self.job)
 
     @cached_property
     def axis(self) -> TimeAxis:

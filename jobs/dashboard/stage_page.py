@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django import forms
+from django.contrib import messages
 from django.http import Http404, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs import finished, remaking
-from jobs.dashboard.option_form import StageOptions
+from jobs.dashboard.option_form import PlaceField, StageOptions
 from jobs.dashboard.output_view import OutputView, view_output
 from jobs.dashboard.polling import PageRequest
 from jobs.dashboard.views import act, find_job
@@ -87,6 +89,30 @@ def index(request: PageRequest, pk: UUID, name: str) -> HttpResponse:
         "also": [stages[each].label for each in remaking.needing(job.plan, name)[1:]],
     }
     return render(request, "jobs/stage.html", context, status=400 if form.is_bound else 200)
+
+
+class Frame(forms.Form):
+    """A frame of what the player shows: when it comes, and which stage's output that is."""
+
+    at = PlaceField(label="Time")
+    plays = forms.CharField(max_length=40)
+
+
+@require_POST
+def use_frame(request: PageRequest, pk: UUID) -> HttpResponse:
+    """Makes the thumbnail of the frame that the player shows."""
+    job = find_job(request, pk)
+    frame = Frame(request.POST)
+    if not frame.is_valid():
+        messages.error(request, "Write a time like 12.5 or 1:02:03.")
+        return redirect(job)
+    return act(request, job, finished.use_frame, frame.cleaned_data["at"], frame.cleaned_data["plays"])
+
+
+@require_POST
+def add(request: PageRequest, pk: UUID, name: str) -> HttpResponse:
+    """Adds a stage that another pipeline has."""
+    return act(request, find_job(request, pk), finished.add_stage, name)
 
 
 @require_POST

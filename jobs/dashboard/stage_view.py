@@ -7,6 +7,8 @@ import time
 from jobs.dashboard.advice import next_step
 from jobs.dashboard.formatting import duration, eta
 from jobs.live import Live
+from jobs.models import Job
+from jobs.pipelines import PIPELINES
 from jobs.state import SETTLED, StageState, StageStatus
 
 ICONS = {
@@ -26,6 +28,14 @@ STATE_LABELS = {
     StageState.SKIPPED: "Skipped",
     StageState.CANCELLED: "Cancelled",
 }
+
+
+def needs_of(job: Job) -> dict[str, str]:
+    """The stage whose output each stage works on: by the job's own plan, where that was read with it."""
+    if "plan" not in job.get_deferred_fields():
+        return {stage["name"]: stage.get("needs", "") for stage in job.plan}
+    offered = PIPELINES.get(job.pipeline)
+    return {stage.name: stage.needs for stage in offered.stages} if offered else {}
 
 
 class StageView:

@@ -184,7 +184,7 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
 def runs_are_counted(facts: Facts) -> Found:
     """A job has had one run more than it was restarted, or a stage of it made again."""
     for row in facts.rows:
-        again = len(row.at("restarted")) + len(row.at("made_again"))
+        again = sum(len(row.at(kind)) for kind in ("restarted", "made_again", "stage_added"))
         if row.run != 1 + again:
             yield row.id, f"run {row.run}, started again {again} times"
 

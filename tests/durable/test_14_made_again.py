@@ -83,6 +83,17 @@ async def test_a_cancelled_one_leaves_the_earlier_version_to_go_back_to(inside):
     await inside.until(job, lambda j: j.run == 3 and j.state == JobState.SUCCEEDED)
 
 
+@pytest.mark.anyio
+async def test_what_another_pipeline_has_is_made_of_what_is_finished(inside):
+    job = await finished_job(inside)
+    before = await stages_of(job)
+    assert await finished.add_stage(job, "hls", "ada") == "Adding HLS."
+    job = await inside.until(job, lambda j: j.run == 2 and j.state == JobState.SUCCEEDED)
+    after = await stages_of(job)
+    assert after.pop("hls")["state"] == StageState.SUCCEEDED and after == before
+    assert len(inside.asked(job)) == 5 and len(inside.asked(job, "hls/")) == 1
+
+
 @whole
 def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, film):
     browser = product.editor("grace", staff=True)
