@@ -15,8 +15,7 @@ from jobs.result import PipelineResult
 
 # Names that running workflows and their histories hold. The stages' activities are named by the pipelines.
 TASK_QUEUE = "media-pipeline"
-CREATE_TASK = "create_task"
-CANCEL_TASK = "cancel_task"
+CREATE_TASK, CANCEL_TASK = "create_task", "cancel_task"
 CANCEL_UNANSWERED = "cancel_unanswered"
 KEEP_OUTPUT = "keep_output"
 RECORD = "record"
@@ -197,7 +196,7 @@ class PipelineStatus:
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task to create. *key* is its Idempotency-Key: the same key is the same task."""
+    """A task to create for a *run* of a job. *key* is its Idempotency-Key: the same key is the same task."""
 
     job_id: str
     stage: str = ""
@@ -208,6 +207,7 @@ class TaskRequest:
     key: str = ""
     owner: str = ""
     activity_id: str = ""  # of the stage's activity that will await the task: for the webhook
+    run: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,13 @@ from jobs.workflow.watch import (
 )
 from jobs.workflow.webhook import webhook_url
 from mediapipe import download, storage
-from mediapipe.database import in_thread
+from mediapipe.database import OUTAGES, in_thread
 from mediapipe.storage.outage import Outage, refusal, refused
 
 # Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
 STORAGE_PATIENCE = 3600.0
 STORAGE_AWAY = "The storage can’t be reached."
+UNWANTED = "Nobody waits for this run: its job was cancelled before it began, deleted, or started again."
 
 
 def input_url(source: Source) -> str:
@@ -66,6 +67,15 @@ def input_url(source: Source) -> str:
     ):
         return storage.signed_url(source.name, local=settings.EMBEDDED_ENGINE)
     return source.url
+
+
+async def is_wanted(request: TaskRequest) -> bool:
+    """Whether the job's row is open, and has this run; a database that is away holds up no task."""
+    if not request.run:  # a workflow of an earlier version asks
+        return True
+    with suppress(*OUTAGES):
+        return await in_thread(Job.objects.active().filter(pk=request.job_id, run=request.run).exists)
+    return True
 
 
 def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
@@ -139,7 +149,12 @@ class Activities:
 
     @activity.defn(name=CREATE_TASK)
     async def create_task(self, request: TaskRequest) -> str:
-        """Creates a task. Its id goes into history, so that it is never created (and paid for) twice."""
+        """Creates a task. Its id goes into history, so that it is never created (and paid for) twice.
+
+        A start may arrive when its starter has given it up, and people were told since that nothing began.
+        """
+        if not await is_wanted(request):
+            fail(UNWANTED, Failure("cancelled", permanent=True))
         try:
             source = await asyncio.to_thread(input_url, request.source)
             outputs = {

@@ -160,8 +160,7 @@ class StageRun:
         status.started_at = workflow.time()
 
     def _begin_attempt(self) -> None:
-        status = self.status
-        label = self.stage.label
+        status, label = self.status, self.stage.label
         last = status.attempts[-1] if status.attempts else None
         status.attempt += 1
         status.attempts = [*status.attempts[-19:], Attempt(status.attempt, workflow.time())]
@@ -262,6 +261,7 @@ class StageRun:
             key=self.key,
             owner=self.plan.submitted_by,
             activity_id=activity_id,
+            run=self.plan.run,
         )
         return await activity_calls.create_task(request, self.stage.label)
 

@@ -23,6 +23,7 @@ from jobs.live import LiveReader, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import TASK_QUEUE, JobState, PipelineStatus
+from jobs.workflow.activities import UNWANTED
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 from mediapipe.storage import s3
@@ -116,6 +117,42 @@ async def test_a_starter_that_dies_loses_nothing(dashboard):
     assert await row.events.filter(kind="cancelled", actor="ada").aexists()
     assert await is_cancelled(dashboard, too_late)
     assert not (await now(too_late)).wishes
+
+
+async def test_a_start_that_arrives_when_its_job_was_cancelled_makes_no_task(inside, monkeypatch):
+    """Its starter was answered by nobody, and its claim has run out."""
+    cancelled, gone, restarted = [await inside.submit(start=False) for _ in range(3)]
+    plans = []
+    for job in (cancelled, gone, restarted):
+        assert await sync_to_async(job.claim)()
+        plans.append(await sync_to_async(job.workflow_input)())
+        assert await sync_to_async(job.cancel_unstarted)("ada", unclaimed_for=timedelta(0))
+    await sync_to_async(Job.objects.filter(pk=gone.pk).delete)()
+    assert await sync_to_async(restarted.start_again)("ada")
+    for job, plan in zip((cancelled, gone, restarted), plans, strict=True):
+        assert not await workflow_calls.request_start(inside.client, job, plan)
+        await until_async(lambda job=job: _refused(inside, job), 30)
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    await reconcile.run_once(inside.engine)
+    for job in (cancelled, gone):
+        await until_status(inside, job, "CANCELED")
+        assert not inside.asked(job)
+    row = await now(cancelled)
+    assert (row.state, row.receipt) == ("cancelled", "Cancelled before it started.")
+
+    async def begun() -> bool:  # once the run that came too late has ended
+        await reconcile.run_once(inside.engine)
+        return (await now(restarted)).state != "queued"
+
+    await until_async(begun, 30)
+    await inside.ended(restarted, "succeeded")
+    assert (await now(restarted)).run == 2 and len(inside.asked(restarted, "ingest")) == 1
+
+
+async def _refused(inside, job: Job) -> bool:
+    """Whether its run has been refused a task."""
+    status = await (await existing(inside, job)).memo_value("status", None, type_hint=PipelineStatus)
+    return bool(status and status.stage("ingest").error == UNWANTED)
 
 
 async def open_by_hand(inside, job: Job, memo: dict, **options) -> None:
