@@ -79,10 +79,9 @@ def addable(job: Job) -> list[StageDefinition]:
     """The stages of other pipelines that the job hasn't and the engine can make of what it has."""
     has = {stage["name"] for stage in job.plan}
     pipelines = offered(embedded=settings.EMBEDDED_ENGINE).values()
-    others = {
-        stage.name: stage for pipeline in pipelines for stage in pipeline.stages if stage.name not in has
-    }
-    return [stage for stage in others.values() if stage.needs in has and not stage.unavailable]
+    known = {stage.name: stage for pipeline in pipelines for stage in pipeline.stages}
+    others = [stage for name, stage in known.items() if name not in has]
+    return [stage for stage in others if stage.needs in has and not stage.unavailable]
 
 
 @transaction.atomic

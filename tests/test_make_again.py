@@ -270,6 +270,17 @@ def test_a_stage_of_another_pipeline_is_added_once_and_made_with_what_is_finishe
     assert not done.earlier_versions.exists()
 
 
+def test_a_check_is_made_again_with_what_it_looks_through_and_not_by_itself(done, ada):
+    ada.post(f"/jobs/{done.pk}/stages/check/add/")
+    succeed(done, "outputs/found.json")
+    page = ada.get(done.get_absolute_url()).content.decode()
+    own = f"/jobs/{done.pk}/stages"
+    assert f"{own}/audio/" in page and f"{own}/check/" not in page
+    assert ada.get(f"{own}/check/").status_code == 404
+    ada.post(f"{own}/audio/", {"format": "wav"})
+    assert {name for name, state in states(done).items() if state == "pending"} == {"audio", "check"}
+
+
 def test_what_a_job_has_and_what_nobody_offers_is_not_added(done):
     for name in ("transcode", "nonsense"):
         with pytest.raises(finished.NotPossible, match="to add: this job has it, or no pipeline offers it"):

@@ -271,6 +271,11 @@ class JobPage(Row):
         return nbsp(f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original")
 
     @cached_property
+    def remakable(self) -> set[str]:
+        """The names of its stages that can be made again by themselves."""
+        return {stage["name"] for stage in self.job.plan if remaking.can_be_made_again(stage)}
+
+    @cached_property
     def addable(self) -> list[StageDefinition]:
         """The stages of other pipelines that may be added."""
         return remaking.addable(self.job)
