@@ -254,6 +254,7 @@ EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_TIMEOUT = EMAIL_SECURITY == "starttls", EMAI
 EMAIL_PORT = number("MEDIAPIPE_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[EMAIL_SECURITY])
 EMAIL_HOST_USER = os.environ.get("MEDIAPIPE_EMAIL_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("MEDIAPIPE_EMAIL_PASSWORD", "")
+CHAT_SERVICES = comma_list("MEDIAPIPE_CHAT_SERVICES", "")  # of Apprise, beside those with fixed hosts
 DEFAULT_FROM_EMAIL = os.environ.get("MEDIAPIPE_EMAIL_FROM", "") or "mediapipe@localhost"
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.

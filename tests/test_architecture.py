@@ -66,7 +66,8 @@ jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
-jobs.notifications.channels.channel jobs.notifications.channels.mail jobs.notifications.channels.webhook
+jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifications.channels.mail
+jobs.notifications.channels.webhook
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
 jobs.notifications.activities jobs.notifications.outbox
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker

@@ -446,6 +446,58 @@ def test_everything_of_everybody_is_for_admins_and_for_programs(editor, ada, chi
     assert "everybody is not one of" in ada.post(PAGE, form).content.decode()
 
 
+# Chat
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_service_that_an_admin_allows_is_told_in_words(receiver, delivering, editor, ada, settings):
+    settings.CHAT_SERVICES = ["json"]
+    post = sync_to_async(ada.post)
+    address = receiver.url.replace("http://", "json://")
+    form = {"channel": "chat", "address": address, "wants": ["done"]}
+    assert (await post(PAGE, form)).status_code == 302
+    page = (await sync_to_async(ada.get)(PAGE)).content.decode()
+    assert "json://…" in page and "a-path-that-is-a-secret" not in page
+    receiver.answers = [(500, {})]
+    for title in ("one", "two"):
+        await sync_to_async(report)(await sync_to_async(submitted)(editor, title), "succeeded")
+    assert await delivering() == ["sent"] and len(receiver.came) == 2
+    told = json.loads(receiver.came[-1][1])
+    assert told["title"] == "2 jobs are done" and "“two” is done" in told["message"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address, says",
+    [
+        ("json://127.0.0.1:9/", "can be used here"),  # leads wherever it says
+        ("ntfys://localhost/topic", "can be used here"),
+        ("https://example.org/", "can be used here"),
+        ("syslog://", "can be used here"),  # of this machine
+        ("nonsense", "can be used here"),
+        ("https://[", "can be used here"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/?template=/etc/passwd", "Leave template out"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/?verify=no&rto=9999", "Leave rto, verify out"),
+    ],
+)
+def test_what_leads_elsewhere_or_reads_a_file_is_no_address(ada, address, says):
+    answer = ada.post(PAGE, {"channel": "chat", "address": address, "wants": ["done"]})
+    assert answer.status_code == 400 and says in answer.content.decode()
+    assert not Destination.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_vendors_own_spelling_is_an_address(ada):
+    for address in (
+        "https://discord.com/api/webhooks/1234/abcd",
+        "tgram://123456789:abcdefg_hijklmnop/lead/",
+    ):
+        form = {"channel": "chat", "address": address, "wants": ["done"]}
+        assert ada.post(PAGE, form).status_code == 302
+    assert Destination.objects.count() == 2
+
+
 # The pages
 
 
