@@ -80,6 +80,7 @@ class Output:
     extras: dict[str, str] = field(default_factory=dict)  # a storyboard's "vtt": url or name
     source: Output | None = None  # facts of the file it was produced from, where the API reports them
     findings: list[Finding] = field(default_factory=list)  # of a check
+    filename: str = ""  # of a source: what its server calls it
 
     @property
     def names(self) -> set[str]:
@@ -188,10 +189,7 @@ class PipelineStatus:
 
     def stage(self, name: str) -> StageStatus:
         """The stage called *name*. Raises KeyError."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise KeyError(name)
+        return {stage.name: stage for stage in self.stages}[name]
 
 
 @dataclass(frozen=True)

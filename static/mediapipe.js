@@ -66,6 +66,24 @@ const setText = (element, text) => {
   if (element.textContent !== text) element.textContent = text;
 };
 
+const DAY = { day: "numeric", month: "short", year: "numeric" };
+
+/** Puts a timeline's days where they begin for the reader, whose midnight isn't the server's. */
+const divideByDay = (list) => {
+  for (const day of list.querySelectorAll(":scope > .day")) day.remove();
+  let last;
+  for (const time of list.querySelectorAll(":scope > li > time[datetime]")) {
+    const text = new Date(time.dateTime).toLocaleDateString("en-GB", DAY);
+    if (text !== last) {
+      const day = document.createElement("li");
+      day.className = "day";
+      day.textContent = text;
+      time.parentElement.before(day);
+    }
+    last = text;
+  }
+};
+
 /** Shows times in the reader's time zone; without scripts the server's stay. */
 const localiseTimes = () => {
   for (const time of document.querySelectorAll("time[datetime]")) {
@@ -73,11 +91,13 @@ const localiseTimes = () => {
     if ("clock" in time.dataset) setText(time, date.toLocaleTimeString([], { hour12: false }));
     if ("minute" in time.dataset) setText(time, clock(date));
     if ("moment" in time.dataset) {
-      const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-      setText(time, `${day}, ${clock(date)}`);
+      const day = time.dataset.moment === "year" ? DAY : { ...DAY, year: undefined };
+      setText(time, `${date.toLocaleDateString("en-GB", day)}, ${clock(date)}`);
     }
+    if ("date" in time.dataset) setText(time, date.toLocaleDateString("en-GB", DAY));
     time.title = date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
   }
+  for (const list of document.querySelectorAll(".timeline")) divideByDay(list);
 };
 
 const countdowns = new WeakMap(); // by element: {until, end}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -225,7 +226,14 @@ def test_the_list_pages_by_a_cursor_that_new_jobs_do_not_move(program, editor):
         assert ("new" in seen) == (order != "")
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10=", "WyJhIiwgImIiXQ==", "é", "WzEsIDJd", "bnVsbA=="])
+BEFORE_TIME = base64.urlsafe_b64encode(
+    json.dumps(["0001-01-01T00:00:00+14:00", "6f1b3c52-6f0e-4f5e-8d5e-0d3c7f0f3a11"]).encode()
+).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "W10=", "WyJhIiwgImIiXQ==", "é", "WzEsIDJd", "bnVsbA==", BEFORE_TIME]
+)
 def test_a_cursor_of_somebodys_own_making_is_refused(program, cursor):
     sentence(program.get(JOBS, cursor=cursor), 422)
 

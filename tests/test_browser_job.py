@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.support.browsing import cookies_of, favicon, open_job, upload, wait_for_state, watched
+from tests.support.browsing import cookies_of, favicon, open_job, shelf, upload, wait_for_state, watched
 from tests.support.product import make_broken, make_clip, until
 
 # The stronger of the colours in the middle of the thumbnail.
@@ -122,3 +124,26 @@ def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(pro
     assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
     frames.nth(1).click()
     until(lambda: page.evaluate("() => document.getElementById('player').currentTime") >= 5, 10)
+
+
+def test_every_moment_on_a_page_is_by_the_readers_clock(product, browser):
+    zone = ZoneInfo("Pacific/Apia")
+    context = browser.new_context(timezone_id=zone.key)
+    context.add_cookies(cookies_of(product, "otto", staff=True))
+    job = shelf(product, "otto", 1)["succeeded"]
+    with watched(context.new_page()) as page:
+        for path in (f"/jobs/{job}/", "/history/"):
+            page.goto(product.url + path)
+            page.wait_for_load_state("networkidle")
+            times = page.query_selector_all("time[datetime]")
+            moments = [datetime.fromisoformat(each.get_attribute("datetime")) for each in times]
+            assert times and all(
+                f"{moment.astimezone(zone):%H:%M}" in time.inner_text()
+                for time, moment in zip(times, moments, strict=True)
+            )
+        page.goto(f"{product.url}/jobs/{job}/")
+        events = page.locator(".timeline time").evaluate_all("all => all.map(each => each.dateTime)")
+        days = {datetime.fromisoformat(event).astimezone(zone).day for event in events}
+        shown = page.locator(".timeline .day").all_inner_texts()
+        assert {int(day.split()[0]) for day in shown} == days and len(shown) == len(days)
+    context.close()

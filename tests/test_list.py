@@ -35,6 +35,23 @@ def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
     assert titles == sorted(titles)
 
 
+@pytest.mark.parametrize(
+    ("title", "asked"),
+    [
+        ("ÜBERSICHT Straße.mp4", "übersicht strasse"),
+        ("Cafe\u0301 Zürich", "CAFÉ"),
+        ("Café Zürich", "cafe\u0301 ZU\u0308RICH"),
+        ("ﬁnal №2", "final no2"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("100%_done", "100%_D"),
+    ],
+)
+def test_a_search_finds_other_cases_and_other_forms_of_the_same_letters(ada, editor, title, asked):
+    job(editor, title)
+    job(editor, "another")
+    assert ada.get("/", {"q": asked}).content.decode().count('class="job"') == 1
+
+
 def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, django_user_model):
     waiting = [
         Job.submit(editor, title=str(n), pipeline="standard", source=Source(url="http://example.org/x"))

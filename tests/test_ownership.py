@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -18,7 +19,16 @@ from jobs.dashboard.presenters import JobPage
 from jobs.live import Live
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
-from jobs.state import EventRecord, JobState, PipelineStatus, RetryRequest, Source, StageState
+from jobs.state import (
+    EventRecord,
+    JobState,
+    Output,
+    PipelineStatus,
+    RetryRequest,
+    Source,
+    StageState,
+    StageStatus,
+)
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import storage, temporal
 
@@ -100,6 +110,17 @@ def test_the_end_of_a_workflow_that_was_reset_is_news_although_it_counts_from_an
     assert job.record(running(job, 40), [], 1) and not job.record(running(job, 12), [], 1)
     assert job.record(running(job, 25, JobState.SUCCEEDED), [], 1)
     assert now(job).state == JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("given", "becomes"), [("named", "Anna ✨.mp4"), ("My film", "My film")])
+def test_a_link_without_a_title_is_called_what_its_server_calls_the_file(editor, ada, given, becomes):
+    source = Source(url="https://example.org/named", filename="named")
+    job = Job.submit(editor, title=given, pipeline="standard", source=source)
+    job.mark_started()
+    told = Output(url="https://x/", source=Output(filename="Anna ✨.mp4", codecs_known=True))
+    status = replace(running(job, 2), stages=[StageStatus("ingest", output=told)])
+    assert job.record(status, [], 1) and now(job).title == becomes
+    assert ada.get("/", {"q": becomes.upper()}).content.decode().count('class="job"') == 1
 
 
 def test_a_cancel_that_was_asked_for_stays_asked_for_until_the_job_has_ended(job):

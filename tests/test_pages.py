@@ -142,7 +142,8 @@ def test_news_tell_once_what_has_finished(ada, editor):
     assert "just done" in text(answer) and "hx-trigger" not in answer.content.decode()
     assert "just done" not in text(ada.get("/jobs/news/"))
     Job.submit(editor, title="w", pipeline="standard", source=Source(url="http://example.org/x"))
-    for nonsense in ("nonsense", "2026-99-99T00:00:00", "2026-01-01T00:00:00"):
+    before_any = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+    for nonsense in ("nonsense", "2026-99-99T00:00:00", "2026-01-01T00:00:00", *before_any):
         assert "hx-trigger" in ada.get("/jobs/news/", {"since": nonsense}).content.decode()
 
 

@@ -86,10 +86,18 @@ def post(browser, path: str, data: dict, **parts) -> str:
 def test_a_job_goes_from_the_form_to_the_history_and_no_row_is_in_sqlite(product, tmp_path):
     browser = product.editor("grace", staff=True)
     clip = make_clip(tmp_path / "clip.mp4", 2, "640x360").read_bytes()
-    job = post(browser, "/jobs/new/", {"title": "On Postgres"}, files={"file": ("clip.mp4", clip)})
+    job = post(
+        browser, "/jobs/new/", {"title": "On Postgres, ÜBER Straße"}, files={"file": ("clip.mp4", clip)}
+    )
     done = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 60)
     assert all(stage["state"] == "succeeded" for stage in done["stages"])
-    for page in ("/?q=postgres&sort=title", f"/jobs/{job}/", "/history/?q=post", "/history/jobs.csv"):
+    for page in (
+        "/?q=postgres&sort=title",
+        "/?q=u%CC%88ber+STRASSE",
+        f"/jobs/{job}/",
+        "/history/?q=post",
+        "/history/jobs.csv",
+    ):
         assert "On Postgres" in browser.get(page).text, page
     assert not (product.home / "mediapipe.sqlite3").exists()
 

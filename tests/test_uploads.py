@@ -288,6 +288,10 @@ def test_a_digest_is_of_the_bytes_that_reached_the_disk(signed_in, small_disk):
         ("a\r\nb\x00c.wav", "abc.wav"),
         ("", "upload"),
         ("日本語 ü😀.wav", "日本語 ü😀.wav"),
+        ("👨\u200d👩\u200d👧.wav", "👨\u200d👩\u200d👧.wav"),
+        ("می\u200cخواهم.wav", "می\u200cخواهم.wav"),
+        ("\u200d\u202egpj.wav", "gpj.wav"),
+        ("\u200d", "upload"),
         ("x" * 500 + ".wav", ("x" * 500 + ".wav")[-200:]),
     ],
 )

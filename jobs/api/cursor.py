@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from jobs.api.problems import ProblemError
+from jobs.dashboard.job_list import parse_moment
 from jobs.models import Job, JobQuerySet
 
 MISSHAPEN = "This cursor isn’t one of this list’s: send “next” as you got it, with the same order."
@@ -36,10 +37,8 @@ def _decode(text: str, order: tuple[str, ...]) -> list[Any]:
             if not isinstance(value, str) or "\0" in value:
                 raise ValueError
             name = field.removeprefix("-")
-            parse: Any = {"created_at": datetime.fromisoformat, "id": UUID}.get(name, str)
+            parse: Any = {"created_at": parse_moment, "id": UUID}.get(name, str)
             decoded.append(parse(value))
-            if isinstance(decoded[-1], datetime) and decoded[-1].tzinfo is None:
-                raise ValueError
     except (ValueError, RecursionError, OverflowError):
         raise ProblemError(422, MISSHAPEN) from None
     return decoded

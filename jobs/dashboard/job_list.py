@@ -6,12 +6,13 @@ It knows a user and a query, and no request.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, Q, prefetch_related_objects
+from django.db.models import Count, prefetch_related_objects
 from django.http import QueryDict
 from django.utils.dateparse import parse_date
 
@@ -43,13 +44,22 @@ def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
         return None
 
 
+def parse_moment(text: str) -> datetime:
+    """A moment with its zone, in UTC. Raises ValueError, also for one that no calendar of UTC has."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(text) from error
+
+
 def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
     """The jobs that *user* may see and *query* selects; its tab is not applied."""
     jobs = Job.objects.visible_to(user)
     if text := query.get("q", "").replace("\0", "").strip()[:200]:
-        jobs = jobs.filter(
-            Q(title__icontains=text) | Q(source_filename__icontains=text) | Q(owner__username__icontains=text)
-        )
+        jobs = jobs.matching(text)
     if (state := query.get("state", "")) in set(JobState):
         jobs = jobs.filter(state=state)
     if (pipeline := query.get("pipeline", "")) in PIPELINES:

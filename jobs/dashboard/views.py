@@ -16,7 +16,6 @@ from django.http import Http404, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -24,7 +23,7 @@ from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard import bulk, presenters
 from jobs.dashboard.forms import NewJob
-from jobs.dashboard.job_list import JobList, in_tab, parse_or_none, search
+from jobs.dashboard.job_list import JobList, in_tab, parse_moment, parse_or_none, search
 from jobs.dashboard.polling import PageRequest, fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
@@ -233,9 +232,7 @@ def news(request: PageRequest) -> HttpResponse:
     excluded = parse_or_none(UUID, request.GET.get("but", ""))
     jobs = Job.objects.filter(owner=request.user)
     jobs = jobs.exclude(pk=excluded) if excluded else jobs
-    since = parse_or_none(parse_datetime, request.GET.get("since", "").replace(" ", "+"))
-    if since is None or timezone.is_naive(since):
-        since = timezone.now()
+    since = parse_or_none(parse_moment, request.GET.get("since", "").replace(" ", "+")) or timezone.now()
     context = {
         "finished": jobs.filter(finished_at__gt=since).order_by("finished_at")[:5],
         "waiting": jobs.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],

@@ -192,6 +192,7 @@ def _parse_file(file: Mapping[str, Any]) -> Output:
         video_codec=as_text(as_mapping(codecs).get("video"), 60) or None,
         audio_codec=as_text(as_mapping(codecs).get("audio"), 60) or None,
         codecs_known=isinstance(codecs, dict),
+        filename=as_text(file.get("filename"), 200),
         findings=[_parse_finding(as_mapping(each)) for each in as_list(file.get("findings"))[:MAX_FINDINGS]],
     )
 

@@ -246,6 +246,7 @@ class Job(JobRow):
             started_at=to_datetime(status.started_at),
             finished_at=to_datetime(status.finished_at),
             workflow_started_at=row.workflow_started_at or timezone.now(),
+            **row.named_by(status),
         )
         if changed:
             Event.store(events, job=self, run=run)

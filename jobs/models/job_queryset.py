@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from jobs.state import ACTIVE, JobState
 
 if TYPE_CHECKING:
     from jobs.models.job import Job  # noqa: F401 - named in the string below
+
+
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # some keyboards put them into names, others don't
+
+
+def searchable(text: str) -> str:
+    """*text* as it is searched: the same for each case of its letters, and for each Unicode form of them."""
+    folded = unicodedata.normalize("NFKC", text.translate(JOINERS)).casefold()
+    return unicodedata.normalize("NFKC", folded)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -28,6 +38,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         if getattr(user, "is_staff", False):
             return self
         return self.filter(owner_id=user.pk)
+
+    def matching(self, text: str) -> JobQuerySet:
+        """Jobs that have *text* in their title, their file's name or their owner's."""
+        return self.filter(Q(searched__contains=searchable(text)) | Q(owner__username__icontains=text))
 
     def active(self) -> JobQuerySet:
         """Jobs that have not ended: a workflow or a person may still change them."""

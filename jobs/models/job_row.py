@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from django.conf import settings
@@ -12,8 +13,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
+from jobs.models.job_queryset import searchable
 from jobs.models.wish import Wish
-from jobs.state import ACTIVE, JobState, Source, workflow_id
+from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
 
 
 class JobRow(models.Model):
@@ -32,6 +34,7 @@ class JobRow(models.Model):
     source_url = models.CharField(max_length=4000, blank=True)
     source_name = models.CharField(max_length=300, blank=True)  # under the media root
     source_filename = models.CharField(max_length=300, blank=True)  # as the editor's machine called it
+    searched = models.TextField(default="", editable=False)  # title and file name, as they are searched
     source_size = models.BigIntegerField(null=True, blank=True)
     source_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
     reason = models.CharField(max_length=500, blank=True)  # why a person started it again
@@ -58,6 +61,7 @@ class JobRow(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's, and raises the version in the database, where another process may have raised it."""
         if self._state.adding:
+            self.searched = searchable(f"{self.title}\n{self.source_filename}")
             return super().save(*args, **kwargs)
         self.version = F("version") + 1
         if kwargs.get("update_fields") is not None:
@@ -68,6 +72,15 @@ class JobRow(models.Model):
     def get_absolute_url(self) -> str:
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
+
+    def named_by(self, status: PipelineStatus) -> dict[str, str]:
+        """The columns that change where a link's server names the file; none where a person gave a title."""
+        sources = [stage.output.source for stage in status.stages if stage.output and stage.output.source]
+        name = next((source.filename for source in sources if source.filename), "")[:300]
+        defaults = (self.source_filename, self.source_url, urlsplit(self.source_url).hostname)
+        if not name or not self.source_url or self.title not in defaults:
+            return {}
+        return {"title": name, "source_filename": name, "searched": searchable(f"{name}\n{name}")}
 
     @property
     def workflow_id(self) -> str:

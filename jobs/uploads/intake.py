@@ -41,9 +41,16 @@ SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "og
 LOCKED = "Another connection is sending this file. Try again in a moment."
 
 
+JOINERS = "\u200c\u200d"  # zero width: non-joiner and joiner
+
+
 def display_name(text: str) -> str:
-    """A file's name as people may see it: no path, no control characters, at most 200 characters."""
-    name = "".join(sign for sign in text.replace("\\", "/").rsplit("/", 1)[-1] if sign.isprintable()).strip()
+    """A file's name as people may see it: no path, no control characters, at most 200 characters.
+
+    What joins letters stays: without it emoji fall apart, and Persian words run together.
+    """
+    last = text.replace("\\", "/").rsplit("/", 1)[-1]
+    name = "".join(sign for sign in last if sign.isprintable() or sign in JOINERS).strip(f" {JOINERS}")
     return name[-200:] or "upload"
 
 
