@@ -241,9 +241,12 @@ const chooseVersion = (event) => {
   updatePlayer();
 };
 
-/** One sound at a time. */
+/** One sound at a time, but for two pictures that belong together. */
 const pauseOthers = (event) => {
-  for (const media of document.querySelectorAll("video, audio")) if (media !== event.target) media.pause();
+  const together = event.target.closest("[data-together]");
+  for (const media of document.querySelectorAll("video, audio")) {
+    if (media !== event.target && !together?.contains(media)) media.pause();
+  }
 };
 
 /** Draws the audio's peaks; a click plays from there. */

@@ -73,7 +73,7 @@ jobs.notifications.activities jobs.notifications.outbox
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
-jobs.dashboard.time_axis jobs.dashboard.stage_axis
+jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
 jobs.dashboard.views jobs.dashboard.stage_page jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls

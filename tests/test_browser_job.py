@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.support.browsing import cookies_of, favicon, open_job, shelf, upload, wait_for_state, watched
+from tests.support.engine import X264, ffmpeg
 from tests.support.product import make_broken, make_clip, until
 
 # The stronger of the colours in the middle of the thumbnail.
@@ -147,3 +148,27 @@ def test_every_moment_on_a_page_is_by_the_readers_clock(product, browser):
         shown = page.locator(".timeline .day").all_inner_texts()
         assert {int(day.split()[0]) for day in shown} == days and len(shown) == len(days)
     context.close()
+
+
+def test_a_check_leads_to_the_second_in_source_and_result_under_one_playhead(product, page, tmp_path):
+    film = tmp_path / "quiet.mp4"
+    picture = "testsrc2=s=320x180:r=25:d=9,drawbox=enable='between(t,3,6)':c=black:t=fill"
+    sound = "sine=300:d=9"
+    ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *X264, "-c:a", "aac", film)
+    command = ("submit", str(film), "--pipeline", "checked", "--owner", "maria", "--json", "--wait")
+    job = json.loads(product.command(*command).stdout)["id"]
+    page.goto(f"{product.url}/jobs/{job}/")
+    assert page.inner_text("#check .checked").strip() == "Checked"
+    page.click("#check-notes summary")
+    black = page.locator("#check a", has_text="black 0:03 to 0:06, as in the source")
+    assert black.get_attribute("href").partition("#")[2].startswith("t=3")
+    black.click()
+    places = "() => [...document.querySelectorAll('#sides video')].map((side) => side.currentTime)"
+    until(lambda: all(2.9 <= at <= 3.2 for at in page.evaluate(places)), 10)
+    page.click("text=Play both")
+    until(lambda: all(at > 3.4 for at in page.evaluate(places)), 20)
+    page.click("text=Pause both")
+    here, there = page.evaluate(places)
+    assert abs(here - there) < 0.05
+    page.locator("#sides input[type=range]").fill("7")
+    until(lambda: page.evaluate(places) == [7, 7], 10)

@@ -158,6 +158,51 @@ def test_a_jobs_page_asks_for_news_of_other_jobs_only(ada, editor):
     assert "just done" not in told and f"&amp;but={done.pk}" in told, "its own page shows it"
 
 
+SEEN = {"output": "transcode", "what": "silent", "look": True, "start": 192.0, "end": 220.0}
+FOUND = [
+    {**SEEN, "text": "silence 3:12 to 3:40"},
+    {**SEEN, "text": "silence 3:12 to 3:40", "output": "ingest"},
+    {**SEEN, "text": "loudness −31 LUFS, the source has −23", "start": None, "end": None},
+    {**SEEN, "text": "VMAF 93 against the source", "look": False, "start": None, "end": None},
+]
+
+
+def checked(owner, found):
+    made = job(owner, "checked", pipeline="checked")
+    for name in ("ingest", "transcode"):
+        made.stages.filter(name=name).update(output={"name": f"outputs/{name}.mp4", "kind": "video"})
+    made.stages.filter(name="check").update(output={"name": "outputs/c.json", "findings": found})
+    return made
+
+
+def test_a_check_says_what_to_look_at_with_a_link_to_its_second(ada, chief, editor):
+    made = checked(editor, FOUND)
+    page = ada.get(made.get_absolute_url()).content.decode()
+    assert "2 things to look at" in page
+    links = dict(re.findall(r'<a class="link" href="([^"]+)" data-look="[\d.]+">([^<]+)</a>', page))
+    (silent,) = [link for link, words in links.items() if words == "silence 3:12 to 3:40"]
+    assert "/outputs/transcode.mp4" in silent and silent.endswith("#t=192,220")
+    assert "Transcode, Ingest" in text(ada.get(made.get_absolute_url()))
+    told = ada.get(f"/jobs/{made.pk}/json/").json()["stages"][-1]["output"]["findings"]
+    assert told == FOUND
+    lines = b"".join(_all(chief.get("/history/jobs.csv"))).decode()
+    assert "2 things to look at: silence 3:12 to 3:40, loudness −31 LUFS" in lines
+
+
+def test_a_check_that_finds_nothing_says_so(ada, chief, editor):
+    made = checked(editor, FOUND[-1:])
+    page = text(ada.get(made.get_absolute_url()))
+    assert "Checked" in page and "to look at" not in page and "VMAF 93 against the source" in page
+    assert ",Checked" in b"".join(_all(chief.get("/history/jobs.csv"))).decode()
+
+
+def test_a_pipeline_says_beforehand_what_the_cloud_cant_do(ada, settings):
+    for embedded in (True, False):
+        settings.EMBEDDED_ENGINE = embedded
+        for path in ("/", "/jobs/new/"):
+            assert ("Standard + check (not with the cloud)" in text(ada.get(path))) is not embedded
+
+
 def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     job(editor, "=cmd|' /C calc'!A0")
     job(editor, "failed one", JobState.FAILED)

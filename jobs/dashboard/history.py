@@ -15,16 +15,18 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, QuerySet, prefetch_related_objects
+from django.db.models import Count, Prefetch, QuerySet, prefetch_related_objects
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from jobs.dashboard.check_view import CHECK
 from jobs.dashboard.formatting import duration
 from jobs.dashboard.job_list import JobList, in_tab, search
 from jobs.dashboard.presenters import Row
+from jobs.findings import headline
 from jobs.models import Job, Stage
 from jobs.state import JobState, StageState
 from mediapipe.web.handler import streams
@@ -46,6 +48,7 @@ COLUMNS = (
     "started",
     "finished",
     "error",
+    "check",
 )
 
 
@@ -159,13 +162,25 @@ def spreadsheet_cell(text: object) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
+def _check(job: Job) -> str:
+    """What came of the job's check, in a line; "" where it has none."""
+    outputs = (stage.parsed_output() for stage in job.stages.all() if stage.name == CHECK)
+    return next((headline(output.findings) for output in outputs if output), "")
+
+
 @streams
 @require_GET
 @staff_only
 def export_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The filtered jobs as CSV, streamed: a row per job, under COLUMNS."""
     found = search(request.user, request.GET)
-    jobs = in_tab(found, request.GET.get("tab", "")).select_related("owner").order_by("-created_at")
+    checks = Prefetch("stages", Stage.objects.filter(name=CHECK))
+    jobs = (
+        in_tab(found, request.GET.get("tab", ""))
+        .select_related("owner")
+        .prefetch_related(checks)
+        .order_by("-created_at")
+    )
     writer = csv.writer(Echo())
 
     def lines() -> Iterator[str]:
@@ -183,7 +198,9 @@ def export_csv(request: HttpRequest) -> StreamingHttpResponse:
             )
             times = (job.created_at, job.started_at, job.finished_at)
             iso = [each.isoformat(timespec="seconds") if each else "" for each in times]
-            yield writer.writerow([spreadsheet_cell(each) for each in (*values, *iso, job.error)])
+            yield writer.writerow(
+                [spreadsheet_cell(each) for each in (*values, *iso, job.error, _check(job))]
+            )
 
     return StreamingHttpResponse(
         _stream(lines()),

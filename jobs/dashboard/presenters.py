@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from jobs import remaking
+from jobs.dashboard.check_view import CHECK, CheckView, view_check
 from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
 from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
 from jobs.dashboard.stage_axis import TimeAxis, draw
@@ -202,7 +203,12 @@ class JobPage(Row):
     def places(self) -> list[OutputView]:
         """A place for the output of each stage, from the first second on; its stage's words fill it first."""
         made = {each.stage: each for each in self.outputs}
-        return [made.get(stage.name) or view_place(stage.status, stage.summary) for stage in self.stages]
+        return [made.get(s.name) or view_place(s.status, s.summary) for s in self.stages if s.name != CHECK]
+
+    @property
+    def check(self) -> CheckView | None:
+        """What its check says; None where it has none."""
+        return view_check(self.stages, self.outputs, self.files[0])
 
     @property
     def images(self) -> list[OutputView]:
@@ -248,10 +254,7 @@ class JobPage(Row):
 
     @property
     def storyboard_vtt(self) -> str:
-        """The address of the WebVTT that says which part of the storyboard shows which second.
-
-        "" for one on another host, from which our content security policy loads nothing.
-        """
+        """The storyboard's WebVTT; "" for one elsewhere: our content security policy loads nothing there."""
         sprite = self.output("storyboard")
         name = sprite.extras.get("vtt", "") if sprite else ""
         return storage.page_link(name, self.job.owner_id) if name and "://" not in name else ""
@@ -264,8 +267,7 @@ class JobPage(Row):
     @property
     def size_saving(self) -> str:
         """How much smaller the transcode is than the source; "" where it isn't."""
-        transcode = self.output("transcode")
-        before = self.job.source_size
+        transcode, before = self.output("transcode"), self.job.source_size
         if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
             return ""
         return nbsp(f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original")

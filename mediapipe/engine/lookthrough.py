@@ -75,20 +75,25 @@ class Lookthrough:
     async def through(self, output: File) -> Report:
         """What is to be said of *output*. Raises TaskError where it can't be read to its end."""
         report = Report()
+        begun = self.ffmpeg.done
         found = await self._measured(output)
         self.ffmpeg.done += output.seconds
         report.loudness, report.peak = found.loudness, found.peak
-        report.findings += findings.of_length(output.name, output.seconds, self._length())
+        report.findings += findings.of_length(output.name, output.seconds, self._length(output))
         try:
             report.findings += await self._against_source(output, found, report)
         except TaskError as error:
             text = f"couldn’t be compared with the source: {error}"
             report.findings.append(Finding(output.name, "compared", text, look=False))
-        self.ffmpeg.done += SAMPLES
+        self.ffmpeg.done = max(self.ffmpeg.done, begun + output.seconds + SAMPLES)
         return report
 
-    def _length(self) -> float:
-        return 0.0 if self.source.media.guessed else self.source.seconds
+    def _length(self, output: File) -> float:
+        """How long *output* should be: as the source, or as its sound; 0 where that isn't known."""
+        sound = self.source.sound
+        if self.source.media.guessed or output.film or sound is None:
+            return 0.0 if self.source.media.guessed else self.source.seconds
+        return sound.end or sound.duration
 
     async def _against_source(self, output: File, found: Measures, report: Report) -> list[Finding]:
         name = output.name
@@ -120,8 +125,8 @@ class Lookthrough:
         if sound := file.sound:
             graph.append(f"[0:{sound.index}]{measures.sound_filters(sound.rate, sound.channels)}[sound]")
             tracks += ["-map", "[sound]"]
-        if not graph:
-            raise TaskError("invalid_input", "The file has no video and no audio track.")
+        if not graph:  # a single picture
+            return Measures()
         # a small copy of a picture needs no filter for its blocks
         arguments = [
             "-skip_loop_filter:v",
@@ -206,6 +211,7 @@ class Lookthrough:
             opened = [*limit, *output.opened(here), *limit, *self.source.opened(there)]
             arguments = [*opened, "-filter_complex", graph]
             found = await self.ffmpeg.measured(arguments, [output, self.source], QUALITY_SECONDS)
+            self.ffmpeg.done += SAMPLES / (len(QUALITY_AT) + len(STEPS_AT))
             if found.score is not None:
                 scores.append((round(here, 2), round(found.score, 3)))
         return scores
@@ -216,6 +222,7 @@ class Lookthrough:
         if at not in self._courses:
             self._courses[at] = await self._course(self.source, at)
         their_sound, their_moves = self._courses[at]
+        self.ffmpeg.done += SAMPLES / (len(QUALITY_AT) + len(STEPS_AT))
 
         def compared() -> Place:
             heard = instep.later(sound, their_sound, instep.BINS)

@@ -11,9 +11,9 @@ from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState
 
 
-def job(owner, title="film.mp4", state=JobState.SUCCEEDED, **fields) -> Job:
+def job(owner, title="film.mp4", state=JobState.SUCCEEDED, pipeline="standard", **fields) -> Job:
     row = Job.submit(
-        owner, title=title, pipeline="standard", source=Source(name="sources/x.mp4", size=2_400_000)
+        owner, title=title, pipeline=pipeline, source=Source(name="sources/x.mp4", size=2_400_000)
     )
     now = timezone.now()
     Job.objects.filter(pk=row.pk).update(state=state, started_at=now, finished_at=now, **fields)
