@@ -17,6 +17,7 @@ from tests.support.product import until
 
 HOST = b"Host: localhost\r\n"
 WHOLE = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+CLOSING = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 
 
 class Server:
@@ -235,6 +236,17 @@ def test_where_an_address_holds_too_much_its_longest_dawdler_goes_and_nobody_who
             assert each.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert connections.house.open["127.0.0.1"] == 10
     until(lambda: not connections.house.open, 20)
+
+
+def test_who_comes_again_and_again_is_hung_up_on_and_let_in_when_it_slows_down(server, monkeypatch):
+    monkeypatch.setattr(connections, "PER_ADDRESS", 10)
+    monkeypatch.setattr(connections, "RATE", 20.0)
+    connections.house.lately.clear()
+    answers = [server.ask(CLOSING) for _ in range(12)]
+    assert [answer.startswith(b"HTTP/1.1 200 ") for answer in answers[:10]] == [True] * 10
+    while server.ask(CLOSING):
+        pass
+    until(lambda: server.ask(CLOSING), 10, 0.2)
 
 
 def test_a_proxy_brings_more_connections_than_a_person_and_says_for_whom():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import iscoroutinefunction
@@ -33,6 +36,28 @@ def test_a_view_is_awaited_if_and_only_if_it_is_a_coroutine_or_streams():
         assert handler.awaits(path) is (iscoroutinefunction(view) or hasattr(view, "streams")), path
         seen.add(handler.awaits(path))
     assert seen == {True, False}
+
+
+def test_threads_that_are_busy_keep_the_loop_from_its_connections_for_a_moment_only():
+    """In processor time, of which other programs take none: what ran before the loop had its turn."""
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            sum(range(200))
+
+    handler.Handler()
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(8):
+            threads.submit(busy)
+        waits = []
+        for _ in range(60):
+            time.sleep(0.002)
+            began = time.process_time()
+            time.sleep(0)  # gives the interpreter away, and wants it back
+            waits.append(time.process_time() - began)
+        stop.set()
+    assert sorted(waits)[30] < 0.01, waits
 
 
 @pytest.mark.parametrize(

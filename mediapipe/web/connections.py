@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections import Counter
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mediapipe.recent import Recent
 from mediapipe.web import refusal
 from mediapipe.web.request_body import needs_owner
 
@@ -25,6 +27,7 @@ DRAIN_SECONDS = 30.0  # for the rest of a body that has had its answer
 STALL_SECONDS = 300.0  # that a reader may stop, as a paused player does
 LINGER_SECONDS = 1.0  # for a refusal to arrive before the connection is cut
 PER_ADDRESS = 256
+RATE = 200.0  # new connections per second of one address, once it has had PER_ADDRESS at a stroke
 OWN_FILES = 200  # descriptors that the database, Temporal and the workers' calls need beside the connections
 
 
@@ -41,6 +44,15 @@ class House:
         self.most = most_connections()
         self.open: Counter[str] = Counter()
         self.waiting: dict[Connection, None] = {}
+        self.lately: Recent[str, tuple[float, float]] = Recent(10_000)  # what an address has left, and when
+
+    def is_rushed_by(self, address: str) -> bool:
+        """Whether *address* comes again too fast; counts that it came."""
+        now = time.monotonic()
+        left, since = self.lately.get(address, (PER_ADDRESS, now))
+        left = min(PER_ADDRESS, left + (now - since) * RATE)
+        self.lately[address] = (max(0.0, left - 1), now)
+        return left < 1
 
     def enter(self, connection: Connection) -> None:
         """Takes one in. Where there is no room for it another one goes, or it goes itself."""
@@ -86,6 +98,8 @@ class Connection(HttpToolsProtocol):
         self.most = house.most if trusted else PER_ADDRESS  # a proxy brings everybody
         self._wait(HEAD_SECONDS)
         house.enter(self)
+        if not trusted and house.is_rushed_by(self.address):
+            self.cut()  # before its bytes cost anything
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Counts it out."""
