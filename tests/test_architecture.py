@@ -24,7 +24,7 @@ mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database medi
 mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
-mediapipe.accounts.roles mediapipe.accounts.people mediapipe.accounts.models
+mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
 mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.s3 mediapipe.storage.outage

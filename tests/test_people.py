@@ -210,6 +210,7 @@ def test_who_is_deactivated_is_out_at_once_and_comes_back_by_a_click(boss, edito
     assert admin.post(f"/people/{editor.pk}/link/").status_code == 403
     for person in (editor, maria):
         admin.post(f"/people/{person.pk}/active/", {"active": "1"})
+    assert ada.get("/").status_code == 302, "a session from before stays over"
     assert Client().get(link).status_code == 302, "a link from before stays void"
     assert (
         Client().post("/login/", {"username": "ada", "password": "correct horse battery"}).status_code == 302

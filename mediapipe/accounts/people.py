@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from mediapipe.accounts import magic_link, roles
+from mediapipe.accounts.models import Session
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +113,14 @@ def set_role(actor: User, pk: int, role: str) -> User:
 
 @transaction.atomic
 def set_active(actor: User, pk: int, active: bool) -> User:
-    """Lets a person in no more, or again. Raises NotAllowed."""
+    """Lets a person in no more, and ends their sessions, or lets them in again. Raises NotAllowed."""
     person = _to_change(actor, pk)
     person.is_active = active
     if not active and not person.has_usable_password():
         person.set_unusable_password()  # a link that was never used is void from now on
     person.save(update_fields=["is_active", "password"])
+    if not active:
+        Session.objects.filter(person=person).delete()  # else they would live again with the person
     record(actor, "reactivated" if active else "deactivated", person)
     return person
 
