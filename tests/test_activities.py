@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from jobs.workflow import activities
 from jobs.workflow.activities import Activities
 from mediapipe import storage
 from tests.support.faulty_api import FaultyApi
+from tests.support.slow_site import SlowSite
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +49,21 @@ async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own
     copy = await env.run(doing.keep_output, KeepRequest("job", "ingest", "ingest-1", output))
     assert copy.url == output.url and not copy.name
     assert "couldn’t be copied" in copy.warnings[0] and not api.requests
+
+
+async def test_a_copy_that_is_cancelled_leaves_no_part_of_it(doing, settings):
+    settings.ALLOW_PRIVATE_SOURCES = True
+    incoming = storage.path("incoming")
+    with SlowSite(bytes(1 << 20)) as site:
+        output = Output(url=f"{site.url}/drip/1.mp4", format="mp4")
+        request = KeepRequest("job", "ingest", "ingest-1", output)
+        copying = asyncio.create_task(ActivityEnvironment().run(doing.keep_output, request))
+        while not any(each.stat().st_size for each in incoming.glob("download-*")):
+            await asyncio.sleep(0.02)
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        assert not list(incoming.iterdir())
 
 
 async def test_what_a_task_had_finished_when_it_was_cancelled_is_removed(respx_mock, settings):

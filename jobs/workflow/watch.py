@@ -128,14 +128,18 @@ def heartbeat_interval() -> float:
 
 
 async def with_heartbeats(work: Awaitable[T], details: Callable[[], HeartbeatDetails]) -> T:
-    """The result of *work*; heartbeats with *details* continue while it is slow."""
+    """The result of *work*; heartbeats with *details* continue while it is slow.
+
+    Where this is cancelled, *work* has cleaned up behind itself when it ends.
+    """
     working = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({working}, timeout=min(heartbeat_interval(), MAX_INTERVAL)))[0]:
             beat(details())
         return working.result()
     finally:
-        working.cancel()
+        if working.cancel():
+            await asyncio.wait({working})
 
 
 class Watcher:
