@@ -21,6 +21,7 @@ urlpatterns = [
     path("jobs/news/", views.news, name="news"),
     # New jobs
     path("jobs/new/", views.new, name="new"),
+    path("jobs/pipeline/", views.choose, name="choose"),
     path("jobs/sample/", views.sample, name="sample"),
     # One job, its status as a fragment, and its verbs (POST)
     path("jobs/<uuid:pk>/", views.detail, name="detail"),

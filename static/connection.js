@@ -13,7 +13,7 @@ let askedAt = 0;
 
 /** Whether leaving the page would lose something: text in a field, or a file on its way. */
 const atStake = () =>
-  document.querySelector(".upload:not([data-state=done], [data-state=failed], [data-stopped])") ||
+  document.querySelector("#tray[data-busy]") ||
   [
     ...document.querySelectorAll("main input:not([type=hidden], [type=checkbox], [type=file]), textarea"),
   ].some((field) => field.value !== field.defaultValue);
@@ -79,4 +79,18 @@ document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx && !event.detail.ctx.response) missed();
 });
 document.addEventListener("submit", keepForm, true);
+/** A page that polls nothing notices by itself, too, that the server is back or somebody has signed in. */
+const probe = () => {
+  if (!state || document.hidden) return;
+  fetch(strip.dataset.asks, { headers: { "HX-Request": "true" } }).then(
+    ({ status }) => answered(status),
+    missed,
+  );
+};
+
+document.addEventListener("visit", () => answered(200));
+document.addEventListener("signed-out", () => show("signed-out"));
+document.addEventListener("connection-lost", () => show("lost"));
+window.addEventListener("focus", probe);
+setInterval(probe, PATIENCE);
 window.addEventListener("offline", () => show("lost"));

@@ -49,6 +49,25 @@ const updateTab = () => {
   if (offer) offer.hidden = window.Notification?.permission !== "default";
 };
 
+let places = new Map(); // by id: where the rows of the list were before it was brought up to date
+const rememberPlaces = () => {
+  const rows = [...document.querySelectorAll(".job")];
+  places = new Map(rows.map((row) => [row.id, row.getBoundingClientRect().top]));
+};
+
+/** Rows that a new one moves glide to their places; in a list that is scrolled the browser keeps them. */
+const glide = () => {
+  if (scrollY || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  for (const row of document.querySelectorAll(".job")) {
+    const by = (places.get(row.id) ?? 0) - row.getBoundingClientRect().top;
+    if (places.has(row.id) && by)
+      row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], {
+        duration: 250,
+        easing: "ease-out",
+      });
+  }
+};
+
 const notifyToasts = () => {
   for (const toast of document.querySelectorAll(".toast[data-new]")) {
     notify(toast.innerText);
@@ -322,7 +341,7 @@ const clickAction = (action) => {
 
 const SHORTCUTS = {
   "/": () => document.getElementById("q")?.focus(),
-  u: () => document.getElementById("upload-file")?.click(),
+  u: () => document.getElementById("choose-files")?.click(),
   j: () => focusJob(1),
   k: () => focusJob(-1),
   r: () => clickAction("retry"),
@@ -350,18 +369,31 @@ const update = () => {
   drawOnce("filmstrip", drawFilmstrip);
 };
 
+/** Shows or hides what a telephone has no room for. */
+const toggleMore = (event) => {
+  const button = event.target.closest("#more");
+  if (button) button.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") !== "true"));
+};
+
 // Where a browser can't play HLS, its player is hidden: the stream stays a link.
 const playsHls = document.createElement("video").canPlayType("application/vnd.apple.mpegurl");
 document.documentElement.classList.toggle("no-hls", !playsHls);
 
 document.addEventListener("htmx:before:request", skipPoll);
+document.addEventListener("htmx:before:swap", rememberPlaces);
+document.addEventListener("htmx:after:swap", glide);
 document.addEventListener("htmx:after:swap", update);
+document.addEventListener("visit", () => {
+  lastState = undefined;
+  update();
+});
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
 window.addEventListener("pageshow", refreshOnReturn);
 document.addEventListener("change", updateSelection);
 document.addEventListener("click", copy);
+document.addEventListener("click", toggleMore);
 document.addEventListener("click", allowNotifications);
 document.addEventListener("click", chooseVersion);
 document.addEventListener("play", pauseOthers, true);

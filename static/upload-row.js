@@ -72,7 +72,7 @@ class UploadRow {
     this.queue = queue;
     this.url = url;
     this.key = fileKey(file.name, file.size, file.lastModified);
-    this.pipeline = document.getElementById("upload-pipeline")?.value || "";
+    this.pipeline = queue.pipeline;
     this.state = "";
     this.sent = 0; // bytes
     this.retries = 0;
@@ -99,10 +99,16 @@ class UploadRow {
     if (state !== this.state && !routine) this.queue.announce(`${this.file.name}: ${text}`);
     this.state = state;
     this.element.dataset.state = state;
-    this.message.textContent = text;
+    this.say(text);
     const focused = this.actions.contains(document.activeElement);
     this.actions.replaceChildren(...actions);
     if (focused) this.actions.firstElementChild?.focus();
+  }
+
+  say(text) {
+    this.message.textContent = text;
+    this.message.title = text;
+    this.queue.changed();
   }
 
   removeButton() {
@@ -180,7 +186,7 @@ class UploadRow {
     this.lastProgress = performance.now();
     this.bar.value = (sent / total) * 100;
     if (sent < total) {
-      this.message.textContent = this.progressText() + this.speedText(total - sent);
+      this.say(this.progressText() + this.speedText(total - sent));
       return;
     }
     if (this.state === "uploading") this.setState("checking", "Checking the file…", this.removeButton());
@@ -200,13 +206,21 @@ class UploadRow {
 
   /** The server has the whole file: it answers with the job, or with an earlier job of the same file. */
   finish(getHeader) {
+    this.sent = this.file.size;
     const duplicate = getHeader("Mediapipe-Duplicate");
     this.bar.value = 100;
     this.upload = null;
     if (duplicate) {
       const open = createLink("Open that job", duplicate);
       const run = createButton("Run again", () => this.runAgain());
-      this.setState("duplicate", "You’ve already uploaded this file.", open, run, this.removeButton());
+      const says = decodeURIComponent(getHeader("Mediapipe-Duplicate-Says") ?? "");
+      this.setState(
+        "duplicate",
+        says || "You’ve already uploaded this file.",
+        open,
+        run,
+        this.removeButton(),
+      );
     } else {
       this.job = getHeader("Mediapipe-Job");
       const open = this.job ? [createLink("Open the job", this.job)] : [];
@@ -225,7 +239,7 @@ class UploadRow {
       if (response.ok) this.finish((name) => response.headers.get(name));
       else this.refuse(refusalText(await response.text(), fallback));
     } catch {
-      this.message.textContent = "Connection lost. Try again in a moment.";
+      this.say("Connection lost. Try again in a moment.");
     }
   }
 
@@ -275,4 +289,12 @@ class UploadRow {
   }
 }
 
-globalThis.uploads = { UploadRow, createButton, deleteUpload, fileKey, request };
+globalThis.uploads = {
+  UploadRow,
+  createButton,
+  deleteUpload,
+  fileKey,
+  formatBytes,
+  formatSeconds,
+  request,
+};

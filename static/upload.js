@@ -1,10 +1,10 @@
-/* Uploads of the job list: files are chosen, dropped or pasted, two are sent at a time, and each continues
-   after a lost connection, a restart or a closed tab.
+/* Uploads: files are chosen, dropped or pasted on any page, two are sent at a time, and each continues after a
+   lost connection, a restart or a closed tab.
 
    The server says what has arrived: it lists unfinished uploads, and a file that is chosen again continues
    there. Without scripts the form uploads. */
 
-const { UploadRow, createButton, deleteUpload, fileKey, request } = globalThis.uploads;
+const { Tray, UploadRow, createButton, deleteUpload, fileKey, request } = globalThis.uploads;
 
 const PARALLEL = 2;
 const SILENCE = 90; // seconds without a byte, after which a connection counts as lost
@@ -16,9 +16,11 @@ const EMPTY = "This file is empty (0 bytes).";
 const NOT_MEDIA = "This isn’t a video or audio file, so it wasn’t uploaded.";
 const FOLDER = "Folders can’t be uploaded. Open it and choose the files inside.";
 
-const zone = document.querySelector("[data-upload]");
-const list = document.querySelector("[data-upload-rows]");
+const element = document.getElementById("tray");
+const list = document.getElementById("tray-rows");
+const overlay = document.getElementById("drop-here");
 const rows = new Set(); // UploadRow
+const tray = new Tray(element, rows);
 const unfinished = new Map(); // by file key: {element, url} of what the server has of a file
 const announcer = document.createElement("output"); // for screen readers: changes, not each percent
 announcer.className = "vh";
@@ -27,7 +29,10 @@ announcer.className = "vh";
     Its id isn’t "tus": an element’s id is a global name, and would pass for the client. */
 const loadTus = () => {
   if (document.getElementById("tus-client")) return;
-  const script = Object.assign(document.createElement("script"), { id: "tus-client", src: zone.dataset.tus });
+  const script = Object.assign(document.createElement("script"), {
+    id: "tus-client",
+    src: element.dataset.tus,
+  });
   script.addEventListener("load", () => queue.startNext());
   script.addEventListener("error", () => {
     script.remove();
@@ -38,8 +43,15 @@ const loadTus = () => {
 
 /** What a row may ask for; the one place that knows all rows. */
 const queue = {
-  endpoint: zone.dataset.endpoint,
-  signInUrl: zone.dataset.login,
+  endpoint: element.dataset.endpoint,
+  get pipeline() {
+    return element.dataset.pipeline;
+  },
+  /** Where to sign in: in another tab, which leads to the page that is shown here. */
+  get signInUrl() {
+    return `${element.dataset.login}?next=${encodeURIComponent(location.pathname + location.search)}`;
+  },
+  changed: () => tray.update(),
   /** Starts waiting rows in their order, while fewer than PARALLEL are sending. */
   startNext() {
     const sending = [...rows].filter((row) => ["uploading", "interrupted"].includes(row.state));
@@ -122,17 +134,17 @@ const restore = (element) => {
 const handleDrag = (event) => {
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
-  zone.classList.add("over");
+  overlay.hidden = false;
 };
 
 const handleDragLeave = (event) => {
-  if (!event.relatedTarget) zone.classList.remove("over");
+  if (!event.relatedTarget) overlay.hidden = true;
 };
 
 const handleDrop = (event) => {
+  overlay.hidden = true;
   if (!event.dataTransfer?.files.length) return;
   event.preventDefault();
-  zone.classList.remove("over");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
   const folders = new Set(entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name));
   for (const file of event.dataTransfer.files) {
@@ -141,13 +153,34 @@ const handleDrop = (event) => {
   }
 };
 
+/** Uploads what was chosen on the list, or by the button that every page has. */
+const handleChoice = ({ target }) => {
+  if (!target.matches("#upload-file, #choose-files")) return;
+  for (const file of target.files) addFile(file);
+  target.value = "";
+};
+
+const openChooser = (event) => {
+  if (!event.target.closest("[data-choose]") || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  document.getElementById("choose-files").click();
+};
+
+/** Keeps which pipeline the next files go through, for this person. */
+const choosePipeline = ({ target }) => {
+  if (target.id !== "upload-pipeline") return;
+  element.dataset.pipeline = target.value;
+  document.getElementById("drop-pipeline").textContent = target.selectedOptions[0].text.trim();
+  request("POST", `${element.dataset.choice}?pipeline=${target.value}`).catch(() => {});
+};
+
 /** Pasted files are uploaded; a pasted link goes into the link field. */
 const handlePaste = (event) => {
   for (const file of event.clipboardData?.files ?? []) addFile(file);
   const text = event.clipboardData?.getData("text/plain").trim();
-  if (event.target.closest("input, textarea") || !/^https?:\/\/\S+$/i.test(text)) return;
-  event.preventDefault();
   const field = document.getElementById("upload-url");
+  if (!field || event.target.closest("input, textarea") || !/^https?:\/\/\S+$/i.test(text)) return;
+  event.preventDefault();
   field.value = text;
   field.focus();
 };
@@ -156,11 +189,13 @@ const resume = (state) => {
   for (const row of rows) if (row.state === state) row.enqueue();
 };
 
-/** Removes rows whose job the list shows by now; one that a filter hides keeps its link. */
+const isListed = (row) => document.querySelector(`.job a[href="${row.job}"]`);
+
+/** Closes the tray once nothing is on its way and every job is in the list; a filter may hide one. */
 const removeListed = () => {
-  for (const row of rows) {
-    if (row.job && document.querySelector(`.job a[href="${row.job}"]`)) queue.remove(row);
-  }
+  const done = tray.in(["done"]);
+  if (element.matches("[data-busy]") || !done.every(isListed)) return;
+  for (const row of done) queue.remove(row);
 };
 
 const interruptSilent = () => {
@@ -171,17 +206,15 @@ const interruptSilent = () => {
 const start = () => {
   list.after(announcer);
   for (const element of list.querySelectorAll("[data-stopped]")) restore(element);
-  const chooser = zone.querySelector("input[type=file]");
-  chooser.addEventListener("change", () => {
-    for (const file of chooser.files) addFile(file);
-    chooser.value = "";
-  });
+  document.addEventListener("change", handleChoice);
+  document.addEventListener("change", choosePipeline);
+  document.addEventListener("click", openChooser);
   document.addEventListener("dragenter", handleDrag);
   document.addEventListener("dragover", handleDrag);
   document.addEventListener("dragleave", handleDragLeave);
   document.addEventListener("drop", handleDrop);
   document.addEventListener("paste", handlePaste);
-  document.addEventListener("htmx:after:swap", removeListed);
+  for (const news of ["htmx:after:swap", "visit"]) document.addEventListener(news, removeListed);
   window.addEventListener("online", () => {
     resume("interrupted");
     document.body.dispatchEvent(new CustomEvent("refresh"));
@@ -194,6 +227,7 @@ const start = () => {
     if ([...rows].some((row) => row.state === "uploading")) event.preventDefault();
   });
   setInterval(interruptSilent, 5000);
+  tray.update();
 };
 
 start();

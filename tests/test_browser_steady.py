@@ -8,7 +8,7 @@ from jobs.pipelines import PIPELINES
 from tests.support.browsing import cookies_of, shelf
 from tests.support.dashboard import submit
 from tests.support.product import make_clip
-from tests.support.shifts import LIMIT, counting, tick_some, watch
+from tests.support.shifts import LIMIT, counting, small_films, tick_some, upload_all, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
@@ -46,3 +46,11 @@ def test_rows_that_are_ticked_stay_where_they_are(cloud, sized):
         shelf(cloud, "maria", 8)
         page.goto(cloud.url)
         assert tick_some(page) == (0.0, [])
+
+
+def test_uploads_move_no_row_of_the_list(cloud, api, sized, tmp_path):
+    page = sized(cloud, "wide")
+    shelf(cloud, "maria", 8)
+    page.goto(cloud.url)
+    value, seen = upload_all(page, small_films(tmp_path, 8))
+    assert value <= LIMIT, sorted(seen, reverse=True)[:9]

@@ -217,7 +217,9 @@ def test_the_same_bytes_offer_the_job_that_is_there(page, film):
     becomes_a_job(page, "first.mp4")
     copy = first.rename(first.with_name("copy.mp4"))
     choose(page, copy)
-    page.wait_for_selector(".upload[data-state=duplicate]:has-text('already uploaded this file.')")
+    page.wait_for_selector(
+        ".upload[data-state=duplicate]:has-text('already processed this file as “first.mp4” with Standard')"
+    )
     job = row(page, "copy.mp4").get_by_text("Open that job").get_attribute("href")
     assert page.locator(f".job h2 a[href='{job}']").inner_text() == "first.mp4"
     row(page, "copy.mp4").get_by_text("Run again").click()
@@ -320,9 +322,9 @@ def test_files_are_dropped_and_urls_pasted_anywhere_on_the_page(page, seconds):
         data.items.add(new File([new Uint8Array(bytes)], name, {type: 'video/mp4'}));
         const over = {dataTransfer: data, bubbles: true, cancelable: true};
         document.querySelector('footer, main').dispatchEvent(new DragEvent('dragenter', over));
-        const lit = document.querySelector('.drop.over') !== null;
+        const lit = !document.getElementById('drop-here').hidden;
         document.querySelector('footer, main').dispatchEvent(new DragEvent('drop', over));
-        return lit && document.querySelector('.drop.over') === null;
+        return lit && document.getElementById('drop-here').hidden;
     }"""
     assert page.evaluate(drop, ["dropped.mp4", [*seconds, *os.urandom(9)]])
     becomes_a_job(page, "dropped.mp4")
@@ -377,3 +379,58 @@ def test_time_and_size_are_told_in_words_that_fit(page, film):
         r"\d+% of 3\.\d MB, \d+(\.\d)? [kM]B/s, about \d+ s left", row(page, "words.mp4").inner_text()
     )
     row(page, "words.mp4").get_by_text("Remove").click()
+
+
+def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product, page, film):
+    slow(page, 1)
+    films = [film(f"along {number}.mp4", 3) for number in range(3)]
+    choose(page, *films)
+    moved(page, "along 0.mp4", 5)
+    page.evaluate("() => window.kept = document.querySelector('.upload')")
+    page.fill("#q", "nothing like it")
+    page.press("#q", "Enter")  # a form
+    page.wait_for_selector("text=No jobs match your search.")
+    assert "q=nothing+like+it" in page.url
+    page.click(".top >> text=maria")  # a link
+    page.wait_for_selector("h1:has-text('Change your password')")
+    assert page.title().startswith("Change your password") and "/password/" in page.url
+    page.click("text=API tokens")
+    page.wait_for_selector("h1:has-text('API tokens')")
+    page.click("#tray-all")
+    page.wait_for_selector("#tray-all:has-text('Resume all')")
+    assert page.locator(".upload[data-state=paused]").count() == 3
+    at = percent(page, "along 0.mp4")
+    assert re.search(r"0 of 3 uploaded · \d+%", page.inner_text("#tray-title"))
+    page.go_back()
+    page.wait_for_selector("h1:has-text('Change your password')")
+    page.click(".top >> text=Jobs")
+    page.wait_for_selector("#job-rows")
+    assert page.evaluate("() => window.kept.isConnected") and percent(page, "along 0.mp4") == at > 0
+    slow(page, 100)
+    page.click("#tray-all")
+    for each in films:
+        becomes_a_job(page, each.name)
+    assert page.locator("#tray").is_hidden()
+
+
+def test_a_file_is_dropped_on_any_page_and_goes_through_the_pipeline_that_was_chosen_before(page, seconds):
+    page.select_option("#upload-pipeline", "streaming")
+    page.click("nav >> text=Jobs")  # nothing is on its way: the browser goes there itself
+    assert page.input_value("#upload-pipeline") == "streaming"
+    page.click(".top >> text=maria")
+    page.wait_for_selector("h1:has-text('Change your password')")
+    drop = """([name, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], name, {type: 'video/mp4'}));
+        const over = {dataTransfer: data, bubbles: true, cancelable: true};
+        document.body.dispatchEvent(new DragEvent('dragover', over));
+        const says = document.getElementById('drop-here').innerText;
+        return [says, !document.body.dispatchEvent(new DragEvent('drop', over))];
+    }"""
+    says, stays = page.evaluate(drop, ["elsewhere.mp4", [*seconds, *os.urandom(9)]])
+    assert says == "Drop to upload with Streaming (HLS)" and stays
+    row(page, "elsewhere.mp4").get_by_text("Open the job").click()
+    page.wait_for_selector("#job-status")
+    assert "HLS" in page.inner_text(".stages")
+    page.goto(page.url.split("/jobs/")[0])
+    page.select_option("#upload-pipeline", "standard")

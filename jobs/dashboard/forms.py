@@ -11,6 +11,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError
+from django.http import HttpRequest, HttpResponse
 
 from jobs import pipelines
 from jobs.models import Job
@@ -18,6 +19,22 @@ from jobs.state import Source
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
+
+YEAR = 365 * 24 * 3600  # seconds
+
+
+def chosen_pipeline(request: HttpRequest) -> pipelines.Pipeline:
+    """What the signed-in person chose last in this browser, else the default."""
+    chosen = request.COOKIES.get(f"pipeline-{request.user.pk}", "")
+    return pipelines.PIPELINES.get(chosen, pipelines.PIPELINES[pipelines.DEFAULT])
+
+
+def remember_pipeline(request: HttpRequest, response: HttpResponse, name: str) -> None:
+    """Keeps what they have chosen, for a year."""
+    key = f"pipeline-{request.user.pk}"
+    response.set_cookie(
+        key, name, max_age=YEAR, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax"
+    )
 
 
 def _offered() -> dict[str, pipelines.Pipeline]:

@@ -93,6 +93,7 @@ class ListContext(TypedDict):
     running: int
     poll_interval: str
     banner: str
+    ready: str  # when the last of the running jobs is expected to be done; "" while that is unknown
     query: str
     total: int
     number: int  # of the page, from 1
@@ -167,6 +168,12 @@ class JobList:
         notes = {job.note for job in self.jobs}
         return next((each.banner for each in self.live.values() if each.banner not in ("", *notes)), "")
 
+    def _ready(self) -> str:
+        """The moment for which a tab's title has room: of all that run, where each can be estimated."""
+        moments = [Row(job, live).ready_at for job in self.jobs if (live := self.live.get(job.pk))]
+        known = [each for each in moments if each]
+        return max(known).isoformat() if len(known) == self._count("running") > 0 else ""
+
     def context(self, path: str) -> ListContext:
         """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
@@ -178,6 +185,7 @@ class JobList:
             "running": self._count("running"),
             "poll_interval": self.poll_interval,
             "banner": self._banner(),
+            "ready": self._ready(),
             "query": urlencode(self.filters | ({"page": str(self.number)} if self.number > 1 else {})),
             "total": self.total,
             "number": self.number,

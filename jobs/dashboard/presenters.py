@@ -88,6 +88,13 @@ class Row:
         return output_url(self.job, self.output("preview"))
 
     @property
+    def main_output(self) -> OutputView | None:
+        """What a person came for: the transcode, or the sound where there is no picture."""
+        made = {each.name: (each.status, found) for each in self.stages if (found := self.output(each.name))}
+        main = made.get("transcode") or made.get("audio") or made.get("ingest")
+        return view_output(self.job, *main) if main else None
+
+    @property
     def submitted(self) -> str:
         """How long ago it was submitted."""
         return ago(self.job.created_at)
@@ -101,11 +108,8 @@ class Row:
     @cached_property
     def seconds_left(self) -> float | None:
         """Until the whole job is expected to be done; None while a long stage can't be estimated yet."""
-        if (
-            self.status.state != JobState.RUNNING
-            or self.cancelling
-            or any(each.failed for each in self.stages)
-        ):
+        stuck = self.cancelling or any(each.failed for each in self.stages)
+        if stuck or self.status.state != JobState.RUNNING:
             return None
         long = [each for each in self.stages if not each.settled and each.name not in QUICK]
         lefts = [each.left for each in self.stages if each.left is not None]
@@ -241,11 +245,6 @@ class JobPage(Row):
     def versions(self) -> list[tuple[str, OutputView]]:
         """What the player can play, and the places of what it will: label and output."""
         return [(VERSIONS[each.stage], each) for each in self.places if each.stage in VERSIONS][::-1]
-
-    @property
-    def main_output(self) -> OutputView | None:
-        """What a person came for: the transcode, or the sound where there is no picture."""
-        return self._output_of("transcode") or self._output_of("audio") or self._output_of("ingest")
 
     @property
     def audio(self) -> OutputView | None:

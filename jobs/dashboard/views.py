@@ -22,17 +22,16 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard import bulk, presenters
-from jobs.dashboard.forms import NewJob
+from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
 from jobs.dashboard.job_list import JobList, in_tab, parse_moment, parse_or_none, search
 from jobs.dashboard.polling import PageRequest, fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
 from jobs.models import Delivery, Job, JobQuerySet, SavedView
-from jobs.pipelines import DEFAULT
+from jobs.pipelines import DEFAULT, PIPELINES
 from jobs.state import JobState
 from jobs.uploads import sample_clip
 from jobs.uploads.errors import UploadError
-from jobs.uploads.views import unfinished_uploads
 
 Verb = Callable[Concatenate[Job, ...], Awaitable[str]]  # of jobs.control
 
@@ -50,8 +49,8 @@ def job_list(request: PageRequest) -> HttpResponse:
         **page.context(reverse("jobs:list")),
         "rows": page.rows(),
         "form": NewJob(),
+        "chosen": chosen_pipeline(request),
         "needs_url": needs_url(),
-        "unfinished_uploads": unfinished_uploads(request.user.pk),
     }
     return render(request, "jobs/job_list.html", context)
 
@@ -69,16 +68,27 @@ def rows(request: PageRequest) -> HttpResponse:
 def new(request: PageRequest) -> HttpResponse:
     """The new-job form; it works without JavaScript."""
     if request.method == "GET":
-        form = NewJob()
+        form = NewJob(initial={"pipeline": chosen_pipeline(request).name})
     else:
         form = NewJob(request.POST, request.FILES)
         if form.is_valid():
             try:
-                return _start(request, form.submit(request.user))
+                response = _start(request, job := form.submit(request.user))
+                remember_pipeline(request, response, job.pipeline)
+                return response
             except UploadError as error:
                 form.add_error("file", error.text)
     status = 400 if form.is_bound else 200
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
+
+
+@require_POST
+def choose(request: PageRequest) -> HttpResponse:
+    """Remembers which pipeline the person's next files go through."""
+    response = HttpResponse(status=204)
+    if (name := request.GET.get("pipeline", "")) in PIPELINES:
+        remember_pipeline(request, response, name)
+    return response
 
 
 def _start(request: PageRequest, job: Job) -> HttpResponse:

@@ -39,8 +39,6 @@ UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
 DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
 LOCKED = "Another connection is sending this file. Try again in a moment."
-
-
 JOINERS = "\u200c\u200d"  # zero width: non-joiner and joiner
 
 
@@ -199,8 +197,9 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.job is not None:
         return upload.job, False
+    pipeline = pipeline if pipeline in pipelines.PIPELINES else pipelines.DEFAULT
     older = (
-        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256)
+        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256, pipeline=pipeline)
         .exclude(state__in=(JobState.CANCELLED, JobState.FAILED))
         .first()
     )
@@ -210,7 +209,7 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     job = Job.submit(
         upload.owner,
         title=title or upload.filename,
-        pipeline=pipeline if pipeline in pipelines.PIPELINES else pipelines.DEFAULT,
+        pipeline=pipeline,
         source=Source(name=name, filename=upload.filename, size=upload.length),
     )
     Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)

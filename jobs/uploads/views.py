@@ -13,6 +13,7 @@ import errno
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -22,6 +23,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import http_date
+from django.utils.timezone import localtime
 
 from jobs import control
 from jobs.api.bearer import accepts_token
@@ -127,7 +129,11 @@ async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
             503, "The storage can’t be reached. The upload is complete and continues when it’s back."
         ) from None
     if older:
-        return {"Mediapipe_Duplicate": job.get_absolute_url()}
+        says = quote(
+            f"You’ve already processed this file as “{job.title}” with {PIPELINES[job.pipeline].label}, "
+            f"{localtime(job.created_at):%-d %b}."
+        )
+        return {"Mediapipe_Duplicate": job.get_absolute_url(), "Mediapipe_Duplicate_Says": says}
     if job.workflow_started_at is None:
         await control.start(job)
     return {"Mediapipe_Job": job.get_absolute_url()}

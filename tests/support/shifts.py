@@ -65,7 +65,7 @@ def upload_all(page, films: list[Path]) -> tuple[float, list]:
         page.wait_for_selector(
             f".job:has-text('{film.name}'), .upload[data-state=done]:has-text('{film.name}')"
         )
-    page.wait_for_selector(".upload:not([data-state=done])", state="detached")
+    page.wait_for_selector(".upload:not([data-state=done], [data-stopped])", state="detached")
     return shift(page)
 
 
