@@ -116,7 +116,7 @@ def test_who_wants_no_motion_gets_none(product, browser, staff):
     context.add_cookies(staff[0])
     page = context.new_page()
     page.goto(product.url)
-    page.evaluate("() => document.querySelector('.chips .i').classList.add('spin')")
+    page.evaluate("() => document.querySelector('.poster .i').classList.add('spin')")
     moving = """() => [...document.querySelectorAll('*')].filter((each) => {
         const style = getComputedStyle(each);
         return style.animationName !== 'none' || parseFloat(style.transitionDuration) > 0;
