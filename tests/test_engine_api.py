@@ -331,6 +331,22 @@ def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, t
     product.command("cancel", job["id"])
 
 
+def test_a_check_answers_with_findings_and_takes_files_of_this_installation_alone(api, source):
+    good = {"kind": "check", "input": source, "options": {"outputs": {"web": source}}}
+    done = finished(api, api.post("/tasks", json=good).json()["id"])
+    found = done["output"]["findings"]
+    assert done["output"]["kind"] == "check" and done["options"]["outputs"]["web"].startswith("http")
+    assert {each["output"] for each in found} == {"web"} and not any(each["look"] for each in found)
+    report = httpx.get(done["output"]["url"], trust_env=False).json()
+    assert report["findings"] == found and report["outputs"]["web"]["quality"]["samples"]
+    elsewhere = {**good, "options": {"outputs": {"web": "https://example.com/a.mp4"}}}
+    failed = finished(api, api.post("/tasks", json=elsewhere).json()["id"])
+    assert failed["error"]["kind"] == "source_refused"
+    for wrong in ({}, {"web": "a.mp4"}, {"A web": source}, [source], {"web": source + "x"}):
+        answer = api.post("/tasks", json={**good, "options": {"outputs": wrong}})
+        assert answer.status_code == 400, wrong
+
+
 def test_the_description_tells_the_truth(api, product):
     """Schemathesis asks what the description allows and forbids, and checks every answer against it."""
     import schemathesis

@@ -310,3 +310,10 @@ def test_programs_do_the_same_by_the_api_with_a_token_that_may(done, editor):
     assert program.delete(f"{base}/versions/{kept['id']}").status_code == 200
     assert not storage.exists("outputs/small.bin") and storage.exists("outputs/transcode.bin")
     assert ask("stages/hls/add")[0] == 200 and states(done)["hls"] == "pending"
+
+
+def test_what_was_checked_is_checked_again_when_it_is_made_again(editor):
+    made = job(editor, pipeline="checked")
+    assert remaking.needing(made.plan, "transcode") == ["transcode", "check"]
+    assert remaking.needing(made.plan, "thumbnails") == ["thumbnails"]
+    assert not remaking.can_be_made_again(next(each for each in made.plan if each["name"] == "check"))
