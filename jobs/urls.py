@@ -6,7 +6,7 @@ from django.urls import path
 
 from jobs import monitoring
 from jobs.api import tokens
-from jobs.dashboard import history, people, stage_page, views
+from jobs.dashboard import downloads, history, people, stage_page, views
 from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
@@ -28,6 +28,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/status/", views.status, name="status"),
     path("jobs/<uuid:pk>/json/", views.as_json, name="json"),
     path("jobs/<uuid:pk>/told/", notifications.told, name="told"),
+    path("jobs/<uuid:pk>/outputs.zip", downloads.outputs, name="outputs"),
     path("jobs/<uuid:pk>/retry/", views.retry, name="retry_all"),
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),

@@ -28,7 +28,7 @@ mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
 mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.s3 mediapipe.storage.outage
-mediapipe.storage mediapipe.remote mediapipe.download
+mediapipe.storage mediapipe.storage.archive mediapipe.remote mediapipe.download
 mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.web.request_body
 mediapipe.web.connections
@@ -75,7 +75,7 @@ jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboa
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
-jobs.dashboard.views jobs.dashboard.stage_page jobs.notifications.views
+jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
 jobs.monitoring jobs.templatetags

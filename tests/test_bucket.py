@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from urllib.parse import urljoin
 
 import httpx
@@ -82,6 +84,15 @@ def test_links_are_stable_expire_and_need_their_signature_and_a_pages_its_sessio
     signed = str(browser.get(image).url)
     assert signed.startswith(bucket[0]) and "X-Amz-Expires=43200" in signed, "it ends within half a day"
     assert httpx.get(signed.split("?")[0], trust_env=False).status_code in (400, 403)
+
+
+def test_all_outputs_come_as_one_zip_through_us(stored, job):
+    browser = stored.editor("ada")
+    answer = browser.get(f"/jobs/{job}/outputs.zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert {"clip ü - transcode.mp4", "clip ü - audio.mp3", "HLS/index.m3u8"} <= set(names), names
 
 
 def test_a_playlist_names_signed_segments(stored, job):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from jobs.dashboard.formatting import SEPARATOR, describe_output, filesize, nbsp
@@ -41,12 +43,22 @@ class OutputView:
         return "thumbnail" if self.stage == "thumbnails" else f"picture-{self.stage}"
 
 
+def stem_of(job: Job) -> str:
+    """The job's title as the beginning of a file's name, on any machine."""
+    stem = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f]', "-", job.title.rsplit(".", 1)[0])[:80]
+    return stem.strip(" .") or "output"
+
+
+def saved_as(job: Job, stage: StageStatus) -> str:
+    """What an output of the *stage* is called when it is saved, without an extension."""
+    return f"{stem_of(job)} - {stage.label.lower()}"
+
+
 def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
     """The *output* of *stage*; it is saved under a name built from the job's title."""
     url = output_url(job, output)
-    stem = job.title.rsplit(".", 1)[0][:80] or "output"
     extension = (output.format or "bin").lower().replace("hls", "m3u8")
-    filename = f"{stem} - {stage.label.lower()}.{extension}"
+    filename = f"{saved_as(job, stage)}.{extension}"
     return OutputView(
         label=stage.label,
         facts=describe_output(output),
@@ -57,6 +69,20 @@ def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
         warnings=" ".join(output.warnings),
         is_image=output.kind == "image" and stage.name != "storyboard",
     )
+
+
+def archived(job: Job, stages: Iterable[StageStatus]) -> list[tuple[str, str]]:
+    """The outputs of the *stages* that are ours, for a zip: what each file is called in it, and its name.
+
+    An output of several files, which name each other, has a folder in which they keep their names.
+    """
+    found = []
+    for stage in stages:
+        members = sorted(storage.members(stage.output.names)) if stage.output else []
+        for name in members:
+            called = f"{saved_as(job, stage)}.{name.rpartition('.')[2]}"
+            found.append((f"{stage.label}/{name.rpartition('/')[2]}" if len(members) > 1 else called, name))
+    return found
 
 
 def view_place(stage: StageStatus, words: str) -> OutputView:

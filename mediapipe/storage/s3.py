@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.utils.http import content_disposition_header
@@ -137,6 +137,13 @@ def read(name: str) -> bytes:
     """A small file. Raises FileNotFoundError."""
     with storage().open(name) as file:
         return bytes(file.read())
+
+
+@as_bucket_unavailable
+def stream(name: str) -> IO[bytes]:
+    """A file of any size, to be read once and closed."""
+    body: IO[bytes] = storage().bucket.Object(name).get()["Body"]
+    return body
 
 
 @as_bucket_unavailable

@@ -1,0 +1,31 @@
+"""All outputs of a job as one file, for who may see the job."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_GET
+
+from jobs.api.bearer import accepts_token
+from jobs.dashboard.output_view import archived, stem_of
+from jobs.dashboard.polling import PageRequest
+from jobs.dashboard.views import find_job
+from mediapipe.storage.archive import Archive
+from mediapipe.web.handler import streams
+
+
+@streams
+@accepts_token("read")
+@require_GET
+def outputs(request: PageRequest, pk: UUID) -> HttpResponseBase:
+    """All outputs of a job as one zip. Raises Http404 where there is none."""
+    job = find_job(request, pk)
+    files = archived(job, job.status().stages)
+    if not files:
+        raise Http404
+    disposition = content_disposition_header(True, f"{stem_of(job)}.zip") or ""
+    answer = StreamingHttpResponse(Archive(files), content_type="application/zip")
+    answer["Content-Disposition"] = disposition
+    return answer
