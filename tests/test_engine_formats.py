@@ -10,6 +10,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
+from tests.support.drawn import pictures
 from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
 
 pytestmark = pytest.mark.anyio
@@ -179,3 +180,14 @@ async def test_a_film_of_an_hour_goes_through_all_stages_in_full(made):
             assert output["duration"] == pytest.approx(3600, abs=0.6), stage
     streamed = (await ask(source, "adaptive_video", {"format": "hls"})).output
     assert streamed["duration"] == pytest.approx(3600, abs=0.6)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+async def test_pictures_that_come_in_bursts_all_stay_where_they_were(made, codec):
+    bursts = "settb=1/1000,setpts='(N*0.02+floor(N/10)*0.8)/TB'"
+    kept = ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-frames:v", "50"]
+    source = made("bursts.mkv", *PICTURE, "-vf", bursts, *kept, *X264)
+    done = await ask(source, "video", {"format": "mp4", "codec": codec, "width": 160}, task=codec)
+    assert done.warnings == []
+    times = [[at for at, _ in pictures(each)] for each in (source, storage.path(done.output["name"]))]
+    assert len(times[0]) == 50 and times[1] == pytest.approx(times[0], abs=0.002)

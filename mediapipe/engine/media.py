@@ -27,6 +27,7 @@ class Video:
     rotation: int = 0
     pix_fmt: str = "yuv420p"
     fps: float = 0.0
+    uneven: bool = False  # whether pictures follow each other faster than that in places
     frames: int = 0
     duration: float = 0.0
     transfer: int = 0

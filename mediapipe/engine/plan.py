@@ -179,8 +179,10 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
     else:
         quality = ["-crf", str(CRF[codec][str(options.get("quality", "medium"))])]
     placed = ["-force_key_frames", keys, *(["-sc_threshold", "0"] if codec == "h264" else [])]
-    # none of its own, however far these are apart; and time as fine as the source's, or they would be moved
-    placed += ["-g", "100000", "-enc_time_base", "demux"] if keys == SOURCE_KEYS else []
+    # none of its own, however far these are apart
+    placed += ["-g", "100000"] if keys == SOURCE_KEYS else []
+    # time as fine as the source's, or pictures would be moved onto each other, and one of two dropped
+    placed += ["-enc_time_base", "demux"] if keys == SOURCE_KEYS or video.uneven else []
     return [
         *filter_arguments(video, filters(video, options)),
         "-c:v",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from mediapipe.engine import looks, survey, tracks
@@ -71,6 +72,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "sar": value(lambda: float(stream.sample_aspect_ratio), 1.0) or 1.0,
             "pix_fmt": value(lambda: str(context.pix_fmt or ""), ""),
             "fps": frame_rate(stream),
+            "uneven": value(lambda: float(stream.base_rate / stream.average_rate) > 1.05, False),
             "frames": value(lambda: int(stream.frames), 0),
             "transfer": value(lambda: int(context.color_trc), 0),
             "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
@@ -104,9 +106,13 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             return
 
 
-def longest_gap(container: Any, stream: Any) -> float:
-    """Seconds between keyframes, the longest in the first minute; a day where the first is none."""
+def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
+    """Seconds between keyframes, the longest in the first minute; a day where the first is none.
+
+    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says.
+    """
     container.seek(0)
+    times: list[float] = []
     last = origin = None
     longest = 0.0
     read = 0
@@ -115,6 +121,7 @@ def longest_gap(container: Any, stream: Any) -> float:
             continue
         at = float(packet.pts * packet.time_base)
         origin = at if origin is None else origin
+        times.append(at)
         if packet.is_keyframe:
             longest = max(longest, at - last if last is not None else 0.0)
             last = at
@@ -127,6 +134,8 @@ def longest_gap(container: Any, stream: Any) -> float:
         read += packet.size
         if at - origin > 60 or (longest and read > MAX_READ):
             break
+    steps = [after - before for before, after in pairwise(sorted(times))]
+    facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
     return longest
 
 
@@ -160,7 +169,7 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
     if facts["codec"] in INTRA:
         facts["gap"] = 0.0
     elif "--gap" in extra:
-        facts["gap"] = value(lambda: longest_gap(container, stream), 86400.0)
+        facts["gap"] = value(lambda: longest_gap(container, stream, facts), 86400.0)
     if "--pictures" in extra:
         length = facts["duration"] or found["duration"]
         places = [0.0, length / 2, max(0.0, length - 0.5)]

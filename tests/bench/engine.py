@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.product import FFMPEG, Product, make_clip
@@ -86,8 +87,11 @@ def used(pid: int) -> float:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it has started, as far as they live."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """A process and all that it has started, by whichever thread, as far as they live."""
+    children: list[str] = []
+    with suppress(OSError):  # it has just ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            children += (thread / "children").read_text().split()
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
@@ -109,32 +113,24 @@ def run_job(product: Product, clip: Path) -> dict[str, float]:
 
 
 class Memory(threading.Thread):
-    """Watches for the largest memory of any encoder, in MB."""
+    """Watches for the largest memory of any encoder that process *root* has started, in MB."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
-        self.largest, self.over = 0.0, threading.Event()
-
-    @staticmethod
-    def is_ours(pid: int) -> bool:
-        """Whether this program has started it, at whatever remove."""
-        while pid > 1 and pid != os.getpid():
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        return pid == os.getpid()
+        self.root, self.largest, self.over = root, 0.0, threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.3):
-            for each in Path("/proc").glob("[0-9]*"):
-                try:
-                    encoder = os.readlink(each / "exe") == os.path.realpath(FFMPEG)
-                    if encoder and self.is_ours(int(each.name)):
-                        self.largest = max(self.largest, peak(int(each.name)))
-                except (OSError, StopIteration):
-                    continue
+        while not self.over.wait(0.1):
+            for pid in family(self.root):
+                with suppress(OSError, StopIteration):
+                    if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(FFMPEG):
+                        self.largest = max(self.largest, peak(pid))
 
     def stop(self) -> float:
+        """What it has seen. Raises AssertionError where that is nothing."""
         self.over.set()
         self.join()
+        assert self.largest, "no encoder was seen"
         return self.largest
 
 
@@ -162,7 +158,7 @@ def measure(product: Product, clip: Path, title: str, rounds: int) -> None:
     largest = [0.0, 0.0]
     for _ in range(rounds):
         for at, runs in enumerate((bare, ours)):
-            memory = Memory()
+            memory = Memory(product.children()["worker"] if at else os.getpid())
             memory.start()
             runs.append(run_job(product, clip) if at else run_plain(clip))
             largest[at] = max(largest[at], memory.stop())
