@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import struct
 from contextlib import suppress
@@ -15,16 +16,19 @@ from django.test import RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.api import cursor
+from jobs.api.problems import ProblemError
 from jobs.ittybit.probe import parse_probe
 from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, parse_task
 from jobs.uploads import tus
 from jobs.uploads.errors import UploadError
-from mediapipe import reply
+from mediapipe import reply, storage, temporal_ui
+from mediapipe.accounts import limits
 from mediapipe.engine import containers, probe
 from mediapipe.engine.encode import Progress
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.options import check_request
-from mediapipe.storage.views import Unsatisfiable, parse_range
+from mediapipe.storage.views import Unsatisfiable, parse_range, signed_links
 from mediapipe.url_safety import UnsafeUrl, normalised, parse
 
 TEXT = st.text(max_size=60)
@@ -226,3 +230,65 @@ def test_the_boxes_of_a_file_are_read_to_their_end_or_not_at_all(data):
 
 def test_a_number_of_seconds_beside_a_control_character_is_a_number():
     assert reply.retry_after("7\x1f") == 7
+
+
+MEDIA = st.builds(
+    "{}/media/{}?owner={}&expires={}&signature={}".format,
+    st.sampled_from(["", "http://127.0.0.1:8000", "https://x"]),
+    *(TEXT | st.sampled_from(["outputs/a.mp4", "../secret_key", "7", "9" * 11]) for _ in range(4)),
+)
+
+
+@fuzz(url=TEXT | MEDIA)
+def test_no_address_but_a_signed_one_names_a_file_of_ours(url):
+    with suppress(storage.Forbidden):
+        assert storage.name_of(url) is None
+
+
+@fuzz(name=TEXT, expires=TEXT | st.integers().map(str), signature=TEXT, owner=TEXT)
+def test_a_signature_is_ours_or_forbidden(name, expires, signature, owner):
+    with pytest.raises(storage.Forbidden):
+        storage.check_signature(name, expires, signature, owner)
+
+
+@fuzz(
+    text=TEXT
+    | st.lists(st.sampled_from(["a.m4s", '#EXT-X-MAP:URI="b.mp4"', "../x.mp4", "\0"])).map("\n".join)
+)
+def test_a_playlist_has_its_lines_and_whatever_it_names_beside_it_is_signed(text):
+    signed = signed_links("outputs/f/index.m3u8", text, "7").split("\n")
+    assert len(signed) == len(text.split("\n"))
+    for line, before in zip(signed, text.split("\n"), strict=True):
+        assert line == before or ("/media/outputs/f/" in line and "owner=7&" in line)
+
+
+@fuzz(text=TEXT | JSON.map(lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode()))
+def test_a_cursor_is_one_of_the_list_or_a_problem(text):
+    try:
+        assert len(cursor._decode(text, ("-created_at", "id"))) == 2
+    except ProblemError as problem:
+        assert problem.status == 422
+
+
+@fuzz(
+    head=st.binary(max_size=99)
+    | LATIN.map(lambda line: f"GET / HTTP/1.1\r\nHost: a\r\n{line}".encode("latin-1"))
+)
+def test_a_head_at_the_door_of_the_ui_is_read_in_one_way_or_refused(head):
+    with suppress(temporal_ui.Refused):
+        found = temporal_ui.parse(head + b"\r\n\r\n")
+        again = temporal_ui.parse(temporal_ui.passed_on(found))
+        assert (again.method, again.target, again.get("host")) == (
+            found.method,
+            found.target,
+            found.get("host"),
+        )
+
+
+@fuzz(address=TEXT | st.ip_addresses().map(str))
+def test_whatever_an_address_is_it_is_of_one_network(address):
+    found = limits.network(RequestFactory().get("/", REMOTE_ADDR=address))
+    assert (
+        found == limits.network(RequestFactory().get("/", REMOTE_ADDR=found.partition("/")[0]))
+        or "%" in address
+    )

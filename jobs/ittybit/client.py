@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from jobs.ittybit.lenient_json import as_integer, as_mapping
-from jobs.ittybit.probe import Finding, parse_probe
+from jobs.ittybit.probe import ProbeReply, parse_probe
 from jobs.ittybit.replies import (
     Busy,
     IttybitError,
@@ -144,7 +144,7 @@ class IttybitClient:
         check_response(response)
         return True
 
-    async def probe(self, url: str) -> Finding:
+    async def probe(self, url: str) -> ProbeReply:
         """Whether the file at *url*, a signed URL of the embedded engine's own, is certainly no usable media.
 
         An extension of the embedded engine: the cloud knows no probe.

@@ -17,14 +17,14 @@ class SourceProblem:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeReply:
     """What a probe found wrong, None where the file may be media; *unread*: why nothing was found out."""
 
     problem: SourceProblem | None
     unread: str = ""
 
 
-def parse_probe(answer: object) -> Finding:
+def parse_probe(answer: object) -> ProbeReply:
     """What a reply to a probe says. Raises Broken."""
     body = as_mapping(answer)
     if "problem" not in body:
@@ -32,4 +32,4 @@ def parse_probe(answer: object) -> Finding:
     found = as_mapping(body["problem"])
     kind = as_text(found.get("kind"), 60)
     problem = SourceProblem(kind, as_text(found.get("message"))) if kind else None
-    return Finding(problem, as_text(body.get("unread"), 300))
+    return ProbeReply(problem, as_text(body.get("unread"), 300))

@@ -12,7 +12,7 @@ import httpx
 from django.conf import settings
 
 from jobs.ittybit.client import IttybitClient
-from jobs.ittybit.probe import Finding
+from jobs.ittybit.probe import ProbeReply
 from jobs.ittybit.replies import IttybitError
 from mediapipe import storage
 from mediapipe.remote import tls
@@ -49,7 +49,7 @@ async def find_problem(part: Path) -> str:
             client.deadline = PATIENCE
             found = await client.probe(url)
     except (IttybitError, httpx.InvalidURL) as error:
-        found = Finding(None, unread=str(error))
+        found = ProbeReply(None, unread=str(error))
     if found.unread:
         log.warning("%s was accepted unchecked: %s", part.name, found.unread)
     if found.problem is None:
