@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import httpx
@@ -286,9 +287,13 @@ def test_a_head_at_the_door_of_the_ui_is_read_in_one_way_or_refused(head):
 
 
 @fuzz(address=TEXT | st.ip_addresses().map(str))
-def test_whatever_an_address_is_it_is_of_one_network(address):
+def test_an_address_is_of_its_own_network_and_what_is_none_of_itself(address):
     found = limits.network(RequestFactory().get("/", REMOTE_ADDR=address))
-    assert (
-        found == limits.network(RequestFactory().get("/", REMOTE_ADDR=found.partition("/")[0]))
-        or "%" in address
-    )
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        assert found == address
+    else:
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        assert (mapped or parsed) in ip_network(found)
+        assert parsed.version == 4 or mapped or found.endswith("/64")

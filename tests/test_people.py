@@ -10,8 +10,12 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
+from django.urls import reverse
 
+from jobs import urls
 from jobs.admin import site
+from jobs.models import ApiToken
+from jobs.models.destination import Destination
 from jobs.state import Source
 from mediapipe.accounts import magic_link
 from tests.support.recorded import job, text
@@ -109,6 +113,30 @@ def test_who_is_no_admin_changes_nobody_and_sees_no_people(role, editor, boss, d
     assert everybody() == before
     seen = client.get("/people/")
     assert seen.status_code == (403 if role == "editor" else 302) and "boss" not in text(seen)
+
+
+@pytest.mark.parametrize("role", ["anonymous", "editor", "boss", "chief"])
+def test_what_belongs_to_one_person_is_changed_by_nobody_else_whatever_they_are(role, boss, chief, editor):
+    """Every address with the number of a thing: tokens, destinations, what was sent there, sessions."""
+    eve = User.objects.create_user("eve")
+    token, _ = ApiToken.issue(eve, "laptop", ("read",))
+    destination = Destination.objects.create(owner=eve, channel="mail", address="e@example.org", wants="done")
+    browser(eve)
+    client = {"editor": browser(editor), "boss": browser(boss), "chief": chief, "anonymous": Client()}[role]
+
+    def hers() -> list:
+        return [list(rows.values()) for rows in (eve.api_tokens, eve.destinations, eve.sessions)]
+
+    before, tried = hers(), 0
+    for pattern in urls.urlpatterns:
+        if "number" in pattern.pattern.converters and "pk" not in pattern.pattern.converters:
+            number = token.pk if "token" in pattern.name else destination.pk
+            path, tried = reverse(f"jobs:{pattern.name}", args=[number]), tried + 1
+            for method in (client.get, client.post):
+                answer = method(path, {**FIELDS, "wants": "failed", "address": "m@example.org"})
+                assert answer.status_code in ({302} if role == "anonymous" else {404, 405}), path
+    assert client.post(f"/account/sessions/{eve.sessions.get().mark}/end/").status_code in (302, 404)
+    assert hers() == before and tried >= 6
 
 
 @pytest.mark.parametrize("who", ["boss", "chief"])
