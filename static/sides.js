@@ -1,7 +1,7 @@
 /* A source and a result side by side under one playhead. Without it each has its own controls, and what a
    check found is a link to its second. */
 
-const APART = 0.08; // seconds that the source may be away from the result while both play
+const APART = 0.2; // seconds that the source may be away from the result while both play; a seek takes a while
 
 /** Seconds as people write them. */
 const timecode = (seconds) => {
@@ -61,7 +61,6 @@ const join = (sides) => {
   for (const name of ["play", "pause"]) {
     result.addEventListener(name, () => {
       label.textContent = result.paused ? "Play both" : "Pause both";
-      play.setAttribute("aria-pressed", String(!result.paused));
     });
   }
   return go;
