@@ -294,6 +294,14 @@ ALLOWED = {
     "a delete whose answer was lost": both(
         without_row, added("answers", told("delete", "", "one", status=0, cut=True))
     ),
+    "a command about what was deleted before": both(
+        without_row,
+        added(
+            "answers",
+            told("delete", "Deleted 1 job.", "one", at=10),
+            told("retry", "CommandError: There is no job 'one'.", "one", door="command", status=409),
+        ),
+    ),
     "a cancel of what was deleted then": both(
         without_row,
         added(

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from tests.chaos.facts import ACTIVE, Answer, Facts, Found, JobRow
 
 NEVER_STARTED = "Cancelled before it started"
+NO_JOB = "There is no job"
 CLOSING = 10.0  # seconds from "Cancel requested" to a cancel that came too late
 
 
@@ -76,6 +77,8 @@ def nobody_is_told_what_does_not_happen(facts: Facts) -> Found:
 def _promised(answer: Answer) -> int:
     """For how many jobs something was promised: of a list's bar “Cancelling 3 jobs.”, of a page one."""
     if answer.status not in (200, 302, 409):  # 409: a command's, which may have kept a wish
+        return 0
+    if NO_JOB in answer.sentence:  # a command's 404
         return 0
     number = re.match(r"(?:Cancelling|Retrying|Deleted) (\d+) jobs?\.", answer.sentence)
     return int(number[1]) if number else int(answer.door != "bulk")
