@@ -382,7 +382,7 @@ def test_time_and_size_are_told_in_words_that_fit(page, film):
 
 
 def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product, page, film):
-    slow(page, 1)
+    slow(page, 0.15)
     films = [film(f"along {number}.mp4", 3) for number in range(3)]
     choose(page, *films)
     moved(page, "along 0.mp4", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import re
 from datetime import timedelta
 
@@ -213,6 +214,39 @@ def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     answer = chief.get("/history/jobs.csv")
     lines = b"".join(_all(answer)).decode().splitlines()
     assert len(lines) == 3 and "'=cmd" in "".join(lines)
+
+
+def test_the_history_says_why_jobs_failed_and_retries_those_of_one_reason(chief, editor):
+    for title, kind, error in (
+        ("one", "damaged", "This file is damaged."),
+        ("two", "damaged", "This file is damaged."),
+        ("three", "unreachable", "The encoder can’t be reached."),
+    ):
+        row = job(editor, title, JobState.FAILED)
+        row.stages.filter(name="ingest").update(state=StageState.FAILED, error_kind=kind, error=error)
+    page = text(chief.get("/history/"))
+    assert "This file is damaged. Retry these 2" in page and "can’t be reached. Retry this one" in page
+    found = text(chief.get("/history/?tab=attention&why=unreachable"))
+    assert "Select three" in chief.get("/history/?tab=attention&why=unreachable").content.decode()
+    assert "three" in found and "two" not in found
+    posted = {"action": "retry", "matching": "&tab=attention&why=damaged", "from": "history"}
+    asked = text(chief.post("/jobs/bulk/", posted))
+    assert "Retry 2 jobs?" in asked and "one" in asked and "three" not in asked
+    lines = b"".join(_all(chief.get("/history/jobs.csv?q=three"))).decode().splitlines()
+    row = dict(zip(*csv.reader(lines), strict=True))
+    assert row["title"] == "three" and row["error"] == "The encoder can’t be reached."
+
+
+def test_the_pipeline_that_a_person_chose_is_there_again_and_is_theirs_alone(ada, chief):
+    assert ada.post("/jobs/pipeline/?pipeline=streaming").status_code == 204
+    for page in ("/", "/jobs/new/"):
+        chosen = re.search(r'<option\s+value="(\w+)"[^>]*\bselected', ada.get(page).content.decode())
+        assert chosen and chosen[1] == "streaming", page
+    ada.post("/jobs/pipeline/?pipeline=no-such-thing")
+    assert 'data-pipeline="streaming"' in ada.get("/password/").content.decode()
+    key = next(key for key in ada.cookies if "pipeline" in key)
+    chief.cookies[key] = ada.cookies[key].value
+    assert 'data-pipeline="standard"' in chief.get("/password/").content.decode(), "the browser is shared"
 
 
 def _all(answer):

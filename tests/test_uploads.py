@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import av
 import httpx
@@ -399,6 +400,18 @@ def test_the_same_bytes_offer_the_job_that_is_there(signed_in, django_user_model
     other = Client()
     other.force_login(django_user_model.objects.create_user("eve"))
     assert "Mediapipe-Job" in create(other, data=DATA)  # nobody learns what others have
+
+
+def test_the_same_bytes_go_through_another_pipeline_unasked_and_the_question_says_what_is_there(signed_in):
+    def sent(name: str, pipeline: str):
+        about = encoded(filename=name, pipeline=pipeline)
+        return create(signed_in, data=DATA, **{"Upload-Metadata": about})
+
+    sent("bikes.wav", "standard")
+    assert "Mediapipe-Job" in sent("bikes.wav", "streaming")
+    asked = unquote(sent("copy.wav", "streaming")["Mediapipe-Duplicate-Says"])
+    assert asked.startswith("You’ve already processed this file as “bikes.wav” with Streaming (HLS), ")
+    assert sorted(Job.objects.values_list("pipeline", flat=True)) == ["standard", "streaming"]
 
 
 def test_a_duplicate_that_is_not_wanted_leaves_no_bytes(signed_in):

@@ -15,7 +15,14 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import (
+    Count,
+    Max,
+    Prefetch,
+    Q,
+    QuerySet,
+    prefetch_related_objects,
+)
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
@@ -24,7 +31,7 @@ from django.views.decorators.http import require_GET
 
 from jobs.dashboard.check_view import CHECK
 from jobs.dashboard.formatting import duration
-from jobs.dashboard.job_list import JobList, in_tab, search
+from jobs.dashboard.job_list import TABS, JobList, in_tab, search
 from jobs.dashboard.presenters import Row
 from jobs.findings import headline
 from jobs.models import Job, Stage
@@ -36,6 +43,7 @@ Rest = ParamSpec("Rest")
 Response = TypeVar("Response", bound=HttpResponseBase)
 DAYS = 30
 PER_PAGE = 50
+REASONS = 8  # that the page names
 COLUMNS = (
     "id",
     "title",
@@ -57,6 +65,14 @@ class Figures(TypedDict):
 
     rate: str
     medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
+
+
+class Reason(NamedTuple):
+    """Why jobs failed: the kind of an error, one of its sentences, and how many jobs it kept from success."""
+
+    kind: str
+    sentence: str
+    jobs: int
 
 
 class Day(NamedTuple):
@@ -95,6 +111,7 @@ def index(request: HttpRequest) -> HttpResponse:
         **figures(jobs, page.counts),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
+        "reasons": reasons(jobs),
         "busiest": busiest,
     }
     return render(request, "jobs/history.html", context)
@@ -116,6 +133,18 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
         "rate": f"{counts.get(JobState.SUCCEEDED, 0) / ended * 100:.0f}%" if ended else "–",
         "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
     }
+
+
+def reasons(jobs: QuerySet[Job]) -> list[Reason]:
+    """Why jobs failed, the most frequent first."""
+    waiting = jobs.order_by().filter(state__in=TABS["attention"][1])
+    failed = Stage.objects.filter(state=StageState.FAILED, job__in=waiting.values("pk")).exclude(
+        error_kind=""
+    )
+    kinds = (
+        failed.order_by().values_list("error_kind").annotate(Max("error"), many=Count("job", distinct=True))
+    )
+    return [Reason(*each) for each in kinds.order_by("-many", "error_kind")[:REASONS]]
 
 
 def per_day(jobs: QuerySet[Job]) -> tuple[int, list[Day]]:
@@ -168,17 +197,23 @@ def _check(job: Job) -> str:
     return next((headline(output.findings) for output in outputs if output), "")
 
 
+def _reason(job: Job) -> str:
+    """Why the job isn't done, in a sentence; "" where nothing failed."""
+    failed = (stage.error for stage in job.stages.all() if stage.state == StageState.FAILED)
+    return job.error or next(failed, "")
+
+
 @streams
 @require_GET
 @staff_only
 def export_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The filtered jobs as CSV, streamed: a row per job, under COLUMNS."""
     found = search(request.user, request.GET)
-    checks = Prefetch("stages", Stage.objects.filter(name=CHECK))
+    telling = Prefetch("stages", Stage.objects.filter(Q(name=CHECK) | Q(state=StageState.FAILED)))
     jobs = (
         in_tab(found, request.GET.get("tab", ""))
         .select_related("owner")
-        .prefetch_related(checks)
+        .prefetch_related(telling)
         .order_by("-created_at")
     )
     writer = csv.writer(Echo())
@@ -199,7 +234,7 @@ def export_csv(request: HttpRequest) -> StreamingHttpResponse:
             times = (job.created_at, job.started_at, job.finished_at)
             iso = [each.isoformat(timespec="seconds") if each else "" for each in times]
             yield writer.writerow(
-                [spreadsheet_cell(each) for each in (*values, *iso, job.error, _check(job))]
+                [spreadsheet_cell(each) for each in (*values, *iso, _reason(job), _check(job))]
             )
 
     return StreamingHttpResponse(

@@ -19,13 +19,13 @@ from django.utils.dateparse import parse_date
 from jobs.dashboard import polling
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.live import reader
-from jobs.models import Job, JobQuerySet, SavedView
+from jobs.models import Job, JobQuerySet, SavedView, Stage
 from jobs.pipelines import PIPELINES, Pipeline, offered
 from jobs.state import JobState, StageState
 
 T = TypeVar("T")
 PAGE_SIZE = 25
-FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to")
+FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why")
 TABS = {
     "": ("All", tuple(JobState)),
     "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
@@ -66,6 +66,9 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
         jobs = jobs.filter(pipeline=pipeline)
     if owner := query.get("owner", "").replace("\0", "")[:200]:
         jobs = jobs.filter(owner__username=owner)
+    if why := query.get("why", "").replace("\0", "")[:60]:
+        failed = Stage.objects.filter(state=StageState.FAILED, error_kind=why)
+        jobs = jobs.filter(pk__in=failed.values("job"))
     for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
         if day := parse_or_none(parse_date, query.get(name, "")):
             jobs = jobs.filter(**{lookup: day})
