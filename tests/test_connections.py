@@ -239,7 +239,7 @@ def test_where_an_address_holds_too_much_its_longest_dawdler_goes_and_nobody_who
 
 
 def test_who_comes_again_and_again_is_hung_up_on_and_let_in_when_it_slows_down(server, monkeypatch):
-    monkeypatch.setattr(connections, "PER_ADDRESS", 10)
+    monkeypatch.setattr(connections, "AT_A_STROKE", 10)
     monkeypatch.setattr(connections, "RATE", 20.0)
     connections.house.lately.clear()
     answers = [server.ask(CLOSING) for _ in range(12)]

@@ -27,7 +27,8 @@ DRAIN_SECONDS = 30.0  # for the rest of a body that has had its answer
 STALL_SECONDS = 300.0  # that a reader may stop, as a paused player does
 LINGER_SECONDS = 1.0  # for a refusal to arrive before the connection is cut
 PER_ADDRESS = 256
-RATE = 200.0  # new connections per second of one address, once it has had PER_ADDRESS at a stroke
+AT_A_STROKE = 256  # new connections of one address, and then
+RATE = 200.0  # so many per second
 OWN_FILES = 200  # descriptors that the database, Temporal and the workers' calls need beside the connections
 
 
@@ -49,8 +50,8 @@ class House:
     def is_rushed_by(self, address: str) -> bool:
         """Whether *address* comes again too fast; counts that it came."""
         now = time.monotonic()
-        left, since = self.lately.get(address, (PER_ADDRESS, now))
-        left = min(PER_ADDRESS, left + (now - since) * RATE)
+        left, since = self.lately.get(address, (AT_A_STROKE, now))
+        left = min(AT_A_STROKE, left + (now - since) * RATE)
         self.lately[address] = (max(0.0, left - 1), now)
         return left < 1
 
