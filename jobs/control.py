@@ -1,4 +1,4 @@
-"""The verbs of a job: start, retry, cancel, force a restart, delete.
+"""The verbs of a job: start, retry, cancel, force a restart, rename, delete.
 
 Whoever acts, on a page, in bulk, by a command or in the back office, acts through these. What a person asks
 for is a wish in the row first and is delivered after that: at once if possible, else by jobs.reconcile. Every
@@ -14,6 +14,7 @@ import time
 from enum import Enum, auto
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 
 from jobs import trouble, workflow_calls
@@ -232,6 +233,23 @@ async def force_restart(job: Job, actor: str, reason: str = "") -> str:
         raise NotPossible("This job isn’t running, so there’s nothing to end.")
     reader.invalidate(job)
     return "Restarting within a few seconds. Finished outputs are kept."
+
+
+async def rename(job: Job, title: str, actor: str, reason: str = "") -> str:
+    """Gives the job another title; returns a sentence. Raises NotPossible."""
+    title = " ".join(title.split())[:300]
+    if not title:
+        raise NotPossible("Write a title.")
+    await reread(job)
+    if title != job.title:
+        await sync_to_async(_rename)(job, title, actor)
+    return "Renamed."
+
+
+@transaction.atomic
+def _rename(job: Job, title: str, actor: str) -> None:
+    Job.objects.filter(pk=job.pk).update(title=title)
+    job.add_event("renamed", actor=actor, text=f"Renamed from “{job.title}”")
 
 
 async def delete(job: Job, actor: str, reason: str = "") -> str:

@@ -32,6 +32,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/retry/", views.retry, name="retry_all"),
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
+    path("jobs/<uuid:pk>/rename/", views.rename, name="rename"),
     path("jobs/<uuid:pk>/force-restart/", views.force_restart, name="force_restart"),
     # One stage of it: its versions, and how it is made again
     path("jobs/<uuid:pk>/stages/<slug:name>/", stage_page.index, name="stage"),

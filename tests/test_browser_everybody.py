@@ -51,7 +51,8 @@ def staff(product):
     lists = ("/", "/?page=2", "/?tab=attention", "/?q=nothing-like-it", "/history/", "/history/?q=nothing")
     forms = ("/jobs/new/", "/password/", "/account/tokens/", "/account/notifications/", "/account/sessions/")
     forms += ("/no-such-page", "/?state=failed&from=2026-01-01")
-    return cookies, [*lists, *forms, *(f"/jobs/{job}/" for job in jobs.values())], jobs
+    stage = f"/jobs/{jobs['succeeded']}/stages/transcode/"
+    return cookies, [*lists, *forms, stage, *(f"/jobs/{job}/" for job in jobs.values())], jobs
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_whatever_can_be_tapped_is_as_large_as_a_thumb(product, phone, jobs):
         "/account/tokens/",
         "/account/sessions/",
     ]
+    paths.append(f"/jobs/{jobs['succeeded']}/stages/transcode/")
     for path in [*paths, *(f"/jobs/{job}/" for job in jobs.values())]:
         phone.goto(product.url + path)
         assert phone.evaluate(SMALL, THUMB) == [], path

@@ -114,6 +114,25 @@ def test_a_retry_of_what_has_not_failed_is_explained(ada, editor):
     assert ada.get(f"/jobs/{done.pk}/cancel/").status_code == 405
 
 
+def test_a_job_is_renamed_and_deleted_on_its_own_page(ada, editor, django_user_model):
+    done = job(editor, "take 7 final FINAL.mov")
+    answer = ada.post(f"/jobs/{done.pk}/rename/", {"title": "  The minister,\tat last "}, follow=True)
+    assert "Renamed." in text(answer) and Job.objects.get().title == "The minister, at last"
+    event = done.events.get(kind="renamed")
+    assert event.actor == "ada" and "take 7 final FINAL.mov" in event.text
+    assert "Write a title." in text(ada.post(f"/jobs/{done.pk}/rename/", {"title": " "}, follow=True))
+    stranger = Client()
+    stranger.force_login(django_user_model.objects.create_user("eve"))
+    assert stranger.post(f"/jobs/{done.pk}/rename/", {"title": "mine"}).status_code == 404
+    page = ada.get(done.get_absolute_url()).content.decode()
+    form = re.search(r'<form id="delete-form".*?</form>', page, re.S)[0]
+    given = dict(re.findall(r'name="(action|job)" value="([^"]+)"', form))
+    asked = ada.post("/jobs/bulk/", given)
+    assert "Delete 1 job?" in text(asked) and Job.objects.exists()
+    ada.post("/jobs/bulk/", {**given, "confirmed": "1"})
+    assert not Job.objects.exists()
+
+
 def test_a_fragment_that_has_not_changed_is_304_and_polling_ends_with_the_job(ada, editor):
     done = job(editor)
     first = ada.get(f"/jobs/{done.pk}/status/")

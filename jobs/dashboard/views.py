@@ -181,6 +181,12 @@ def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     return act(request, find_job(request, pk), control.cancel)
 
 
+@require_POST
+def rename(request: PageRequest, pk: UUID) -> HttpResponse:
+    """Gives a job another title."""
+    return act(request, find_job(request, pk), control.rename, request.POST.get("title", ""))
+
+
 def _selected_jobs(request: PageRequest) -> JobQuerySet:
     """The ticked jobs, or all that the list's search matches, as far as the user may see them."""
     if request.POST.get("matching"):
