@@ -70,12 +70,14 @@ def _of_deliveries(client: Client, task_queue: str) -> Worker:
 
 
 def build(
-    client: Client, engine: IttybitClient, task_queue: str = TASK_QUEUE, max_stages: int = MAX_STAGES
+    client: Client, engine: IttybitClient, task_queue: str = "", max_stages: int = MAX_STAGES
 ) -> list[Worker]:
     """The workers, not yet running: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
 
-    *max_stages*: how many stages are watched at once; more of them wait, or are completed by webhooks.
+    *task_queue*: another than the pipeline's. *max_stages*: how many stages are watched at once; more of them
+    wait, or are completed by webhooks.
     """
+    task_queue = task_queue or TASK_QUEUE
     activities = Activities(engine)
     return [
         Worker(

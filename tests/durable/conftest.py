@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from asgiref.sync import sync_to_async
 
-from jobs import control, worker
+from jobs import control, worker, workflow_calls
 from jobs.ittybit.client import IttybitClient, open_http
 from jobs.models import Job
 from jobs.state import Source
@@ -51,7 +53,7 @@ class Inside:
     async def until(self, job: Job, condition, patience: float = 75) -> Job:
         """The row as soon as *condition* holds for it.
 
-        Patient: an earlier test's worker may have taken a short activity along, which is given out anew when
+        Patient: a worker that has stopped may have taken a short activity along, which is given out anew when
         its time is over: 20 or 30 s.
         """
         last = job
@@ -75,8 +77,11 @@ class Inside:
 
 
 @pytest.fixture
-async def dashboard(dev_env, api, settings, temporal_at, transactional_db, editor):
-    """Inside, without workers."""
+async def dashboard(dev_env, api, settings, temporal_at, transactional_db, editor, monkeypatch):
+    """Inside, without workers. Its task queue is its own: no earlier test's worker takes anything from it."""
+    queue = f"media-pipeline-{uuid.uuid4()}"
+    for module in (worker, workflow_calls):
+        monkeypatch.setattr(module, "TASK_QUEUE", queue)
     temporal_at(dev_env.client.service_client.config.target_host)
     settings.EMBEDDED_ENGINE = False
     settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY = api.url, "k"

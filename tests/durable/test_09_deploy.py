@@ -274,7 +274,7 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
             name,
             argument,
             id=f"{name}-{uuid.uuid4()}",
-            task_queue=f"media-pipeline{suffix}",
+            task_queue=f"{jobs_worker.TASK_QUEUE}{suffix}",
             result_type=result_type,
             start_to_close_timeout=timedelta(seconds=20),
         )

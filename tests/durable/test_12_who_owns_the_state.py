@@ -22,7 +22,7 @@ from jobs.dashboard.presenters import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
-from jobs.state import TASK_QUEUE, JobState, PipelineStatus
+from jobs.state import JobState, PipelineStatus
 from jobs.workflow.activities import UNWANTED
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
@@ -158,7 +158,7 @@ async def _refused(inside, job: Job) -> bool:
 async def open_by_hand(inside, job: Job, memo: dict, **options) -> None:
     plan = await sync_to_async(job.workflow_input)()
     await inside.client.start_workflow(
-        MediaPipeline.run, plan, id=job.workflow_id, task_queue=TASK_QUEUE, memo=memo, **options
+        MediaPipeline.run, plan, id=job.workflow_id, task_queue=worker.TASK_QUEUE, memo=memo, **options
     )
 
 
