@@ -44,7 +44,7 @@ def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, p
         return {at: player.currentTime, wide: player.videoWidth, high: player.videoHeight,
             length: player.duration, heard: player.webkitAudioDecodedByteCount, error: player.error};
     }"""
-    until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), 60)
+    until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), 60, every=0)
     seen = page.evaluate(look)
     assert seen["error"] is None and seen["heard"] > 0
     assert (seen["wide"], seen["high"]) in ((1280, 720), (640, 360))

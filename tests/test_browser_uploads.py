@@ -127,7 +127,7 @@ def percent(page, name: str) -> int:
 
 
 def moved(page, name: str, least: int) -> None:
-    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), 30)
+    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), 30, every=0)
 
 
 def becomes_a_job(page, name: str) -> None:
@@ -285,7 +285,7 @@ def test_leaving_warns_while_bytes_move_and_only_then(page, film):
     moved(page, "leaving.mp4", 1)
     page.mouse.click(5, 5)  # a page that nobody has touched may not ask
     page.close(run_before_unload=True)
-    until(lambda: asked or page.wait_for_timeout(50), 5)
+    until(lambda: asked or page.wait_for_timeout(50), 5, every=0)
     row(page, "leaving.mp4").get_by_text("Pause").click()
     page.reload()
     assert asked == ["beforeunload"]
@@ -373,7 +373,7 @@ def test_time_and_size_are_told_in_words_that_fit(page, film):
     slow(page, 0.5)
     choose(page, film("words.mp4", 3))
     began = time.monotonic()
-    until(lambda: "left" in row(page, "words.mp4").inner_text() or page.wait_for_timeout(50), 10)
+    until(lambda: "left" in row(page, "words.mp4").inner_text() or page.wait_for_timeout(50), 10, every=0)
     assert time.monotonic() - began < 10
     assert re.search(
         r"\d+% of 3\.\d MB, \d+(\.\d)? [kM]B/s, about \d+ s left", row(page, "words.mp4").inner_text()

@@ -79,7 +79,7 @@ def upload(page, product, file: Path) -> str:
         copy.write_bytes(file.read_bytes() + b"\0\0\0\x18free" + os.urandom(16))
         page.set_input_files("#upload-file", str(copy))
         page.wait_for_selector(f".job:has-text('{title}')")
-        page.wait_for_selector(".upload", state="detached")
+        page.wait_for_selector(f".upload:has-text('{title}')", state="detached")
     return title
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -207,19 +207,29 @@ def token(page: httpx.Response) -> str:
     return match[1]
 
 
-def until(probe, patience: float = 60, every: float = 0.1):
-    """What *probe* returns once it is true."""
+def until(probe, patience: float = 60, every: float | None = None):
+    """What *probe* returns once it is true, asked *every* so many seconds; else ever less often (_pauses)."""
     deadline = time.monotonic() + patience
-    while not (found := probe()):
+    for pause in _pauses(every):
+        if found := probe():
+            return found
         assert time.monotonic() < deadline, f"not within {patience} s"
-        time.sleep(every)
-    return found
+        time.sleep(pause)
 
 
-async def until_async(probe, patience: float = 60, every: float = 0.05, about=lambda: ""):
+async def until_async(probe, patience: float = 60, every: float | None = None, about=lambda: ""):
     """What *probe*, a coroutine function, returns once it is true; *about* says what there was instead."""
     deadline = time.monotonic() + patience
-    while not (found := await probe()):
+    for pause in _pauses(every):
+        if found := await probe():
+            return found
         assert time.monotonic() < deadline, f"not within {patience} s: {about()}"
-        await asyncio.sleep(every)
-    return found
+        await asyncio.sleep(pause)
+
+
+def _pauses(every: float | None) -> Iterator[float]:
+    """Seconds between two questions: what comes soon is seen soon, and to wait for long costs little."""
+    pause = 0.05
+    while True:
+        yield pause if every is None else every
+        pause = min(0.5, pause * 1.2)
