@@ -34,8 +34,8 @@ FIRST = [
     "cloud browser",
     "temporal",
     "cloud",
-    "skipping",
     "product browser",
+    "skipping",
 ]  # the longest begin first
 
 
