@@ -23,7 +23,7 @@ from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
 
 DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
-MAX_STAGES = 200  # that one worker watches at once
+MAX_STAGES = 200  # that one worker watches at once; more of them wait, or are completed by webhooks
 GRACE = timedelta(seconds=5)  # in which a worker that shuts down hands over
 THROTTLE = timedelta(seconds=1)  # between two heartbeats, at least
 # The suffixes of version 0.1, whose jobs may have activities waiting there: served for the last time by 0.2.
@@ -72,11 +72,7 @@ def _of_deliveries(client: Client, task_queue: str) -> Worker:
 def build(
     client: Client, engine: IttybitClient, task_queue: str = "", max_stages: int = MAX_STAGES
 ) -> list[Worker]:
-    """The workers, not yet running: heartbeats reach Temporal each second, a shutdown hands over within 5 s.
-
-    *task_queue*: another than the pipeline's. *max_stages*: how many stages are watched at once; more of them
-    wait, or are completed by webhooks.
-    """
+    """The workers, not yet running: heartbeats reach Temporal each second, 5 s are left to hand over."""
     task_queue = task_queue or TASK_QUEUE
     activities = Activities(engine)
     return [
