@@ -6,6 +6,7 @@ It knows no Temporal and no channel: its workflow asks the row what there is to 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -15,8 +16,10 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from jobs.models.destination import Destination
-from jobs.models.job import Job
 from jobs.models.notice import Notice
+
+if TYPE_CHECKING:
+    from jobs.models.job import Job
 
 WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
 EVENTS, TEST, CONFIRMATION = "events", "test", "confirmation"  # what a message is about
@@ -140,12 +143,10 @@ class Delivery(models.Model):
             cls.objects.filter(pk=pk).update(sealed=True, tries=F("tries") + 1)
         return cls.objects.select_related("owner", "destination__owner").get(pk=pk) if row else None
 
-    @transaction.atomic
     def settle(self, state: str, error: str = "") -> None:
         """Records what came of a try: *state* WAITING where there will be another one."""
         ended = None if state == WAITING else timezone.now()
         Delivery.objects.filter(pk=self.pk, state=WAITING).update(state=state, error=error, ended_at=ended)
-        Job.objects.filter(notices__deliveries=self.pk).update()  # the job's page shows it
 
     def send_again(self) -> bool:
         """Makes it wait to be sent once more; False where it waits already, or can't be sent."""
