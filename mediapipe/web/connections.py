@@ -48,12 +48,13 @@ class House:
         self.lately: Recent[str, tuple[float, float]] = Recent(10_000)  # what an address has left, and when
 
     def is_rushed_by(self, address: str) -> bool:
-        """Whether *address* comes again too fast; counts that it came."""
+        """Whether *address* comes again too fast; counts that it was let in."""
         now = time.monotonic()
         left, since = self.lately.get(address, (AT_A_STROKE, now))
         left = min(AT_A_STROKE, left + (now - since) * RATE)
-        self.lately[address] = (max(0.0, left - 1), now)
-        return left < 1
+        rushed = left < 1
+        self.lately[address] = (left if rushed else left - 1, now)  # who is refused has used up nothing
+        return rushed
 
     def enter(self, connection: Connection) -> None:
         """Takes one in. Where there is no room for it another one goes, or it goes itself."""
