@@ -103,7 +103,7 @@ def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, film):
     where = f"/jobs/{job}/stages/transcode/"
     about = {"X-CSRFToken": browser.cookies["csrftoken"], "Origin": product.url}
     pressed = browser.post(
-        where, data={"format": "mp4", "codec": "h264", "width": "960", "quality": "high"}, headers=about
+        where, data={"format": "mp4", "codec": "h264", "width": "480", "quality": "high"}, headers=about
     )
     assert pressed.status_code in (200, 302), pressed.text
     with held_at_work(product, browser, job, "transcode"):
@@ -113,12 +113,12 @@ def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, film):
         again(product, "worker", before)
     remade = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 150)
     assert stage(remade, "transcode")["task_id"] == task, "it was asked for twice"
-    assert stage(remade, "transcode")["output"]["width"] == 960
+    assert stage(remade, "transcode")["output"]["width"] == 480
     for name in ("ingest", "thumbnails", "audio"):
         assert stage(remade, name)["task_id"] == stage(done, name)["task_id"], f"{name} was made again, too"
     asked = sorted(each["metadata"]["stage"] for each in engine_tasks(product, job))
     assert asked == ["audio", "ingest", "thumbnails", "transcode", "transcode"]
     first = stage(remade, "transcode")["earlier_versions"][0]
-    assert first["output"]["width"] == 1280
+    assert first["output"]["width"] == 640
     assert browser.get(first["output"]["url"]).status_code == 200, "what it was is still there"
-    assert "Making Transcode again: width 960 px, quality high by grace" in timeline(browser, job)
+    assert "Making Transcode again: width 480 px, quality high by grace" in timeline(browser, job)
