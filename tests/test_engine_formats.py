@@ -191,3 +191,16 @@ async def test_pictures_that_come_in_bursts_all_stay_where_they_were(made, codec
     assert done.warnings == []
     times = [[at for at, _ in pictures(each)] for each in (source, storage.path(done.output["name"]))]
     assert len(times[0]) == 50 and times[1] == pytest.approx(times[0], abs=0.002)
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards"])
+async def test_a_clock_that_jumps_is_no_damage_and_no_length(made, tmp_path, order):
+    parts = [
+        made(f"clock{at}.ts", *PICTURE, *TONE, *X264, "-g", "30", "-c:a", "aac", "-output_ts_offset", at)
+        for at in ("0", "7200")
+    ]
+    source = tmp_path / "jumps.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in sorted(parts, reverse=order == "backwards")))
+    done = await ask(source, *STAGES["ingest"])
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(8, abs=0.2)
+    assert len(pictures(storage.path(done.output["name"]))) == pytest.approx(240, abs=3)

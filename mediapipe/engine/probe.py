@@ -40,6 +40,9 @@ NAMED = {
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 MAX_READ = 64 << 20  # bytes, in search of keyframes
+JUMP = (
+    60.0  # seconds between one picture and the next: no film stands still so long, a recorder's clock was set
+)
 
 
 def frame_rate(stream: Any) -> float:
@@ -109,7 +112,8 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
 def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none.
 
-    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says.
+    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says; and where
+    the clock `jumps`, how many bytes of pictures how many seconds took until there.
     """
     container.seek(0)
     times: list[float] = []
@@ -121,6 +125,9 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
             continue
         at = float(packet.pts * packet.time_base)
         origin = at if origin is None else origin
+        if times and abs(at - times[-1]) > JUMP:
+            facts["jumps"] = (read, max(times) - origin)
+            break
         times.append(at)
         if packet.is_keyframe:
             longest = max(longest, at - last if last is not None else 0.0)
@@ -137,6 +144,16 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     steps = [after - before for before, after in pairwise(sorted(times))]
     facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
     return longest
+
+
+def without_jumps(found: dict[str, Any]) -> None:
+    """Guesses the length of a file whose clock jumps by what it takes until there: its own says nothing."""
+    for film in found["streams"]:
+        read, seconds = film.get("jumps", (0, 0.0))
+        if read and seconds:
+            found |= {"duration": found["size"] / read * seconds, "guessed": True}
+            for facts in found["streams"]:
+                facts |= {"duration": found["duration"], "end": 0.0}
 
 
 def pictures_at(container: Any, stream: Any, places: list[float]) -> int:
@@ -245,6 +262,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
+    without_jumps(found)
     value(lambda: sound_facts(opened, found), None)
     return found
 

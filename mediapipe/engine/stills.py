@@ -85,14 +85,7 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
         if options.get("moment") != "exact" and _is_measurable(video):
             tries = [*_light_ones(video, start, shot), *tries]
     elif "start" not in options and not media.is_still and length > 1:
-        early = length * 0.1
-        tries = [
-            # looked for in so many seconds of the film: a black one must not be decoded to its end
-            shot(early, TYPICAL, ("-skip_frame", "nokey", "-t", "1200")),
-            shot(early, TYPICAL, ("-t", "20")),
-            shot(None, "thumbnail=n=30,", ("-t", "5")),
-            shot(None),
-        ]
+        tries = [*_typical_ones(video, length * 0.1, shot), shot(None)]
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
 
 
@@ -110,6 +103,17 @@ def _light_ones(video: Video, start: float, shot: Callable[..., list[str]]) -> l
         shot(start, light, ("-t", LOOK_ON)),
         shot(start, light, ("-skip_frame", "nokey", "-t", "1200")),
         shot(max(0.0, start - LOOK_BACK) or None, light, ("-t", f"{min(start, LOOK_BACK):.3f}")),
+    ]
+
+
+def _typical_ones(video: Video, early: float, shot: Callable[..., list[str]]) -> list[list[str]]:
+    """The tries for a frame like most from *early* on; measuring would lose what is transparent."""
+    typical = "thumbnail=n=30," if has_alpha(video) else TYPICAL
+    return [
+        # looked for in so many seconds of the film: a black one must not be decoded to its end
+        shot(early, typical, ("-skip_frame", "nokey", "-t", "1200")),
+        shot(early, typical, ("-t", "20")),
+        shot(None, "thumbnail=n=30,", ("-t", "5")),
     ]
 
 
