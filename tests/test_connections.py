@@ -11,6 +11,7 @@ import threading
 import pytest
 import uvicorn
 
+from mediapipe.recent import Recent
 from mediapipe.web import connections
 from mediapipe.web.request_body import raw_body
 from tests.support.product import until
@@ -241,7 +242,7 @@ def test_where_an_address_holds_too_much_its_longest_dawdler_goes_and_nobody_who
 def test_who_comes_again_and_again_is_hung_up_on_and_let_in_when_it_slows_down(server, monkeypatch):
     monkeypatch.setattr(connections, "AT_A_STROKE", 10)
     monkeypatch.setattr(connections, "RATE", 2.0)
-    connections.house.lately.clear()
+    monkeypatch.setattr(connections.house, "lately", Recent(9))
     answers = [server.ask(CLOSING) for _ in range(10)]
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert b"" in (server.ask(CLOSING) for _ in range(50))
