@@ -161,7 +161,8 @@ async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_b
     api.life = ["processing"]
 
     async def begin():
-        job = replace(plan(), job_id=str(uuid.uuid4()))
+        row = await dashboard.submit(start=False)
+        job = replace(plan(), job_id=str(row.pk), run=row.run)
         return await client.start_workflow(MediaPipeline.run, job, id=f"media-{job.job_id}", task_queue=queue)
 
     async def version(run) -> str:
