@@ -64,11 +64,19 @@ def _database() -> bool:
     return True
 
 
+def _ask_storage() -> bool:
+    try:
+        storage.check()
+    except OSError:
+        return False
+    return True
+
+
 class _Storage:
     """Whether the bucket answers: asked by one thread at a time, however many strangers want to know."""
 
     def __init__(self) -> None:
-        self.asking: asyncio.Future[None] | None = None
+        self.asking: asyncio.Future[bool] | None = None
         self.asked_at = 0.0
 
     async def answers(self) -> bool:
@@ -76,10 +84,10 @@ class _Storage:
         loop = asyncio.get_running_loop()
         asking, known = self.asking, time.monotonic() - self.asked_at < STORAGE_KNOWN
         if asking is None or asking.get_loop() is not loop or (asking.done() and not known):
-            asking = self.asking = loop.run_in_executor(None, storage.check)
+            asking = self.asking = loop.run_in_executor(None, _ask_storage)
             self.asked_at = time.monotonic()
         await asyncio.wait({asking}, timeout=STORAGE_SECONDS)
-        return asking.done() and asking.exception() is None
+        return asking.done() and asking.result()
 
 
 _storage = _Storage()

@@ -201,11 +201,11 @@ class TaskRequest:
     kind: str = ""
     options: dict[str, Option] = field(default_factory=dict)
     source: Source = field(default_factory=Source)
-    outputs: dict[str, Source] = field(default_factory=dict)  # for a check, by their stages
     key: str = ""
     owner: str = ""
     activity_id: str = ""  # of the stage's activity that will await the task: for the webhook
     run: int = 0
+    outputs: dict[str, Source] = field(default_factory=dict)  # for a check, by their stages
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -141,6 +142,16 @@ class Product:
 
     def kill(self, name: str) -> None:
         os.kill(self.children()[name], signal.SIGKILL)
+
+    @contextmanager
+    def without(self, name: str):
+        """Its child *name* is killed and stays away, since `up`, which starts it again, stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            self.kill(name)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def script(
         self, *arguments: str, patience: float = 180, **settings: str
