@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import socket
 import sys
@@ -137,14 +138,15 @@ def cloud(tmp_path_factory, faulty):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """A maker of clips by FFmpeg: each name is made once."""
+    """A maker of clips by FFmpeg: what was made of the same arguments, by whichever test, is there."""
     from tests.support.engine import ffmpeg
 
     folder = tmp_path_factory.mktemp("made")
 
     def make(name: str, *arguments) -> Path:
-        path = folder / name
+        path = folder / hashlib.sha256(repr(arguments).encode()).hexdigest()[:12] / name
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             ffmpeg(*arguments, path)
         return path
 

@@ -276,7 +276,7 @@ async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobod
 
 @pytest.mark.whole
 def test_stuck_is_a_diagnosis(product, tmp_path):
-    film = make_clip(tmp_path / "long.mkv", 60, "640x360", "-c:v", "mpeg4")  # long to encode
+    film = make_clip(tmp_path / "long.mkv", 240, "640x360", "-c:v", "mpeg4")  # still encoded when it is held
     browser = product.editor("grace", staff=True)
     # its worker may be silent for as long as usual, so that there is time to say so
     usual = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="30")
