@@ -49,21 +49,27 @@ const updateTab = () => {
   if (offer) offer.hidden = window.Notification?.permission !== "default";
 };
 
-let places = new Map(); // by id: where the rows of the list were before it was brought up to date
+let places = new Map(); // by id: where the rows of the list lie, but for what moves them at the moment
+const changes = new MutationObserver(() => glide()); // is told before what has changed is painted
+
 const rememberPlaces = () => {
-  const rows = [...document.querySelectorAll(".job")];
-  places = new Map(rows.map((row) => [row.id, row.getBoundingClientRect().top]));
+  places = new Map([...document.querySelectorAll(".job")].map((row) => [row.id, row.offsetTop]));
+  const list = document.getElementById("job-rows");
+  if (list) changes.observe(list, { childList: true, subtree: true });
 };
 
 /** Rows that a new one moves glide to their places; in a list that is scrolled the browser keeps them. */
 const glide = () => {
+  const before = places;
+  rememberPlaces(); // the next answer may be on its way already
   if (scrollY || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const row of document.querySelectorAll(".job")) {
-    const by = (places.get(row.id) ?? 0) - row.getBoundingClientRect().top;
-    if (places.has(row.id) && by)
+    const by = (before.get(row.id) ?? row.offsetTop) - row.offsetTop;
+    if (by)
       row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], {
         duration: 250,
         easing: "ease-out",
+        composite: "add", // to an earlier one that still moves it
       });
   }
 };
@@ -381,7 +387,6 @@ document.documentElement.classList.toggle("no-hls", !playsHls);
 
 document.addEventListener("htmx:before:request", skipPoll);
 document.addEventListener("htmx:before:swap", rememberPlaces);
-document.addEventListener("htmx:after:swap", glide);
 document.addEventListener("htmx:after:swap", update);
 document.addEventListener("visit", () => {
   lastState = undefined;

@@ -79,7 +79,7 @@ jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.not
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
 jobs.monitoring jobs.templatetags
-jobs.templatetags.icons jobs.templatetags.uploading
+jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls

@@ -410,7 +410,7 @@ def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product
     page.click("#tray-all")
     for each in films:
         becomes_a_job(page, each.name)
-    assert page.locator("#tray").is_hidden()
+    page.wait_for_selector("#tray", state="hidden")
 
 
 def test_a_file_is_dropped_on_any_page_and_goes_through_the_pipeline_that_was_chosen_before(page, seconds):
