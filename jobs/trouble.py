@@ -51,10 +51,10 @@ async def of(client: Client, description: WorkflowExecutionDescription) -> Troub
         ),
         timeout=timedelta(seconds=1),
     )
-    return told(answer.history.events, pending.attempt)
+    return of_events(answer.history.events, pending.attempt)
 
 
-def told(newest_first: Iterable[HistoryEvent], attempt: int) -> Trouble | None:
+def of_events(newest_first: Iterable[HistoryEvent], attempt: int) -> Trouble | None:
     """What the end of a history says of a workflow task that is at this *attempt*.
 
     Of a row of attempts only the first one's end is in the history, and the SDK reports no other's failure:

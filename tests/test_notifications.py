@@ -20,7 +20,7 @@ from temporalio.worker import Worker
 from jobs.models import Delivery, Destination, Job, Notice, Stage
 from jobs.notifications import activities, events, outbox, wording
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
-from jobs.notifications.wording import Told
+from jobs.notifications.wording import News
 from jobs.state import JobState, PipelineStatus, Source, StageState, StageStatus
 from tests.support.product import until_async
 from tests.support.receiving import MailServer, Receiver, text_of
@@ -183,7 +183,7 @@ def test_a_stage_that_takes_three_times_as_long_as_usual_is_told_once(editor):
 
 
 def test_a_message_about_one_job_leads_to_it():
-    told = Told(events.HELD, "a\nb.mp4", "http://x/jobs/1/", "Ingest: The file is damaged.")
+    told = News(events.HELD, "a\nb.mp4", "http://x/jobs/1/", "Ingest: The file is damaged.")
     message = wording.message([told], "http://x/", "http://x/account/notifications/")
     assert message.subject == "“a b.mp4” needs you" and message.url == "http://x/jobs/1/"
     assert "Ingest: The file is damaged." in message.text and "http://x/jobs/1/" in message.text
@@ -191,15 +191,15 @@ def test_a_message_about_one_job_leads_to_it():
 
 
 def test_a_message_about_many_jobs_counts_them():
-    many = [Told(events.DONE, f"take {n}", f"http://x/jobs/{n}/") for n in range(45)]
-    many.append(Told(events.HELD, "bad", "http://x/jobs/bad/", "Ingest: damaged.", owner="ada"))
+    many = [News(events.DONE, f"take {n}", f"http://x/jobs/{n}/") for n in range(45)]
+    many.append(News(events.HELD, "bad", "http://x/jobs/bad/", "Ingest: damaged.", owner="ada"))
     message = wording.message(many, "http://x/", "")
     assert message.subject == "45 jobs are done, 1 needs you" and message.url == "http://x/"
     assert "“take 39” is done\nhttp://x/jobs/39/" in message.text and "And 6 more" in message.text
 
 
 def test_a_message_names_the_hour_at_which_a_job_is_closed():
-    told = Told(events.STILL_HELD, "a", "u", closes_at=datetime(2026, 12, 5, 9, 3, tzinfo=UTC))
+    told = News(events.STILL_HELD, "a", "u", closes_at=datetime(2026, 12, 5, 9, 3, tzinfo=UTC))
     assert "closed by itself on Saturday, 5 December, 09:03" in wording.message([told], "", "").text
 
 
@@ -552,5 +552,5 @@ def test_a_job_of_which_nobody_was_told_says_where_to_choose(editor, ada):
     job = submitted(editor)
     page = ada.get(f"/jobs/{job.pk}/").content.decode()
     assert "Nobody has been told of this job" in page and PAGE in page
-    assert ada.get(f"/jobs/{job.pk}/told/").status_code == 200
+    assert ada.get(f"/jobs/{job.pk}/deliveries/").status_code == 200
     assert Stage.objects.filter(job=job).exists() and Notice.objects.count() == 0

@@ -19,7 +19,7 @@ from jobs.notifications.channels import BY_NAME
 from jobs.notifications.channels.channel import NotDelivered, Parcel
 from jobs.notifications.delivery_workflow import DELIVER, GIVE_UP
 from jobs.notifications.payload import absolute
-from jobs.notifications.wording import Message, Told
+from jobs.notifications.wording import Message, News
 from jobs.state import ACTIVE, JobState, StageState
 from mediapipe.database import in_thread, persistently
 
@@ -53,8 +53,8 @@ def compose(delivery: Delivery, destination: Destination) -> Message | None:
         return wording.test_message(home, manage)
     notices = [n for n in delivery.notices.select_related("job__owner") if still_true(n)]
     latest = {n.job_id: n for n in notices}  # of a job the last word is enough
-    told = [
-        Told(
+    news = [
+        News(
             n.type,
             n.job.title,
             absolute(n.job.get_absolute_url()),
@@ -64,7 +64,7 @@ def compose(delivery: Delivery, destination: Destination) -> Message | None:
         )
         for n in latest.values()
     ]
-    return wording.message(told, home, manage) if told else None
+    return wording.message(news, home, manage) if news else None
 
 
 def pack(delivery: Delivery, destination: Destination) -> Parcel | None:

@@ -232,10 +232,10 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
 
 
 @require_GET
-def told(request: PageRequest, pk: UUID) -> HttpResponse:
+def deliveries(request: PageRequest, pk: UUID) -> HttpResponse:
     """Who was told of a job, when, by what, or why not; as a fragment of its page."""
     job = get_object_or_404(Job.objects.visible_to(request.user), pk=pk)
-    return render(request, "jobs/_told.html", {"job": job, "told": Delivery.of_job(job)})
+    return render(request, "jobs/_deliveries.html", {"job": job, "deliveries": Delivery.of_job(job)})
 
 
 @require_POST

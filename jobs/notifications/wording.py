@@ -41,7 +41,7 @@ WHY = "You get this because you chose it on the Notifications page, where you ca
 
 
 @dataclass(frozen=True)
-class Told:
+class News:
     """An event as a message tells it. *owner*: whose job it is, "" for one's own.
 
     *closes_at*: when a held job is closed without a decision, in the time zone of this installation.
@@ -77,42 +77,42 @@ def short(title: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
-def subject_of(told: Told) -> str:
+def subject_of(news: News) -> str:
     """One event in a line."""
-    whose = f" ({told.owner})" if told.owner else ""
-    says = SHORT[told.type] if not told.owner else SHORT[told.type].replace("needs you", "needs somebody")
-    return f"“{short(told.title)}”{whose} {says}"
+    whose = f" ({news.owner})" if news.owner else ""
+    says = SHORT[news.type] if not news.owner else SHORT[news.type].replace("needs you", "needs somebody")
+    return f"“{short(news.title)}”{whose} {says}"
 
 
-def what_next(told: Told) -> str:
+def what_next(news: News) -> str:
     """What a person may do about it."""
-    text = NEXT.get(told.type, "")
-    if told.type not in (events.HELD, events.STILL_HELD):
+    text = NEXT.get(news.type, "")
+    if news.type not in (events.HELD, events.STILL_HELD):
         return text
-    if told.closes_at is None:
+    if news.closes_at is None:
         return f"{text}."
-    when = f"{told.closes_at:%A}, {told.closes_at.day} {told.closes_at:%B, %H:%M}"
+    when = f"{news.closes_at:%A}, {news.closes_at.day} {news.closes_at:%B, %H:%M}"
     return f"{text}. It’s closed by itself on {when}; finished outputs are kept, and you can start it again."
 
 
-def message(all_told: Sequence[Told], list_url: str, manage_url: str) -> Message:
-    """One message about everything of *all_told*, which has at least one event."""
-    if len(all_told) == 1:
-        told = all_told[0]
-        subject = subject_of(told)
-        parts = [f"{subject}.", short_reason(told.text), what_next(told), told.url]
-        return Message(subject, "\n\n".join(filter(None, parts)), told.url, manage_url, [subject])
-    counts = Counter(told.type for told in all_told)
+def message(pieces: Sequence[News], list_url: str, manage_url: str) -> Message:
+    """One message about everything of *pieces*, which has at least one event."""
+    if len(pieces) == 1:
+        news = pieces[0]
+        subject = subject_of(news)
+        parts = [f"{subject}.", short_reason(news.text), what_next(news), news.url]
+        return Message(subject, "\n\n".join(filter(None, parts)), news.url, manage_url, [subject])
+    counts = Counter(news.type for news in pieces)
     kinds = [kind for kind in COUNTED if counts[kind]]
     first, *rest = [f"{counts[kind]} {COUNTED[kind][counts[kind] > 1]}" for kind in kinds]
     number, _, says = first.partition(" ")
     noun = "job" if number == "1" else "jobs"
     subject = ", ".join([f"{number} {noun} {says}", *rest])
-    ordered = sorted(all_told, key=lambda told: kinds.index(told.type))
-    lines = [subject_of(told) for told in ordered]
+    ordered = sorted(pieces, key=lambda news: kinds.index(news.type))
+    lines = [subject_of(news) for news in ordered]
     blocks = [
-        "\n".join(filter(None, [line, short_reason(told.text), told.url]))
-        for line, told in zip(lines[:MOST], ordered, strict=False)
+        "\n".join(filter(None, [line, short_reason(news.text), news.url]))
+        for line, news in zip(lines[:MOST], ordered, strict=False)
     ]
     if len(lines) > MOST:
         blocks.append(f"And {len(lines) - MOST} more:\n{list_url}")

@@ -207,8 +207,8 @@ class Watcher:
 
     def ended_by(self, error: ApplicationError) -> ApplicationError:
         """*error* with what was last seen of the task, for who watches it next."""
-        told = (*error.details, self.details)
-        return ApplicationError(error.message, *told, type=error.type, non_retryable=error.non_retryable)
+        details = (*error.details, self.details)
+        return ApplicationError(error.message, *details, type=error.type, non_retryable=error.non_retryable)
 
     def _interval(self) -> float:
         """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""

@@ -190,7 +190,7 @@ def ended(*ways: str) -> list[HistoryEvent]:
 def test_a_workflow_that_fails_is_told_from_lost_workers_also_where_the_first_one_was_lost(
     ways, attempt, failing
 ):
-    assert bool(trouble.told(ended(*ways), attempt)) == failing
+    assert bool(trouble.of_events(ended(*ways), attempt)) == failing
 
 
 def test_a_worker_that_has_just_taken_over_is_not_silent_because_the_one_before_was():
