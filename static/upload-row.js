@@ -47,7 +47,7 @@ const csrfToken = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] 
 const request = (method, url) =>
   fetch(url, {
     method,
-    keepalive: method === "DELETE",
+    keepalive: true, // who leaves the page has chosen, or deleted, all the same
     headers: { "X-CSRFToken": csrfToken(), "Tus-Resumable": "1.0.0" },
   });
 

@@ -410,11 +410,12 @@ def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product
     page.click("#tray-all")
     for each in films:
         becomes_a_job(page, each.name)
-    page.wait_for_selector("#tray", state="hidden")
+    page.wait_for_selector(".upload:has-text('along')", state="detached")  # others may have left some
 
 
 def test_a_file_is_dropped_on_any_page_and_goes_through_the_pipeline_that_was_chosen_before(page, seconds):
-    page.select_option("#upload-pipeline", "streaming")
+    with page.expect_response("**/jobs/pipeline/*"):
+        page.select_option("#upload-pipeline", "streaming")
     page.click("nav >> text=Jobs")  # nothing is on its way: the browser goes there itself
     assert page.input_value("#upload-pipeline") == "streaming"
     page.click(".top >> text=maria")
