@@ -248,7 +248,7 @@ async def rename(job: Job, title: str, actor: str, reason: str = "") -> str:
 
 @transaction.atomic
 def _rename(job: Job, title: str, actor: str) -> None:
-    Job.objects.filter(pk=job.pk).update(title=title)
+    Job.objects.filter(pk=job.pk).update(**job.found_by(title=title))
     job.add_event("renamed", actor=actor, text=f"Renamed from “{job.title}”")
 
 

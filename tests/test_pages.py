@@ -118,6 +118,7 @@ def test_a_job_is_renamed_and_deleted_on_its_own_page(ada, editor, django_user_m
     done = job(editor, "take 7 final FINAL.mov")
     answer = ada.post(f"/jobs/{done.pk}/rename/", {"title": "  The minister,\tat last "}, follow=True)
     assert "Renamed." in text(answer) and Job.objects.get().title == "The minister, at last"
+    assert "The minister, at last" in text(ada.get("/?q=MINISTER")), "it is found by what it is called now"
     event = done.events.get(kind="renamed")
     assert event.actor == "ada" and "take 7 final FINAL.mov" in event.text
     assert "Write a title." in text(ada.post(f"/jobs/{done.pk}/rename/", {"title": " "}, follow=True))

@@ -66,6 +66,7 @@ LOOKS = {
     "active": lambda job: job.active,
     "source": lambda job: job.source,
     "wishes": lambda job: job.wishes,
+    "found_by": lambda job: job.found_by(),
     "named_by": lambda job: job.named_by(job.status()),
 }
 BEGIN_OR_END = {"submit", "remove"}  # there is no row before the one, and none after the other

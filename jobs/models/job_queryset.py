@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from jobs.models.job import Job  # noqa: F401 - named in the string below
 
 
-JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # some keyboards put them into names, others don't
+JOINERS = "\u200c\u200d"  # zero width: some keyboards put them into names, others don't
+WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))
 
 
 def searchable(text: str) -> str:
     """*text* as it is searched: the same for each case of its letters, and for each Unicode form of them."""
-    folded = unicodedata.normalize("NFKC", text.translate(JOINERS)).casefold()
+    folded = unicodedata.normalize("NFKC", text.translate(WITHOUT_JOINERS)).casefold()
     return unicodedata.normalize("NFKC", folded)
 
 

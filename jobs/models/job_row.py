@@ -61,7 +61,7 @@ class JobRow(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's, and raises the version in the database, where another process may have raised it."""
         if self._state.adding:
-            self.searched = searchable(f"{self.title}\n{self.source_filename}")
+            self.searched = self.found_by()["searched"]
             return super().save(*args, **kwargs)
         self.version = F("version") + 1
         if kwargs.get("update_fields") is not None:
@@ -73,6 +73,11 @@ class JobRow(models.Model):
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
 
+    def found_by(self, **names: str) -> dict[str, str]:
+        """The columns of other *names* (`title`, `source_filename`), and what a search finds it by then."""
+        searched = {"title": self.title, "source_filename": self.source_filename, **names}
+        return {**names, "searched": searchable("\n".join(searched.values()))}
+
     def named_by(self, status: PipelineStatus) -> dict[str, str]:
         """The columns that change where a link's server names the file; none where a person gave a title."""
         sources = [stage.output.source for stage in status.stages if stage.output and stage.output.source]
@@ -80,7 +85,7 @@ class JobRow(models.Model):
         defaults = (self.source_filename, self.source_url, urlsplit(self.source_url).hostname)
         if not name or not self.source_url or self.title not in defaults:
             return {}
-        return {"title": name, "source_filename": name, "searched": searchable(f"{name}\n{name}")}
+        return self.found_by(title=name, source_filename=name)
 
     @property
     def workflow_id(self) -> str:

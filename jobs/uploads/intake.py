@@ -27,6 +27,7 @@ from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models import Job, Upload
+from jobs.models.job_queryset import JOINERS
 from jobs.state import JobState, Source
 from jobs.uploads.errors import UploadError
 from jobs.uploads.source_check import find_problem
@@ -39,7 +40,6 @@ UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
 DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
 LOCKED = "Another connection is sending this file. Try again in a moment."
-JOINERS = "\u200c\u200d"  # zero width: non-joiner and joiner
 
 
 def display_name(text: str) -> str:
