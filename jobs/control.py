@@ -192,7 +192,7 @@ async def start_again(job: Job, actor: str, reason: str = "") -> str:
         await reread(job)
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
-        if any(wish.kind == DELETE for wish in job.wishes):
+        if job.being_deleted:
             raise Refused(BEING_DELETED)
         raise NotPossible("Someone else has just restarted this job.")
     await reread(job)

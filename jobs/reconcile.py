@@ -24,7 +24,6 @@ from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import EarlierVersion, Job, JobQuerySet
-from jobs.models.wish import DELETE
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import intake
 from mediapipe import temporal
@@ -120,7 +119,7 @@ class Round:
             self.closing.end_where_it_cannot_cancel, [j for j in started if j.cancelling]
         )
         kept = await _fetch(Job.objects.filter(kept_wishes__isnull=False))
-        deleted = [job for job in kept if any(wish.kind == DELETE for wish in job.wishes)]
+        deleted = [job for job in kept if job.being_deleted]
         changed += await self._each(
             Fulfilling(self.closing).fulfil, [job for job in kept if job not in deleted]
         )

@@ -16,7 +16,6 @@ from django.db.models import Q
 
 from jobs import option_words
 from jobs.models import EarlierVersion, Job, Stage
-from jobs.models.wish import DELETE
 from jobs.pipelines import Option, StageDefinition, offered
 from jobs.state import PASSED, JobState, StageState
 from mediapipe import storage
@@ -52,7 +51,7 @@ def with_options(plan: Plan, options: Mapping[str, Mapping[str, Option]]) -> Pla
 def _closed(job: Job) -> Job | None:
     """The row as it is now, locked; None where it may not be changed: it runs, or is being deleted."""
     row = job.locked()
-    return None if row is None or row.active or any(w.kind == DELETE for w in row.wishes) else row
+    return None if row is None or row.active or row.being_deleted else row
 
 
 @transaction.atomic

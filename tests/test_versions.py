@@ -66,6 +66,7 @@ LOOKS = {
     "active": lambda job: job.active,
     "source": lambda job: job.source,
     "wishes": lambda job: job.wishes,
+    "being_deleted": lambda job: job.being_deleted,
     "found_by": lambda job: job.found_by(),
     "named_by": lambda job: job.named_by(job.status()),
 }

@@ -192,7 +192,7 @@ class Job(JobRow):
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         row = self.locked()
-        if row is None or any(wish.kind == DELETE for wish in row.wishes):
+        if row is None or row.being_deleted:
             return False
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
         unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))

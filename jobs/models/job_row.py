@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models.job_queryset import searchable
-from jobs.models.wish import Wish
+from jobs.models.wish import DELETE, Wish
 from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
 
 
@@ -96,6 +96,11 @@ class JobRow(models.Model):
     def active(self) -> bool:
         """Whether it may still change."""
         return self.state in ACTIVE
+
+    @property
+    def being_deleted(self) -> bool:
+        """Whether somebody has asked for its end, which waits for the storage."""
+        return any(wish.kind == DELETE for wish in self.wishes)
 
     @property
     def source(self) -> Source:
