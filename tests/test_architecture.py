@@ -27,7 +27,7 @@ mediapipe.accounts.engine_key mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
 mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
-mediapipe.storage.s3 mediapipe.storage.outage
+mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.storage.archive mediapipe.remote mediapipe.download
 mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.web.request_body

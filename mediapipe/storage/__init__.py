@@ -24,6 +24,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from mediapipe.storage import s3
+from mediapipe.storage.content_types import content_type as content_type
 from mediapipe.storage.outage import WaitOut as WaitOut
 from mediapipe.storage.s3 import URL_PERIOD
 
@@ -33,15 +34,6 @@ TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a 
 PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
 FETCHED = "fetched"  # the folder of foreign sources
 KEPT = "media:"  # before the name of a file of ours, where a URL was given and is kept
-
-# By extension and from this list alone: an upload must never be answered as a page.
-TYPES = {"mp4": "video/mp4", "m4v": "video/mp4", "mov": "video/quicktime", "webm": "video/webm"}
-TYPES |= {"mkv": "video/x-matroska", "m4s": "video/iso.segment", "ts": "video/mp2t"}
-TYPES |= {"mp3": "audio/mpeg", "m4a": "audio/mp4", "aac": "audio/aac", "ogg": "audio/ogg"}
-TYPES |= {"opus": "audio/ogg", "wav": "audio/wav", "flac": "audio/flac"}
-TYPES |= {"webp": "image/webp", "jpeg": "image/jpeg", "jpg": "image/jpeg", "png": "image/png"}
-TYPES |= {"avif": "image/avif", "gif": "image/gif", "m3u8": "application/vnd.apple.mpegurl"}
-TYPES |= {"vtt": "text/vtt; charset=utf-8", "json": "application/json"}
 
 
 class Forbidden(Exception):
@@ -89,11 +81,6 @@ def signed_url(name: str, *, local: bool = False) -> str:
         return s3.url(name)
     base = settings.LOCAL_URL if local or not settings.PUBLIC_URL else settings.PUBLIC_URL
     return f"{base}{signed_path(name)}"
-
-
-def content_type(name: str) -> str:
-    """The Content-Type of a file."""
-    return TYPES.get(name.rsplit(".", 1)[-1].lower(), "application/octet-stream")
 
 
 def in_bucket(name: str) -> bool:
