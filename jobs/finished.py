@@ -34,7 +34,7 @@ async def make_again(
     versions. Raises NotPossible.
     """
     await control.reread(job)
-    planned = next((each for each in job.plan if each["name"] == stage), None)
+    planned = job.planned(stage)
     if planned is None or not remaking.can_be_made_again(planned):
         raise NotPossible(f"This job has no stage {stage!r:.60} that can be made again.")
     wanted = {name: value for name, value in {**planned["options"], **changes}.items() if value is not None}
@@ -52,9 +52,9 @@ async def use_frame(job: Job, seconds: float, shown: str, actor: str, reason: st
 
     *shown*: the stage whose output that is. It may begin later than what the thumbnail is taken from.
     """
-    options = {stage["name"]: stage["options"] for stage in job.plan}
-    needed = next((stage["needs"] for stage in job.plan if stage["name"] == THUMBNAILS.name), "")
-    skipped = 0.0 if shown == needed else float(options.get(shown, {}).get("start", 0))
+    thumbnails, player = job.planned(THUMBNAILS.name), job.planned(shown)
+    same = thumbnails is not None and shown == thumbnails["needs"]
+    skipped = 0.0 if same or player is None else float(player["options"].get("start", 0))
     changes: dict[str, Option | None] = {"start": round(seconds + skipped, 3)}
     if settings.EMBEDDED_ENGINE:  # no other one knows it
         changes["moment"] = "exact"

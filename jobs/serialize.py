@@ -87,8 +87,9 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
 def _making(job: Job, name: str) -> dict[str, Any]:
     """With which options a stage is made, and what it was before."""
     earlier = [each for each in job.earlier_versions.all() if each.stage == name and not each.removed]
+    planned = job.planned(name)
     return {
-        "options": next((stage["options"] for stage in job.plan if stage["name"] == name), {}),
+        "options": planned["options"] if planned else {},
         "earlier_versions": [each.as_json(_output(each.parsed_output)) for each in earlier],
     }
 

@@ -67,6 +67,7 @@ LOOKS = {
     "source": lambda job: job.source,
     "wishes": lambda job: job.wishes,
     "being_deleted": lambda job: job.being_deleted,
+    "planned": lambda job: job.planned("ingest"),
     "found_by": lambda job: job.found_by(),
     "named_by": lambda job: job.named_by(job.status()),
 }

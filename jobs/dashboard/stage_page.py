@@ -75,7 +75,7 @@ def index(request: PageRequest, pk: UUID, name: str) -> HttpResponse:
     """A stage's versions and its options; POST makes it again. Raises Http404."""
     job = find_job(request, pk)
     stages = {stage.name: stage for stage in job.stages.all()}
-    planned = next((each for each in job.plan if each["name"] == name), None)
+    planned = job.planned(name)
     if name not in stages or planned is None or not remaking.can_be_made_again(planned):
         raise Http404
     form = StageOptions(planned["kind"], planned["options"], request.POST or None)

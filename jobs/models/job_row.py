@@ -73,6 +73,10 @@ class JobRow(models.Model):
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
 
+    def planned(self, name: str) -> dict[str, Any] | None:
+        """The stage *name* as its plan has it; None where it has none."""
+        return next((stage for stage in self.plan if stage["name"] == name), None)
+
     def found_by(self, **names: str) -> dict[str, str]:
         """The columns of other *names* (`title`, `source_filename`), and what a search finds it by then."""
         searched = {"title": self.title, "source_filename": self.source_filename, **names}
