@@ -7,6 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 from django.utils.timezone import localtime
 
+from jobs import option_words
 from jobs.option_words import CODEC_NAMES, FORMAT_NAMES
 from jobs.state import Output
 
@@ -26,12 +27,7 @@ def filesize(count: float | None) -> str:
 
 def timecode(seconds: float | None) -> str:
     """A position or length in media, like "1:02:03" or "2:03"; "" for None."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    hours = whole // 3600
-    minutes = whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    return "" if seconds is None else option_words.timecode(round(seconds))
 
 
 def duration(seconds: float) -> str:

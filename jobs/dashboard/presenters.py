@@ -209,7 +209,7 @@ class JobPage(Row):
         made = {each.stage: each for each in self.outputs}
         return [made.get(s.name) or view_place(s.status, s.summary) for s in self.stages if s.name != CHECK]
 
-    @property
+    @cached_property
     def check(self) -> CheckView | None:
         """What its check says; None where it has none."""
         return view_check(self.stages, self.outputs, self.files[0])
