@@ -45,6 +45,7 @@ class StageDefinition:
     wants: str = ""  # "video" or "audio": skipped where the input is known to have none
     optional: bool = False  # an extra: its failure leaves the job succeeded
     looks_through: list[str] = field(default_factory=list)  # stages whose outputs it checks
+    after: list[str] = field(default_factory=list)  # further stages that it waits for
     unavailable: str = ""  # why the engine that the job was submitted to has no such kind: it is skipped
 
     @classmethod

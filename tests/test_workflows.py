@@ -10,11 +10,11 @@ from temporalio.exceptions import ApplicationError, TimeoutError, TimeoutType
 from temporalio.worker import Replayer
 
 from jobs.result import PipelineResult
-from jobs.state import Cancellation, Failure, JobState, Output
+from jobs.state import Cancellation, Failure, JobState, Output, RetryRequest
 from jobs.workflow.failures import gone_silent, timed_out
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
-from tests.support.world import BROKEN, World, attention, plan, running, states, status_when
+from tests.support.world import BROKEN, World, attention, plan, running, states, status_when, transcode_last
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +57,19 @@ async def history_of(handle):
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
     return len(events), Counter(scheduled)
+
+
+async def test_a_stage_begins_when_all_that_it_waits_for_is_done_or_skipped(skipping_env):
+    """What it only waits for it doesn't work on."""
+    silent = Output(name="outputs/ingest.mp4", video_codec="h264", codecs_known=True)
+    world = World({"ingest": [silent], "generate_thumbnails": [BROKEN]})
+    async with running(skipping_env, world, transcode_last()) as handle:
+        status = await status_when(skipping_env, handle, attention)
+        assert states(status)["audio"] == "skipped" and states(status)["transcode"] == "pending"
+        await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("thumbnails", "ada"))
+        assert (await handle.result()).state == JobState.SUCCEEDED
+    assert [stage for stage, _ in world.created] == ["ingest", "thumbnails", "thumbnails", "transcode"]
+    assert world.requests[-1].source.name == "outputs/ingest.mp4"
 
 
 async def test_in_temporal_a_job_is_its_stages_and_their_tasks_and_recording_is_no_activity(dev_env):

@@ -199,7 +199,8 @@ class PipelineStage(Schema):
     name: str
     label: str
     kind: str
-    needs: str
+    needs: str = Field(description="the stage whose output it works on; empty: the source")
+    after: list[str] = Field(description="further stages that it waits for")
     max_attempts: int
 
 

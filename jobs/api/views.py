@@ -129,6 +129,7 @@ def list_pipelines(request: HttpRequest) -> dict[str, Any]:
                         "label": stage.label,
                         "kind": stage.kind,
                         "needs": stage.needs,
+                        "after": stage.after,
                         "max_attempts": stage.retry.attempts,
                     }
                     for stage in pipeline.stages

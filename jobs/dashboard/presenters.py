@@ -14,7 +14,7 @@ from jobs.dashboard.check_view import CHECK, CheckView, view_check
 from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
 from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
 from jobs.dashboard.stage_axis import TimeAxis, draw
-from jobs.dashboard.stage_view import StageView, needs_of
+from jobs.dashboard.stage_view import StageView, view_stages
 from jobs.dashboard.time_axis import SURVIVED
 from jobs.live import Live
 from jobs.models import Event, Job, wish
@@ -46,11 +46,7 @@ class Row:
         self.job = job
         self.live = live
         self.status = live.status if live else job.status()
-        labels = {stage.name: stage.label for stage in self.status.stages}
-        needs = needs_of(job)
-        self.stages = [
-            StageView(stage, live, labels.get(needs.get(stage.name, ""), "")) for stage in self.status.stages
-        ]
+        self.stages = view_stages(job, self.status, live)
 
     @property
     def state(self) -> str:

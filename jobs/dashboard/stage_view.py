@@ -9,7 +9,7 @@ from jobs.dashboard.formatting import duration, eta
 from jobs.live import Live
 from jobs.models import Job
 from jobs.pipelines import PIPELINES
-from jobs.state import SETTLED, StageState, StageStatus
+from jobs.state import PASSED, SETTLED, PipelineStatus, StageState, StageStatus
 
 ICONS = {
     StageState.PENDING: "clock",
@@ -30,18 +30,18 @@ STATE_LABELS = {
 }
 
 
-def needs_of(job: Job) -> dict[str, str]:
-    """The stage whose output each stage works on: by the job's own plan, where that was read with it."""
+def needs_of(job: Job) -> dict[str, list[str]]:
+    """What each stage waits for: by the job's own plan, where that was read with it."""
     if "plan" not in job.get_deferred_fields():
-        return {stage["name"]: stage.get("needs", "") for stage in job.plan}
+        return {stage["name"]: [stage.get("needs", ""), *stage.get("after", ())] for stage in job.plan}
     offered = PIPELINES.get(job.pipeline)
-    return {stage.name: stage.needs for stage in offered.stages} if offered else {}
+    return {stage.name: [stage.needs, *stage.after] for stage in offered.stages} if offered else {}
 
 
 class StageView:
     """A stage on a page; *live* adds why it waits, its speed and its time left.
 
-    *needs*: the label of the stage whose output it works on.
+    *needs*: the labels of the stages that it still waits for, in words.
     """
 
     def __init__(self, status: StageStatus, live: Live | None, needs: str = "") -> None:
@@ -148,3 +148,14 @@ class StageView:
         """The same for an admin; it may name commands and settings."""
         step = next_step(self.status.error_kind or "", admin=True)
         return "" if step in (self.status.error or "") else step
+
+
+def view_stages(job: Job, status: PipelineStatus, live: Live | None) -> list[StageView]:
+    """The job's stages, each with what it still waits for."""
+    open_labels = {stage.name: stage.label for stage in status.stages if stage.state not in PASSED}
+    needs = needs_of(job)
+
+    def waits_for(name: str) -> str:
+        return " and ".join(open_labels[each] for each in needs.get(name, ()) if each in open_labels)
+
+    return [StageView(stage, live, waits_for(stage.name)) for stage in status.stages]

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         StageStatus,
     )
     from jobs.workflow import activity_calls, search_attributes
+    from jobs.workflow.needs import Needs
     from jobs.workflow.receipt import CancelReceipt
     from jobs.workflow.stage_run import StageRun
 
@@ -49,9 +50,14 @@ class MediaPipeline:
         self.plan = plan
         self.runs: dict[str, StageRun] = {}
         for stage in plan.stages:
-            needed = self.runs.get(stage.needs)
-            through = [self.runs[name] for name in stage.looks_through if name in self.runs]
-            self.runs[stage.name] = StageRun(plan, stage, needed, through, self._changed, self._add_event)
+            needs = Needs(
+                plan,
+                stage,
+                self.runs.get(stage.needs),
+                [self.runs[name] for name in stage.looks_through if name in self.runs],
+                [self.runs[name] for name in stage.after if name in self.runs],
+            )
+            self.runs[stage.name] = StageRun(plan, stage, needs, self._changed, self._add_event)
         self.job = PipelineStatus(
             plan.job_id,
             seq=plan.first_seq,

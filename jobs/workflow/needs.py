@@ -31,23 +31,28 @@ class Before(Protocol):
 
 @dataclass(frozen=True)
 class Needs:
-    """What *stage* needs: the output of the stage *needed*, if any, and of those that it looks *through*."""
+    """What *stage* needs: the output of the stage *needed*, if any, and of those that it looks *through*.
+
+    Those that stand *before* it are waited for alone.
+    """
 
     plan: PipelineInput
     stage: StageDefinition
     needed: Before | None
     through: Sequence[Before] = ()
+    before: Sequence[Before] = ()
 
-    def _all(self) -> list[Before]:
-        return [*([self.needed] if self.needed else []), *self.through]
+    def all(self) -> list[Before]:
+        """Every stage that it waits for."""
+        return [*([self.needed] if self.needed else []), *self.through, *self.before]
 
     def met(self) -> bool:
         """Whether it may begin."""
-        return all(each.status.state in PASSED for each in self._all())
+        return all(each.status.state in PASSED for each in self.all())
 
     def blocked(self) -> bool:
         """Whether one of them has failed, or waits for one that has."""
-        return any(each.status.state == StageState.FAILED or each.blocked for each in self._all())
+        return any(each.status.state == StageState.FAILED or each.blocked for each in self.all())
 
     def reason_to_skip(self) -> str:
         """Why there is nothing for it to do; "" where there is."""

@@ -47,14 +47,13 @@ class StageRun:
         self,
         plan: PipelineInput,
         stage: StageDefinition,
-        needed: StageRun | None,
-        through: list[StageRun],
+        needs: Needs,
         changed: Callable[[], None],
         add_event: EventSink,
     ) -> None:
         self.plan = plan
         self.stage = stage
-        self.needs = Needs(plan, stage, needed, through)
+        self.needs = needs
         self.changed = changed
         self.add_event = add_event
         self.retry_request: RetryRequest | None = None
@@ -84,7 +83,7 @@ class StageRun:
         while self.status.state != StageState.SUCCEEDED:
             if self.stage.unavailable:
                 return self.skip(self.stage.unavailable)
-            if self.needs.needed:
+            if self.needs.all():
                 await workflow.wait_condition(self.needs.met)
             if reason := self.needs.reason_to_skip():
                 return self.skip(reason)

@@ -25,6 +25,7 @@ from tests.support.world import (
     plan,
     running,
     status_when,
+    transcode_last,
 )
 
 FOLDER = Path(__file__).parents[1] / "histories"
@@ -41,6 +42,13 @@ async def straight(env):
 
 async def checked(env):
     async with running(env, World(), plan("checked")) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def in_order(env):
+    """The transcode waits for the thumbnails and the audio."""
+    async with running(env, World(), transcode_last()) as handle:
         await handle.result()
         return await handle.fetch_history()
 
@@ -150,7 +158,7 @@ async def cancelled_too_late(env):
         return await handle.fetch_history()
 
 
-SKIPPING = (straight, checked, retried, held, given_up, skipped, carried, timed_out)
+SKIPPING = (straight, checked, in_order, retried, held, given_up, skipped, carried, timed_out)
 REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created, cancelled_too_late)
 
 

@@ -141,6 +141,12 @@ def plan(pipeline="standard", **fields):
     )
 
 
+def transcode_last(**fields):
+    """The standard pipeline in the order of Temporal's guide: its last stage waits for two others."""
+    given = plan(**fields)
+    return replace(given, stages=[*given.stages[:3], replace(given.stages[3], after=["thumbnails", "audio"])])
+
+
 async def start_skipping() -> WorkflowEnvironment:
     """Temporal's test server: a week passes in milliseconds. Cancels race in it."""
     program = Path(sys.executable).with_name("temporal-test-server")
