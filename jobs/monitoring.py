@@ -45,7 +45,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "temporal": await _temporal(),
         "disk": not disk.is_home_full(),
         "storage": await _storage.answers(),
-        "temporal_knows_jobs": await _temporal_knows_jobs(),
+        "temporal_knows_jobs": await temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
     facts = {
@@ -102,7 +102,7 @@ async def _temporal() -> bool:
         return False
 
 
-async def _temporal_knows_jobs() -> bool:
+async def temporal_knows_jobs() -> bool:
     """False where it runs none of several jobs that have started: then it may be the wrong Temporal."""
     started = Job.objects.active().exclude(workflow_started_at=None)
     then, query = reconcile.established_by(), reconcile.RUNNING

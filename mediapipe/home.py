@@ -74,6 +74,19 @@ def close(readable: Path | None = None) -> str:
     )
 
 
+def open_to_others(readable: Path | None = None) -> list[Path]:
+    """What is there that others on this machine may read or change, or the group outside of *readable*."""
+    found = []
+    for folder, folders, files in os.walk(HOME):
+        shared = readable is not None and (Path(folder) == readable or readable in Path(folder).parents)
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            with suppress(FileNotFoundError):  # a file of the moment
+                mode = path.lstat().st_mode
+                if not stat.S_ISLNK(mode) and mode & (0o027 if shared or path == readable else 0o077):
+                    found.append(path)
+    return found
+
+
 def _set_mode(path: Path, kept: int, given: int) -> None:
     """Leaves a file the bits *kept* of its own, and gives it the bits *given*."""
     mode = os.lstat(path).st_mode
@@ -151,6 +164,11 @@ def sentence(error: BaseException) -> str:
         return ""
     reason, remedy = REASONS[number]
     return f"MEDIAPIPE_HOME ({HOME}) can’t be written: {reason}. {remedy}"
+
+
+def remedy(error: OSError) -> str:
+    """What to do where a file in the home can't be written; "" where that isn't known."""
+    return REASONS.get(error.errno or 0, ("", ""))[1]
 
 
 def _error_number(error: BaseException) -> int | None:

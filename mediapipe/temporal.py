@@ -11,12 +11,15 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
@@ -27,11 +30,27 @@ from temporalio.worker import Worker
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
 FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
 RPC_TIMEOUT = timedelta(seconds=3)  # for one call of a request
+POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
 
 ASK_AGAIN = 60.0  # seconds
 # What a call raises while Temporal is away: ask is_unavailable(), since a RuntimeError may be anything.
 UNAVAILABLE = (RPCError, RuntimeError, TimeoutError)
+HANGS_UP = (
+    "it hangs up: it wants TLS (TEMPORAL_TLS=1), or a client certificate (TEMPORAL_TLS_CLIENT_CERT_PATH)"
+    " of an authority that it knows"
+)
+# Why a connection fails, by the words of the SDK's transport.
+REASONS = {
+    "dns error": "its name can’t be found",
+    "Connection refused": "nobody listens there",
+    "UnknownIssuer": "its certificate is of an authority that isn’t known here: set "
+    "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+    "InvalidCertificate": "its certificate isn’t valid here, or ours (TEMPORAL_TLS_CLIENT_CERT_PATH) isn’t",
+    "InvalidContentType": "it doesn’t speak TLS: unset TEMPORAL_TLS",
+    "transport error": HANGS_UP,
+    "connection closed": HANGS_UP,
+}
 
 _clients: dict[int, Client] = {}
 _known_attributes: dict[tuple[str, str, frozenset[str]], tuple[bool, float]] = {}
@@ -61,6 +80,21 @@ def _config() -> dict[str, Any]:
     return {"target_host": target, **ClientConfig.load_client_connect_config()}
 
 
+def target() -> str:
+    """The address of the Temporal that this process uses."""
+    return str(_config()["target_host"])
+
+
+def is_cluster() -> bool:
+    """Whether TEMPORAL_ADDRESS, or the SDK's own file, names it; else it is what `up` starts."""
+    return "target_host" in ClientConfig.load_client_connect_config()
+
+
+def is_encrypted() -> bool:
+    """Whether the connection is."""
+    return bool(_config().get("tls"))
+
+
 def workflow_url(workflow_id: str, run_id: str = "") -> str:
     """The URL of a workflow's page in Temporal's own UI; "" where that is unknown."""
     base = ui_url()
@@ -88,6 +122,17 @@ def is_unavailable(error: Exception) -> bool:
     if isinstance(error, RuntimeError) and "decod" in str(error).lower():
         return False
     return isinstance(error, UNAVAILABLE)
+
+
+def explain(error: BaseException) -> str:
+    """Why Temporal can't be used, as the end of a sentence."""
+    if isinstance(error, RPCError):
+        if error.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+            return "it doesn’t take our key: set TEMPORAL_API_KEY"
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return f"it has no namespace {namespace()}: set TEMPORAL_NAMESPACE, or make that one"
+    known = (reason for words, reason in REASONS.items() if words in str(error))
+    return next(known, "it doesn’t answer")
 
 
 async def worker_client() -> Client:
@@ -149,3 +194,20 @@ def namespace() -> str:
     """Temporal's namespace, as the client uses it."""
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     return str(config.get("namespace", "default"))
+
+
+async def is_polled(queue: str) -> bool:
+    """Whether a worker polls a task queue; True where Temporal can't say."""
+    shared = await client()
+    request = DescribeTaskQueueRequest(
+        namespace=shared.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    try:
+        async with asyncio.timeout(3):
+            found = await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
+    except UNAVAILABLE:
+        return True
+    since = datetime.now(UTC) - POLL_INTERVAL
+    return any(poller.last_access_time.ToDatetime(UTC) > since for poller in found.pollers)

@@ -89,7 +89,7 @@ jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry
 jobs.management.commands.status jobs.management.commands.submit
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.commands.up
-mediapipe.management.commands.worker
+mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
 mediapipe.apps mediapipe.asgi mediapipe.urls mediapipe.settings
 """.split()  # noqa: SIM905 - a hundred quotes would not read better
 KINDS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import timezone
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -40,7 +37,6 @@ MOST_AT_ONCE = 100  # tasks that one round settles
 QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
 CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
-POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
 _described: Recent[str, float] = Recent(2000)
@@ -181,23 +177,6 @@ async def has_no_poller(task: EngineTask) -> bool:
     at, known = _unpolled.get(queue, (-CACHE_SECONDS, False))
     if time.monotonic() - at >= CACHE_SECONDS:
         running = await sync_to_async(EngineTask.is_any_running)(task.lane)
-        known = not running and not await _is_polled(queue)
+        known = not running and not await temporal.is_polled(queue)
         _unpolled[queue] = (time.monotonic(), known)
     return known
-
-
-async def _is_polled(queue: str) -> bool:
-    """Whether a worker polls a task queue; True where Temporal can't say."""
-    client = await temporal.client()
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    )
-    try:
-        async with asyncio.timeout(3):
-            found = await client.workflow_service.describe_task_queue(request, timeout=temporal.RPC_TIMEOUT)
-    except (RPCError, RuntimeError, TimeoutError):
-        return True
-    since = datetime.now(UTC) - POLL_INTERVAL
-    return any(poller.last_access_time.ToDatetime(UTC) > since for poller in found.pollers)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, get_connection
 from django.core.validators import validate_email
 
 from jobs.models.destination import Destination
@@ -56,17 +58,33 @@ class Mail:
             # the same for each try: a mail server that has it already keeps one
             headers={"Message-ID": f"<{parcel.key}@{domain}>", "Auto-Submitted": "auto-generated"},
         )
-        try:
+        with _as_not_delivered():
             mail.send()
-        except smtplib.SMTPRecipientsRefused as error:
-            codes = {code for code, _ in error.recipients.values()}
-            permanent = all(500 <= code < 600 for code in codes)
-            raise NotDelivered("The mail server refuses this address.", permanent=permanent) from None
-        except smtplib.SMTPAuthenticationError:
-            raise NotDelivered("The mail server doesn’t take the user name or the password.") from None
-        except smtplib.SMTPResponseException as error:
-            raise NotDelivered(f"The mail server refuses the message ({error.smtp_code}).") from None
-        except ssl.SSLError:
-            raise NotDelivered("The mail server’s certificate isn’t valid.") from None
-        except (OSError, smtplib.SMTPException):
-            raise NotDelivered("The mail server can’t be reached.") from None
+
+
+def check() -> str:
+    """What is wrong with the server, in a sentence; "" where it answers and takes our user name."""
+    try:
+        with _as_not_delivered(), get_connection():
+            return ""
+    except NotDelivered as error:
+        return str(error)
+
+
+@contextmanager
+def _as_not_delivered() -> Iterator[None]:
+    """Whatever smtplib raises as NotDelivered."""
+    try:
+        yield
+    except smtplib.SMTPRecipientsRefused as error:
+        codes = {code for code, _ in error.recipients.values()}
+        permanent = all(500 <= code < 600 for code in codes)
+        raise NotDelivered("The mail server refuses this address.", permanent=permanent) from None
+    except smtplib.SMTPAuthenticationError:
+        raise NotDelivered("The mail server doesn’t take the user name or the password.") from None
+    except smtplib.SMTPResponseException as error:
+        raise NotDelivered(f"The mail server refuses the message ({error.smtp_code}).") from None
+    except ssl.SSLError:
+        raise NotDelivered("The mail server’s certificate isn’t valid.") from None
+    except (OSError, smtplib.SMTPException):
+        raise NotDelivered("The mail server can’t be reached.") from None

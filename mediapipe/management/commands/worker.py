@@ -84,10 +84,12 @@ class Command(BaseCommand):
         """A client, however long Temporal takes to come up; None where *stop* is set first."""
         reported = False
         while not stop.is_set():
-            with contextlib.suppress(RPCError, RuntimeError):
+            try:
                 return await temporal.worker_client()
-            if not reported:
-                self.stderr.write("worker: waiting for Temporal, which doesn’t answer yet.")
+            except (RPCError, RuntimeError) as error:
+                if not reported:
+                    reason = temporal.explain(error)
+                    self.stderr.write(f"worker: waiting for Temporal at {temporal.target()}: {reason}.")
                 reported = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)

@@ -1,0 +1,119 @@
+"""What is wrong with a set-up is said by `doctor`, a line for each thing, with what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mediapipe import doctor
+from mediapipe.storage import s3
+from tests.support.bucket import KEY, SECRET, Bucket
+from tests.test_first_start import manage
+
+pytestmark = pytest.mark.whole
+
+
+async def found(name: str) -> tuple[str, str]:
+    """What it finds of one thing."""
+    finding = await doctor.look(name)
+    return finding.state, finding.text
+
+
+def test_of_a_product_that_runs_nothing_is_wrong(product):
+    done = product.command("doctor")
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert done.returncode == 0 and list(lines) == list(doctor.THINGS), done.stdout
+    assert not [line for line in lines.values() if line.startswith("wrong")], done.stdout
+    assert lines["Temporal"].startswith("ok: The dev server of `up` at 127.0.0.1:")
+    assert lines["jobs"] == "ok: Workers serve media-pipeline and media-engine."
+    assert "Key accepted" in lines["engine"] and lines["FFmpeg"].endswith("starts.")
+    assert "Landlock" in lines["sandbox"] or "root" in lines["sandbox"]
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_no_secret(tmp_path):
+    """Of a home that is open, with no database, no Temporal and no web server, at an address with https."""
+    (stray := tmp_path / "notes.txt").write_text("x")
+    stray.chmod(0o644)
+    given = {
+        "MEDIAPIPE_ENGINE_KEY": "quite-short",
+        "MEDIAPIPE_PUBLIC_URL": "https://media.example.org",
+        "MEDIAPIPE_ALLOWED_HOSTS": "*",
+        "MEDIAPIPE_LOCAL_URL": "http://127.0.0.1:1",
+        "MEDIAPIPE_EMAIL_HOST": "127.0.0.1",
+        "MEDIAPIPE_EMAIL_PORT": "1",
+        "TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "MEDIAPIPE_S3_BUCKET": "media",
+        "MEDIAPIPE_S3_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    done = manage(tmp_path, "doctor", "--json", **given)
+    assert done.returncode == 1 and not done.stderr, done.stderr
+    wrong = {each["name"]: each["text"] for each in json.loads(done.stdout) if each["state"] == "wrong"}
+    for name, says in {
+        "home": "Others on this machine can open",
+        "keys": "MEDIAPIPE_ENGINE_KEY is too short",
+        "database": "There is no SQLite at",
+        "storage": "At http://127.0.0.1:1 the bucket media can’t be used",
+        "Temporal": "The cluster at 127.0.0.1:1, namespace default: nobody listens there.",
+        "jobs": "Can’t be looked at before that is right: database, Temporal.",
+        "engine": "The engine can’t be reached.",
+        "address": "Set MEDIAPIPE_BEHIND_PROXY.",
+        "hosts": "MEDIAPIPE_ALLOWED_HOSTS is *",
+        "mail": "The mail server can’t be reached.",
+    }.items():
+        assert says in wrong.pop(name)
+    assert not wrong and "quite-short" not in done.stdout and SECRET not in done.stdout
+
+
+@pytest.mark.anyio
+async def test_a_bucket_that_is_not_there_is_not_one_that_answers(settings, tmp_path, monkeypatch):
+    server = Bucket(tmp_path / "s3").start()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    settings.S3_ENDPOINT_URL, settings.S3_REGION = server.url, "us-east-1"
+    settings.MEDIA_ROOT.mkdir(exist_ok=True)
+    try:
+        for name, state, says in (("nosuch", "wrong", "404"), ("media", "ok", "The bucket media at")):
+            settings.S3_BUCKET = name
+            s3.storage.cache_clear()
+            was, text = await found("storage")
+            assert (was, says in text) == (state, True), text
+    finally:
+        server.kill()
+        s3.storage.cache_clear()
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_takes_no_files_says_what_to_do(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "gone"
+    state, text = await found("storage")
+    assert state == "wrong" and text == f"{tmp_path}/gone takes no files: No such file or directory."
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("url", "proxies", "state"),
+    [
+        ("", [], "ok"),
+        ("http://127.0.0.1:8000", [], "ok"),
+        ("http://media.example.org", ["127.0.0.1"], "wrong"),
+        ("https://media.example.org", [], "wrong"),
+        ("https://media.example.org", ["127.0.0.1"], "ok"),
+    ],
+)
+async def test_an_address_for_others_has_https_and_a_proxy_that_is_named(settings, url, proxies, state):
+    settings.PUBLIC_URL, settings.PROXIES = url, proxies
+    assert (await found("address"))[0] == state
+
+
+@pytest.mark.anyio
+async def test_a_cloud_that_cannot_fetch_what_is_uploaded_is_wrong(settings, api):
+    settings.EMBEDDED_ENGINE, settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY = False, api.url, "k"
+    state, text = await found("engine")
+    assert state == "wrong" and text.endswith(
+        "It can’t fetch what is uploaded here: set MEDIAPIPE_PUBLIC_URL."
+    )
+    settings.PUBLIC_URL = "https://media.example.org"
+    assert (await found("engine"))[0] == "ok"
