@@ -202,6 +202,35 @@ async def test_how_long_a_worker_may_be_silent_travels_with_the_task(dev_env, se
     assert seen == [4, 10]
 
 
+async def test_a_copy_waits_behind_no_encode_and_what_is_none_joins_their_line(dev_env, temporal_at, task):
+    """Nobody serves the line of encodes."""
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    storage.path("sources/t/film.mkv").write_bytes(
+        make_clip(storage.path("sources/t/f.mkv"), 1, "320x180", "-c:v", "mpeg4").read_bytes()
+    )
+    ingest = {"kind": "video", "options": {"format": "mp4", "quality": "high"}, "copies": True}
+    copy = await EngineTask.objects.acreate(input=task.input, **ingest)
+    film = await EngineTask.objects.acreate(input=storage.signed_url("sources/t/film.mkv"), **ingest)
+    assert (copy.lane, film.lane) == ("light", "light")
+    light = Worker(client, task_queue=LIGHT_QUEUE, activities=[worker.copy_task])
+    async with light, Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow]):
+        for each in (film, copy):
+            assert await queue.enqueue(each)
+        await reached(copy, lambda: copy.status == "succeeded")
+        await reached(film, lambda: film.lane == "heavy")
+        assert (film.status, film.started_at) == ("queued", None) and not folder(film.pk).exists()
+        assert await queue.stop(film)
+
+
+async def test_jobs_that_have_begun_take_turns_of_their_own(task):
+    """So that a newsroom's first job is done before its last one has begun."""
+    task.metadata = {"owner": "ada"}
+    later = EngineTask(kind="video", input="media:outputs/task_x.mp4", metadata=task.metadata)
+    keys = [queue.turn(each).fairness_key for each in (task, later)]
+    assert keys == ["ada", "ada/later"]
+
+
 async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
     """As the current API does; a plain task has none of them."""
     job = await EngineTask.objects.acreate(id=new_id("job"), kind="audio", input=task.input)

@@ -9,6 +9,10 @@ from mediapipe.engine.probe import MAX_PIXELS
 from mediapipe.validators import InvalidRequest as InvalidRequest
 
 
+class NeedsEncode(Exception):
+    """A task can't be done by a copy alone."""
+
+
 class TaskError(Exception):
     """The task fails: the API's error kind, one sentence, and what FFmpeg or the reader said of it."""
 

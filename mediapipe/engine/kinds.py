@@ -34,6 +34,8 @@ class Kind:
     light: bool = False  # whether it goes beside the heavy encodes, because it takes a moment
     # whether a plan for these options depends on how far the source's keyframes are apart
     needs_keyframes: Callable[[Options], bool] = lambda options: False
+    # whether a task with these options may turn out to be a copy
+    may_copy: Callable[[Options], bool] = lambda options: False
     compared: bool = False  # whether an output is compared with its source before it is published
     output_kind: str = ""  # what its output is called in the API's File; "" where as the kind
     has_duration: bool = True
@@ -62,6 +64,7 @@ _KINDS = (
         verify=verify.read_video,
         compared=True,
         needs_keyframes=lambda options: True,
+        may_copy=plan.may_copy_video,
         has_frame_rate=True,
     ),
     Kind(

@@ -21,6 +21,7 @@ KEY_LIFETIME = timedelta(hours=24)  # that an Idempotency-Key leads to the same 
 STALE_AFTER = timedelta(seconds=6)  # without a write by the worker that runs a task
 LOST_AFTER = timedelta(seconds=30)  # without one, after which its download counts as under way no more
 IMPORTS_EACH = 3  # sources of one person that come at once, or lie here and wait for their encode
+OF_A_MOMENT = models.Q(kind__in=LIGHT) | models.Q(copies=True)
 DOWNLOADING = ~models.Q(fetch_for="") & models.Q(fetched=False)
 HELD = ("space", "storage")  # what a task waits for in its slot
 
@@ -92,6 +93,7 @@ class EngineTask(models.Model):
     finished_at = models.DateTimeField(null=True)
     fetch_for = models.CharField(max_length=200, blank=True, default="", db_default="")  # see fetch_for()
     fetched = models.BooleanField(default=False, db_default=False)  # a foreign source lies in the store
+    copies = models.BooleanField(default=False, db_default=False)  # it may be a copy: a moment's work
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -111,7 +113,9 @@ class EngineTask(models.Model):
     @property
     def lane(self) -> Lane:
         """Which queue it stands in now: that of downloads until its foreign source has arrived."""
-        return "import" if self.fetch_for and not self.fetched else "light" if self.light else "heavy"
+        if self.fetch_for and not self.fetched:
+            return "import"
+        return "light" if self.light or self.copies else "heavy"
 
     @classmethod
     def in_lane(cls, lane: Lane) -> models.QuerySet[EngineTask]:
@@ -119,7 +123,7 @@ class EngineTask(models.Model):
         if lane == "import":
             return cls.objects.filter(DOWNLOADING)
         others = cls.objects.exclude(DOWNLOADING)
-        return others.filter(kind__in=LIGHT) if lane == "light" else others.exclude(kind__in=LIGHT)
+        return others.filter(OF_A_MOMENT) if lane == "light" else others.exclude(OF_A_MOMENT)
 
     @property
     def source(self) -> str:
@@ -145,6 +149,11 @@ class EngineTask(models.Model):
     def asked(self) -> dict[str, Any]:
         """Its options as in the request, with links that work now."""
         return _each_link(self.kind, self.options, storage.kept_url)
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it works on what another task has made: a later stage of a job that has begun."""
+        return self.input.startswith(f"{storage.KEPT}outputs/")
 
     @property
     def is_stale(self) -> bool:
@@ -175,6 +184,10 @@ class EngineTask(models.Model):
         return self.update(
             status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
         )
+
+    def needs_encode(self) -> bool:
+        """It is no copy after all: back in line, among the encodes. False where it is over."""
+        return self.update(status=self.Status.QUEUED, progress=None, started_at=None, copies=False)
 
     def begin_import(self) -> int | None:
         """Its download begins; else it waits for its turn, and the answer is how many stand before it."""

@@ -47,12 +47,17 @@ WAVEFORM_POINTS = 800
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
+def may_copy_video(options: Options) -> bool:
+    """Whether no option wants another picture than a web-safe source's."""
+    if not set(options) <= COPYABLE or options.get("format") not in ("mp4", "mov"):
+        return False
+    return options.get("codec", "h264") == "h264" and options.get("quality", "high") in ("high", "very_high")
+
+
 def can_copy_video(options: Options, media: Media) -> bool:
     """Whether the picture may stay as it is: it is web-safe H.264, and no option wants another one."""
     video = media.video
-    if video is None or not set(options) <= COPYABLE or options.get("format") not in ("mp4", "mov"):
-        return False
-    if options.get("codec", "h264") != "h264" or options.get("quality", "high") not in ("high", "very_high"):
+    if video is None or not may_copy_video(options):
         return False
     rate = media.size * 8 / media.duration if media.duration else 0
     limit = 20e6 * max(0.25, video.width * video.height / (1920 * 1080))

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import timezone
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -36,12 +36,20 @@ FORGOTTEN_FOR = (
 MOST_AT_ONCE = 100  # tasks that one round settles
 QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
+LATER = 2.0  # turns of an owner's begun jobs for one of those that have yet to begin
 CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
 _described: Recent[str, float] = Recent(2000)
 _missed: dict[str, float] = {}  # tasks without a workflow: since when each round has missed it
 _unpolled: Recent[str, tuple[float, bool]] = Recent(10)
+
+
+def turn(task: EngineTask) -> Priority:
+    """When a task's turn comes: owners take turns, and with each turn their begun jobs go on first."""
+    if task.is_later:
+        return temporal.fairness_key(task.owner, line="later", weight=LATER)
+    return temporal.fairness_key(task.owner)
 
 
 async def enqueue(task: EngineTask) -> bool:
@@ -52,12 +60,15 @@ async def enqueue(task: EngineTask) -> bool:
             with contextlib.suppress(WorkflowAlreadyStartedError):
                 await client.start_workflow(
                     EngineTaskWorkflow.run,
-                    args=[task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS, bool(task.fetch_for)],
+                    args=[
+                        *(task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS),
+                        *(bool(task.fetch_for), task.copies),
+                    ],
                     id=task.pk,
                     task_queue=HEAVY_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    priority=temporal.fairness_key(task.owner),
+                    priority=turn(task),
                     static_summary=f"{task.kind} {task.options.get('format', '')}".strip(),
                     rpc_timeout=temporal.RPC_TIMEOUT,
                 )

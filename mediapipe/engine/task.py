@@ -23,7 +23,7 @@ from mediapipe.engine import compare, encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.compare import Difference
 from mediapipe.engine.encode import ReportProgress, TimeLimit
-from mediapipe.engine.errors import TaskError
+from mediapipe.engine.errors import NeedsEncode, TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.kinds import Kind
@@ -88,6 +88,7 @@ class Encode:
     source: Path
     target: Path
     hooks: Hooks
+    only_copy: bool = False
     percent: float = 0.0
     time_limit: TimeLimit = field(default_factory=lambda: TimeLimit(settings.MAX_ENCODE_HOURS))
 
@@ -100,11 +101,16 @@ class Encode:
         return int(self.media.size * 1.1) * renditions if plan.copied or plan.frames else 64 << 20
 
     async def run(self) -> EncodeOutcome:
-        """The first of the plan's tries that holds what was wanted. Raises the last one's TaskError."""
+        """The first of the plan's tries that holds what was wanted. Raises the last one's TaskError.
+
+        Raises NeedsEncode where only a copy is wanted, and none will do.
+        """
         tries = list(self.plan.tries)
         disk_waits = 0
         while True:
             copied = self.plan.copied and len(tries) == len(self.plan.tries)
+            if self.only_copy and not copied:
+                raise NeedsEncode
             try:
                 outcome = await self._try(tries[0], copied=copied)
                 instead = compare.instead(outcome.differences, tries, self.plan.plain, copied=copied)
@@ -224,10 +230,13 @@ async def drop_source(task_id: str) -> None:
     await unpublish([storage.fetched(task_id)])
 
 
-async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks) -> TaskOutput:
+async def process(
+    task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks, *, only_copy: bool = False
+) -> TaskOutput:
     """Does a task whose options are checked, on the source that is *kept* in its row.
 
-    Raises TaskError, OSError; the caller clears the folder.
+    Raises TaskError, OSError, and NeedsEncode where *only_copy* is wanted and it must be encoded; the caller
+    clears the folder.
     """
     clear(task_id)
     folder(task_id).mkdir(parents=True)
@@ -238,7 +247,9 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     assert kind.plan is not None  # else check.py does it
     plan = kind.plan(options, media, str(source))
     target = folder(task_id) / "out" / plan.file_name
-    work = Encode(task_id, kind, options, plan, media, source, target, hooks)
+    work = Encode(task_id, kind, options, plan, media, source, target, hooks, only_copy)
+    if only_copy and not plan.copied:
+        raise NeedsEncode
     await hooks.wait_for_disk_space(work.estimate())
     hooks.step("encode", file=file_facts(media, source))
     target.parent.mkdir()

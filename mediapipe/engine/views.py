@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -183,6 +184,8 @@ def _create(
                 options=_kept_options(checked.kind.name, given),
                 metadata=checked.metadata,
                 fetch_for=fetch_for(kept, checked.metadata),
+                # of a bucket it would be fetched twice, where it has to be encoded after all
+                copies=checked.kind.may_copy(checked.options) and not settings.S3_BUCKET,
                 webhook_url=own_path(checked.webhook_url) or checked.webhook_url,
                 key=key,
                 steps={AS_OBJECT: True} if checked.input_is_object else {},

@@ -21,11 +21,12 @@ from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import check, imports, prober, queue, webhook
+from mediapipe.engine.errors import NeedsEncode
 from mediapipe.engine.folders import clear, sweep
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
-from mediapipe.engine.surroundings import Reporter, Waits, again, attend, beat_forever, hands_over
+from mediapipe.engine.surroundings import Reporter, Waits, Work, again, attend, beat_forever, hands_over
 from mediapipe.engine.task import Hooks, drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.task_options import check_options
@@ -38,11 +39,28 @@ log = logging.getLogger(__name__)
 @activity.defn
 async def run_task(task_id: str) -> None:
     """Runs a task, and writes its result to its row."""
+    await _attended(task_id)
+
+
+@activity.defn
+async def copy_task(task_id: str) -> bool:
+    """Runs a task if it is a copy, which takes a moment; False where it stands in line for an encode now."""
+    try:
+        await _attended(task_id, only_copy=True)
+    except NeedsEncode:
+        await persistently(EngineTask(pk=task_id).needs_encode)
+        return False
+    return True
+
+
+async def _attended(task_id: str, *, only_copy: bool = False) -> None:
+    """Runs a task, and leaves nothing behind but its output, however it ends. Raises NeedsEncode."""
     handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)  # by restarts
     heartbeats = asyncio.create_task(beat_forever(lambda: (handed_over,)))
     published: list[str] = []
     try:
-        await _run(task_id, published, lost=activity.info().attempt - handed_over - 1)
+        work = partial(_process, published=published, only_copy=only_copy)
+        await _run(task_id, published, work, lost=activity.info().attempt - handed_over - 1)
     except asyncio.CancelledError:
         freed = clear(task_id)
         if await hands_over(task_id):  # a restart counts as no loss
@@ -67,18 +85,18 @@ async def _remove_published(task_id: str, published: list[str]) -> None:
             await unpublish(published)
 
 
-async def _run(task_id: str, published: list[str], *, lost: int) -> None:
-    """Runs a task to its end, unless it was over before; *lost*: how many workers have gone with it.
+async def _run(task_id: str, published: list[str], work: Work, *, lost: int) -> None:
+    """Does *work* on a task to its end, unless it was over before; *lost*: workers that have gone with it.
 
-    *published*: gets the names of the files that it stores.
+    *published*: the names of the files that it has stored.
     """
-    task = await attend(task_id, lost, partial(_process, published=published))
+    task = await attend(task_id, lost, work)
     await _remove_published(task_id, published)
     if task and task.fetch_for and not task.active:
         await drop_source(task_id)
 
 
-async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -> None:
+async def _process(task: EngineTask, reporter: Reporter, *, published: list[str], only_copy: bool) -> None:
     reporter.realtime_factor = await persistently(task.realtime_factor)
     await persistently(task.begin)
     waits = Waits(task)
@@ -92,7 +110,7 @@ async def _process(task: EngineTask, reporter: Reporter, published: list[str]) -
         waits.for_server,
     )
     kind = KINDS[task.kind]
-    work = check.process if kind.plan is None else process
+    work = check.process if kind.plan is None else partial(process, only_copy=only_copy)
     result = await work(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
     await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
 
@@ -132,7 +150,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         "max_heartbeat_throttle_interval": timedelta(milliseconds=500),
         "graceful_shutdown_timeout": timedelta(seconds=0),
     }
-    encodes = {"activities": [run_task], "max_concurrent_activities": slots, **shared}
+    encodes = {"activities": [run_task, copy_task], "max_concurrent_activities": slots, **shared}
     downloads = {"activities": [import_source], "max_concurrent_activities": imports.SLOTS, **shared}
     prober.start()
     keepers = [asyncio.create_task(each) for each in (sweep_forever(), reconcile_forever())]

@@ -22,15 +22,24 @@ class EngineTaskWorkflow:
 
     @workflow.run
     async def run(
-        self, task_id: str, light: bool, heartbeat_timeout: float = 10, foreign: bool = False
+        self,
+        task_id: str,
+        light: bool,
+        heartbeat_timeout: float = 10,
+        foreign: bool = False,
+        copies: bool = False,
     ) -> None:
         """Ends when the task is over: how it ended stands in its row.
 
         *heartbeat_timeout*: seconds of silence after which another worker takes it over. *foreign*: its
-        source must be downloaded first; no history from before this argument has it, so none is patched.
+        source must be downloaded first. *copies*: it may be a copy, a moment's work, which never waits behind
+        an encode; only where it is none it stands in line for one. No history from before these arguments
+        has them, so none is patched.
         """
         silence = timedelta(seconds=heartbeat_timeout)
         if foreign and not await self._activity("import_source", task_id, IMPORT_QUEUE, silence):
+            return
+        if copies and await self._activity("copy_task", task_id, LIGHT_QUEUE, silence):
             return
         await self._activity("run_task", task_id, LIGHT_QUEUE if light else HEAVY_QUEUE, silence)
 

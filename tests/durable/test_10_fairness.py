@@ -21,8 +21,10 @@ MORE = 100
 
 @pytest.mark.parametrize("name", ["ada", "動" * 64, "ж" * 150, "😀" * 30, ""])
 def test_every_name_has_a_turn_that_temporal_takes(name):
-    key = temporal.fairness_key(name).fairness_key
-    assert key is not None and len(key.encode()) <= 64 and name.startswith(key)
+    for line in ("", "later"):
+        key = temporal.fairness_key(name, line=line).fairness_key
+        assert key is not None and len(key.encode()) <= 64
+        assert name.startswith(key.removesuffix(f"/{line}"))
 
 
 async def test_stages_that_wait_for_hours_keep_nobody_from_starting_cancelling_or_being_recorded(dashboard):
