@@ -20,7 +20,8 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.addresses mediapipe.content_encoding mediapipe.database mediapipe.disk mediapipe.home
+mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediapipe.database mediapipe.disk
+mediapipe.home
 mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
@@ -90,6 +91,8 @@ jobs.management.commands.retry
 jobs.management.commands.status jobs.management.commands.submit
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.commands.up
 mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
+mediapipe.management.commands.backup
+mediapipe.management.commands.restore
 mediapipe.apps mediapipe.asgi mediapipe.urls mediapipe.settings
 """.split()  # noqa: SIM905 - a hundred quotes would not read better
 KINDS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

