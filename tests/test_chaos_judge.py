@@ -10,7 +10,7 @@ from tests.chaos.facts import Answer, AttemptRow, EventRow, Facts, JobRow, Stage
 from tests.chaos.gateway import Gateway
 from tests.chaos.judge import RULES, judge
 from tests.chaos.people import said
-from tests.chaos.script import FAULTS, draw
+from tests.chaos.script import FAULTS, VICTIMS, draw
 from tests.support import recorded
 
 STAGES = ("ingest", "thumbnails", "audio", "transcode")
@@ -392,6 +392,8 @@ def test_a_fault_that_is_switched_off_changes_nothing_else():
 def test_twenty_seeds_play_every_fault_and_come_in_by_every_door():
     scripts = [draw(seed, 60, 40) for seed in range(20)]
     assert {blow.fault for script in scripts for blow in script.blows} == set(FAULTS)
+    cut = {blow.victim for script in scripts for blow in script.blows if blow.fault == "line"}
+    assert cut == set(VICTIMS["line"]), "each line is dropped, slow and a hole"
     doors = {act.door for script in scripts for act in script.acts}
     assert doors == {"form", "link", "tus", "command", "web", "bulk"}
     submitted = [act.targets for act in scripts[0].acts if act.verb == "submit"]

@@ -123,6 +123,8 @@ def report(seed: int, facts: Facts, dealt: Counter[str], broken: list[Violation]
         print(f"| {what} | {figure} |")
     for error, number in Counter(facts.errors).most_common(5):
         print(f"seed {seed}: {number} × {error}")
+    for answer in (answer for answer in submitted if not answer.made):
+        print(f"seed {seed}: {answer.title} ({answer.door}) made no job: {answer.status} {answer.sentence}")
     for each in broken:
         print(f"seed {seed}: {each.rule.replace('_', ' ')}: job {each.job or '-'}: {each.evidence}")
         tell(facts, each.job)

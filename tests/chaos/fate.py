@@ -72,7 +72,12 @@ class Fate:
 
     def network(self, blow: Blow) -> None:
         """The line between Temporal and everybody who talks to it."""
-        self.installation.proxy.disturb(blow.victim, blow.seconds)
+        self.installation.lines["temporal"].disturb(blow.victim, blow.seconds)
+
+    def line(self, blow: Blow) -> None:
+        """Any other line: to a browser, to the API, or by which the product asks its own engine."""
+        name, what = blow.victim.split()
+        self.installation.lines[name].disturb(what, blow.seconds)
 
     def database(self, blow: Blow) -> None:
         """Somebody else holds the database's lock."""

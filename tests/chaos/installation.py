@@ -1,4 +1,4 @@
-"""The product that is tried: `up`, a gateway before its API, a proxy before its Temporal, its own disk."""
+"""The product that is tried: `up`, a gateway before its API, a proxy on each line, its own disk."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ class Installation:
         self.one_at_a_time = threading.RLock()
         self.history_lost_at: list[float] = []
         self.log = ""  # of `up`, of all its starts
-        self.gateway = self.stack.enter_context(Gateway(lambda: f"{self.product.url}/ittybit"))
-        self.proxy = self.stack.enter_context(Proxy(self.temporal))
+        self.gateway = self.stack.enter_context(Gateway(lambda: f"{self.lines['engine'].url}/ittybit"))
+        self.lines = {
+            name: self.stack.enter_context(Proxy(there))
+            for name, there in {
+                "temporal": self.temporal,
+                "api": lambda: self.gateway.address,
+                "engine": self.web,  # by which the product asks itself: probes, tasks of its own, webhooks
+                "browser": self.web,
+            }.items()
+        }
         config = folder / "temporal.toml"
-        config.write_text(f'[profile.default]\naddress = "127.0.0.1:{self.proxy.port}"\n')
+        config.write_text(f'[profile.default]\naddress = "127.0.0.1:{self.lines["temporal"].port}"\n')
         self.product = Product(
             folder / "home",
-            ITTYBIT_API_URL=self.gateway.url,
+            ITTYBIT_API_URL=self.lines["api"].url,
+            MEDIAPIPE_LOCAL_URL=self.lines["engine"].url,
             TEMPORAL_CONFIG_FILE=str(config),
             **{name: os.environ[name] for name in KEPT if name in os.environ},
         )
@@ -63,6 +72,10 @@ class Installation:
         )
         return host, int(port)
 
+    def web(self) -> tuple[str, int]:
+        """Where the web process listens now."""
+        return "127.0.0.1", self.product.port
+
     def command(self, *arguments: str) -> CompletedProcess[str]:
         """A management command."""
         with self.one_at_a_time:
@@ -79,11 +92,13 @@ class Installation:
             self.product.clients.clear()
 
     def move(self) -> None:
-        """Another port and another key of the engine, as of the next start."""
+        """Another port, another address for itself and another key of the engine, as of the next start."""
         with self.one_at_a_time:
             self.stop()
             self.product.port = free_port()
             self.product.url = f"http://127.0.0.1:{self.product.port}"
+            self.lines["engine"].move()
+            self.product.environment["MEDIAPIPE_LOCAL_URL"] = self.lines["engine"].url
             self.product.environment["MEDIAPIPE_ENGINE_KEY"] = f"key-{time.time_ns():040}"
             self.product.start()
 

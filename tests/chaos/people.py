@@ -27,6 +27,7 @@ FILM = "http://127.0.0.1:9/film.mp4"  # fetched by nobody: the stand-in API take
 PATIENCE = 40.0  # seconds that somebody repeats a submission which is not answered
 TOASTS = re.compile(r'<div class="toasts" role="status">(.*?)</div>', re.S)
 NOTICE = re.compile(r'<p class="notice"[^>]*>\s*(.*?)\s*</p>', re.S)
+ERROR = re.compile(r'class="error"[^>]*>\s*(.*?)\s*<', re.S)
 SAID = (503, 507)  # a part that is away, a disk that is full: the page says so, and is right
 VERBS = {"cancel": "cancel", "retry": "retry"}
 
@@ -78,7 +79,7 @@ class People:
         cookies = self.cookies[answer.person]
         headers = {"X-CSRFToken": cookies["csrftoken"]}
         given = {"cookies": cookies, "headers": headers, "event_hooks": {"response": [watch]}}
-        url = self.installation.product.url
+        url = self.installation.lines["browser"].url
         return httpx.Client(base_url=url, timeout=30, trust_env=False, **given)
 
     def do(self, act: Act) -> None:
@@ -130,7 +131,7 @@ class People:
                 found := re.search(r"/jobs/([0-9a-f-]{36})/", reply.headers["Location"])
             ):
                 answer.made = found[1]
-            answer.sentences = [] if answer.made else [reply.text[:200]]
+            answer.sentences = [] if answer.made else ERROR.findall(reply.text) or [reply.text[:200]]
             return answer.status < 500 and answer.status != 429
 
         self.patiently(answer, send)

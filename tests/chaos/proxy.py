@@ -14,13 +14,13 @@ SLOW = 0.3  # seconds that each piece waits
 
 
 class Proxy:
-    """Listens at *port* for what is at *upstream* now (a host and a port); *line*: "", slow, hole, reset."""
+    """Listens at *port* (*url*) for what is at *upstream* now; *line*: "", slow, hole, reset."""
 
     def __init__(self, upstream: Callable[[], tuple[str, int]]) -> None:
         self.upstream = upstream
-        self.port = free_port()
         self.line = ""
         self.loop = asyncio.new_event_loop()
+        self.server: asyncio.Server | None = None
         self.open: set[asyncio.StreamWriter] = set()
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -44,13 +44,25 @@ class Proxy:
         if line == "hole":  # what was swallowed would be missed for ever
             self.loop.call_soon_threadsafe(self._cut)
 
+    def move(self) -> None:
+        """It listens at another port, and at the one before no more."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(10)
+
+    async def _listen(self) -> None:
+        if self.server:
+            self.server.close()
+            self._cut()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
     def _cut(self) -> None:
         for writer in list(self.open):
             writer.transport.abort()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        self.loop.run_until_complete(self._listen())
         self.ready.set()
         self.loop.run_forever()
 

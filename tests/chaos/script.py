@@ -20,19 +20,22 @@ FAULTS = {  # by name: how long one lasts, in seconds
     "redeploy": (0.0, 0.0),
     "freeze": (1.0, 6.0),
     "api": (1.0, 6.0),
-    "network": (1.0, 6.0),
+    "network": (1.0, 6.0),  # Temporal's line
+    "line": (1.0, 6.0),  # every other one
     "database": (1.0, 8.0),
     "disk": (1.0, 6.0),
     "history": (0.0, 0.0),
     "move": (0.0, 0.0),
 }
 RARE = ("history", "move")  # at most once each: they stop everything
+LINES = ("reset", "slow", "hole")
 VICTIMS = {
     "kill": ("worker", "worker", "web", "temporal", "encoder"),
     "redeploy": ("worker",),
     "freeze": ("worker", "web", "temporal", "encoder"),
     "api": ("502", "503", "html", "429 1", "slow 2", "drop"),
-    "network": ("reset", "slow", "hole"),
+    "network": LINES,
+    "line": tuple(f"{line} {how}" for line in ("browser", "engine", "api") for how in LINES),
     "disk": ("reserve", "full"),
 }
 

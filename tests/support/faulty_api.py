@@ -44,7 +44,8 @@ class FaultyApi:
     def __enter__(self):
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        self.address: tuple[str, int] = sock.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
         config = uvicorn.Config(self, lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]}, daemon=True)
