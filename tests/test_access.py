@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from django.forms import model_to_dict
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
 
-from jobs.models import Job
+from jobs import admin
+from jobs.models import Event, Job, Stage, Upload
 from jobs.state import JobState, Source
 from tests.support.recorded import job, text
 
@@ -191,6 +196,44 @@ def test_an_admin_deletes_in_the_back_office_as_in_the_list_and_never_a_running_
         chief.post("/jobs/bulk/", confirmed, follow=True)
     )
     assert Job.objects.get().pk == active.pk
+
+
+def test_no_door_of_the_back_office_deletes_a_running_job_or_changes_its_state(chief, editor):
+    running = job(editor, "running", JobState.RUNNING)
+    Upload.objects.create(owner=editor, filename="a.mp4", length=1, expires_at=timezone.now(), job=running)
+    forms = {"post": "yes", "_save": "Save", "stages-0-DELETE": "on", **whole(running)}
+    forms |= {f"{rows}-{count}_FORMS": 0 for rows in ("stages", "events") for count in ("TOTAL", "INITIAL")}
+    forms |= {"stages-TOTAL_FORMS": 1, "stages-INITIAL_FORMS": 1, "stages-0-job": running.pk}
+    forms |= {f"stages-0-{name}": value for name, value in whole(running.stages.first()).items()}
+    before, seen = everything(), 0
+    for model in (Job, Stage, Event, Upload):
+        for pattern in admin.site.get_model_admin(model).get_urls():
+            kinds = pattern.pattern.converters
+            row = model.objects.first().pk
+            place = f"admin:{pattern.name}"
+            path = reverse(place, kwargs=dict.fromkeys(kinds, row)) if pattern.name else f"/admin/{row}/"
+            own = whole(model.objects.first())
+            for action in ("delete", "delete_selected", "nothing"):
+                chief.post(path, {**forms, **own, "action": action, "_selected_action": [row]})
+            seen += 1
+            assert everything() == before, path
+    assert seen >= 4 * 5
+
+
+def whole(row) -> dict[str, object]:
+    """A valid form of all that may be written of a row; in it the job has succeeded."""
+    given = {**model_to_dict(row), "id": row.pk, "state": "succeeded"}
+    return {
+        name: json.dumps(value) if isinstance(value, dict | list) else "" if value is None else value
+        for name, value in given.items()
+    }
+
+
+def everything() -> list[tuple]:
+    """Every column of every row about jobs."""
+    return [
+        row for model in (Job, Stage, Event, Upload) for row in model.objects.order_by("pk").values_list()
+    ]
 
 
 def test_only_an_admin_forces_a_restart_and_only_of_what_runs(ada, chief, editor):
