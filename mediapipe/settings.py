@@ -293,7 +293,7 @@ LOGGING = {
         "temporalio.activity": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "jobs.control": {"level": "INFO"},
-        "jobs.uploads.source_check": {"level": "INFO"},  # which uploads were refused, and why
+        "jobs.uploads": {"level": "INFO"},  # which uploads were refused, and why
         "mediapipe.accounts": {"level": "INFO"},  # who added, promoted or deactivated whom
     },
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},

@@ -18,7 +18,7 @@ from jobs.dashboard.stage_view import StageView
 from jobs.live import START_WORKER, Live
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState, StageStatus
-from mediapipe import kernel
+from mediapipe import disk, kernel
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
@@ -79,7 +79,15 @@ def test_a_form_that_is_sent_twice_is_one_job_and_sent_with_something_else_anoth
 def test_a_file_over_the_cap_is_refused_with_a_sentence(ada, settings):
     settings.MAX_UPLOAD_BYTES = 10
     answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.mp4", b"x" * 11)})
-    assert answer.status_code == 400 and "too large" in text(answer) and Job.objects.count() == 0
+    assert answer.status_code == 413 and "too large" in text(answer) and Job.objects.count() == 0
+
+
+def test_a_file_without_room_is_the_servers_fault_and_stands_in_its_log(ada, monkeypatch, caplog):
+    monkeypatch.setattr(disk, "MEDIA_RESERVE", 1 << 60)
+    with caplog.at_level("INFO"):
+        answer = ada.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", sound())})
+    assert answer.status_code == 507 and "enough free space" in text(answer) and Job.objects.count() == 0
+    assert "a file of a form was refused (507): The server doesn’t have enough free space" in caplog.text
 
 
 def test_the_forms_say_when_the_cloud_engine_cannot_fetch_an_upload(ada, settings):

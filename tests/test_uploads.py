@@ -106,7 +106,7 @@ def test_the_plain_form_refuses_it_too_and_keeps_what_was_typed(signed_in):
     data = {"title": "My holiday", "pipeline": "previews"}
     answer = signed_in.post("/jobs/new/", {**data, "file": SimpleUploadedFile("a.mp4", NO_MEDIA["text"][0])})
     page = answer.content.decode()
-    assert answer.status_code == 400 and FOREIGN in page
+    assert answer.status_code == 422 and FOREIGN in page
     assert 'value="My holiday"' in page and re.search(r'value="previews"\s+selected', page)
     assert Job.objects.count() == 0 and leftovers() == []
     assert (
@@ -117,7 +117,7 @@ def test_the_plain_form_refuses_it_too_and_keeps_what_was_typed(signed_in):
 
 def test_a_large_file_of_the_plain_form_is_checked_on_the_disk_and_moved(signed_in, settings):
     settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
-    assert signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("a.mp4", b"text")}).status_code == 400
+    assert signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("a.mp4", b"text")}).status_code == 422
     assert leftovers() == []
     assert signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("a.wav", DATA)}).status_code == 302
     assert storage.path(Job.objects.get().source_name).read_bytes() == DATA and leftovers() == ["source.wav"]
@@ -227,12 +227,14 @@ def test_an_empty_file_is_refused_in_a_sentence(signed_in):
     assert answer.status_code == 400 and b"This file is empty (0 bytes)" in answer.content
 
 
-def test_a_file_over_the_cap_or_without_room_is_refused_with_a_sentence(signed_in, settings):
+def test_a_file_over_the_cap_or_without_room_is_refused_with_a_sentence(signed_in, settings, caplog):
     settings.MAX_UPLOAD_BYTES = 1000
     answer = create(signed_in)
     assert answer.status_code == 413 and b"too large" in answer.content
     settings.MAX_UPLOAD_BYTES = 1 << 60
-    answer = create(signed_in, length=1 << 59)
+    with caplog.at_level("INFO", "jobs.uploads"):
+        answer = create(signed_in, length=1 << 59)
+    assert "an upload was refused (507): The server doesn’t have enough free space" in caplog.text
     assert answer.status_code == 507 and "doesn’t have enough free space" in answer.content.decode()
 
 

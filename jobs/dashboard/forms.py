@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 YEAR = 365 * 24 * 3600  # seconds
+log = logging.getLogger("jobs.uploads")  # which is heard
 
 
 def chosen_pipeline(request: HttpRequest) -> pipelines.Pipeline:
@@ -57,6 +59,14 @@ class NewJob(forms.Form):
         initial=pipelines.DEFAULT,
     )
 
+    status = 400  # of the answer where it is refused
+
+    def refuse(self, error: UploadError) -> None:
+        """The file isn't taken: the form says why, and so does the log."""
+        log.info("a file of a form was refused (%d): %s", error.status, error.text)
+        self.status = error.status
+        self.add_error("file", error.text)
+
     def clean_file(self) -> Any:
         """Neither empty nor too large, and there is disk space for it."""
         file = self.cleaned_data["file"]
@@ -64,7 +74,7 @@ class NewJob(forms.Form):
             try:
                 intake.check_length(file.size)
             except UploadError as error:
-                raise forms.ValidationError(error.text) from None
+                self.refuse(error)
         return file
 
     def clean_url(self) -> str:

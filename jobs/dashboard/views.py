@@ -77,8 +77,8 @@ def new(request: PageRequest) -> HttpResponse:
                 remember_pipeline(request, response, job.pipeline)
                 return response
             except UploadError as error:
-                form.add_error("file", error.text)
-    status = 400 if form.is_bound else 200
+                form.refuse(error)
+    status = form.status if form.is_bound else 200
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
 
 

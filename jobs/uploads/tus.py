@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "md5": hashlib.md5}
 MAX_METADATA = 8192  # characters
+log = logging.getLogger(__name__)
 
 
 def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
@@ -135,6 +137,7 @@ def tus(view: View) -> View:
                 raise UploadError(401, "You’ve been signed out. Sign in to continue the upload.")
             return await view(request, **parts)
         except UploadError as error:
+            log.info("an upload was refused (%d): %s", error.status, error.text)
             sentence = {"Mediapipe_Says": error.text.replace("’", "'")} if request.method == "HEAD" else {}
             return answer(error.status, error.text, **error.headers, **sentence)
         except Disconnected:
