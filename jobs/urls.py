@@ -6,7 +6,7 @@ from django.urls import path
 
 from jobs import monitoring
 from jobs.api import tokens
-from jobs.dashboard import downloads, history, people, stage_page, views
+from jobs.dashboard import downloads, handed_over, history, people, sharing, stage_page, views
 from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
@@ -40,6 +40,12 @@ urlpatterns = [
     path("jobs/<uuid:pk>/thumbnail/", stage_page.use_frame, name="use_frame"),
     path("jobs/<uuid:pk>/versions/<int:number>/use/", stage_page.go_back, name="go_back"),
     path("jobs/<uuid:pk>/versions/<int:number>/remove/", stage_page.remove, name="remove_version"),
+    # Links to its outputs for people without an account: making and ending them, and what they show
+    path("jobs/<uuid:pk>/share/", sharing.index, name="share"),
+    path("jobs/<uuid:pk>/shares/<int:number>/revoke/", sharing.revoke, name="revoke_share"),
+    path("s/<str:token>/", handed_over.index, name="shared"),
+    path("s/<str:token>/all.zip", handed_over.archive, name="shared_zip"),
+    path("s/<str:token>/files/<path:name>", handed_over.file, name="shared_file"),
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),

@@ -112,6 +112,7 @@ def test_a_sign_in_link_works_once(client, editor):
 OPEN = {
     "login", "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
     "jobs:webhook", "media", "magic_link", "invited",  # their URLs are signed
+    "jobs:shared", "jobs:shared_zip", "jobs:shared_file",  # their URLs are made for strangers
 }  # fmt: skip
 
 

@@ -56,6 +56,7 @@ jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.job
+jobs.models.share
 jobs.models.destination jobs.models.delivery
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
@@ -76,7 +77,8 @@ jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboa
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
-jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.notifications.views
+jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
+jobs.dashboard.handed_over jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
 jobs.monitoring jobs.templatetags

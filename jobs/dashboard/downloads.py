@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.http import Http404, HttpResponseBase, StreamingHttpResponse
@@ -12,6 +13,8 @@ from jobs.api.bearer import accepts_token
 from jobs.dashboard.output_view import archived, stem_of
 from jobs.dashboard.polling import PageRequest
 from jobs.dashboard.views import find_job
+from jobs.models import Job
+from jobs.state import StageStatus
 from mediapipe.storage.archive import Archive
 from mediapipe.web.handler import streams
 
@@ -22,7 +25,12 @@ from mediapipe.web.handler import streams
 def outputs(request: PageRequest, pk: UUID) -> HttpResponseBase:
     """All outputs of a job as one zip. Raises Http404 where there is none."""
     job = find_job(request, pk)
-    files = archived(job, job.status().stages)
+    return zipped(job, job.status().stages)
+
+
+def zipped(job: Job, stages: Iterable[StageStatus]) -> StreamingHttpResponse:
+    """The outputs of the *stages* as one zip. Raises Http404 where there is none."""
+    files = archived(job, stages)
     if not files:
         raise Http404
     disposition = content_disposition_header(True, f"{stem_of(job)}.zip") or ""

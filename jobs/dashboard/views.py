@@ -117,7 +117,7 @@ def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = find_job(request, pk)
     page = presenters.JobPage(job, reader.read(job))
-    context = {"job": job, "page": page, "deliveries": Delivery.of_job(job)}
+    context = {"job": job, "page": page, "deliveries": Delivery.of_job(job), "shares": job.shares.all()}
     return render(request, "jobs/job_detail.html", context)
 
 

@@ -11,6 +11,7 @@ from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.notice import Notice
 from jobs.models.saved_view import SavedView
+from jobs.models.share import Share
 from jobs.models.stage import Stage
 from jobs.models.upload import Upload
 
@@ -25,6 +26,7 @@ __all__ = [
     "JobQuerySet",
     "Notice",
     "SavedView",
+    "Share",
     "Stage",
     "Upload",
 ]

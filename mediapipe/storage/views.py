@@ -115,22 +115,33 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         storage.check_signature(name, expires, signature, owner)
         if owner and (refusal := await _refuse_reader(request, owner)):
             return refusal
-        if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
-            text = await asyncio.to_thread(storage.read_text, name)
-            return HttpResponse(signed_links(name, text, owner), headers=_headers(request, name))
-        if storage.in_bucket(name):
-            return _to_bucket(name, _saved_as(request), owner)
-        path = storage.path(name)
-        stat = await asyncio.to_thread(os.stat, path)
+        return await deliver(request, name, owner)
     except storage.Forbidden as error:
         return _plain_text(403, f"This link can’t be used: {error}. Open the job’s page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
         return _plain_text(404, "This file no longer exists. Open the job’s page to see what does.")
+
+
+async def deliver(
+    request: HttpRequest, name: str, owner: str = "", *, beside: bool = False
+) -> HttpResponseBase:
+    """The file, to a reader who may have it, asked for by GET or HEAD.
+
+    *beside*: the files that it names are asked for beside its own address, by the same right. Raises
+    Forbidden for a name that is none, FileNotFoundError, NotADirectoryError.
+    """
+    lasting = not owner and not beside
+    headers = _headers(request, name, lasting=lasting)
+    if name.endswith(storage.LINKING) or (settings.S3_BUCKET and name.endswith(storage.TEXTS)):
+        text = await asyncio.to_thread(storage.read_text, name)
+        return HttpResponse(text if beside else signed_links(name, text, owner), headers=headers)
+    if storage.in_bucket(name):
+        return _to_bucket(name, _saved_as(request), s3.URL_LIFETIME if lasting else s3.PAGE_LIFETIME)
+    path = storage.path(name)
+    stat = await asyncio.to_thread(os.stat, path)
     if settings.ACCEL_PREFIX:
-        return HttpResponse(
-            headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **_headers(request, name)}
-        )
-    return _ranged(request, path, stat, _headers(request, name))
+        return HttpResponse(headers={"X-Accel-Redirect": f"{settings.ACCEL_PREFIX}{quote(name)}", **headers})
+    return _ranged(request, path, stat, headers)
 
 
 async def _refuse_reader(request: HttpRequest, owner: str) -> HttpResponse | None:
@@ -143,9 +154,8 @@ async def _refuse_reader(request: HttpRequest, owner: str) -> HttpResponse | Non
     return _plain_text(403, NOT_YOURS)
 
 
-def _to_bucket(name: str, save_as: str, owner: str) -> HttpResponse:
-    """To where the file lies; from a page, by a URL that ends soon."""
-    lifetime = s3.PAGE_LIFETIME if owner else s3.URL_LIFETIME
+def _to_bucket(name: str, save_as: str, lifetime: int) -> HttpResponse:
+    """To where the file lies, by a URL that ends after *lifetime* seconds."""
     return HttpResponseRedirect(
         s3.url(name, save_as, lifetime=lifetime), headers={"Cache-Control": "no-store"}
     )
@@ -173,13 +183,13 @@ def _saved_as(request: HttpRequest) -> str:
     return re.sub(r"[\x00-\x1f\x7f/\\]", "_", request.GET.get("download", ""))[:200]
 
 
-def _headers(request: HttpRequest, name: str) -> dict[str, str]:
+def _headers(request: HttpRequest, name: str, *, lasting: bool) -> dict[str, str]:
     headers = {
         "Content-Type": storage.content_type(name),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         # a page's file is asked for again each time, so that none is shown after a sign-out
-        "Cache-Control": "private, no-cache" if "owner" in request.GET else "private, max-age=86400",
+        "Cache-Control": "private, max-age=86400" if lasting else "private, no-cache",
     }
     if saved_as := _saved_as(request):
         headers["Content-Disposition"] = content_disposition_header(True, saved_as) or "attachment"

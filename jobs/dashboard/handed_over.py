@@ -1,0 +1,205 @@
+"""The hand-over page: what a job has made, for whoever has a link to it, without an account.
+
+Each request, a file's too, asks for the link's row anew: a link that has ended shows nothing. It takes what
+is handed over from the job's last recorded status, and decides nothing else about the job.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.hashers import check_password
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from jobs.dashboard.downloads import zipped
+from jobs.dashboard.formatting import describe_output, timecode
+from jobs.dashboard.output_view import saved_as
+from jobs.models import Job, Share
+from jobs.state import Output, StageState, StageStatus
+from mediapipe import storage
+from mediapipe.accounts import limits
+from mediapipe.storage.views import deliver
+from mediapipe.web.handler import streams
+
+# What is handed over, in this order, and what people who know no stages call it.
+LABELS = {
+    "transcode": "Video for the web",
+    "ingest": "Video in full size",
+    "audio": "Sound",
+    "thumbnails": "Picture",
+    "preview": "Animated preview",
+    "hls": "Stream",
+}
+COOKIE = "shared"
+UNLOCKED = 12 * 3600  # seconds for which a password counts
+
+
+class HandedOver(NamedTuple):
+    """An output on the page: where it is shown, and saved."""
+
+    label: str
+    facts: str
+    url: str
+    download_url: str
+
+
+def handed_over(job: Job) -> dict[str, tuple[StageStatus, Output]]:
+    """The outputs that are handed over, by their stages: they lie in our storage, so a link to them ends."""
+    made = {each.name: each for each in job.status().stages if each.state == StageState.SUCCEEDED}
+    found = [made[name] for name in LABELS if name in made]
+    return {stage.name: (stage, stage.output) for stage in found if stage.output and stage.output.name}
+
+
+def _holds(job: Job, name: str) -> bool:
+    """Whether the file *name* is of an output that is handed over."""
+    names = {each for _, output in handed_over(job).values() for each in output.names}
+    folders = tuple(f"{folder}/" for each in names if (folder := storage.folder_of(each)))
+    return name in names or (bool(folders) and name.startswith(folders) and ".." not in name.split("/"))
+
+
+def _view(token: str, job: Job, stage: StageStatus, output: Output) -> HandedOver:
+    """The output of a *stage* at addresses of this link; a stream of many files is in the zip alone."""
+    url = reverse("jobs:shared_file", args=[token, output.name])
+    filename = f"{saved_as(job, stage)}.{(output.format or 'bin').lower()}"
+    download_url = "" if stage.name == "hls" else f"{url}?download={quote(filename)}"
+    return HandedOver(LABELS[stage.name], describe_output(output), url, download_url)
+
+
+def _private(response: HttpResponseBase) -> HttpResponseBase:
+    """The response, which no search engine keeps, and from which no address leads on."""
+    response["X-Robots-Tag"] = "noindex, nofollow"
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    return response
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    return render(request, "jobs/handed_over_gone.html", status=404)
+
+
+def _unlocked(request: HttpRequest, share: Share) -> bool:
+    """Whether the link wants no password, or this browser has given it."""
+    if not share.password:
+        return True
+    given = request.get_signed_cookie(COOKIE, default="", salt=share.digest, max_age=UNLOCKED)
+    return given == str(share.pk)
+
+
+@login_not_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def index(request: HttpRequest, token: str) -> HttpResponseBase:
+    """The page; POST gives the password that a link may want."""
+    share = Share.find(token)
+    if share is None:
+        return _private(_gone(request))
+    if not _unlocked(request, share):
+        return _private(_ask(request, share))
+    if request.method == "POST":
+        return redirect(request.path)
+    if "text/html" in request.headers.get(
+        "Accept", ""
+    ):  # a person's browser: programs that look ask for anything
+        share.note_opening()
+    return _private(render(request, "jobs/handed_over.html", _context(request, token, share)))
+
+
+def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object]:
+    """What the page shows."""
+    outputs = handed_over(share.job)
+    views = {name: _view(token, share.job, *output) for name, output in outputs.items()}
+    playing = "transcode" if "transcode" in outputs else "ingest"
+    film = outputs[playing][1] if playing in outputs else None
+    seen = film is not None and film.has("video") is not False
+    return {
+        "share": share,
+        "job": share.job,
+        "outputs": views.values(),
+        "player": views[playing] if seen else None,
+        "film": film,
+        "sound": views.get("audio"),
+        "poster": views.get("thumbnails"),
+        "length": timecode(film.duration) if film else "",
+        "site": settings.PUBLIC_URL or request.build_absolute_uri("/")[:-1],
+        "all": reverse("jobs:shared_zip", args=[token]),
+    }
+
+
+def _ask(request: HttpRequest, share: Share) -> HttpResponse:
+    """Asks for the password, which is guessed no faster than one at sign-in."""
+    context: dict[str, object] = {}
+    status, minutes = 200, 0
+    if request.method == "POST":
+        try:
+            with limits.attempt(request, f"share {share.pk}") as attempt:
+                attempt.succeeded = check_password(request.POST.get("password", ""), share.password)
+        except limits.TooMany as error:
+            status, minutes = 429, error.minutes
+            context = {"minutes": max(1, minutes)}
+        else:
+            if attempt.succeeded:
+                return _unlock(request, share)
+            status, context = 400, {"wrong": True}
+    response = render(request, "jobs/handed_over_locked.html", context, status=status)
+    response["Referrer-Policy"] = (
+        "same-origin"  # without an Origin, the form would be taken for a foreign one
+    )
+    if status == 429:
+        response["Retry-After"] = str(minutes * 60 or 5)
+    return response
+
+
+def _unlock(request: HttpRequest, share: Share) -> HttpResponse:
+    response = redirect(request.path)
+    response.set_signed_cookie(
+        COOKIE,
+        str(share.pk),
+        salt=share.digest,
+        max_age=UNLOCKED,
+        path=request.path,
+        httponly=True,
+        secure=settings.SESSION_COOKIE_SECURE,
+        samesite="Lax",
+    )
+    return response
+
+
+def _job_of(request: HttpRequest, token: str) -> Job | None:
+    """The job of a link that hasn't ended, in a browser that has given its password."""
+    share = Share.find(token)
+    return share.job if share and _unlocked(request, share) else None
+
+
+@login_not_required
+async def file(request: HttpRequest, token: str, name: str) -> HttpResponseBase:
+    """A file that is handed over, or one beside it that it names."""
+
+    def refuse() -> HttpResponse | None:
+        job = _job_of(request, token)
+        return None if job and _holds(job, name) else _gone(request)
+
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    refusal = await sync_to_async(refuse)()
+    try:
+        return _private(refusal or await deliver(request, name, beside=True))
+    except (storage.Forbidden, FileNotFoundError, NotADirectoryError):
+        return _private(await sync_to_async(_gone)(request))
+
+
+@streams
+@login_not_required
+@require_safe
+def archive(request: HttpRequest, token: str) -> HttpResponseBase:
+    """All that is handed over, as one zip."""
+    job = _job_of(request, token)
+    stages = [stage for stage, _ in handed_over(job).values()] if job else []
+    try:
+        return _private(zipped(job, stages) if job else _gone(request))
+    except Http404:
+        return _private(_gone(request))

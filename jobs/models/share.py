@@ -1,0 +1,86 @@
+"""Share: a link by which whoever has it sees what a job has made, until it ends.
+
+It says who made it and how often it was opened; its text is known only when it is made. It knows no page.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+
+from django.contrib.auth.hashers import make_password
+from django.db import models, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.timezone import localtime
+
+from jobs.models.api_token import digest
+from jobs.models.job import Job
+
+
+class Share(models.Model):
+    """A link to a job's outputs. It ends by its time, when it is revoked, and with its job."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="shares")
+    digest = models.CharField(max_length=64, unique=True)
+    password = models.CharField(max_length=128, blank=True)  # hashed; empty: none is asked for
+    made_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    opened = models.PositiveIntegerField(default=0)
+    last_opened_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"link to {self.job_id} by {self.made_by}"
+
+    @classmethod
+    @transaction.atomic
+    def issue(cls, job: Job, actor: str, days: int, password: str = "") -> tuple[Share, str]:
+        """A new link for so many *days*, and its token, which is known only now."""
+        token = secrets.token_urlsafe(32)
+        share = cls.objects.create(
+            job=job,
+            digest=digest(token),
+            password=make_password(password) if password else "",
+            made_by=actor,
+            expires_at=timezone.now() + timedelta(days=days),
+        )
+        until = f"{localtime(share.expires_at):%-d %b %Y}"
+        protected = ", with a password" if password else ""
+        job.add_event("shared", actor=actor, text=f"Shared by a link until {until}{protected}")
+        return share, token
+
+    @classmethod
+    def find(cls, token: str) -> Share | None:
+        """The share of this token, where it hasn't ended, nor its job."""
+        found = cls.objects.select_related("job").filter(digest=digest(token)).first()
+        return None if found is None or found.expired or found.job.being_deleted else found
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires_at <= timezone.now()
+
+    @property
+    def openings(self) -> str:
+        """How often it was opened, in words."""
+        return {0: "never opened", 1: "opened once"}.get(self.opened, f"opened {self.opened} times")
+
+    @transaction.atomic
+    def note_opening(self) -> None:
+        """Counts one more opening; the timeline tells of the first."""
+        rows, now = Share.objects.filter(pk=self.pk), timezone.now()
+        if rows.filter(opened=0).update(opened=1, last_opened_at=now):
+            self.job.add_event("share_opened", text=f"{self.made_by}’s link was opened for the first time")
+        else:
+            rows.update(opened=F("opened") + 1, last_opened_at=now)
+
+    @transaction.atomic
+    def revoke(self, actor: str) -> None:
+        """Ends the link at once."""
+        if self.delete()[0]:
+            text = f"{self.made_by}’s link was revoked; it was {self.openings}"
+            self.job.add_event("share_revoked", actor=actor, text=text)
