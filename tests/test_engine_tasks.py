@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -438,6 +439,33 @@ async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, mo
     assert end != "failed" or task.error["kind"] == "storage_unavailable"
     assert ([each.name for each in playlist.parent.iterdir()] == ["index.m3u8"]) is (end != "restarting")
     assert running.exception() if end == "restarting" else running.done()
+
+
+async def test_a_cancel_while_an_output_is_copied_to_another_disk_leaves_none(task, settings, monkeypatch):
+    """The copy can't be called off: what it stores is removed when it has ended."""
+    storing, may_end, stored = (threading.Event() for _ in range(3))
+    replace = os.replace
+
+    def slow_disk(fd):
+        storing.set()
+        may_end.wait(20)
+
+    def noted(*names):
+        replace(*names)
+        stored.set()
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as settings.WORK_ROOT:
+        monkeypatch.setattr(os, "fsync", slow_disk)
+        monkeypatch.setattr(os, "replace", noted)
+        env = ActivityEnvironment()
+        running = asyncio.ensure_future(env.run(worker.run_task, task.pk))
+        assert await asyncio.to_thread(storing.wait, 20)
+        await sync_to_async(task.cancel)()
+        env.cancel(ActivityCancellationDetails(cancel_requested=True))
+        asyncio.get_running_loop().call_later(0.5, may_end.set)
+        await asyncio.wait({running}, timeout=20)
+        assert await asyncio.to_thread(stored.wait, 20)
+    assert not storage.beginning_with(f"outputs/{task.pk}") and running.done()
 
 
 @pytest.mark.parametrize("found_by", ["the engine’s API", "another worker"])

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -122,10 +123,18 @@ def publish(source: Path, name: str) -> None:
 
 
 async def publish_patiently(source: Path, name: str, wait_out: WaitOut) -> None:
-    """publish(), again until the storage takes the file: what is finished is never thrown away."""
+    """publish(), again until the storage takes the file: what is finished is never thrown away.
+
+    A cancel takes effect when a copy under way has ended, so that whoever removes the file finds it.
+    """
     while True:
+        storing = asyncio.ensure_future(asyncio.to_thread(publish, source, name))
         try:
-            return await asyncio.to_thread(publish, source, name)
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                await asyncio.shield(storing)
+            raise
         except FileNotFoundError:  # it isn't the storage that fails
             raise
         except OSError as error:
