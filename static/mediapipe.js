@@ -220,12 +220,14 @@ const playFrom = (player, seconds) => {
   player.play().catch(() => {});
 };
 
-/** Plays another version where the last one stood. */
-const playVersion = (video, stage, src) => {
-  const { currentTime, paused } = video;
-  Object.assign(video, { src, currentTime });
+/** Plays another version where the last one stood; an HLS stream by stream.js where the browser can't. */
+const playVersion = (video, stage, src, start = !video.paused) => {
+  const { currentTime } = video;
+  globalThis.stream?.end();
   video.dataset.plays = stage;
-  if (!paused) video.play().catch(() => {});
+  if (stage === "hls" && globalThis.stream?.needed) return globalThis.stream.play(video, src, currentTime);
+  Object.assign(video, { src, currentTime });
+  if (start) video.play().catch(() => {});
 };
 
 /** Gives the player its poster, and the web version as long as nobody has begun to watch; marks what plays. */
@@ -261,8 +263,7 @@ const chooseVersion = (event) => {
   if (!link || !video || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   video.dataset.chosen = "1";
-  playVersion(video, link.dataset.play, link.href);
-  video.play().catch(() => {});
+  playVersion(video, link.dataset.play, link.href, true);
   updatePlayer();
 };
 
@@ -380,10 +381,6 @@ const toggleMore = (event) => {
   const button = event.target.closest("#more");
   if (button) button.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") !== "true"));
 };
-
-// Where a browser can't play HLS, its player is hidden: the stream stays a link.
-const playsHls = document.createElement("video").canPlayType("application/vnd.apple.mpegurl");
-document.documentElement.classList.toggle("no-hls", !playsHls);
 
 document.addEventListener("htmx:before:request", skipPoll);
 document.addEventListener("htmx:before:swap", rememberPlaces);

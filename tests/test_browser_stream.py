@@ -52,11 +52,23 @@ def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, p
     assert seen["length"] == pytest.approx(10, abs=0.2)
 
 
-def test_a_browser_that_plays_no_hls_is_offered_the_link_alone(product, page, streamed):
+def test_a_browser_that_plays_no_hls_fetches_a_player_on_that_click_alone(product, page, streamed):
     page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{product.url}/jobs/{streamed}/")
     wait_for_state(page, "succeeded")
-    assert not page.is_visible("#play-hls") and page.is_visible(".files a:has-text('HLS')")
+    page.wait_for_load_state("networkidle")
+    assert not any("hls" in each for each in asked)
+    page.click("#play-hls")
+    playing = "() => document.getElementById('player').currentTime > 0.5"
+    page.wait_for_function(playing)
+    assert [each for each in asked if "vendor/hls.light" in each and each.startswith(product.url)]
+    assert page.evaluate("() => document.getElementById('player').src").startswith("blob:")
+    page.click("#play-ingest")
+    page.wait_for_function("() => document.getElementById('player').src.includes('/media/')")
+    page.wait_for_function(playing)
+    assert page.get_attribute("[data-play][aria-current]", "id") == "play-ingest"
 
 
 def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(product, cookies, streamed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ POLICY = "; ".join(
     (
         "default-src 'self'",
         "img-src 'self' data:",
+        "connect-src 'self'",
+        "media-src 'self' blob:",  # as which a script hands a stream to the player
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
@@ -33,12 +35,15 @@ POLICY = "; ".join(
 
 @cache
 def policy() -> str:
-    """The Content-Security-Policy; media and images may come from the bucket, where there is one."""
+    """The Content-Security-Policy; media may come from the bucket, where there is one."""
     if not settings.S3_BUCKET:
         return POLICY
     parts = urlsplit(s3.base())
     origin = f"{parts.scheme}://{parts.netloc}"
-    return POLICY.replace("img-src 'self'", f"media-src 'self' {origin}; img-src 'self' {origin}")
+    sources = ("img-src", "media-src", "connect-src")
+    return reduce(
+        lambda text, each: text.replace(f"{each} 'self'", f"{each} 'self' {origin}"), sources, POLICY
+    )
 
 
 def compress(request: HttpRequest, response: HttpResponse) -> None:

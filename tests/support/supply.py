@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.txt"
-# Vendored as released on npm: file, package, version, SHA-256. Of tus the sourceMappingURL is cut off.
+# Vendored as released on npm: file, package, version, SHA-256. The sourceMappingURL of two is cut off.
 VENDORED = [
     (
         *("htmx-4.0.1.min.js", "htmx.org", "4.0.1"),
@@ -27,6 +27,10 @@ VENDORED = [
     (
         *("tus-4.3.1.min.js", "tus-js-client", "4.3.1"),
         "2370de43c57969760dfdab84e2b50a675c5459b91e4c8f809e6fda0f8376c892",
+    ),
+    (
+        *("hls.light-1.7.4.min.js", "hls.js", "1.7.4"),
+        "236fded746599de9a54ee84b0a7d1ea77399ad6f897fac36a4a8944b808a89f6",
     ),
 ]
 
