@@ -52,7 +52,8 @@ async def use_frame(job: Job, seconds: float, shown: str, actor: str, reason: st
 
     *shown*: the stage whose output that is. It may begin later than what the thumbnail is taken from.
     """
-    thumbnails, player = job.planned(THUMBNAILS.name), job.planned(shown)
+    thumbnails = job.planned(THUMBNAILS.name)
+    player = job.planned(shown)
     same = thumbnails is not None and shown == thumbnails["needs"]
     skipped = 0.0 if same or player is None else float(player["options"].get("start", 0))
     changes: dict[str, Option | None] = {"start": round(seconds + skipped, 3)}

@@ -29,7 +29,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from jobs import trouble
 from jobs.models import Job
-from jobs.state import HeartbeatDetails, JobState, PipelineStatus, StageState, StageStatus
+from jobs.requests import HeartbeatDetails
+from jobs.state import JobState, PipelineStatus, StageState, StageStatus
 from jobs.waits import Wait, until_next_attempt, until_progress
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal

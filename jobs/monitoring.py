@@ -82,7 +82,8 @@ class _Storage:
     async def answers(self) -> bool:
         """True where there is no bucket."""
         loop = asyncio.get_running_loop()
-        asking, known = self.asking, time.monotonic() - self.asked_at < STORAGE_KNOWN
+        asking = self.asking
+        known = time.monotonic() - self.asked_at < STORAGE_KNOWN
         if asking is None or asking.get_loop() is not loop or (asking.done() and not known):
             asking = self.asking = loop.run_in_executor(None, _ask_storage)
             self.asked_at = time.monotonic()
@@ -105,7 +106,8 @@ async def _temporal() -> bool:
 async def temporal_knows_jobs() -> bool:
     """False where it runs none of several jobs that have started: then it may be the wrong Temporal."""
     started = Job.objects.active().exclude(workflow_started_at=None)
-    then, query = reconcile.established_by(), reconcile.RUNNING
+    then = reconcile.established_by()
+    query = reconcile.RUNNING
     if await started.filter(workflow_started_at__lt=then).acount() >= reconcile.SEVERAL:
         query += f" AND StartTime < '{then.isoformat()}'"
     elif await started.acount() < reconcile.SEVERAL:

@@ -175,7 +175,8 @@ class Round:
 
         An address that leads to another, empty Temporal would else close every job at once.
         """
-        expected, suspected = established(started), {job.pk for job in suspects}
+        expected = established(started)
+        suspected = {job.pk for job in suspects}
         unknown = [job for job in expected if job.pk in suspected]
         if len(expected) < SEVERAL or len(unknown) < len(expected) or await self._knows_any(unknown):
             _unknown_since.clear()

@@ -154,8 +154,10 @@ def _exchange(row: Job, version: EarlierVersion) -> str:
         retry_at=None,
     )
     if stage.state == StageState.SUCCEEDED and stage.output:
-        version.output, version.options = stage.output, options_of(row.plan, stage.name)
-        version.started_at, version.made_at = stage.started_at, stage.finished_at
+        version.output = stage.output
+        version.options = options_of(row.plan, stage.name)
+        version.started_at = stage.started_at
+        version.made_at = stage.finished_at
         version.save()
     else:
         version.delete()

@@ -10,7 +10,8 @@ from django.conf import settings
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
-from jobs.state import HeartbeatDetails, StageStatus
+from jobs.requests import HeartbeatDetails
+from jobs.state import StageStatus
 
 # Errors of a stage that uses up no attempt.
 OUTAGES = ("unreachable", "unavailable", "busy", "completed_by_hand")

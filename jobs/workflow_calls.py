@@ -27,7 +27,8 @@ from jobs import trouble
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, RETRY, Wish
-from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus, RetryRequest
+from jobs.requests import RetryRequest
+from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus
 from jobs.workflow import search_attributes
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal

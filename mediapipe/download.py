@@ -135,7 +135,8 @@ class _Download:
 
     def note(self) -> None:
         """Tells the part what it has used up."""
-        self.part.seconds, self.part.received = self.pace.age, self.pace.received
+        self.part.seconds = self.pace.age
+        self.part.received = self.pace.received
 
     async def run(self, remote: Remote) -> None:
         """Tries until the file is whole, or until several tries in a row have brought nothing new."""
@@ -247,11 +248,10 @@ class _Download:
         self.unpacker = None
         if encoding := reply.encoding(response):
             if encoding not in KNOWN:
-                raise DownloadError(
-                    "refused", f"the server sends it compressed ({encoding:.40})", permanent=True
-                )
+                why = f"the server sends it compressed ({encoding:.40})"
+                raise DownloadError("refused", why, permanent=True)
             self.unpacker = Unpacker(encoding)
-            self.part.total, self.part.validator = None, ""  # length and ranges are of the packed
+            self.part.again(filename=reply.filename(response))  # length and version are of the packed
 
     async def _receive(self, response: httpx.Response) -> None:
         """Writes the body behind what has arrived. Raises DownloadError, Interrupted."""

@@ -35,7 +35,8 @@ class Pace:
 
     def again(self) -> None:
         """Another try begins: its first window begins now."""
-        self.since, self.measured = time.monotonic(), self.received
+        self.since = time.monotonic()
+        self.measured = self.received
 
     def skip(self, seconds: float) -> None:
         """A wait of our own is over: for the disk, or because the server asked us to come later."""
@@ -50,7 +51,9 @@ class Pace:
         now = time.monotonic()
         if (passed := now - self.since) <= WINDOW:
             return ""
-        brought, self.measured, self.since = self.received - self.measured, self.received, now
+        brought = self.received - self.measured
+        self.measured = self.received
+        self.since = now
         if brought < MIN_RATE * passed:
             return "stalls"
         age = self.age

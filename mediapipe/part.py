@@ -39,7 +39,10 @@ class Part:
 
     def again(self, length: int | None = None, validator: str = "", filename: str = "") -> None:
         """Begins anew; what was used up stays used up."""
-        self.have, self.total, self.validator, self.filename = 0, length, validator, filename
+        self.have = 0
+        self.total = length
+        self.validator = validator
+        self.filename = filename
 
     def take(self, other: dict[str, object]) -> None:
         """Becomes what another process has told of it."""

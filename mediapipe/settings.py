@@ -9,38 +9,16 @@ import json
 import os
 from contextlib import suppress
 from datetime import timedelta
-from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import home
+from mediapipe.environment import comma_list, flag, number, other_keys, proxies, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
-
-def flag(name: str, default: bool = False) -> bool:
-    """The variable as yes or no; a value that is neither is an error, not a guess."""
-    value = os.environ.get(name, "").strip().lower()
-    if value in ("", "0", "false", "no", "off", "1", "true", "yes", "on"):
-        return value in ("1", "true", "yes", "on") if value else default
-    raise ImproperlyConfigured(f"{name} is {value!r}: write 1 or 0.")
-
-
-def number(name: str, default: int) -> int:
-    """The variable as a whole number."""
-    value = os.environ.get(name, "").strip()
-    if value and not value.isdecimal():
-        raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number.")
-    return int(value) if value else default
-
-
-def comma_list(name: str, default: str) -> list[str]:
-    """The variable as a comma separated list."""
-    return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
 
 
 HOME = home.HOME
@@ -54,54 +32,12 @@ def stored_secret(name: str) -> str:
     return os.environ.get(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
 
 
-def other_keys(name: str) -> list[str]:
-    """The keys that count beside the one in use. A short one is an error: it may be a part of a key."""
-    keys = comma_list(name, "")
-    for key in keys:
-        if (length := len(key)) < home.SHORTEST_SECRET:
-            raise ImproperlyConfigured(
-                f"{name}: a key needs at least {home.SHORTEST_SECRET} characters, and this one has {length}."
-                " A comma separates keys and is part of none. Make one with: openssl rand -hex 32"
-            )
-    return keys
-
-
 def local_url() -> str:
     """Where this installation listens: by the variable, else as `up` wrote it down for other commands."""
     if not os.environ.get("MEDIAPIPE_PORT"):
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((HOME / "addresses.json").read_text())["web"])
     return f"http://127.0.0.1:{PORT}"
-
-
-def time_zone() -> str:
-    """The time zone's IANA name: by the variable, else TZ where that is one (POSIX allows more), else UTC."""
-    chosen = os.environ.get("MEDIAPIPE_TIME_ZONE", "")
-    for name in filter(None, (chosen, os.environ.get("TZ"))):
-        with suppress(ValueError, OSError, ZoneInfoNotFoundError):
-            return ZoneInfo(name).key
-        if name == chosen:
-            raise ImproperlyConfigured(
-                f"MEDIAPIPE_TIME_ZONE is {chosen!r}: write an IANA name, such as Europe/Berlin."
-            )
-    return "UTC"
-
-
-def proxies() -> list[str]:
-    """The addresses of the proxies in front: as the variable lists them, and this machine for 1."""
-    value = os.environ.get("MEDIAPIPE_BEHIND_PROXY", "").strip()
-    if value.lower() in ("", "0", "false", "no", "off", "1", "true", "yes", "on"):
-        return ["127.0.0.1", "::1"] if flag("MEDIAPIPE_BEHIND_PROXY") else []
-    addresses = comma_list("MEDIAPIPE_BEHIND_PROXY", "")
-    for address in addresses:
-        try:
-            ip_network(address)
-        except ValueError:
-            raise ImproperlyConfigured(
-                f"MEDIAPIPE_BEHIND_PROXY names {address!r}: write 1 for a proxy on this machine, or the"
-                " proxies’ addresses, such as 10.0.0.2 or 10.0.0.0/24."
-            ) from None
-    return addresses
 
 
 DEBUG = flag("MEDIAPIPE_DEBUG")
@@ -250,7 +186,9 @@ EMAIL_HOST = os.environ.get("MEDIAPIPE_EMAIL_HOST", "")
 EMAIL_SECURITY = os.environ.get("MEDIAPIPE_EMAIL_SECURITY", "") or "starttls"
 if EMAIL_SECURITY not in ("starttls", "tls", "none"):
     raise ImproperlyConfigured("MEDIAPIPE_EMAIL_SECURITY: write starttls, tls or none.")
-EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_TIMEOUT = EMAIL_SECURITY == "starttls", EMAIL_SECURITY == "tls", 20
+EMAIL_USE_TLS = EMAIL_SECURITY == "starttls"
+EMAIL_USE_SSL = EMAIL_SECURITY == "tls"
+EMAIL_TIMEOUT = 20
 EMAIL_PORT = number("MEDIAPIPE_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[EMAIL_SECURITY])
 EMAIL_HOST_USER = os.environ.get("MEDIAPIPE_EMAIL_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("MEDIAPIPE_EMAIL_PASSWORD", "")

@@ -51,7 +51,9 @@ class Refused(Exception):
 
     def __init__(self, status: str, text: str = "", location: str = "") -> None:
         super().__init__(status)
-        self.status, self.text, self.location = status, text, location
+        self.status = status
+        self.text = text
+        self.location = location
 
 
 def hidden_address() -> tuple[str, int] | None:
@@ -142,7 +144,8 @@ class Door:
     """What listens on the UI's port."""
 
     def __init__(self, ui: tuple[str, int], web: str) -> None:
-        self.ui, self.web = ui, web
+        self.ui = ui
+        self.web = web
         self.connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,8 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from jobs.ittybit.client import IttybitClient, open_http
-from jobs.state import KeepRequest, Output, Source
+from jobs.requests import KeepRequest
+from jobs.state import Output, Source
 from jobs.workflow import activities
 from jobs.workflow.activities import Activities
 from mediapipe import storage

@@ -10,7 +10,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from jobs.dashboard import advice
-from jobs.dashboard.presenters import JobPage
+from jobs.dashboard.job_page import JobPage
 from jobs.ittybit.replies import PERMANENT_KINDS, REFUSALS, IttybitError, Rejected, check_response
 from jobs.live import Live
 from jobs.models import Stage

@@ -21,7 +21,7 @@ SOURCES = [
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediapipe.database mediapipe.disk
-mediapipe.home
+mediapipe.home mediapipe.environment
 mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
@@ -49,7 +49,7 @@ mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task med
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
-jobs jobs.findings jobs.pipelines jobs.option_words jobs.result jobs.state jobs.waits
+jobs jobs.findings jobs.pipelines jobs.option_words jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
@@ -76,8 +76,8 @@ jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
-jobs.dashboard.presenters jobs.dashboard.job_list jobs.dashboard.history jobs.dashboard.people
-jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
+jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
+jobs.dashboard.people jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
 jobs.dashboard.handed_over jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens

@@ -23,7 +23,8 @@ from jobs.ittybit.replies import (
     Unreachable,
 )
 from jobs.ittybit.resource import Resource
-from jobs.state import Cancellation, Output
+from jobs.requests import Cancellation
+from jobs.state import Output
 
 pytestmark = pytest.mark.anyio
 API = "https://api.example.com"

@@ -15,20 +15,12 @@ from django.utils import timezone
 
 from jobs import control, workflow_calls
 from jobs.dashboard import bulk
-from jobs.dashboard.presenters import JobPage
+from jobs.dashboard.job_page import JobPage
 from jobs.live import Live
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
-from jobs.state import (
-    EventRecord,
-    JobState,
-    Output,
-    PipelineStatus,
-    RetryRequest,
-    Source,
-    StageState,
-    StageStatus,
-)
+from jobs.requests import RetryRequest
+from jobs.state import EventRecord, JobState, Output, PipelineStatus, Source, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import storage, temporal
 

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
 
-from jobs.dashboard.presenters import JobPage
+from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.stage_view import StageView
 from jobs.live import START_WORKER, Live
 from jobs.models import Job, Stage

@@ -11,7 +11,7 @@ from jobs import engine
 from jobs.ittybit.client import IttybitClient, open_http
 from jobs.ittybit.replies import Broken, Missing, Rejected
 from jobs.ittybit.resource import Resource
-from jobs.state import Cancellation
+from jobs.requests import Cancellation
 from tests.support.dashboard import URL
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,9 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.exceptions import ApplicationError, TimeoutError, TimeoutType
 from temporalio.worker import Replayer
 
+from jobs.requests import Cancellation, Failure, RetryRequest
 from jobs.result import PipelineResult
-from jobs.state import Cancellation, Failure, JobState, Output, RetryRequest
+from jobs.state import JobState, Output
 from jobs.workflow.failures import gone_silent, timed_out
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt

@@ -68,7 +68,8 @@ class Token(HttpBearer):
 api = Described(
     title="mediapipe", version="1", description=ABOUT, docs_url=None, urls_namespace="api", auth=Token("read")
 )
-SUBMIT, ACT = Token("submit"), Token("act")
+SUBMIT = Token("submit")
+ACT = Token("act")
 
 
 @api.exception_handler(ProblemError)

@@ -59,7 +59,8 @@ def field_of(name: str, rule: Validator, value: Option | None) -> forms.Field:
     if name in ("start", "end"):
         return PlaceField(help_text="Like 12.5 or 1:02:03.", **about)
     if name == "bitrate":
-        low, high = int(rule.low) // KILO, int(rule.high) // KILO
+        low = int(rule.low) // KILO
+        high = int(rule.high) // KILO
         return RateField(help_text="In kbit/s.", min_value=low, max_value=high, **about)
     return forms.FloatField(min_value=rule.low, max_value=rule.high, **about)
 
@@ -80,7 +81,8 @@ class StageOptions(forms.Form):
 
     def __init__(self, kind: str, options: Mapping[str, Option], *args: Any) -> None:
         super().__init__(*args)
-        self.kind, self.options = kind, options
+        self.kind = kind
+        self.options = options
         for name in offered(kind, options):
             self.fields[name] = field_of(name, ASKED[kind].options[name], options.get(name))
 

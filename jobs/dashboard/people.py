@@ -51,7 +51,8 @@ def index(request: PageRequest) -> HttpResponse:
     """The list. POST adds somebody, and shows the link that lets them in."""
     if request.method == "GET":
         return _page(request)
-    name, role = request.POST.get("name", ""), request.POST.get("role", "")
+    name = request.POST.get("name", "")
+    role = request.POST.get("role", "")
     try:
         person, path = people.add(request.user, name, role)
     except people.NotAllowed as error:

@@ -1,4 +1,4 @@
-"""A job as the templates show it, in the list and on its own page.
+"""A job as the templates show it in a line of a list.
 
 It reads models and live states and decides nothing; it knows no request.
 """
@@ -9,18 +9,13 @@ import time
 from datetime import UTC, datetime
 from functools import cached_property
 
-from jobs import remaking
-from jobs.dashboard.check_view import CHECK, CheckView, view_check
 from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
-from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
-from jobs.dashboard.stage_axis import TimeAxis, draw
+from jobs.dashboard.output_view import OutputView, output_url, view_output
 from jobs.dashboard.stage_view import StageView, view_stages
 from jobs.dashboard.time_axis import SURVIVED
 from jobs.live import Live
-from jobs.models import Event, Job, wish
-from jobs.pipelines import StageDefinition
+from jobs.models import Job, wish
 from jobs.state import ACTIVE, JobState, Output, StageState
-from mediapipe import storage
 
 STATE_LABELS = {
     JobState.QUEUED: "Queued",
@@ -30,12 +25,6 @@ STATE_LABELS = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
-WISHES = {  # what a page says of those that wait; a cancel shows in the job's state
-    wish.RETRY: "{}’s retry is waiting. It starts as soon as it can.",
-    wish.FORCE_RESTART: "{}’s restart is waiting. It starts within a few seconds.",
-    wish.DELETE: "{}’s delete is waiting for the storage.",
-}
-VERSIONS = {"transcode": "Web version", "ingest": "Original", "hls": "HLS stream"}
 QUICK = ("thumbnails", "audio", "storyboard", "waveform", "preview")  # seconds, whatever the film's length
 
 
@@ -126,7 +115,8 @@ class Row:
     @property
     def took(self) -> str:
         """How long a done job took, like "Done in 52 s"; "" for any other."""
-        started, finished = self.status.started_at, self.status.finished_at
+        started = self.status.started_at
+        finished = self.status.finished_at
         if self.status.state != JobState.SUCCEEDED:
             return ""
         return nbsp(f"Done in {duration(finished - started)}") if started and finished else "Done"
@@ -165,131 +155,3 @@ class Row:
         if failed:
             return f"{failed[0].label}: {failed[0].status.error}"
         return self.status.error
-
-
-class JobPage(Row):
-    """A job on its own page."""
-
-    @property
-    def banner(self) -> str:
-        """What keeps the page from being live, or the job from running."""
-        return self.live.banner if self.live else ""
-
-    @property
-    def wishes(self) -> list[str]:
-        """What people asked for and the workflow hasn't taken yet, in sentences."""
-        return [WISHES[each.kind].format(each.actor) for each in self.job.wishes if each.kind in WISHES]
-
-    @property
-    def troubled(self) -> bool:
-        """Whether nothing helps but to end the workflow and start the job again."""
-        return bool(self.live and self.live.troubled)
-
-    @cached_property
-    def events(self) -> list[Event]:
-        """The timeline, oldest first: what is new comes last, and moves nothing."""
-        return list(self.job.events.order_by("-at", "-id")[:200])[::-1]
-
-    @cached_property
-    def outputs(self) -> list[OutputView]:
-        """The output of each stage that has one."""
-        return [
-            view_output(self.job, stage.status, output)
-            for stage in self.stages
-            if (output := self.output(stage.name))
-        ]
-
-    @cached_property
-    def places(self) -> list[OutputView]:
-        """A place for the output of each stage, from the first second on; its stage's words fill it first."""
-        made = {each.stage: each for each in self.outputs}
-        return [made.get(s.name) or view_place(s.status, s.summary) for s in self.stages if s.name != CHECK]
-
-    @cached_property
-    def check(self) -> CheckView | None:
-        """What its check says; None where it has none."""
-        return view_check(self.stages, self.outputs, self.files[0])
-
-    @property
-    def images(self) -> list[OutputView]:
-        """The places of what is shown as an image."""
-        return [each for each in self.places if each.is_image]
-
-    @property
-    def files(self) -> list[OutputView]:
-        """The source, and the place of every output."""
-        ingested = self.output("ingest")
-        return [view_source(self.job, ingested.source if ingested else None), *self.places]
-
-    @property
-    def planned(self) -> set[str]:
-        """The names of its stages that aren't skipped: each has a place on the page."""
-        return {each.name for each in self.stages if each.status.state != StageState.SKIPPED}
-
-    def _output_of(self, stage: str) -> OutputView | None:
-        return next((each for each in self.outputs if each.stage == stage), None)
-
-    @property
-    def player(self) -> OutputView | None:
-        """What plays first: the transcode, else the ingested original; None for sound alone."""
-        ingested = self.output("ingest")
-        if ingested and ingested.has("video") is False:
-            return None
-        return self._output_of("transcode") or self._output_of("ingest")
-
-    @property
-    def versions(self) -> list[tuple[str, OutputView]]:
-        """What the player can play, and the places of what it will: label and output."""
-        return [(VERSIONS[each.stage], each) for each in self.places if each.stage in VERSIONS][::-1]
-
-    @property
-    def audio(self) -> OutputView | None:
-        """The extracted audio."""
-        return self._output_of("audio")
-
-    @property
-    def storyboard_vtt(self) -> str:
-        """The storyboard's WebVTT; "" for one elsewhere: our content security policy loads nothing there."""
-        sprite = self.output("storyboard")
-        name = sprite.extras.get("vtt", "") if sprite else ""
-        return storage.page_link(name, self.job.owner_id) if name and "://" not in name else ""
-
-    @property
-    def waveform(self) -> str:
-        """The address of the audio's peaks."""
-        return output_url(self.job, self.output("waveform"))
-
-    @property
-    def size_saving(self) -> str:
-        """How much smaller the transcode is than the source; "" where it isn't."""
-        transcode, before = self.output("transcode"), self.job.source_size
-        if not transcode or not transcode.filesize or not before or transcode.filesize >= before:
-            return ""
-        return nbsp(f"{(1 - transcode.filesize / before) * 100:.0f}% smaller than the original")
-
-    @cached_property
-    def remakable(self) -> set[str]:
-        """The names of its stages that can be made again by themselves."""
-        return {stage["name"] for stage in self.job.plan if remaking.can_be_made_again(stage)}
-
-    @cached_property
-    def addable(self) -> list[StageDefinition]:
-        """The stages of other pipelines that may be added."""
-        return remaking.addable(self.job)
-
-    @cached_property
-    def axis(self) -> TimeAxis:
-        """The time axis with the job's stages on it."""
-        return draw(self.stages)
-
-    @property
-    def poll_interval(self) -> str:
-        """For hx-trigger: each second while there is progress, else every three."""
-        return "1s" if any(stage.percent is not None for stage in self.stages) else "3s"
-
-    @property
-    def elapsed(self) -> str:
-        """How long it has been running, to the minute: seconds would change each poll."""
-        started = self.status.started_at
-        minutes = int((time.time() - started) / 60) if started and self.active else 0
-        return nbsp(f"Running for {minutes} min") if minutes else ""

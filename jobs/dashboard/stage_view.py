@@ -102,7 +102,8 @@ class StageView:
             return None
         if self.time_left is not None:
             return self.time_left
-        percent, attempts = self.status.progress or 0, self.status.attempts
+        percent = self.status.progress or 0
+        attempts = self.status.attempts
         if percent < MEANINGFUL or not attempts:
             return None
         return (time.time() - attempts[-1].started_at) * (100 - percent) / percent

@@ -1,6 +1,6 @@
 """The dashboard's pages and fragments: load, act, respond.
 
-What a page shows is decided in presenters and job_list, what a button does in control and bulk.
+What a page shows is decided in job_page and job_list, what a button does in control and bulk.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
-from jobs.dashboard import bulk, presenters
+from jobs.dashboard import bulk
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
 from jobs.dashboard.job_list import JobList, in_tab, parse_moment, parse_or_none, search
+from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.polling import PageRequest, fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
@@ -116,7 +117,7 @@ def find_job(request: PageRequest, pk: UUID) -> Job:
 def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = find_job(request, pk)
-    page = presenters.JobPage(job, reader.read(job))
+    page = JobPage(job, reader.read(job))
     context = {"job": job, "page": page, "deliveries": Delivery.of_job(job), "shares": job.shares.all()}
     return render(request, "jobs/job_detail.html", context)
 
@@ -131,7 +132,7 @@ def status(request: PageRequest, pk: UUID) -> HttpResponse:
         "jobs/_job_status.html",
         request.user.is_staff,
         (job.version, live.version),
-        lambda: {"job": job, "page": presenters.JobPage(job, live)},
+        lambda: {"job": job, "page": JobPage(job, live)},
         max_age=AXIS_STEP if job.active else None,
     )
 

@@ -30,7 +30,7 @@ from jobs.ittybit.replies import (
     parse_task,
 )
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
-from jobs.state import Cancellation
+from jobs.requests import Cancellation
 from mediapipe.recent import Recent
 
 TIMEOUT = httpx.Timeout(20, connect=5)

@@ -43,7 +43,8 @@ class ErrorAnswer(Exception):
 
 def from_environment() -> Installation | None:
     """The installation that the environment names, if any. Raises CommandError where it does by halves."""
-    url, token = os.environ.get("MEDIAPIPE_URL", "").rstrip("/"), os.environ.get("MEDIAPIPE_TOKEN", "")
+    url = os.environ.get("MEDIAPIPE_URL", "").rstrip("/")
+    token = os.environ.get("MEDIAPIPE_TOKEN", "")
     if not url and not token:
         return None
     if not (url.startswith(("http://", "https://")) and token and token.isascii()):
@@ -78,7 +79,8 @@ class Installation:
         return self._send(method, f"{self.url}/api/v1{path}", **about).json()
 
     def _send(self, method: str, url: str, **about: Any) -> httpx.Response:
-        until, pause = time.monotonic() + PATIENCE, 0.25
+        until = time.monotonic() + PATIENCE
+        pause = 0.25
         while True:
             try:
                 answer = self.http.request(method, url, **about)
@@ -118,7 +120,8 @@ class Installation:
         headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": ",".join(pairs)}
         created = self._send("POST", f"{self.url}/uploads/", headers=headers)
         url = urljoin(f"{self.url}/", created.headers["Location"])
-        offset, until = 0, time.monotonic() + PATIENCE
+        offset = 0
+        until = time.monotonic() + PATIENCE
         while offset < size:
             before = offset
             self._part(url, path, offset, size, err)

@@ -21,8 +21,13 @@ from jobs.models.notice import Notice
 if TYPE_CHECKING:
     from jobs.models.job import Job
 
-WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
-EVENTS, TEST, CONFIRMATION = "events", "test", "confirmation"  # what a message is about
+WAITING = "waiting"
+SENT = "sent"
+FAILED = "failed"
+DROPPED = "dropped"
+EVENTS = "events"  # what a message is about
+TEST = "test"
+CONFIRMATION = "confirmation"
 ASKED_FOR_PER_HOUR = 6  # tests and confirmations of one person
 LOST_AFTER = timedelta(hours=2)  # after which Temporal is asked again: longer than between two tries
 

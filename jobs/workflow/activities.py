@@ -1,6 +1,6 @@
 """The pipeline's activities: a stage's task against the Ittybit API, copies of outputs, recording.
 
-Each failure leaves here as an ApplicationError that says what it means (jobs.state.Failure);
+Each failure leaves here as an ApplicationError that says what it means (jobs.requests.Failure);
 whether and when to try again is the workflow's decision.
 """
 
@@ -23,22 +23,16 @@ from temporalio.exceptions import ApplicationError
 from jobs.ittybit.client import IttybitClient, may_have_created
 from jobs.ittybit.replies import IttybitError, TaskState
 from jobs.models import Job
-from jobs.state import (
-    CANCEL_TASK,
-    CANCEL_UNANSWERED,
-    CREATE_TASK,
-    KEEP_OUTPUT,
-    RECORD,
+from jobs.requests import (
     Cancellation,
     Failure,
     HeartbeatDetails,
     KeepRequest,
-    Output,
     RecordRequest,
-    Source,
     TaskRequest,
     TaskWatch,
 )
+from jobs.state import CANCEL_TASK, CANCEL_UNANSWERED, CREATE_TASK, KEEP_OUTPUT, RECORD, Output, Source
 from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import (
     Watcher,

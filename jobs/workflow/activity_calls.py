@@ -19,16 +19,15 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from jobs import state
     from jobs.pipelines import StageDefinition, allowed_seconds
-    from jobs.state import (
+    from jobs.requests import (
         Cancellation,
         HeartbeatDetails,
         KeepRequest,
-        Output,
         RecordRequest,
-        Source,
         TaskRequest,
         TaskWatch,
     )
+    from jobs.state import Output, Source
 
 ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
 FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))

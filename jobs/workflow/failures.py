@@ -11,7 +11,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED, Failure, HeartbeatDetails
+    from jobs.requests import Failure, HeartbeatDetails
+    from jobs.state import CREATE_TASK, HANDED_OVER, KEEP_OUTPUT, STAGE_FAILED
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
@@ -80,7 +81,8 @@ def last_seen(error: ActivityError) -> HeartbeatDetails | None:
     last = details[-1] if details else None
     if not isinstance(last, dict) or not isinstance(last.get("since"), int | float):
         return None
-    state, progress = last.get("state"), last.get("progress")
+    state = last.get("state")
+    progress = last.get("progress")
     return HeartbeatDetails(
         state if isinstance(state, str) else "",
         progress if isinstance(progress, int | float) else None,

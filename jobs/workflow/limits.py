@@ -12,7 +12,7 @@ from django.conf import settings
 
 from jobs.models import Stage
 from jobs.pipelines import seconds_for
-from jobs.state import TaskWatch
+from jobs.requests import TaskWatch
 from mediapipe import url_safety
 from mediapipe.database import in_thread
 from mediapipe.remote import BadRedirect, Remote

@@ -15,17 +15,15 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 with workflow.unsafe.imports_passed_through():
     import jobs.pipelines  # noqa: F401 - the sandbox looks up here what the plan's annotations name
+    from jobs.requests import Cancellation, RecordRequest, RetryRequest
     from jobs.result import PipelineResult
     from jobs.state import (
         PASSED,
         SETTLED,
-        Cancellation,
         EventRecord,
         JobState,
         PipelineInput,
         PipelineStatus,
-        RecordRequest,
-        RetryRequest,
         StageState,
         StageStatus,
     )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.state import Cancellation
+from jobs.requests import Cancellation
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from jobs.pipelines import StageDefinition, task_key
-    from jobs.state import (
-        Attempt,
-        HeartbeatDetails,
-        KeepRequest,
-        Output,
-        PipelineInput,
-        RetryRequest,
-        StageState,
-        StageStatus,
-        TaskRequest,
-    )
+    from jobs.requests import HeartbeatDetails, KeepRequest, RetryRequest, TaskRequest
+    from jobs.state import Attempt, Output, PipelineInput, StageState, StageStatus
     from jobs.workflow import activity_calls
     from jobs.workflow.failures import LOST, AttemptFailed, classify_failure, outage_wait, was_cancelled
     from jobs.workflow.needs import SKIP_REASONS, Needs
@@ -159,7 +150,8 @@ class StageRun:
         status.started_at = workflow.time()
 
     def _begin_attempt(self) -> None:
-        status, label = self.status, self.stage.label
+        status = self.status
+        label = self.stage.label
         last = status.attempts[-1] if status.attempts else None
         status.attempt += 1
         status.attempts = [*status.attempts[-19:], Attempt(status.attempt, workflow.time())]
@@ -174,7 +166,8 @@ class StageRun:
     def _end_attempt(self, failed: AttemptFailed) -> None:
         status = self.status
         attempt = status.attempts[-1]
-        attempt.finished_at, attempt.outcome = workflow.time(), failed.outcome
+        attempt.finished_at = workflow.time()
+        attempt.outcome = failed.outcome
         attempt.error = str(failed)[:200]
         if failed.outcome == "failed":
             status.error = str(failed)
@@ -240,7 +233,8 @@ class StageRun:
         self.activities_started += 1
         activity_id = f"{self.stage.name}-{self.activities_started}"
         if self.status.task_id is None:
-            self.seen, self.status.task_id = None, await self._create_task(activity_id)
+            self.status.task_id = await self._create_task(activity_id)
+            self.seen = None
             if was_cancelled():  # now the task's id is known
                 raise asyncio.CancelledError
             self.changed()

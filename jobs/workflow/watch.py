@@ -1,6 +1,6 @@
 """Watches one task of the engine until it is over, and says what its end means for the attempt.
 
-Each failure leaves here as an ApplicationError that carries a Failure (jobs.state); whether and when to
+Each failure leaves here as an ApplicationError that carries a Failure (jobs.requests); whether and when to
 try again is the workflow's decision. It knows neither rows nor webhooks.
 """
 
@@ -22,7 +22,8 @@ from temporalio.exceptions import ApplicationError
 from jobs.ittybit import replies
 from jobs.ittybit.client import IttybitClient
 from jobs.ittybit.replies import IttybitError, Task, TaskState
-from jobs.state import HANDED_OVER, STAGE_FAILED, Cancellation, Failure, HeartbeatDetails, Output, TaskWatch
+from jobs.requests import Cancellation, Failure, HeartbeatDetails, TaskWatch
+from jobs.state import HANDED_OVER, STAGE_FAILED, Output
 from jobs.workflow.failures import MAX_OUTAGE
 from mediapipe import storage
 

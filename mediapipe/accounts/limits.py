@@ -99,9 +99,11 @@ def attempt(request: HttpRequest, name: str) -> Iterator[Try]:
     mark = _known_browser(request, name)
     where = network(request)
     if mark:
-        own, counted = _key("browser", _same(name), mark), {}
+        own = _key("browser", _same(name), mark)
+        counted = {}
     else:
-        own, counted = _key("name", _same(name), where), {_key("network", where): MOST_FOR_A_NETWORK}
+        own = _key("name", _same(name), where)
+        counted = {_key("network", where): MOST_FOR_A_NETWORK}
     counted[own] = MOST_FOR_A_NAME
     tried = Try()
     with _hashing(known=bool(mark)):
@@ -135,7 +137,8 @@ def _take(limits: dict[str, int]) -> None:
         if created:
             Tries.objects.filter(since__lt=now - WINDOW).exclude(key__in=limits).delete()
         if row.since <= now - WINDOW:
-            row.count, row.since = 0, now
+            row.count = 0
+            row.since = now
         if row.count >= limit:
             raise TooMany(max(1, -(-int((row.since + WINDOW - now).total_seconds()) // 60)))
         row.count += 1

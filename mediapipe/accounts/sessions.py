@@ -65,7 +65,8 @@ class SessionStore(db.SessionStore):
         row = cast(Session, super().create_model_instance(data))
         about = data.get(ABOUT, {})
         row.person_id = int(data[SESSION_KEY]) if SESSION_KEY in data else None
-        row.browser, row.network = about.get("browser", ""), about.get("network", "")
+        row.browser = about.get("browser", "")
+        row.network = about.get("network", "")
         row.since = _since(about)
         row.expire_date = _end(row.since)
         return row

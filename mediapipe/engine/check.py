@@ -59,7 +59,8 @@ async def _output(name: str, url: str, work: Path, hooks: Hooks) -> Path:
 
 async def _reports(source: File, paths: dict[str, Path], work: Path, hooks: Hooks) -> dict[str, Report]:
     """A report on each output; one that can't be read takes none of the others with it."""
-    reports, outputs = {}, []
+    reports = {}
+    outputs = []
     for name, path in paths.items():
         try:
             outputs.append(File(name, path, await prober.probe(path)))

@@ -168,7 +168,8 @@ def form(
     found: list[Difference] = []
     if source.video is None or output.video is None:
         return found
-    wanted, shown = _wanted_shape(source.video, options, copied=copied), output.video.shown
+    wanted = _wanted_shape(source.video, options, copied=copied)
+    shown = output.video.shown
     by = 2.5 / min(*wanted, *shown)
     if abs((shown[0] / shown[1]) / (wanted[0] / wanted[1]) - 1) > by:
         found.append(Difference("The result hasn’t the shape of the source.", grave=True))
@@ -200,7 +201,8 @@ def length(
     over = output.duration - seconds
     if copied and seconds and over > max(0.5, 0.02 * seconds) and not source.guessed:
         found.append(Difference("The result is longer than the source."))
-    video, made = source.video, output.video
+    video = source.video
+    made = output.video
     if (
         video is None
         or made is None

@@ -201,7 +201,8 @@ def _clap(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
                     file.seek(at)
                     parts = struct.unpack(">IIIIiIiI", file.read(32))
                     w, h, x, y = (round(a / b) for a, b in zip(parts[::2], parts[1::2], strict=True))
-                    left, top = x + (width - w) // 2, y + (height - h) // 2
+                    left = x + (width - w) // 2
+                    top = y + (height - h) // 2
                     return left, top, width - w - left, height - h - top
     return 0, 0, 0, 0
 

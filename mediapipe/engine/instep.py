@@ -71,8 +71,10 @@ def _correlation(course: Sequence[float], other: Sequence[float], lag: int) -> f
     count = min(len(ours), len(theirs))
     if count < 2:
         return 0.0
-    ours, theirs = ours[:count], theirs[:count]
-    mean, their_mean = sum(ours) / count, sum(theirs) / count
+    ours = ours[:count]
+    theirs = theirs[:count]
+    mean = sum(ours) / count
+    their_mean = sum(theirs) / count
     spread = sqrt(sum((value - mean) ** 2 for value in ours))
     their_spread = sqrt(sum((value - their_mean) ** 2 for value in theirs))
     if not spread or not their_spread:

@@ -72,7 +72,8 @@ def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[
 
     ends = time.process_time() + asked["budget"]
     moments = [float(moment) for moment in asked["moments"]]
-    todo, shown = sorted(set(moments)), dict[float, Picture]()
+    todo = sorted(set(moments))
+    shown = dict[float, Picture]()
     with av.open(path, metadata_errors="replace", options=options) as container:
         stream = container.streams[asked["video"]]
         size = (stream.width, stream.height)
@@ -93,7 +94,8 @@ def _pictures(
 
     With `around` all pictures that begin about the moment; the one that is held, where none begins.
     """
-    around, ends = asked["around"], time.process_time() + asked["budget"] / len(asked["moments"])
+    around = asked["around"]
+    ends = time.process_time() + asked["budget"] / len(asked["moments"])
     stream.codec_context.skip_frame = "NONREF"  # on the way there
     container.seek(max(0, int(moment / stream.time_base)), stream=stream)
     first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
@@ -145,11 +147,14 @@ def is_flipped(frame: Any) -> bool:
 def _dots(frame: Any, crop: Sequence[int]) -> bytes:
     """The upright picture, small and grey, of what is to be seen of it."""
     left, top, right, bottom = crop or (0, 0, 0, 0)
-    across, down = SIDE / (frame.width - left - right), SIDE / (frame.height - top - bottom)
-    width, height = round(frame.width * across), round(frame.height * down)
+    across = SIDE / (frame.width - left - right)
+    down = SIDE / (frame.height - top - bottom)
+    width = round(frame.width * across)
+    height = round(frame.height * down)
     small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
     plane = small.planes[0]
-    data, first = bytes(plane), round(left * across)
+    data = bytes(plane)
+    first = round(left * across)
     rows = range(round(top * down), round(top * down) + SIDE)
     dots = b"".join(data[row * plane.line_size + first :][:SIDE] for row in rows)
     for _ in range(frame.rotation % 360 // 90):  # counter-clockwise

@@ -78,7 +78,8 @@ class Lookthrough:
         begun = self.ffmpeg.done
         found = await self._measured(output)
         self.ffmpeg.done += output.seconds
-        report.loudness, report.peak = found.loudness, found.peak
+        report.loudness = found.loudness
+        report.peak = found.peak
         report.findings += findings.of_length(output.name, output.seconds, self._length(output))
         try:
             report.findings += await self._against_source(output, found, report)
@@ -118,7 +119,8 @@ class Lookthrough:
 
     async def _measured(self, file: File) -> Measures:
         """Its black, frozen, silent and clipped stretches, and its loudness, all by one run."""
-        graph, tracks = [], []
+        graph = []
+        tracks = []
         if film := file.film:
             graph.append(f"[0:{film.index}]{measures.picture_filters()}[picture]")
             tracks += ["-map", "[picture]"]
@@ -167,7 +169,8 @@ class Lookthrough:
     async def _source_at(self, stretch: Stretch) -> Measures:
         """What the source's picture is like about there, in its first minute; beyond it as at its end."""
         film = self.source.film
-        start, end = max(0.0, stretch[0] - 1), stretch[1] + 1
+        start = max(0.0, stretch[0] - 1)
+        end = stretch[1] + 1
         if film is None:
             return Measures()
         key = (round(start), round(end))
@@ -199,7 +202,8 @@ class Lookthrough:
         """The quality of samples, each with its second; *lag*: how much later the output's picture comes."""
         width, height = film.shown
         smaller = min(1.0, QUALITY_LINES / min(width, height))
-        width, height = even(width * smaller), even(height * smaller)
+        width = even(width * smaller)
+        height = even(height * smaller)
         theirs = filters(source, {"width": width, "height": height, "fit": "fill"}, rate=False)
         by = "libvmaf=n_threads=2:" if scale() == "VMAF" else "ssim="
         graph = f"[0:{film.index}]scale={width}:{height}:flags=bicubic,format=yuv420p,setsar=1[ours];"
@@ -207,7 +211,8 @@ class Lookthrough:
         scores = []
         for at in self._moments(QUALITY_AT, QUALITY_SECONDS):
             limit = ["-t", f"{QUALITY_SECONDS:g}"]
-            here, there = at + max(0.0, lag), at + max(0.0, -lag)
+            here = at + max(0.0, lag)
+            there = at + max(0.0, -lag)
             opened = [*limit, *output.opened(here), *limit, *self.source.opened(there)]
             arguments = [*opened, "-filter_complex", graph]
             found = await self.ffmpeg.measured(arguments, [output, self.source], QUALITY_SECONDS)
@@ -236,7 +241,8 @@ class Lookthrough:
         assert file.sound is not None
         side = instep.SIDE
         small = f"fps={instep.PICTURES}:start_time=0,scale={side}:{side}:flags=area,format=gray"
-        pictures, samples = self.folder / "pictures", self.folder / "samples"
+        pictures = self.folder / "pictures"
+        samples = self.folder / "samples"
         arguments = ["-t", f"{STEP_SECONDS:g}", *file.opened(at)]
         arguments += [
             "-map",

@@ -199,7 +199,8 @@ def crop(path: str, found: dict[str, Any]) -> None:
         return
     for number, (left, top, right, bottom) in cropping(path, found["format"]).items():
         facts = found["streams"][number]
-        width, height = facts.get("width", 0) - left - right, facts.get("height", 0) - top - bottom
+        width = facts.get("width", 0) - left - right
+        height = facts.get("height", 0) - top - bottom
         if min(left, top, right, bottom) >= 0 and min(width, height) > 0:
             facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
 

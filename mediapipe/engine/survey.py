@@ -51,7 +51,9 @@ def survey(container: Any, streams: list[Facts]) -> None:
     films = [s for s in streams if s["type"] == "video" and not s["disposition"] & (NO_FILM | DEPENDENT)]
     wanted |= {s["index"]: 3 for s in films}
     counts = dict.fromkeys(wanted, 0)
-    read, origin, all_of_it = 0, None, False
+    read = 0
+    origin = None
+    all_of_it = False
     for packet in container.demux([container.streams[index] for index in wanted]):
         if packet.size == 0:  # the end: what follows is a flush of each track
             all_of_it = True
@@ -110,7 +112,8 @@ def _loudest(container: Any, stream: Any, at: float) -> float:
     start = container.start_time or 0
     container.seek(start + int(at * 1e6))
     resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout.name, rate=8000)
-    loudest, seen = 0.0, 0
+    loudest = 0.0
+    seen = 0
     for frame in container.decode(stream):
         for piece in resampler.resample(frame):
             samples = (

@@ -71,7 +71,11 @@ ALLOW = 0x7FFF0000
 REFUSE = 0x00050001  # EPERM
 UNKNOWN = 0x00050026  # ENOSYS
 KILL = 0x80000000
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF's operations
+LOAD = 0x20  # BPF's operations
+EQUAL = 0x15
+AT_LEAST = 0x35
+ANY_BIT = 0x45
+RETURN = 0x06
 
 
 class _Program(ctypes.Structure):

@@ -156,7 +156,8 @@ class Encode:
     async def _differences(self, output: Media, took: float, *, copied: bool) -> list[Difference]:
         if not self.kind.compared:
             return []
-        files, medias = (self.source, self.target), (self.media, output)
+        files = (self.source, self.target)
+        medias = (self.media, output)
         return await verify.differences(self.options, self.plan, files, medias, took, copied=copied)
 
     def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:

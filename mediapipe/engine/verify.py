@@ -25,7 +25,8 @@ CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which co
 
 LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
 LOOKS_SHARE = 0.008  # and the share of the encode's seconds beside it
-SURELY, SURELY_SHARE = 5.0, 0.5  # the same where a source has to be decoded from its beginning
+SURELY = 5.0  # the same where a source has to be decoded from its beginning
+SURELY_SHARE = 0.5
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
 
 Read = Callable[[Path, bool], Awaitable[Media]]  # the output, and whether its picture was copied
@@ -105,7 +106,8 @@ async def differences(
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
     """The source's pictures at these moments, without a seek; none where that takes too long."""
     assert source.video is not None
-    index, crop = source.video.index, source.video.crop
+    index = source.video.index
+    crop = source.video.crop
     found = await prober.looks(file, in_order=True, video=index, moments=moments, budget=budget, crop=crop)
     return found or {"pictures": []}
 

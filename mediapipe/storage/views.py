@@ -111,7 +111,8 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     owner = request.GET.get("owner", "")
     try:
-        expires, signature = request.GET.get("expires", ""), request.GET.get("signature", "")
+        expires = request.GET.get("expires", "")
+        signature = request.GET.get("signature", "")
         storage.check_signature(name, expires, signature, owner)
         if owner and (refusal := await _refuse_reader(request, owner)):
             return refusal

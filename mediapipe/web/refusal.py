@@ -42,13 +42,17 @@ def problem(status: int, detail: str) -> str:
 def _parts(status: int, path: str, page: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body. Both APIs answer as themselves whatever they are asked."""
     if path.startswith("/ittybit/"):
-        kind, text = "application/json", json.dumps({"kind": KINDS[status], "message": SENTENCES[status]})
+        kind = "application/json"
+        text = json.dumps({"kind": KINDS[status], "message": SENTENCES[status]})
     elif path.startswith("/api/"):
-        kind, text = PROBLEM, problem(status, SENTENCES[status])
+        kind = PROBLEM
+        text = problem(status, SENTENCES[status])
     elif page is not None:
-        kind, text = "text/html; charset=utf-8", page
+        kind = "text/html; charset=utf-8"
+        text = page
     else:
-        kind, text = "text/plain; charset=utf-8", SENTENCES[status] + "\n"
+        kind = "text/plain; charset=utf-8"
+        text = SENTENCES[status] + "\n"
     body = text.encode()
     about = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     return [*about, *HEADERS], body

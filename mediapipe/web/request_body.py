@@ -86,8 +86,11 @@ class _Body:
     def __init__(
         self, scope: Message, receive: Receive, send: Send, granted: Grant, too_large: Callable[[int], str]
     ) -> None:
-        self.scope, self.next, self.send = scope, receive, send
-        self.granted, self.too_large = granted, too_large
+        self.scope = scope
+        self.next = receive
+        self.send = send
+        self.granted = granted
+        self.too_large = too_large
         self.limit = STRANGERS_BYTES
         self.seen = 0
         self.more = True

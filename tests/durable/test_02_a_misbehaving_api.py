@@ -14,7 +14,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from jobs.ittybit.client import DEADLINE
-from jobs.state import Failure, JobState, Output, Source, StageState, TaskRequest, TaskWatch
+from jobs.requests import Failure, TaskRequest, TaskWatch
+from jobs.state import JobState, Output, Source, StageState
 from jobs.workflow.watch import Watcher
 from tests.support.dashboard import URL, banner, settled, stage, submit
 from tests.support.product import until

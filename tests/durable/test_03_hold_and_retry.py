@@ -9,7 +9,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 
 from jobs import control
 from jobs.models import Job, Stage
-from jobs.state import Failure, JobState, RetryRequest, StageState, StageStatus
+from jobs.requests import Failure, RetryRequest
+from jobs.state import JobState, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.product import until_async
 from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when

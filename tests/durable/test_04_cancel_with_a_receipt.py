@@ -13,7 +13,8 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs import control, worker
 from jobs.models import Stage
-from jobs.state import Failure, JobState, Source, StageState, TaskRequest
+from jobs.requests import Failure, TaskRequest
+from jobs.state import JobState, Source, StageState
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, held_at_work, look, settled, stage, submit, timeline
 from tests.support.product import make_clip, token, until, until_async

@@ -15,7 +15,8 @@ from temporalio.testing import ActivityEnvironment
 
 from jobs.models import Stage
 from jobs.pipelines import AUDIO, INGEST, THUMBNAILS, TRANSCODE, allowed_seconds
-from jobs.state import Failure, JobState, Output, Source, TaskRequest, TaskWatch
+from jobs.requests import Failure, TaskRequest, TaskWatch
+from jobs.state import JobState, Output, Source
 from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import Watcher
 from tests.support import recorded

@@ -18,19 +18,11 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from jobs import live, trouble
-from jobs.dashboard.presenters import JobPage, StageView
+from jobs.dashboard.job_page import JobPage
+from jobs.dashboard.stage_view import StageView
 from jobs.live import Live, reader
-from jobs.state import (
-    HANDED_OVER,
-    STAGE_FAILED,
-    HeartbeatDetails,
-    PipelineStatus,
-    Source,
-    StageState,
-    StageStatus,
-    TaskRequest,
-    TaskWatch,
-)
+from jobs.requests import HeartbeatDetails, TaskRequest, TaskWatch
+from jobs.state import HANDED_OVER, STAGE_FAILED, PipelineStatus, Source, StageState, StageStatus
 from jobs.waits import until_next_attempt, until_progress
 from jobs.workflow.failures import last_seen
 from jobs.workflow.watch import Watcher

@@ -27,16 +27,8 @@ from temporalio.worker import Replayer, Worker
 from jobs import control
 from jobs import worker as jobs_worker
 from jobs.models import Job
-from jobs.state import (
-    HANDED_OVER,
-    Cancellation,
-    JobState,
-    KeepRequest,
-    Output,
-    Source,
-    TaskRequest,
-    TaskWatch,
-)
+from jobs.requests import Cancellation, KeepRequest, TaskRequest, TaskWatch
+from jobs.state import HANDED_OVER, JobState, Output, Source
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal

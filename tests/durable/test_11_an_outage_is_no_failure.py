@@ -22,7 +22,7 @@ from temporalio.testing import ActivityEnvironment
 from jobs import monitoring
 from jobs.ittybit.replies import PERMANENT_KINDS, Unavailable, check_response
 from jobs.live import reader
-from jobs.state import KeepRequest
+from jobs.requests import KeepRequest
 from jobs.workflow.activities import Copying
 from mediapipe import download, storage
 from mediapipe.engine import surroundings, worker

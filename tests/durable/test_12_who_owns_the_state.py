@@ -18,7 +18,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from jobs import closing, control, fulfilling, monitoring, reconcile, worker, workflow_calls
-from jobs.dashboard.presenters import JobPage
+from jobs.dashboard.job_page import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from jobs import pipelines
-from jobs.state import JobState, Output, RetryRequest, Source, StageState
+from jobs.requests import RetryRequest
+from jobs.state import JobState, Output, Source, StageState
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.world import BROKEN, World, attention, plan, running, status_when
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from jobs.state import Failure, JobState, Output, RetryRequest, StageState, StageStatus
+from jobs.requests import Failure, RetryRequest
+from jobs.state import JobState, Output, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.product import until_async
 from tests.support.world import (

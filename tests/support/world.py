@@ -16,22 +16,8 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from jobs.pipelines import PIPELINES
-from jobs.state import (
-    CONTROL,
-    STAGE_FAILED,
-    TRANSFERS,
-    Cancellation,
-    Failure,
-    JobState,
-    KeepRequest,
-    Output,
-    PipelineInput,
-    RecordRequest,
-    Source,
-    TaskRequest,
-    TaskWatch,
-    workflow_id,
-)
+from jobs.requests import Cancellation, Failure, KeepRequest, RecordRequest, TaskRequest, TaskWatch
+from jobs.state import CONTROL, STAGE_FAILED, TRANSFERS, JobState, Output, PipelineInput, Source, workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 from tests.support.product import until_async

@@ -46,7 +46,8 @@ class Command(BaseCommand):
 
     def _print_elsewhere(self, job: dict[str, Any], as_json: bool) -> NoReturn:
         """The same of a job as another installation's API has it."""
-        note, _ = job.pop("note"), job.pop("version")
+        note = job.pop("note")
+        del job["version"]
         if as_json:
             self.stdout.write(json.dumps(job))
             exit_now()

@@ -34,7 +34,8 @@ from mediapipe.supervisor import Service, Supervisor, free_port, is_listening
 
 HOST = "127.0.0.1"
 # In the home, readable by its owner alone, until the first admin has signed in.
-FIRST_PASSWORD, SIGN_IN_LINK = "first_password", "sign_in_link"
+FIRST_PASSWORD = "first_password"  # noqa: S105 - a file's name
+SIGN_IN_LINK = "sign_in_link"
 RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev server's default is one day
 SERVER_OPTIONS = (
     # Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
