@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.described import check_description
 from tests.support.product import ROOT, until
 from tests.support.tusclient import sound
 
@@ -160,23 +161,4 @@ def test_a_watcher_hears_of_a_change_while_it_waits(http, cloud):
 
 
 def test_the_api_answers_by_its_own_description(cloud, http):
-    import schemathesis
-    from hypothesis import HealthCheck, Phase, given, settings
-    from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-
-    # the token is always sent; and no schema can say which URLs may be fetched, or which cursors there are
-    not_asked = [ignored_auth, positive_data_acceptance]
-    described = schemathesis.openapi.from_url(f"{cloud.url}/api/v1/openapi.json")
-    for operation in described.get_all_operations():
-
-        @settings(
-            max_examples=8,
-            deadline=None,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def check(case):
-            answer = case.call(headers=dict(http.headers))
-            case.validate_response(answer, excluded_checks=not_asked)
-
-        given(case=operation.ok().as_strategy())(check)()
+    check_description(f"{cloud.url}/api/v1/openapi.json", http.headers)

@@ -12,6 +12,7 @@ import ittybit
 import pytest
 
 from tests.support.dashboard import signal_encoders
+from tests.support.described import check_description
 from tests.support.product import make_clip, until
 
 pytestmark = pytest.mark.whole
@@ -349,25 +350,4 @@ def test_a_check_answers_with_findings_and_takes_files_of_this_installation_alon
 
 def test_the_description_tells_the_truth(api, product):
     """Schemathesis asks what the description allows and forbids, and checks every answer against it."""
-    import schemathesis
-    from hypothesis import HealthCheck, Phase, given, settings
-    from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-
-    # the key is always sent; and no schema can say that `end` is after `start`
-    not_asked = [ignored_auth, positive_data_acceptance]
-
-    described = schemathesis.openapi.from_url(f"{product.url}/ittybit/openapi.json")
-
-    for operation in described.get_all_operations():
-
-        @settings(
-            max_examples=8,
-            deadline=None,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def check(case):
-            answer = case.call(headers=dict(api.headers))
-            case.validate_response(answer, excluded_checks=not_asked)
-
-        given(case=operation.ok().as_strategy())(check)()
+    check_description(f"{product.url}/ittybit/openapi.json", api.headers)

@@ -54,7 +54,7 @@ def test_any_field_of_a_job_that_changes_is_shown_at_the_next_poll(chief, editor
     value = another_value(field, getattr(made, field.attname))
     Job.objects.filter(pk=made.pk).update(**{field.attname: value})
     after = {path: poll(chief, path, before[path][1]) for path in paths}
-    polling._rendered.clear()
+    polling._made.clear()
     for path in paths:
         _, tag = poll(chief, path)
         assert after[path][1] == tag, f"{path} is stale"
@@ -89,3 +89,9 @@ def test_a_link_of_a_polled_list_leads_to_the_page_and_not_to_the_fragment(chief
     for path in ("/?q=film", "/jobs/rows/?q=film"):
         assert '<a class="button" href="/">Clear' in chief.get(path).content.decode()
     assert '<a class="button" href="/history/">Clear' in chief.get("/history/?q=film").content.decode()
+
+
+def test_what_has_not_changed_is_not_made_again():
+    made = iter("abc")
+    asked = [polling.once("a test's", version, lambda: next(made)) for version in (1, 1, 2, 2)]
+    assert asked == ["a", "a", "b", "b"]

@@ -11,9 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from jobs.dashboard.polling import PageRequest
 from jobs.models import ApiToken
 from jobs.models.api_token import SCOPES
+from mediapipe.accounts.login_required import PageRequest
 
 MOST = 50  # tokens of one person
 LIFETIMES = {"30": "30 days", "90": "90 days", "365": "A year", "": "No limit"}

@@ -30,10 +30,10 @@ from jobs.api.cursor import page
 from jobs.api.description import ABOUT, Described, answers
 from jobs.api.problems import ProblemError, answer
 from jobs.dashboard.job_list import ORDERS, in_tab, search
-from jobs.dashboard.polling import PageRequest
 from jobs.live import Live, reader
 from jobs.models import Job
 from jobs.pipelines import DEFAULT, offered
+from mediapipe.accounts.login_required import PageRequest
 
 LOOK_INTERVAL = 0.5  # seconds between two looks at a job that is waited for
 NO_JOB = "There’s no such job, or it isn’t yours."

@@ -11,10 +11,10 @@ from django.views.decorators.http import require_GET
 
 from jobs.api.bearer import accepts_token
 from jobs.dashboard.output_view import archived, stem_of
-from jobs.dashboard.polling import PageRequest
 from jobs.dashboard.views import find_job
 from jobs.models import Job
 from jobs.state import StageStatus
+from mediapipe.accounts.login_required import PageRequest
 from mediapipe.storage.archive import Archive
 from mediapipe.web.handler import streams
 

@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_date
 
 from jobs.dashboard import polling
 from jobs.dashboard.presenters import STATE_LABELS, Row
-from jobs.live import reader
+from jobs.live import Live, reader
 from jobs.models import Job, JobQuerySet, SavedView, Stage
 from jobs.pipelines import PIPELINES, Pipeline, offered
 from jobs.state import JobState, StageState
@@ -148,15 +148,19 @@ class JobList:
 
     def _row(self, job: Job) -> str:
         """A row's markup, rendered anew where the job or its live answer has a new version."""
-        live = self.live.get(job.pk)
 
         def context() -> dict[str, Any]:
-            if live is None:  # one query for the page's stages, at the first row that needs its own
+            if (
+                job.pk not in self.live
+            ):  # one query for the page's stages, at the first row that needs its own
                 prefetch_related_objects([each for each in self.jobs if each.pk not in self.live], "stages")
-            return {"row": Row(job, live)}
+            return {"row": Row(job, self.live.get(job.pk))}
 
-        version = job.version, live.version if live else None
-        return polling.render_once("jobs/_job_row.html", job.pk, version, context)
+        return polling.render_once("jobs/_job_row.html", job.pk, self._version(job), context)
+
+    def _version(self, job: Job) -> tuple[int, int | None]:
+        live = self.live.get(job.pk)
+        return job.version, live.version if live else None
 
     @property
     def poll_interval(self) -> str:
@@ -173,9 +177,12 @@ class JobList:
 
     def _ready(self) -> str:
         """The moment for which a tab's title has room: of all that run, where each can be estimated."""
-        moments = [Row(job, live).ready_at for job in self.jobs if (live := self.live.get(job.pk))]
+        moments = [self._ready_at(job, live) for job in self.jobs if (live := self.live.get(job.pk))]
         known = [each for each in moments if each]
         return max(known).isoformat() if len(known) == self._count("running") > 0 else ""
+
+    def _ready_at(self, job: Job, live: Live) -> datetime | None:
+        return polling.once(("ready", job.pk), self._version(job), lambda: Row(job, live).ready_at)
 
     def context(self, path: str) -> ListContext:
         """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""

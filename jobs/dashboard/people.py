@@ -18,9 +18,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs.dashboard.formatting import ago
 from jobs.dashboard.history import staff_only
-from jobs.dashboard.polling import PageRequest
 from jobs.models import Job
 from mediapipe.accounts import people
+from mediapipe.accounts.login_required import PageRequest
 from mediapipe.accounts.people import Role
 
 ROLES = {Role.EDITOR: "Editor", Role.ADMIN: "Admin", Role.SUPERUSER: "Superuser"}

@@ -9,25 +9,29 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.loader import render_to_string
-from django_htmx.middleware import HtmxDetails
 
+from mediapipe.accounts.login_required import PageRequest
 from mediapipe.recent import Recent
 
 MAX_AGE = 60.0  # seconds
 
-_rendered: Recent[Hashable, tuple[object, str]] = Recent(1000)  # the version and the text
+T = TypeVar("T")
+_made: Recent[Hashable, tuple[object, Any]] = Recent(2000)  # the version, and what was made for it
 
 
-class PageRequest(HttpRequest):
-    """A request behind our middleware: its user has signed in, and django-htmx has read its headers."""
-
-    user: User
-    htmx: HtmxDetails
+def once(key: Hashable, version: object, make: Callable[[], T], *, max_age: float | None = None) -> T:
+    """What *make* returns: made anew where *version* isn't the last one's, or every *max_age* seconds."""
+    version = version, int(time.time() // (max_age or MAX_AGE))
+    known = _made.get(key)
+    if known and known[0] == version:
+        return cast(T, known[1])
+    made = make()
+    _made[key] = version, made
+    return made
 
 
 def render_once(
@@ -39,17 +43,13 @@ def render_once(
     *,
     max_age: float | None = None,
 ) -> str:
-    """The template's text: rendered anew where *version* isn't the last one's, or every *max_age* seconds.
+    """The template's text, rendered once for a *version*.
 
     *key*: which of the template's texts it is, and for whom, as far as that changes it.
     """
-    version = version, int(time.time() // (max_age or MAX_AGE))
-    known = _rendered.get((template, key))
-    if known and known[0] == version:
-        return known[1]
-    text = render_to_string(template, context(), request)
-    _rendered[template, key] = version, text
-    return text
+    return once(
+        (template, key), version, lambda: render_to_string(template, context(), request), max_age=max_age
+    )
 
 
 def fragment(

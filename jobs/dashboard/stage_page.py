@@ -19,12 +19,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from jobs import finished, remaking
 from jobs.dashboard.option_form import PlaceField, StageOptions
 from jobs.dashboard.output_view import OutputView, view_output
-from jobs.dashboard.polling import PageRequest
 from jobs.dashboard.views import act, find_job
 from jobs.models import EarlierVersion, Job, Stage
 from jobs.option_words import in_words
 from jobs.pipelines import Option
 from jobs.state import Output
+from mediapipe.accounts.login_required import PageRequest
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jobs.dashboard import bulk
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
 from jobs.dashboard.job_list import JobList, in_tab, parse_moment, parse_or_none, search
 from jobs.dashboard.job_page import JobPage
-from jobs.dashboard.polling import PageRequest, fragment
+from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
 from jobs.models import Delivery, Job, JobQuerySet, SavedView
@@ -33,6 +33,7 @@ from jobs.pipelines import DEFAULT, PIPELINES
 from jobs.state import JobState
 from jobs.uploads import sample_clip
 from jobs.uploads.errors import UploadError
+from mediapipe.accounts.login_required import PageRequest
 
 Verb = Callable[Concatenate[Job, ...], Awaitable[str]]  # of jobs.control
 

@@ -14,7 +14,6 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from jobs.dashboard.polling import PageRequest
 from jobs.models import Job
 from jobs.models.delivery import CONFIRMATION, FAILED, TEST, Delivery
 from jobs.models.destination import Destination
@@ -23,6 +22,7 @@ from jobs.notifications.channels import ALL, BY_NAME
 from jobs.notifications.channels.channel import Channel, NotAccepted
 from jobs.notifications.channels.webhook import new_secret
 from jobs.notifications.events import FOR_ADMINS, FOR_PROGRAMS, WANTS
+from mediapipe.accounts.login_required import PageRequest
 
 MOST = 20  # destinations of one person
 TOO_MANY = f"You have {MOST} destinations already. Remove one first."

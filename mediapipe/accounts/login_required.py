@@ -10,11 +10,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.http import url_has_allowed_host_and_scheme
+from django_htmx.middleware import HtmxDetails
 
 from mediapipe.accounts import sessions
+
+
+class PageRequest(HttpRequest):
+    """A request that it has let in: its user has signed in, and django-htmx has read its headers."""
+
+    user: User
+    htmx: HtmxDetails
 
 
 class LoginRequired(LoginRequiredMiddleware):

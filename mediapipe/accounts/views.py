@@ -9,13 +9,13 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth import views as auth
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
-from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from mediapipe.accounts import limits, sessions
+from mediapipe.accounts.login_required import PageRequest
 
 
 def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
@@ -23,12 +23,6 @@ def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
     answer = render(request, "registration/locked.html", {"minutes": error.minutes}, status=429)
     answer["Retry-After"] = str(error.minutes * 60 or 5)
     return answer
-
-
-class PersonRequest(HttpRequest):
-    """A request of somebody who has signed in."""
-
-    user: User
 
 
 class SignInForm(AuthenticationForm):
@@ -106,7 +100,7 @@ class ChangePassword(auth.PasswordChangeView):
 
 @never_cache
 @require_GET
-def signed_in(request: PersonRequest) -> HttpResponse:
+def signed_in(request: PageRequest) -> HttpResponse:
     """Where one is signed in: every session of one's own, the last used first."""
     mine = sessions.of(request.user)
     hours = int(settings.SESSION_IDLE.total_seconds() // 3600)
@@ -115,7 +109,7 @@ def signed_in(request: PersonRequest) -> HttpResponse:
 
 
 @require_POST
-def end_session(request: PersonRequest, mark: str) -> HttpResponse:
+def end_session(request: PageRequest, mark: str) -> HttpResponse:
     """Ends a session of one's own; this one is signed out."""
     found = [row for row in sessions.of(request.user) if row.mark == mark]
     if not found:
@@ -129,7 +123,7 @@ def end_session(request: PersonRequest, mark: str) -> HttpResponse:
 
 
 @require_POST
-def end_others(request: PersonRequest) -> HttpResponse:
+def end_others(request: PageRequest) -> HttpResponse:
     """Ends every session of one's own but this one."""
     ended = sessions.end(
         row for row in sessions.of(request.user) if row.session_key != request.session.session_key
