@@ -83,7 +83,8 @@ def check_disk() -> str:
 def check_database() -> str:
     """Which one, whether it answers, and whether it has our tables."""
     about = connection.settings_dict
-    name, remedy = f"SQLite at {about['NAME']}", "Free some space, or put it back from a backup."
+    name = f"SQLite at {about['NAME']}"
+    remedy = "Free some space, or put it back from a backup."
     if connection.vendor != "sqlite":
         name = f"Postgres, {about['NAME']} at {about['HOST'] or 'localhost'}:{about['PORT'] or 5432}"
         remedy = "Check DATABASE_URL, and that the server runs."
@@ -137,7 +138,8 @@ def check_sandbox() -> str:
     """What holds FFmpeg on this kernel."""
     if not settings.EMBEDDED_ENGINE:
         return "Not needed here: the engine is elsewhere."
-    held, weak = kernel.protection(), " ".join(kernel.weaknesses())
+    held = kernel.protection()
+    weak = " ".join(kernel.weaknesses())
     if not held["landlock"] or not held["seccomp"]:
         raise Wrong(weak)
     if weak:

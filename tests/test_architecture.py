@@ -77,8 +77,8 @@ jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboa
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
-jobs.dashboard.handed_over jobs.notifications.views
+jobs.dashboard.people jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page
+jobs.dashboard.sharing jobs.dashboard.handed_over jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
 jobs.monitoring jobs.templatetags

@@ -133,18 +133,21 @@ def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object
 def _ask(request: HttpRequest, share: Share) -> HttpResponse:
     """Asks for the password, which is guessed no faster than one at sign-in."""
     context: dict[str, object] = {}
-    status, minutes = 200, 0
+    status = 200
+    minutes = 0
     if request.method == "POST":
         try:
             with limits.attempt(request, f"share {share.pk}") as attempt:
                 attempt.succeeded = check_password(request.POST.get("password", ""), share.password)
         except limits.TooMany as error:
-            status, minutes = 429, error.minutes
+            status = 429
+            minutes = error.minutes
             context = {"minutes": max(1, minutes)}
         else:
             if attempt.succeeded:
                 return _unlock(request, share)
-            status, context = 400, {"wrong": True}
+            status = 400
+            context = {"wrong": True}
     response = render(request, "jobs/handed_over_locked.html", context, status=status)
     response["Referrer-Policy"] = (
         "same-origin"  # without an Origin, the form would be taken for a foreign one

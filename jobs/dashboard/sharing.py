@@ -18,10 +18,10 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from jobs.dashboard.polling import PageRequest
 from jobs.dashboard.views import find_job
 from jobs.models import Job, Share
 from jobs.state import JobState
+from mediapipe.accounts.login_required import PageRequest
 
 MOST = 50  # links to one job
 LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days"}
@@ -72,7 +72,8 @@ def index(request: PageRequest, pk: UUID) -> HttpResponse:
 
 def _issue(request: PageRequest, job: Job, form: NewShare) -> dict[str, Any]:
     """Makes a link as the *form* says: what the page shows of it."""
-    days, password = int(form.cleaned_data["days"]), form.cleaned_data["password"]
+    days = int(form.cleaned_data["days"])
+    password = form.cleaned_data["password"]
     share, token = Share.issue(job, request.user.get_username(), days, password)
     log.info("job %s (%s) was shared by %s until %s", job.pk, job, share.made_by, share.expires_at)
     return {"issued": share, "link": address(request, token)}

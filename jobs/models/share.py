@@ -72,7 +72,8 @@ class Share(models.Model):
     @transaction.atomic
     def note_opening(self) -> None:
         """Counts one more opening; the timeline tells of the first."""
-        rows, now = Share.objects.filter(pk=self.pk), timezone.now()
+        rows = Share.objects.filter(pk=self.pk)
+        now = timezone.now()
         if rows.filter(opened=0).update(opened=1, last_opened_at=now):
             self.job.add_event("share_opened", text=f"{self.made_by}’s link was opened for the first time")
         else:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from temporalio import activity
+from temporalio.client import Interceptor, OutboundInterceptor, WorkflowHistoryEventAsyncIterator
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -133,10 +134,35 @@ def transcode_last(**fields):
     return replace(given, stages=[*given.stages[:3], replace(given.stages[3], after=["thumbnails", "audio"])])
 
 
+class Patient(Interceptor):
+    """Waits for a workflow's end however long it takes: the test server gives up on a slow machine."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return PatientRequests(super().intercept_client(next))
+
+
+class PatientRequests(OutboundInterceptor):
+    """Asks for events as Patient does."""
+
+    def fetch_workflow_history_events(self, input):
+        return Events(super().fetch_workflow_history_events(input)._client, input)
+
+
+class Events(WorkflowHistoryEventAsyncIterator):
+    """Asks again where a wait for an event has ended without one, and without a page that is to come."""
+
+    async def fetch_next_page(self, *, page_size: int | None = None) -> None:
+        await super().fetch_next_page(page_size=page_size)
+        while self._input.wait_new_event and not self.current_page and not self.next_page_token:
+            await super().fetch_next_page(page_size=page_size)
+
+
 async def start_skipping() -> WorkflowEnvironment:
     """Temporal's test server: a week passes in milliseconds. Cancels race in it."""
     program = Path(sys.executable).with_name("temporal-test-server")
-    return await WorkflowEnvironment.start_time_skipping(test_server_existing_path=str(program))
+    return await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(program), interceptors=[Patient()]
+    )
 
 
 def workflow_worker(env, world, queue, given):
