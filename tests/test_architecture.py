@@ -177,6 +177,39 @@ def test_the_application_reads_no_setting_that_names_the_engine():
     assert not readers
 
 
+DOORS = ("jobs.dashboard", "jobs.api", "jobs.management", "jobs.admin", "jobs.uploads")
+STATE_VERBS = {  # of a job's row
+    *("claim", "mark_started", "keep_wish", "drop_wish", "requeue"),
+    *("cancel_unstarted", "start_again", "queue_again"),
+}
+ROOMS = {"control", "finished"}  # through which every door acts
+
+
+def test_every_door_changes_a_jobs_state_through_the_same_functions():
+    job = MODULES["jobs.models.job"].read_text()
+    assert all(f"def {verb}(" in job for verb in STATE_VERBS), "or this test has gone blind"
+    past = [
+        f"{name}:{node.lineno} {ast.unparse(node)}"
+        for name, path in MODULES.items()
+        if name.startswith(DOORS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in STATE_VERBS
+            and ast.unparse(node.value).rpartition(".")[2] not in ROOMS
+        )
+        or (isinstance(node, ast.keyword | ast.Attribute) and _writes_state(node))
+    ]
+    assert not past
+
+
+def _writes_state(node: ast.keyword | ast.Attribute) -> bool:
+    if isinstance(node, ast.Attribute):
+        written = isinstance(node.ctx, ast.Store) and ast.unparse(node.value) != "self"
+        return written and node.attr in ("state", "cancelling")
+    return node.arg == "cancelling"
+
+
 PURE = sorted(
     name
     for name, path in MODULES.items()
