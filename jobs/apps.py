@@ -10,3 +10,10 @@ class JobsConfig(AppConfig):
 
     name = "jobs"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Shows jobs to Prometheus."""
+        from jobs.gauges import Gauges
+        from mediapipe import metrics
+
+        metrics.SHARED.register(Gauges())

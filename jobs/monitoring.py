@@ -10,19 +10,20 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, connection
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
 from temporalio.service import RPCError
 
 from jobs import engine, reconcile
-from jobs.live import reader
-from jobs.models import Job, Stage, Upload
+from jobs.models import Job
 from mediapipe import disk, kernel, storage, temporal
 from mediapipe.accounts import engine_key
+from mediapipe.metrics import SHARED
 
 STORAGE_SECONDS = 2.0  # for which the storage's answer is waited for
 STORAGE_KNOWN = 5.0  # seconds for which its last answer counts
+TEMPORAL = Gauge("mediapipe_temporal_reachable", "Whether Temporal answers", registry=SHARED)
 
 
 @login_not_required
@@ -122,20 +123,11 @@ async def temporal_knows_jobs() -> bool:
 
 @login_not_required
 @require_GET
-def metrics(request: HttpRequest) -> HttpResponse:
+async def metrics(request: HttpRequest) -> HttpResponse:
     """Counts in Prometheus' text format, for staff and for bearers of the engine's key; else 403."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if not getattr(request.user, "is_staff", False) and not (scheme == "Bearer" and engine_key.is_valid(key)):
+    if not (scheme == "Bearer" and engine_key.is_valid(key)) and not (await request.auser()).is_staff:
         return HttpResponse("Sign in as an admin, or send the engine’s key as a bearer token.\n", status=403)
-    lines = ["# TYPE mediapipe_jobs gauge"]
-    for row in Job.objects.order_by().values("state").annotate(count=Count("id")):
-        lines.append(f'mediapipe_jobs{{state="{row["state"]}"}} {row["count"]}')
-    lines.append("# TYPE mediapipe_stages gauge")
-    for row in Stage.objects.order_by().values("name", "state").annotate(count=Count("id")):
-        lines.append(f'mediapipe_stages{{stage="{row["name"]}",state="{row["state"]}"}} {row["count"]}')
-    lines += ["# TYPE mediapipe_uploads_unfinished gauge"]
-    lines += [f"mediapipe_uploads_unfinished {Upload.objects.filter(job=None).count()}"]
-    lines += ["# TYPE mediapipe_disk_free_bytes gauge"]
-    lines += [f"mediapipe_disk_free_bytes {disk.free(settings.HOME)}"]
-    lines += ["# TYPE mediapipe_status_queries counter", f"mediapipe_status_queries {reader.queries}"]
-    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")
+    TEMPORAL.set(await _temporal())
+    body = await sync_to_async(generate_latest)(SHARED)
+    return HttpResponse(generate_latest(REGISTRY) + body, content_type=CONTENT_TYPE_LATEST)

@@ -6,6 +6,7 @@ A value that is none of these is an error that says what to write. It knows noth
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from ipaddress import ip_network
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -76,3 +77,12 @@ def proxies() -> list[str]:
                 " proxies’ addresses, such as 10.0.0.2 or 10.0.0.0/24."
             ) from None
     return addresses
+
+
+def address(name: str) -> tuple[str, int] | None:
+    """The variable as a host and a port to listen at; None where it isn't set."""
+    value = os.environ.get(name, "").strip()
+    if value and not re.fullmatch(r"[^:\s]+:\d{1,5}", value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write host:port, such as 127.0.0.1:9464.")
+    host, _, port = value.partition(":")
+    return (host, int(port)) if value else None

@@ -16,10 +16,9 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import home
-from mediapipe.environment import comma_list, flag, number, other_keys, proxies, time_zone
+from mediapipe.environment import address, comma_list, flag, number, other_keys, proxies, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
 
 HOME = home.HOME
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
@@ -76,6 +75,7 @@ INSTALLED_APPS = [
     "django_htmx",
 ]
 MIDDLEWARE = [
+    "mediapipe.metrics.requests",
     "mediapipe.web.middleware.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "mediapipe.web.middleware.StaticFiles",
@@ -214,6 +214,8 @@ HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
 BUILD_ID = os.environ.get("MEDIAPIPE_BUILD_ID", "")
+# Where a `worker` shows its metrics and whether it is ready.
+METRICS_ADDRESS = address("MEDIAPIPE_METRICS_ADDRESS")
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
     "media-pipeline": "jobs.worker.workers",

@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
@@ -135,11 +135,16 @@ def explain(error: BaseException) -> str:
     return next(known, "it doesn’t answer")
 
 
-async def worker_client() -> Client:
-    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError without Temporal."""
+async def worker_client(metrics_at: str = "") -> Client:
+    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError without Temporal.
+
+    *metrics_at*: host:port where the SDK shows its own metrics.
+    """
     # at WARN the SDK logs each activity that a webhook completed before its poller did
     errors_only = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
-    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=errors_only)), error_if_already_set=False)
+    metrics = PrometheusConfig(bind_address=metrics_at) if metrics_at else None
+    telemetry = TelemetryConfig(logging=errors_only, metrics=metrics)
+    Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
     return await Client.connect(**_config())
 
 

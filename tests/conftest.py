@@ -101,9 +101,10 @@ def temporal_at():
 @pytest.fixture(scope="session")
 def product(tmp_path_factory):
     """The product, started once for all tests that use it whole."""
-    from tests.support.product import Product
+    from tests.support.product import Product, free_port
 
-    running = Product(tmp_path_factory.mktemp("product") / "home").start()
+    metrics = f"127.0.0.1:{free_port()}"
+    running = Product(tmp_path_factory.mktemp("product") / "home", MEDIAPIPE_METRICS_ADDRESS=metrics).start()
     yield running
     running.stop()
 

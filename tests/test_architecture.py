@@ -21,8 +21,8 @@ SOURCES = [
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediapipe.database mediapipe.disk
-mediapipe.home mediapipe.environment
-mediapipe.kernel mediapipe.pace mediapipe.part mediapipe.recent mediapipe.reply mediapipe.supervisor
+mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace mediapipe.part
+mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
@@ -34,7 +34,7 @@ mediapipe.storage.views
 mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.web.request_body
 mediapipe.web.connections
 mediapipe.engine
-mediapipe.engine.apps mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
+mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media
 mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
@@ -44,8 +44,10 @@ mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.kinds
-mediapipe.engine.models mediapipe.engine.openapi mediapipe.engine.options mediapipe.engine.serialize
-mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task mediapipe.engine.check
+mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps mediapipe.engine.openapi
+mediapipe.engine.options
+mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task
+mediapipe.engine.check
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
@@ -81,7 +83,7 @@ jobs.dashboard.people jobs.dashboard.views jobs.dashboard.downloads jobs.dashboa
 jobs.dashboard.sharing jobs.dashboard.handed_over jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
 jobs.api.tokens
-jobs.monitoring jobs.templatetags
+jobs.gauges jobs.monitoring jobs.templatetags
 jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
 jobs.admin
 jobs.management.commands.outputs

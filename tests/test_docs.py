@@ -20,7 +20,7 @@ OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE", "TZ"}  # not sett
 
 def test_every_setting_is_in_the_example():
     pattern = re.compile(
-        r'(?:environ(?:\.get\(|\[)|flag\(|number\(|comma_list\(|stored_secret\(|other_keys\()\s*"([A-Z][A-Z0-9_]+)"'
+        r'(?:environ(?:\.get\(|\[)|flag\(|number\(|comma_list\(|stored_secret\(|other_keys\(|address\()\s*"([A-Z][A-Z0-9_]+)"'
     )
     read = {name for path in CODE for name in pattern.findall(path.read_text())} - OTHERS
     shown = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))
@@ -55,6 +55,21 @@ def test_the_sentences_that_the_readme_explains_are_the_products():
         pattern = re.sub(r"\d+", r"\\{.*?\\}+", re.escape(sentence))  # numbers are filled in
         assert re.search(pattern, shown), sentence
     assert len(sentences) > 5
+
+
+def test_alerts_and_dashboards_ask_for_metrics_that_exist():
+    code = "".join(path.read_text() for path in CODE)
+    made = set(re.findall(r'"(mediapipe_[a-z_]+)"', code))
+    made |= {f"mediapipe_{name}" for name in re.findall(r'gauge\("([a-z_]+)"', code)}
+    folder = ROOT / "docs" / "deploy"
+    for path in (
+        folder / "prometheus" / "alerts.yml",
+        folder / "prometheus" / "grafana.json",
+        folder / "monitoring.md",
+    ):
+        asked = set(re.findall(r"mediapipe_[a-z_]+", path.read_text())) - {"mediapipe_engine_key"}
+        asked = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in asked}
+        assert asked <= made and len(asked) > 7, (path.name, asked - made)
 
 
 def test_prose_keeps_to_120_columns():

@@ -12,6 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.stage_view import StageView
@@ -347,7 +348,19 @@ def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path)
 
 def test_what_machines_ask(client, chief, editor):
     job(editor)
-    assert 'mediapipe_jobs{state="succeeded"} 1' in chief.get("/metrics").content.decode()
+    waits = job(editor, state=JobState.QUEUED)
+    Job.objects.filter(pk=waits.pk).update(created_at=timezone.now() - timedelta(minutes=5))
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(chief.get("/metrics").content.decode())
+        for sample in family.samples
+    }
+    assert told["mediapipe_jobs", "succeeded"] == told["mediapipe_jobs", "queued"] == 1
+    assert 300 <= told["mediapipe_oldest_wait_seconds", "queued"] < 330
+    assert told["mediapipe_temporal_reachable",] == 0 and told["mediapipe_database_reachable",] == 1
+    Job.objects.filter(pk=waits.pk).delete()
+    again = chief.get("/metrics").content.decode()
+    assert 'mediapipe_request_seconds_count{method="GET",status="200",view="jobs:metrics"}' in again
     ready = client.get("/readyz")
     assert ready.status_code == 503 and ready.json() == {
         "database": True,

@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.dashboard import settled
 from tests.support.home import open_parts
@@ -54,6 +55,27 @@ def check_result(result: dict, seconds: float) -> None:
         assert abs(made["duration"] - seconds) < 0.5
 
 
+def check_metrics(product):
+    """The worker's own port counts what it has done, and its SDK's slots; none of it is a row's."""
+    worker = f"http://{product.environment['MEDIAPIPE_METRICS_ADDRESS']}"
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics/", 404), ("/", 404)):
+        assert httpx.get(worker + path, trust_env=False).status_code == status
+    found = {
+        (sample.name, sample.labels.get("stage") or sample.labels.get("kind")): sample.value
+        for family in text_string_to_metric_families(httpx.get(f"{worker}/metrics", trust_env=False).text)
+        for sample in family.samples
+    }
+    for stage in ("ingest", "thumbnails", "audio", "transcode"):
+        assert found["mediapipe_stage_seconds_count", stage] >= 1
+    assert (
+        found["mediapipe_task_seconds_count", "video"]
+        >= 1
+        <= found["mediapipe_task_wait_seconds_count", "video"]
+    )
+    assert any(name == "temporal_worker_task_slots_available" for name, _ in found)
+    assert not any(name == "mediapipe_jobs" for name, _ in found)
+
+
 def test_a_file_posted_with_the_plain_form_becomes_four_outputs(product, clip):
     browser = product.editor()
     page = browser.get("/jobs/new/")
@@ -65,6 +87,7 @@ def test_a_file_posted_with_the_plain_form_becomes_four_outputs(product, clip):
     done = settled(browser, job)
     assert done["status"] == "succeeded", done
     check_result(done["result"], 6)
+    check_metrics(product)
     page = browser.get(f"/jobs/{job}/").text
     assert "<video" in page and "<audio" in page and "holiday ünïcode.mp4" in page
 

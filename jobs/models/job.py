@@ -251,8 +251,11 @@ class Job(JobRow):
         if changed:
             Event.store(events, job=self, run=run)
             Notice.of_report(row, status)
+            before = dict(self.stages.values_list("name", "state"))
             for stage in status.stages:
                 self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
+                if stage.state != before.get(stage.name):
+                    Stage.count_end(stage)
         return bool(changed)
 
     def remove(self, actor: str = "") -> bool:

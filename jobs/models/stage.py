@@ -11,6 +11,7 @@ from django.db import models
 
 from jobs.findings import Finding
 from jobs.state import Attempt, Output, StageState, StageStatus
+from mediapipe.metrics import STAGES, count_failure
 
 
 def to_datetime(seconds: float | None) -> datetime | None:
@@ -89,6 +90,14 @@ class Stage(models.Model):
             "details": stage.details or "",
             "attempts": [asdict(attempt) for attempt in stage.attempts],
         }
+
+    @staticmethod
+    def count_end(stage: StageStatus) -> None:
+        """Counts the end of a stage for Prometheus; nothing where it hasn't ended."""
+        if stage.started_at and stage.finished_at:
+            STAGES.labels(stage.name, str(stage.state)).observe(stage.finished_at - stage.started_at)
+        if stage.state == StageState.FAILED:
+            count_failure(stage.name, stage.error_kind or "unknown")
 
     def parsed_output(self) -> Output | None:
         """The output column as the dataclass it was; None where the stage has no output."""

@@ -43,6 +43,7 @@ from jobs.uploads.tus import (
     tus,
 )
 from mediapipe import disk
+from mediapipe.metrics import UPLOADED
 from mediapipe.threads import run_to_completion
 from mediapipe.web.request_body import Disconnected, chunks
 
@@ -91,6 +92,7 @@ async def write_body(request: HttpRequest, part: PartFile, digest: Hash | None) 
         if not disk.has_media_space():
             raise OSError(errno.ENOSPC, "the reserve is reached")
         await run_to_completion(part.write, blocks, digest)
+        UPLOADED.inc(sum(map(len, blocks)))
 
 
 async def wait_for_writer(upload: Upload) -> None:

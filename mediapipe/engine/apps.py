@@ -11,3 +11,10 @@ class EngineConfig(AppConfig):
     name = "mediapipe.engine"
     label = "engine"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Shows the queue to Prometheus."""
+        from mediapipe import metrics
+        from mediapipe.engine.gauges import Gauges
+
+        metrics.SHARED.register(Gauges())

@@ -29,6 +29,7 @@ from mediapipe.engine.models import EngineTask
 from mediapipe.engine.surroundings import Reporter, Waits, Work, again, attend, beat_forever, hands_over
 from mediapipe.engine.task import Hooks, drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.metrics import TASK_WAITS, TASKS
 from mediapipe.task_options import check_options
 
 SWEEP_EVERY = 3600.0  # seconds
@@ -91,6 +92,10 @@ async def _run(task_id: str, published: list[str], work: Work, *, lost: int) -> 
     *published*: the names of the files that it has stored.
     """
     task = await attend(task_id, lost, work)
+    if task and task.started_at and task.finished_at:
+        TASK_WAITS.labels(task.kind).observe((task.started_at - task.created_at).total_seconds())
+        took = (task.finished_at - task.started_at).total_seconds()
+        TASKS.labels(task.kind, task.status).observe(took)
     await _remove_published(task_id, published)
     if task and task.fetch_for and not task.active:
         await drop_source(task_id)

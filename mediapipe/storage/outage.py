@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from mediapipe.metrics import STORAGE_ERRORS
 from mediapipe.storage.s3 import BucketUnavailable
 
 WaitOut = Callable[[Exception], Awaitable[None]]  # returns when what is away may be tried again, or raises
@@ -62,6 +63,7 @@ class Outage:
 
     def pause(self, error: Exception) -> float | None:
         """Seconds until the storage, which failed by *error*, is tried again; None: it has been enough."""
+        STORAGE_ERRORS.inc()
         now = time.monotonic()
         self.since = now if self.since is None else self.since
         if not refusal(error):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,16 +15,19 @@ from django.utils.module_loading import import_string
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from mediapipe import temporal
+from mediapipe import metrics, temporal
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
-from mediapipe.management.commands.web import close_home
+from mediapipe.management.commands.web import check_port, close_home
 from mediapipe.management.process import exit_now
+from mediapipe.supervisor import free_port
 
 
 class Command(BaseCommand):
     """`manage.py worker [--queue NAME ...]`."""
 
     help = "Runs the workers of the pipeline and of the embedded engine."
+    client: Client | None = None  # once its workers run
+    sdk_metrics = ""  # host:port of those of Temporal's SDK
     requires_system_checks: list[str] = []  # the tests run them; they cost a second at each start
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,10 +55,10 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        client = await self._connect(stop)
-        if client is None:
-            return
         async with contextlib.AsyncExitStack() as stack:
+            self._show_metrics(stack, loop)
+            if (client := await self._connect(stop)) is None:
+                return
             workers = []
             for queue in queues:
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
@@ -63,6 +67,7 @@ class Command(BaseCommand):
                 version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
                 if "media-engine" in queues:
                     self._tell_protection()
+                self.client = client
                 self.stdout.write(f"worker: ready ({', '.join(queues)}){version}")
                 self.stdout.flush()
                 stopped = asyncio.ensure_future(stop.wait())
@@ -71,6 +76,24 @@ class Command(BaseCommand):
             for task in done - {stopped}:
                 if error := task.exception():
                     raise CommandError(f"A worker stopped: {error}") from error
+
+    def _show_metrics(self, stack: contextlib.AsyncExitStack, loop: asyncio.AbstractEventLoop) -> None:
+        """Answers Prometheus and health checks until *stack* ends, where the settings say so."""
+        if settings.METRICS_ADDRESS is None:
+            return
+
+        def is_ready() -> bool:
+            if self.client is None:
+                return False
+            asking = self.client.service_client.check_health(timeout=timedelta(seconds=1))
+            with contextlib.suppress(RPCError, RuntimeError, TimeoutError):
+                return asyncio.run_coroutine_threadsafe(asking, loop).result(2)
+            return False
+
+        host, port = settings.METRICS_ADDRESS
+        check_port(host, port)
+        self.sdk_metrics = f"127.0.0.1:{free_port(port + 1)}"
+        stack.enter_context(metrics.shown(host, port, f"http://{self.sdk_metrics}/metrics", is_ready))
 
     def _tell_protection(self) -> None:
         """Says what holds FFmpeg on this machine, and what an admin can do where a layer is missing."""
@@ -85,7 +108,7 @@ class Command(BaseCommand):
         reported = False
         while not stop.is_set():
             try:
-                return await temporal.worker_client()
+                return await temporal.worker_client(self.sdk_metrics)
             except (RPCError, RuntimeError) as error:
                 if not reported:
                     reason = temporal.explain(error)

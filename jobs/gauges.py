@@ -1,0 +1,70 @@
+"""What Prometheus is told of jobs, asked of the database each time: how many there are, and who waits.
+
+Finished stages are counted by the workers (mediapipe.metrics): here they would cost more with every year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import Count, Min
+from django.utils import timezone
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jobs.live import reader
+from jobs.models import Job, Stage, Upload
+from jobs.state import ACTIVE, JobState
+from mediapipe import disk
+
+
+class Gauges(Collector):
+    """The application's gauges."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Says whether the database answers, and where it does what is in it."""
+        yield gauge("disk_free_bytes", "Free on the disk of MEDIAPIPE_HOME", disk.free(settings.HOME))
+        yield gauge("status_queries", "Status queries of this process since its start", reader.queries)
+        try:
+            found = list(_of_rows())
+        except DatabaseError:
+            found = []
+        yield gauge("database_reachable", "Whether the database answers", bool(found))
+        yield from found
+        yield from _of_the_pool()
+
+
+def gauge(name: str, about: str, value: float | None = None, *labels: str) -> GaugeMetricFamily:
+    """A gauge of ours with its one value, or with *labels* and no values yet."""
+    return GaugeMetricFamily(f"mediapipe_{name}", about, value, labels=labels or None)
+
+
+def _of_rows() -> Iterator[Metric]:
+    jobs = gauge("jobs", "Jobs by state", None, "state")
+    for state, count in Job.objects.order_by().values_list("state").annotate(count=Count("id")):
+        jobs.add_metric([state], count)
+    yield jobs
+    stages = gauge("stages", "Stages of jobs that have not ended", None, "stage", "state")
+    active = Stage.objects.filter(job__state__in=ACTIVE).order_by()
+    for name, state, count in active.values_list("name", "state").annotate(count=Count("id")):
+        stages.add_metric([name, state], count)
+    yield stages
+    waits = gauge("oldest_wait_seconds", "Age of the oldest job in this state", None, "state")
+    for state in (JobState.QUEUED, JobState.ATTENTION):
+        since = Job.objects.filter(state=state).aggregate(since=Min("created_at"))["since"]
+        waits.add_metric([state.value], (timezone.now() - since).total_seconds() if since else 0)
+    yield waits
+    yield gauge("uploads_unfinished", "Unfinished uploads", Upload.objects.filter(job=None).count())
+
+
+def _of_the_pool() -> Iterator[Metric]:
+    if (pool := getattr(connection, "pool", None)) is None:
+        return
+    connections = gauge("database_connections", "Connections of this process's pool", None, "state")
+    stats = pool.get_stats()
+    connections.add_metric(["open"], stats.get("pool_size", 0))
+    connections.add_metric(["idle"], stats.get("pool_available", 0))
+    connections.add_metric(["awaited"], stats.get("requests_waiting", 0))
+    yield connections
