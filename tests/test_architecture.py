@@ -22,7 +22,7 @@ SOURCES = [
 ORDER = """
 mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace mediapipe.part
-mediapipe.recent mediapipe.reply mediapipe.supervisor
+mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -9,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import iscoroutinefunction
+from django.http import HttpResponse
 from django.urls import URLPattern, get_resolver, reverse
 
 from mediapipe.web import handler
+from tests.support.product import ROOT
 
 PK = uuid.UUID(int=7)
 GIVEN = {"pk": PK, "person": 1, "number": 1, "name": "ingest", "mark": "0" * 16}
@@ -58,6 +63,46 @@ def test_threads_that_are_busy_keep_the_loop_from_its_connections_for_a_moment_o
             waits.append(time.process_time() - began)
         stop.set()
     assert sorted(waits)[30] < 0.01, waits
+
+
+@pytest.mark.anyio
+async def test_who_sends_hundreds_of_requests_at_once_waits_for_themselves_and_nobody_else_does():
+    gate, begun = threading.Event(), []
+
+    class Slow(handler.Handler):
+        def answer(self, scope, body):
+            body.close()
+            begun.append(scope["client"][0])
+            assert scope["client"][0] == "192.0.2.2" or gate.wait(30)
+            return HttpResponse("ok")
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        pass
+
+    slow = Slow()
+
+    def ask(address: str) -> asyncio.Task:
+        scope = {"type": "http", "path": "/healthz", "client": (address, 1)}
+        return asyncio.create_task(slow(scope, receive, send))
+
+    many = [ask("192.0.2.1") for _ in range(200)]
+    try:
+        async with asyncio.timeout(20):
+            await ask("192.0.2.2")
+        assert begun.count("192.0.2.1") <= handler.AT_ONCE < handler.THREADS
+    finally:
+        gate.set()
+    await asyncio.gather(*many)
+    assert begun.count("192.0.2.1") == 200 and not slow.turns, "each had its turn, and nothing is kept"
+
+
+def test_what_is_loaded_at_the_start_is_looked_through_by_no_collection():
+    code = "import mediapipe.asgi, gc; print(gc.get_freeze_count() > 100_000, len(gc.get_objects()) < 5000)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "True True\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

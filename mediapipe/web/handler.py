@@ -7,10 +7,12 @@ with it. Which ones do is read off the URLs; it knows none of them by name.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
@@ -22,6 +24,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve, set_script_prefix
 
 THREADS = 24
+AT_ONCE = 8  # requests of one address that have a thread: who sends more waits for themselves alone
 # Seconds that a busy thread keeps the interpreter from the loop: Python's own 5 ms add up with every thread.
 SWITCH = 0.0005
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
@@ -53,6 +56,7 @@ class Handler(ASGIHandler):
         self.sync_handler.load_middleware(is_async=False)
         sys.setswitchinterval(SWITCH)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self.turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request."""
@@ -63,7 +67,10 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         answer = sync_to_async(self.answer, thread_sensitive=False, executor=self.threads)
-        await self.send_response(await answer(scope, body), send)
+        address = (scope.get("client") or ("",))[0]
+        async with self.turns.setdefault(address, asyncio.Semaphore(AT_ONCE)):
+            response = await answer(scope, body)
+        await self.send_response(response, send)
 
     def answer(self, scope: Any, body: Any) -> HttpResponseBase:
         """The whole of a request, in the thread that it is called in."""
