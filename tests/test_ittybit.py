@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -347,7 +350,58 @@ async def test_a_task_is_cancelled_by_the_key_of_its_request_where_the_api_knows
     ids=repr,
 )
 async def test_only_a_request_whose_answer_was_lost_may_have_created_a_task(client, api, reply, may_have):
-    api.post("/tasks").mock(side_effect=[reply])
+    api.post("/tasks").mock(side_effect=[reply, reply])
     with pytest.raises(IttybitError) as error:
         await client.create(**CREATE)
     assert may_have_created(error.value) is may_have
+
+
+class KeepsConnections:
+    """A server that answers each connection's first request, and hangs up in the middle of its next one.
+
+    That is what a client meets whose server has been frozen. *works*: how many connections are answered.
+    """
+
+    def __init__(self, works: int = 99, status: str = "200 OK") -> None:
+        self.works, self.status, self.seen = works, status, list[bytes]()
+
+    async def __call__(self, reader, writer) -> None:
+        self.works -= 1
+        body = b'{"id": "task_1", "status": "queued"}'
+        for number in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int((re.search(rb"(?i)content-length: (\d+)", head) or [0, 0])[1])
+            await reader.readexactly(length)
+            self.seen.append(head)
+            if number or self.works < 0:
+                break
+            status = self.status if len(self.seen) > 2 else "200 OK"
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def behind(server: KeepsConnections):
+    """A client of it."""
+    async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with open_http(f"http://127.0.0.1:{port}", "secret") as http:
+            yield IttybitClient(http)
+
+
+async def test_a_request_on_a_kept_connection_that_has_ended_is_sent_again_under_the_same_key():
+    server = KeepsConnections()
+    async with behind(server) as client:
+        for _ in range(3):
+            assert (await client.create(**CREATE)).id == "task_1"
+    assert len(server.seen) == 5, "the second and the third were sent twice"
+    assert all(b"idempotency-key: media-1/ingest/1" in head.lower() for head in server.seen)
+
+
+@pytest.mark.parametrize("server", [KeepsConnections(1), KeepsConnections(status="401 Unauthorized")])
+async def test_what_was_lost_may_have_created_a_task_whatever_becomes_of_the_second_request(server):
+    async with behind(server) as client:
+        await client.create(**CREATE)
+        with pytest.raises(Unreachable) as error:
+            await client.create(**CREATE)
+    assert may_have_created(error.value) and len(server.seen) == 3

@@ -7,6 +7,7 @@ mean is decided by jobs.ittybit.replies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Mapping
 from functools import cache
@@ -34,6 +35,7 @@ from jobs.requests import Cancellation
 from mediapipe.recent import Recent
 
 TIMEOUT = httpx.Timeout(20, connect=5)
+LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 DEADLINE = 25.0  # seconds for a complete answer, even from a server that sends a byte now and then
 NOT_HERE = (400, *NO_SUCH_RESOURCE, 422)  # how a resource answers for a task of the other one
 KEPT_PLACES = 10_000  # tasks of which the resource is remembered
@@ -51,13 +53,28 @@ class IttybitClient:
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:
             async with asyncio.timeout(self.deadline):
-                return await self.http.request(method, path, **parts)
+                return await self._send_again_if_lost(method, path, **parts)
         except TimeoutError:
             raise Unreachable(f"The engine’s answer wasn’t complete after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
             raise Unreachable("The engine didn’t answer in time.") from error
         except httpx.HTTPError as error:
             raise Unreachable("The engine can’t be reached.") from error
+
+    async def _send_again_if_lost(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        """A kept connection may have ended unseen: what it has lost is sent once more, on another one.
+
+        Whatever creates has an Idempotency-Key. But it isn't refused by the second answer: the first request
+        may have created it.
+        """
+        try:
+            return await self.http.request(method, path, **parts)
+        except LOST:
+            with contextlib.suppress(httpx.HTTPError):
+                again = await self.http.request(method, path, **parts)
+                if again.is_success or method != "POST":
+                    return again
+            raise
 
     @staticmethod
     def _json(response: httpx.Response) -> object:
