@@ -8,7 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
-from jobs.models import Job
+from jobs.models import Batch, Job
+from jobs.models.batch import Counts
 from jobs.result import PipelineResult
 from jobs.state import JobState, Output, PipelineStatus, StageState, StageStatus
 from mediapipe import storage
@@ -91,6 +92,28 @@ def _making(job: Job, name: str) -> dict[str, Any]:
     return {
         "options": planned["options"] if planned else {},
         "earlier_versions": [each.as_json(_output(each.parsed_output)) for each in earlier],
+    }
+
+
+def batch_summary(batch: Batch, counts: Counts) -> dict[str, Any]:
+    """What `submit --batch --json` prints, and what a manifest begins with."""
+    base = settings.PUBLIC_URL or settings.LOCAL_URL
+    url = f"{base}{batch.get_absolute_url()}"
+    return {
+        "id": str(batch.pk),
+        "title": batch.title,
+        "owner": batch.owner.get_username(),
+        "status": "running"
+        if batch.finished_at is None
+        else "cancelled"
+        if batch.cancelled_by
+        else "finished",
+        "created_at": batch.created_at.isoformat(timespec="milliseconds"),
+        "finished_at": batch.finished_at.isoformat(timespec="milliseconds") if batch.finished_at else None,
+        "total": counts.total,
+        "counts": counts._asdict(),
+        "url": url,
+        "manifest": {"csv": f"{url}manifest.csv", "json": f"{url}manifest.json"},
     }
 
 

@@ -6,6 +6,7 @@ from django.urls import path
 
 from jobs import monitoring
 from jobs.api import tokens
+from jobs.batches import views as batches
 from jobs.dashboard import downloads, handed_over, history, people, sharing, stage_page, views
 from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
@@ -46,6 +47,15 @@ urlpatterns = [
     path("s/<str:token>/", handed_over.index, name="shared"),
     path("s/<str:token>/all.zip", handed_over.archive, name="shared_zip"),
     path("s/<str:token>/files/<path:name>", handed_over.file, name="shared_file"),
+    # Many at once: the list, one batch, its bar as a fragment, its verbs (POST), its manifest
+    path("batches/", batches.index, name="batches"),
+    path("batches/new/", batches.new, name="new_batch"),
+    path("batches/<uuid:pk>/", batches.detail, name="batch"),
+    path("batches/<uuid:pk>/status/", batches.status, name="batch_status"),
+    path("batches/<uuid:pk>/retry/", batches.retry, name="retry_batch"),
+    path("batches/<uuid:pk>/cancel/", batches.cancel, name="cancel_batch"),
+    path("batches/<uuid:pk>/manifest.csv", batches.as_csv, name="batch_csv"),
+    path("batches/<uuid:pk>/manifest.json", batches.as_json, name="batch_json"),
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),

@@ -1,4 +1,4 @@
-"""The workers of the pipeline's task queues, and what runs beside them: the reconciler, and the outbox."""
+"""The workers of the pipeline's task queues, and what runs beside them: reconciler, outbox, batches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from jobs import reconcile
+from jobs.batches import waking
+from jobs.batches.activities import advance
+from jobs.batches.batch_workflow import BatchWorkflow
 from jobs.engine import open_client
 from jobs.ittybit.client import IttybitClient
 from jobs.notifications import activities as delivering
@@ -34,7 +37,8 @@ RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """The pipeline's workers, around their one HTTP client; what runs beside them ends with the context."""
     async with open_client() as engine:
-        beside = [asyncio.create_task(each) for each in (reconcile.run_forever(engine), outbox.run_forever())]
+        loops = (reconcile.run_forever(engine), outbox.run_forever(), waking.run_forever())
+        beside = [asyncio.create_task(each) for each in loops]
         try:
             yield build(client, engine)
         finally:
@@ -79,7 +83,7 @@ def build(
         Worker(
             client,
             task_queue=task_queue,
-            workflows=[MediaPipeline],
+            workflows=[MediaPipeline, BatchWorkflow],
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=THROTTLE,
@@ -100,7 +104,7 @@ def build(
                 deployment_config=None if suffix in RETIRED.values() else deployment(),
             )
             for suffix, functions, concurrent, polls in (
-                (CONTROL, activities.control(), 200, 5),
+                (CONTROL, [*activities.control(), advance], 200, 5),
                 (TRANSFERS, activities.transfers(), 10, 5),
                 (RETIRED[CONTROL], activities.control(), 200, 1),
                 (RETIRED[TRANSFERS], activities.transfers(), 10, 1),

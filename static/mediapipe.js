@@ -185,6 +185,8 @@ const askFirst = (event) => {
   const dialog = document.getElementById("confirm");
   const submit = () => dialog.returnValue === "yes" && button.form.requestSubmit(button);
   document.getElementById("confirm-text").textContent = button.dataset.confirm;
+  setText(dialog.querySelector("[value=yes]"), button.dataset.yes ?? "Cancel job");
+  setText(dialog.querySelector("[value=no]"), button.dataset.no ?? "Keep running");
   dialog.returnValue = "no";
   dialog.addEventListener("close", submit, { once: true });
   dialog.showModal();

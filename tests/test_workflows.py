@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import pytest
@@ -82,13 +81,6 @@ async def test_in_temporal_a_job_is_its_stages_and_their_tasks_and_recording_is_
     stages = {"ingest": 1, "generate_thumbnails": 1, "extract_audio": 1, "transcode": 1}
     assert activities == {"create_task": 4, **stages}
     assert length <= 75, "docs/durability.md says about 75"
-    history = await handle.fetch_history()
-    said = {
-        json.loads(event.user_metadata.summary.data)
-        for event in history.events
-        if event.HasField("activity_task_scheduled_event_attributes")
-    }
-    assert {"create the task of Transcode", "Transcode, attempt 1"} <= said and len(said) == 8
 
 
 async def test_temporals_own_page_of_a_job_says_where_each_stage_stands(skipping_env):

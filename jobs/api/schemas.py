@@ -76,6 +76,7 @@ class Filters(Schema):
     owner: Annotated[Text, Field(max_length=200)] = ""
     since: Annotated[date | None, Field(alias="from", description="submitted on this day or later")] = None
     to: Annotated[date | None, Field(description="submitted on this day or before")] = None
+    batch: Annotated[UUID | None, Field(description="of this batch")] = None
     sort: Literal["", "oldest", "title"] = ""
     limit: Annotated[int, Field(ge=1, le=100)] = 25
     cursor: Annotated[str, Field(max_length=4000, description="“next” of the page before")] = ""

@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from jobs.api.batches import router
 from jobs.api.problems import answer
 from jobs.api.views import api
 
@@ -51,4 +52,5 @@ def _open(pattern: Any) -> Any:
     return pattern
 
 
+api.add_router("/batches", router)
 urlpatterns = [*map(_open, api.urls[0]), re_path("", nothing_here)]

@@ -43,6 +43,18 @@ def _offered() -> dict[str, pipelines.Pipeline]:
     return pipelines.offered(embedded=settings.EMBEDDED_ENGINE)
 
 
+def source_of_link(url: str) -> Source:
+    """The source that an accepted link leads to, by the file name at its end."""
+    name = unquote(PurePosixPath(urlsplit(url).path).name)
+    return Source(url=url, filename=intake.display_name(name))
+
+
+def title_of(source: Source) -> str:
+    """The title of a job that nobody gives one: the file's name, else its server's."""
+    named = source.filename != "upload"
+    return source.filename if named else urlsplit(source.url).hostname or source.filename
+
+
 class NewJob(forms.Form):
     """The source and the pipeline of a job.
 
@@ -107,14 +119,8 @@ class NewJob(forms.Form):
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
         if existing := Job.objects.filter(pk=pk).first():
             return existing
-        if file:
-            source = intake.store_form_file(file)
-        else:
-            path = urlsplit(data["url"]).path
-            source = Source(url=data["url"], filename=intake.display_name(unquote(PurePosixPath(path).name)))
-        title = data["title"] or source.filename
-        if title == "upload":
-            title = urlsplit(data["url"]).hostname or title
+        source = intake.store_form_file(file) if file else source_of_link(data["url"])
+        title = data["title"] or title_of(source)
         try:
             return Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
         except IntegrityError:  # the other click was faster

@@ -17,7 +17,6 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.db.models import (
     Count,
-    Max,
     Prefetch,
     Q,
     QuerySet,
@@ -43,7 +42,6 @@ Rest = ParamSpec("Rest")
 Response = TypeVar("Response", bound=HttpResponseBase)
 DAYS = 30
 PER_PAGE = 50
-REASONS = 8  # that the page names
 COLUMNS = (
     "id",
     "title",
@@ -65,14 +63,6 @@ class Figures(TypedDict):
 
     rate: str
     medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
-
-
-class Reason(NamedTuple):
-    """Why jobs failed: the kind of an error, one of its sentences, and how many jobs it kept from success."""
-
-    kind: str
-    sentence: str
-    jobs: int
 
 
 class Day(NamedTuple):
@@ -111,7 +101,7 @@ def index(request: HttpRequest) -> HttpResponse:
         **figures(jobs, page.counts),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
-        "reasons": reasons(jobs),
+        "reasons": Stage.reasons(jobs.filter(state__in=TABS["attention"][1])),
         "busiest": busiest,
     }
     return render(request, "jobs/history.html", context)
@@ -133,18 +123,6 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
         "rate": f"{counts.get(JobState.SUCCEEDED, 0) / ended * 100:.0f}%" if ended else "–",
         "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
     }
-
-
-def reasons(jobs: QuerySet[Job]) -> list[Reason]:
-    """Why jobs failed, the most frequent first."""
-    waiting = jobs.order_by().filter(state__in=TABS["attention"][1])
-    failed = Stage.objects.filter(state=StageState.FAILED, job__in=waiting.values("pk")).exclude(
-        error_kind=""
-    )
-    kinds = (
-        failed.order_by().values_list("error_kind").annotate(Max("error"), many=Count("job", distinct=True))
-    )
-    return [Reason(*each) for each in kinds.order_by("-many", "error_kind")[:REASONS]]
 
 
 def per_day(jobs: QuerySet[Job]) -> tuple[int, list[Day]]:
@@ -237,15 +215,17 @@ def export_csv(request: HttpRequest) -> StreamingHttpResponse:
                 [spreadsheet_cell(each) for each in (*values, *iso, _reason(job), _check(job))]
             )
 
-    return StreamingHttpResponse(
-        _stream(lines()),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="jobs.csv"'},
-    )
+    return stream(lines(), "text/csv; charset=utf-8", "jobs.csv")
 
 
-async def _stream(lines: Iterator[str]) -> AsyncIterator[str]:
-    """The lines for ASGI, some at a time: a sync iterator would be read whole into memory."""
+def stream(lines: Iterator[str], content_type: str, filename: str) -> StreamingHttpResponse:
+    """A file to save, sent line after line while it is made."""
+    disposition = {"Content-Disposition": f'attachment; filename="{filename}"'}
+    return StreamingHttpResponse(_some_at_a_time(lines), content_type=content_type, headers=disposition)
+
+
+async def _some_at_a_time(lines: Iterator[str]) -> AsyncIterator[str]:
+    """The lines for ASGI: a sync iterator would be read whole into memory."""
 
     def next_block() -> str:
         return "".join(islice(lines, 200))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,7 +26,7 @@ from jobs.state import JobState, StageState
 
 T = TypeVar("T")
 PAGE_SIZE = 25
-FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why")
+FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
 TABS = {
     "": ("All", tuple(JobState)),
     "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
@@ -69,6 +70,8 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
     if why := query.get("why", "").replace("\0", "")[:60]:
         failed = Stage.objects.filter(state=StageState.FAILED, error_kind=why)
         jobs = jobs.filter(pk__in=failed.values("job"))
+    if batch := parse_or_none(UUID, query.get("batch", "")):
+        jobs = jobs.filter(batch_item__batch=batch)
     for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
         if day := parse_or_none(parse_date, query.get(name, "")):
             jobs = jobs.filter(**{lookup: day})
@@ -205,7 +208,7 @@ class JobList:
             "filtered": bool(self.filters),
             "can_save": bool(set(self.filters) - {"tab"}),  # a tab alone is one click anyway
             "filters": self.filters,
-            "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to"}),
+            "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to", "batch"}),
             "saved_views": self.saved_views,
             "pipelines": tuple(offered(embedded=settings.EMBEDDED_ENGINE).values()),
             "states": tuple(STATE_LABELS.items()),

@@ -28,7 +28,7 @@ from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
-from jobs.models import Delivery, Job, JobQuerySet, SavedView
+from jobs.models import Batch, Delivery, Job, JobQuerySet, SavedView
 from jobs.pipelines import DEFAULT, PIPELINES
 from jobs.state import JobState
 from jobs.uploads import sample_clip
@@ -118,8 +118,13 @@ def find_job(request: PageRequest, pk: UUID) -> Job:
 def detail(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's page."""
     job = find_job(request, pk)
-    page = JobPage(job, reader.read(job))
-    context = {"job": job, "page": page, "deliveries": Delivery.of_job(job), "shares": job.shares.all()}
+    context = {
+        "job": job,
+        "page": JobPage(job, reader.read(job)),
+        "batch": Batch.objects.filter(items__job=job).first(),
+        "deliveries": Delivery.of_job(job),
+        "shares": job.shares.all(),
+    }
     return render(request, "jobs/job_detail.html", context)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs.models.api_token import ApiToken, IdempotencyKey
+from jobs.models.batch import Batch, BatchItem
 from jobs.models.delivery import Delivery
 from jobs.models.destination import Destination
 from jobs.models.earlier_version import EarlierVersion
@@ -17,6 +18,8 @@ from jobs.models.upload import Upload
 
 __all__ = [
     "ApiToken",
+    "Batch",
+    "BatchItem",
     "Delivery",
     "Destination",
     "EarlierVersion",

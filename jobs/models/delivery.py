@@ -15,6 +15,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from jobs.models.batch import Batch
 from jobs.models.destination import Destination
 from jobs.models.notice import Notice
 
@@ -26,6 +27,7 @@ SENT = "sent"
 FAILED = "failed"
 DROPPED = "dropped"
 EVENTS = "events"  # what a message is about
+BATCH = "batch"
 TEST = "test"
 CONFIRMATION = "confirmation"
 ASKED_FOR_PER_HOUR = 6  # tests and confirmations of one person
@@ -43,6 +45,7 @@ class Delivery(models.Model):
     channel = models.CharField(max_length=20)
     about = models.CharField(max_length=20, default=EVENTS)
     notices = models.ManyToManyField(Notice, related_name="deliveries")
+    batch = models.ForeignKey(Batch, null=True, on_delete=models.CASCADE, related_name="deliveries")
     state = models.CharField(max_length=10, default=WAITING)
     sealed = models.BooleanField(default=False)
     go = models.PositiveIntegerField(default=1)  # raised by "Send again": each has a workflow of its own
@@ -90,7 +93,9 @@ class Delivery(models.Model):
 
     @property
     def about_text(self) -> str:
-        """What it is about: the titles of its jobs."""
+        """What it is about: the titles of its jobs, or its batch's."""
+        if self.batch:
+            return f"The end of {self.batch.title[:80]}"
         if self.about != EVENTS:
             return {TEST: "A test", CONFIRMATION: "Confirming the address"}[self.about]
         titles = list(dict.fromkeys(notice.job.title for notice in self.notices.all()))
@@ -113,23 +118,31 @@ class Delivery(models.Model):
         delivery.notices.add(notice)
 
     @classmethod
-    def to(cls, destination: Destination, about: str = EVENTS) -> Delivery:
+    def to(cls, destination: Destination, about: str = EVENTS, batch: Batch | None = None) -> Delivery:
         """A new message to *destination*."""
         return cls.objects.create(
-            owner_id=destination.owner_id, destination=destination, channel=destination.channel, about=about
+            owner_id=destination.owner_id,
+            destination=destination,
+            channel=destination.channel,
+            about=about,
+            batch=batch,
         )
 
     @classmethod
     def of_job(cls, job: Job) -> list[Delivery]:
         """The messages about *job*, newest first."""
-        found = cls.objects.filter(notices__job=job).select_related("owner").distinct()
+        found = (
+            cls.objects.filter(Q(notices__job=job) | Q(batch__items__job=job))
+            .select_related("owner")
+            .distinct()
+        )
         return list(found.prefetch_related("notices")[:50])
 
     @classmethod
     def may_ask(cls, person: AbstractBaseUser) -> bool:
         """Whether the person may have one more test or confirmation sent now."""
         then = timezone.now() - timedelta(hours=1)
-        asked = cls.objects.filter(owner_id=person.pk, created_at__gt=then).exclude(about=EVENTS)
+        asked = cls.objects.filter(owner_id=person.pk, created_at__gt=then).exclude(about__in=(EVENTS, BATCH))
         return asked.count() < ASKED_FOR_PER_HOUR
 
     @classmethod

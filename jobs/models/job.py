@@ -29,6 +29,7 @@ from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
 
+SOURCES = "sources/"  # where uploads lie
 CLAIM_TIME = timedelta(seconds=10)  # for which nobody else starts a job; longer than a start may take
 
 
@@ -267,7 +268,8 @@ class Job(JobRow):
             return False
         names = files_of(job=self.pk)
         shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
-        names |= {self.source_name} if self.source_name and not shared else set()
+        ours = self.source_name.startswith(SOURCES)  # what lies elsewhere in the bucket was there before
+        names |= {self.source_name} if ours and not shared else set()
         copies = storage.under(f"outputs/{self.pk}")  # of stages that were cancelled, too
         for member in {*storage.members(names), *(name for name, _, _ in copies)}:
             storage.remove(member)

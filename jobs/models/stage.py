@@ -5,13 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import models
+from django.db.models import Count, Max
 
 from jobs.findings import Finding
 from jobs.state import Attempt, Output, StageState, StageStatus
 from mediapipe.metrics import STAGES, count_failure
+
+if TYPE_CHECKING:
+    from jobs.models.job import Job
+
+REASONS = 8  # why jobs failed, that are named
+
+
+class Reason(NamedTuple):
+    """Why jobs failed: the kind of an error, one of its sentences, and how many jobs it kept from success."""
+
+    kind: str
+    sentence: str
+    jobs: int
 
 
 def to_datetime(seconds: float | None) -> datetime | None:
@@ -70,6 +84,14 @@ class Stage(models.Model):
             (to - since).total_seconds() for since, to in times.values_list("started_at", "finished_at")[:100]
         ]
         return median(took) if took else None
+
+    @classmethod
+    def reasons(cls, jobs: models.QuerySet[Job]) -> list[Reason]:
+        """Why *jobs* failed, the most frequent first."""
+        failed = cls.objects.filter(state=StageState.FAILED, job__in=jobs.order_by().values("pk"))
+        kinds = failed.exclude(error_kind="").order_by().values_list("error_kind")
+        counted = kinds.annotate(Max("error"), many=Count("job", distinct=True))
+        return [Reason(*each) for each in counted.order_by("-many", "error_kind")[:REASONS]]
 
     @staticmethod
     def fields_from(stage: StageStatus) -> dict[str, Any]:

@@ -11,15 +11,17 @@ from django.utils import timezone
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from jobs.models.batch import Batch
 from jobs.models.delivery import CONFIRMATION, DROPPED, FAILED, SENT, TEST, WAITING, Delivery
 from jobs.models.destination import Destination
 from jobs.models.notice import Notice
+from jobs.models.stage import Stage
 from jobs.notifications import confirming, events, payload, wording
 from jobs.notifications.channels import BY_NAME
 from jobs.notifications.channels.channel import NotDelivered, Parcel
 from jobs.notifications.delivery_workflow import DELIVER, GIVE_UP
 from jobs.notifications.payload import absolute
-from jobs.notifications.wording import Message, News
+from jobs.notifications.wording import BatchNews, Message, News
 from jobs.state import ACTIVE, JobState, StageState
 from mediapipe.database import in_thread, persistently
 
@@ -43,6 +45,16 @@ def closes_at(notice: Notice) -> datetime | None:
     return timezone.localtime(since + timedelta(days=settings.HOLD_DAYS))
 
 
+def news_of(batch: Batch, person_id: int) -> BatchNews:
+    """What there is to tell *person_id* of a batch that is over, as it is now."""
+    counts = batch.counts()
+    why = [(reason.sentence or reason.kind, reason.jobs) for reason in Stage.reasons(batch.failed())]
+    owner = "" if batch.owner_id == person_id else batch.owner.get_username()
+    url = absolute(batch.get_absolute_url())
+    needy = counts.attention + counts.rejected
+    return BatchNews(batch.title, url, counts.total, counts.done, needy, [*why, *batch.rejected()], owner)
+
+
 def compose(delivery: Delivery, destination: Destination) -> Message | None:
     """The message; None where nothing is left to tell."""
     manage = absolute(reverse("jobs:notifications"))
@@ -51,6 +63,8 @@ def compose(delivery: Delivery, destination: Destination) -> Message | None:
         return wording.confirmation(delivery.owner.get_username(), absolute(confirming.path(destination)))
     if delivery.about == TEST:
         return wording.test_message(home, manage)
+    if delivery.batch:
+        return wording.batch_message(news_of(delivery.batch, delivery.owner_id), manage)
     notices = [n for n in delivery.notices.select_related("job__owner") if still_true(n)]
     latest = {n.job_id: n for n in notices}  # of a job the last word is enough
     news = [

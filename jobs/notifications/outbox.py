@@ -17,8 +17,8 @@ from django.utils import timezone
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from jobs.models import Job
-from jobs.models.delivery import EVENTS, Delivery
+from jobs.models import Batch, Job
+from jobs.models.delivery import BATCH, EVENTS, Delivery
 from jobs.models.destination import Destination
 from jobs.models.notice import Notice
 from jobs.models.stage import Stage
@@ -85,19 +85,44 @@ async def start(client: Client, delivery: Delivery, task_queue: str) -> None:
 
 def hand_out() -> None:
     """Makes deliveries of the notices that nobody has handled."""
-    notices = list(Notice.objects.filter(handled=False).select_related("job")[:500])
-    if not notices:
-        return
-    confirmed = Destination.objects.exclude(confirmed_at=None).filter(owner__is_active=True)
-    destinations = [each for each in confirmed.select_related("owner") if each.channel in BY_NAME]
+    about = "job__batch_item__batch"
+    notices = list(Notice.objects.filter(handled=False).select_related("job", about)[:500])
+    destinations = _destinations() if notices else []
     for notice in notices:
         with transaction.atomic():
             if not Notice.objects.filter(pk=notice.pk, handled=False).update(handled=True):
                 continue  # another worker has
             for each in destinations:
+                if told_by_batch(notice) and not BY_NAME[each.channel].for_programs:
+                    continue
                 mine = notice.job.owner_id == each.owner_id
                 if events.wanted(each.wants, notice.type, mine=mine, admin=each.owner.is_staff):
                     Delivery.of_notice(each, notice, bundled=BY_NAME[each.channel].bundled)
+
+
+def _destinations() -> list[Destination]:
+    """Where people and programs are told."""
+    confirmed = Destination.objects.exclude(confirmed_at=None).filter(owner__is_active=True)
+    return [each for each in confirmed.select_related("owner") if each.channel in BY_NAME]
+
+
+def told_by_batch(notice: Notice) -> bool:
+    """Whether people hear of it by the one message at the end of the job's batch."""
+    item = getattr(notice.job, "batch_item", None)
+    if item is None or notice.type not in events.TOLD_BY_BATCH:
+        return False
+    return item.batch.finished_at is None or notice.at <= item.batch.finished_at
+
+
+def tell_of_batch(batch: Batch) -> None:
+    """Tells people that the batch is over, in a message for each place, as it is ended."""
+    counts = batch.counts()
+    happened = [events.DONE] * bool(counts.done) + [events.HELD] * bool(counts.attention + counts.rejected)
+    for each in _destinations():
+        mine, admin = batch.owner_id == each.owner_id, each.owner.is_staff
+        wanted = any(events.wanted(each.wants, event, mine=mine, admin=admin) for event in happened)
+        if wanted and not BY_NAME[each.channel].for_programs:
+            Delivery.to(each, BATCH, batch)
 
 
 def look(now: datetime) -> None:

@@ -172,7 +172,7 @@ def _show(request: PageRequest, row: Destination, form: Wants, secret: str = "")
         "form": form,
         "secret": secret,
         "failed": row.deliveries.filter(state=FAILED).count(),
-        "deliveries": row.deliveries.prefetch_related("notices__job")[:SHOWN],
+        "deliveries": row.deliveries.select_related("batch").prefetch_related("notices__job")[:SHOWN],
     }
     return render(request, "jobs/destination.html", context, status=400 if form.is_bound else 200)
 

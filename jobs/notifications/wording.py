@@ -56,6 +56,19 @@ class News:
 
 
 @dataclass(frozen=True)
+class BatchNews:
+    """The end of a batch: of *total* sources *done* are, and *needy* are not, by the sentences of *why*."""
+
+    title: str
+    url: str
+    total: int
+    done: int
+    needy: int
+    why: list[tuple[str, int]]
+    owner: str = ""  # "" for one's own
+
+
+@dataclass(frozen=True)
 class Message:
     """What a channel for people delivers; *url* is where it leads."""
 
@@ -117,6 +130,17 @@ def message(pieces: Sequence[News], list_url: str, manage_url: str) -> Message:
     if len(lines) > MOST:
         blocks.append(f"And {len(lines) - MOST} more:\n{list_url}")
     return Message(subject, "\n\n".join([f"{subject}.", *blocks]), list_url, manage_url, lines)
+
+
+def batch_message(news: BatchNews, manage_url: str) -> Message:
+    """The one message at the end of a batch."""
+    whose = f" ({news.owner})" if news.owner else ""
+    counted = f"{news.done:,} of {news.total:,} done"
+    needy = f", {news.needy:,} {'needs' if news.needy == 1 else 'need'} {'somebody' if news.owner else 'you'}"
+    subject = f"“{short(news.title)}”{whose} is over: {counted}{needy if news.needy else ''}"
+    lines = [f"{many:,} × {short_reason(sentence)}" for sentence, many in news.why[:MOST]]
+    blocks = [f"{subject}.", "\n".join(lines), news.url]
+    return Message(subject, "\n\n".join(filter(None, blocks)), news.url, manage_url, [subject])
 
 
 def short_reason(text: str) -> str:

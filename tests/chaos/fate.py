@@ -79,19 +79,16 @@ class Fate:
         name, what = blow.victim.split()
         self.installation.lines[name].disturb(what, blow.seconds)
 
-    def database(self, blow: Blow) -> bool:
-        """Somebody else holds the database's lock; unless an earlier blow still does."""
+    def database(self, blow: Blow) -> None:
+        """Somebody else holds the database's lock."""
         path = self.installation.product.home / "mediapipe.sqlite3"
         other = sqlite3.connect(path, isolation_level=None, timeout=10)
         try:
             other.execute("BEGIN EXCLUSIVE")
             time.sleep(blow.seconds)
             other.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return False
         finally:
             other.close()
-        return True
 
     def disk(self, blow: Blow) -> bool:
         """The media's disk is full for a time; only where it is one of its own."""

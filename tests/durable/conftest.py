@@ -8,6 +8,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from jobs import control, worker, workflow_calls
+from jobs.batches import waking
 from jobs.ittybit.client import IttybitClient, open_http
 from jobs.models import Job
 from jobs.state import Source
@@ -80,7 +81,7 @@ class Inside:
 async def dashboard(dev_env, api, settings, temporal_at, transactional_db, editor, monkeypatch):
     """Inside, without workers. Its task queue is its own: no earlier test's worker takes anything from it."""
     queue = f"media-pipeline-{uuid.uuid4()}"
-    for module in (worker, workflow_calls):
+    for module in (worker, workflow_calls, waking):
         monkeypatch.setattr(module, "TASK_QUEUE", queue)
     temporal_at(dev_env.client.service_client.config.target_host)
     settings.EMBEDDED_ENGINE = False
