@@ -160,14 +160,29 @@ const showCopied = (button) => {
   }, 1500);
 };
 
-/** Copies a link (data-link), or what an address answers (data-copy). */
+/** Puts a text into the clipboard, over plain http in an older way; whether it's there. */
+const toClipboard = async (text) => {
+  if (navigator.clipboard)
+    return navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false,
+    );
+  const field = Object.assign(document.createElement("textarea"), { value: text, className: "vh" });
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  return copied;
+};
+
+/** Copies a link (data-link), or what an address answers (data-copy); else shows it, to be copied by hand. */
 const copy = async (event) => {
   const button = event.target.closest("[data-copy], [data-link]");
   if (!button) return;
   const { copy: address, link } = button.dataset;
   const text = link ? new URL(link, location.href).href : await (await fetch(address)).text();
-  await navigator.clipboard.writeText(text);
-  showCopied(button);
+  if (await toClipboard(text)) showCopied(button);
+  else prompt("Copy this:", text);
 };
 
 const allowNotifications = async (event) => {

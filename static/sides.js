@@ -94,5 +94,5 @@ const look = (event) => {
 };
 
 document.addEventListener("click", look);
-document.addEventListener("htmx:after:swap", () => sidesOf(document));
+for (const name of ["htmx:after:swap", "visit"]) document.addEventListener(name, () => sidesOf(document));
 sidesOf(document);

@@ -23,6 +23,15 @@ const show = (page) => {
     if (next) globalThis.htmx.process(next);
   }
   document.title = page.title;
+  loadScripts(page);
+};
+
+/** Fetches what a page has of scripts and this one hasn't, such as those of a stream or of a check. */
+const loadScripts = (page) => {
+  const here = new Set([...document.scripts].map((script) => script.src));
+  for (const { src, type } of page.querySelectorAll("head script[src]")) {
+    if (!here.has(src)) document.head.append(Object.assign(document.createElement("script"), { src, type }));
+  }
 };
 
 /** Fetches a page and shows it. One that says "sign in" is told in the strip: this page stays as it was. */
@@ -50,7 +59,8 @@ const followLink = (event) => {
   if (!link || event.defaultPrevented || !isBusy() || event.button || event.ctrlKey || event.metaKey) return;
   if (link.origin !== location.origin || link.target || link.hash || event.shiftKey) return;
   if (!PAGE.test(link.pathname)) {
-    link.target = "_blank"; // a file or another application: beside this page
+    link.target = "_blank"; // a file or another application: beside this page, this once
+    setTimeout(() => link.removeAttribute("target"));
     return;
   }
   event.preventDefault();

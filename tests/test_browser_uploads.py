@@ -396,6 +396,14 @@ def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product
     assert page.title().startswith("Change your password") and "/password/" in page.url
     page.click("text=API tokens")
     page.wait_for_selector("h1:has-text('API tokens')")
+    page.evaluate(
+        "() => [window.file = document.createElement('a')].forEach((each) => each.href = '/media/x')"
+    )
+    page.evaluate("() => document.body.append(file)")
+    with page.expect_popup() as beside:
+        page.evaluate("() => file.click()")
+    beside.value.close()
+    assert page.get_attribute("a[href='/media/x']", "target") is None, "once uploads are done it opens here"
     page.click("#tray-all")
     page.wait_for_selector("#tray-all:has-text('Resume all')")
     assert page.locator(".upload[data-state=paused]").count() == 3

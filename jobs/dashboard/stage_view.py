@@ -6,6 +6,7 @@ import time
 
 from jobs.dashboard.advice import next_step
 from jobs.dashboard.formatting import duration, eta
+from jobs.findings import headline
 from jobs.live import Live
 from jobs.models import Job
 from jobs.pipelines import PIPELINES
@@ -116,6 +117,8 @@ class StageView:
             return self._activity()
         if status.state == StageState.SUCCEEDED:
             text = "Done"
+            if status.output and status.output.findings:
+                return headline(status.output.findings).partition(":")[0]
             if status.started_at and status.finished_at:
                 text += f" in {duration(status.finished_at - status.started_at)}"
             return text + (f", on attempt {status.attempt}" if status.attempt > 1 else "")
