@@ -157,6 +157,7 @@ CHECK = StageDefinition(
 )
 
 EMBEDDED_ONLY = ("check",)  # kinds that the cloud doesn't have
+STORYBOARD_FRAMES = 20  # of the small storyboard beside a thumbnail: ten to a row
 NOT_IN_THE_CLOUD = "the check isn’t available with the cloud."
 STANDARD = (INGEST, THUMBNAILS, AUDIO, TRANSCODE)
 PIPELINES: dict[str, Pipeline] = {

@@ -83,6 +83,7 @@ ASKED = {
             "start": TIME,
             "moment": Choice(("near", "exact")),  # whether a black frame at `start` gives way to one near it
             "interval": Number(0.1, 3600),
+            "storyboard": Number(1, 100, whole=True),  # frames of a small one beside the picture of a film
             **QUALITY,
             **SHAPE,
         }

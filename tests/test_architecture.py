@@ -43,6 +43,7 @@ mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep medi
 mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
+mediapipe.engine.beside
 mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps mediapipe.engine.openapi
 mediapipe.engine.options
@@ -88,7 +89,7 @@ jobs.dashboard.handed_over jobs.notifications.views
 jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.batches
 jobs.api.urls jobs.api.tokens
 jobs.gauges jobs.monitoring jobs.templatetags
-jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
+jobs.templatetags.films jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls

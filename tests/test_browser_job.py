@@ -52,6 +52,15 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     wait_for_state(page, "cancelled")
 
 
+def over(page, part: float) -> None:
+    """Moves the pointer over the thumbnail to this part of its width; the first move fetches the frames."""
+    page.locator("#thumbnail").scroll_into_view_if_needed()
+    for step in (0, 1):
+        page.wait_for_load_state("networkidle")
+        box = page.locator("#thumbnail").bounding_box()
+        page.mouse.move(box["x"] + part * box["width"], box["y"] + 20 + step)
+
+
 def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, made):
     """The picture is of the frame that the player shows, not of the next one, which has another colour."""
     half = "color={}:s=320x180:r=25:d=2,format=yuv420p"
@@ -60,6 +69,19 @@ def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, m
     open_job(page, upload(page, product, film))
     wait_for_state(page, "succeeded")
     about = page.request.get(f"{page.url}json/").json()
+    page.emulate_media(reduced_motion="no-preference")
+    place = "() => document.getElementById('thumbnail').style.backgroundPosition.split('px')[0]"
+    for part, at in ((0.01, 0), (0.99, -9)):
+        over(page, part)
+        page.wait_for_selector("#thumbnail.scrubbed")
+        wide = page.evaluate("() => document.getElementById('thumbnail').clientWidth")
+        assert float(page.evaluate(place)) == pytest.approx(at * wide, abs=1)
+    page.mouse.move(1, 1)
+    page.wait_for_selector("#thumbnail:not(.scrubbed)")
+    page.emulate_media(reduced_motion="reduce")
+    over(page, 0.5)
+    assert not page.locator(".scrubbed").count()
+    assert page.get_attribute(".film > svg", "width") == "1000", "what is encoded isn’t in colour"
     for at, colour in ((1.97, "red"), (2.01, "blue")):
         page.evaluate("at => (document.getElementById('player').currentTime = at)", at)
         page.wait_for_function(

@@ -34,6 +34,24 @@ async def test_the_last_part_of_a_storyboard_has_a_picture_though_no_keyframe_li
     assert parts(sprite)[-1] == (9, 8)
 
 
+async def test_a_picture_of_a_film_has_a_small_storyboard_beside_it_where_one_is_asked_for(made):
+    source = made("clock20.mp4", *CLOCK, *X264, "-g", 20)
+    asked = {"width": 160, "format": "webp", "start": 2, "storyboard": 20}
+    picture = (await ask(source, "image", asked)).output
+    assert picture["width"] == 160 and picture["name"] == picture["storyboard_name"].replace(
+        "-storyboard", ""
+    )
+    with probe({"name": picture["storyboard_name"]}) as container:
+        frame = next(container.decode(video=0)).reformat(format="gray")
+        assert (frame.width, frame.height) == (1600, 180)
+        data, line = bytes(frame.planes[0]), frame.planes[0].line_size
+    shown = [data[(at // 10 * 90 + 45) * line + at % 10 * 160 + 80] for at in range(20)]
+    assert [round((value - 20) / 20) for value in shown] == [at // 2 for at in range(20)]
+    assert vtt(picture).count("-->") == 20 and "-storyboard.webp#xywh" in vtt(picture)
+    photo = (await ask(made("one.png", *CLOCK, "-frames:v", "1"), "image", {"storyboard": 20})).output
+    assert "storyboard_name" not in photo
+
+
 def parts(sprite: dict) -> list[tuple[int, int]]:
     """The second that each cue says, and the one that its part of the sprite shows."""
     cues = re.findall(r"00:00:(\d\d).000 --> .*\n(.*)#xywh=(\d+),(\d+),160,90", vtt(sprite))

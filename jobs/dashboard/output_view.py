@@ -71,6 +71,11 @@ def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
     )
 
 
+def _shown(output: Output) -> set[str]:
+    """The files of an output without the small storyboard that came along: it is for our pages."""
+    return {output.name} - {""} if "storyboard" in output.extras else output.names
+
+
 def archived(job: Job, stages: Iterable[StageStatus]) -> list[tuple[str, str]]:
     """The outputs of the *stages* that are ours, for a zip: what each file is called in it, and its name.
 
@@ -78,7 +83,7 @@ def archived(job: Job, stages: Iterable[StageStatus]) -> list[tuple[str, str]]:
     """
     found = []
     for stage in stages:
-        members = sorted(storage.members(stage.output.names)) if stage.output else []
+        members = sorted(storage.members(_shown(stage.output))) if stage.output else []
         for name in members:
             called = f"{saved_as(job, stage)}.{name.rpartition('.')[2]}"
             found.append((f"{stage.label}/{name.rpartition('/')[2]}" if len(members) > 1 else called, name))

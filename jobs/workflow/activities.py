@@ -23,6 +23,7 @@ from temporalio.exceptions import ApplicationError
 from jobs.ittybit.client import IttybitClient, may_have_created
 from jobs.ittybit.replies import IttybitError, TaskState
 from jobs.models import Job
+from jobs.pipelines import STORYBOARD_FRAMES, THUMBNAILS
 from jobs.requests import (
     Cancellation,
     Failure,
@@ -61,6 +62,16 @@ def input_url(source: Source) -> str:
     ):
         return storage.signed_url(source.name, local=settings.EMBEDDED_ENGINE)
     return source.url
+
+
+def options_of(request: TaskRequest) -> dict[str, Any]:
+    """The options of a task: as its job's plan has them, and what only our own engine knows.
+
+    A thumbnail brings a small storyboard along there: one more file of the stage, and no stage of its own.
+    """
+    if settings.EMBEDDED_ENGINE and request.stage == THUMBNAILS.name and "interval" not in request.options:
+        return {**request.options, "storyboard": STORYBOARD_FRAMES}
+    return dict(request.options)
 
 
 async def is_wanted(request: TaskRequest) -> bool:
@@ -158,7 +169,7 @@ class Activities:
                 self.client.create(
                     kind=request.kind,
                     input=source,
-                    options={**request.options, **({"outputs": outputs} if outputs else {})},
+                    options={**options_of(request), **({"outputs": outputs} if outputs else {})},
                     key=request.key,
                     metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
                     webhook_url=webhook_url(request.job_id, request.stage, request.activity_id),

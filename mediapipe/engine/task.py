@@ -19,7 +19,7 @@ from django.conf import settings
 
 from mediapipe import storage
 from mediapipe.download import WaitForServer, WaitForSpace
-from mediapipe.engine import compare, encode, prober, verify
+from mediapipe.engine import beside, compare, encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.compare import Difference
 from mediapipe.engine.encode import ReportProgress, TimeLimit
@@ -199,7 +199,8 @@ class Encode:
         for each in sorted(files, key=lambda each: (each == main, each.suffix == ".m3u8")):
             await store(each, self._published_name(each), self.hooks)
         names = {"name": self._published_name(main)}
-        for what, each in finished.beside.items():
+        frames = await beside.storyboard(self.options, self.media, self.source, self.target, self.task_id)
+        for what, each in {**finished.beside, **frames}.items():
             names[f"{what}_name"] = self._published_name(each)
             await store(each, names[f"{what}_name"], self.hooks)
         form = self.plan.format or self.plan.extension
@@ -207,7 +208,7 @@ class Encode:
 
     def _published_name(self, file: Path) -> str:
         """`outputs/<task>.mp4`, or in a folder of the task's."""
-        own = f"/{file.name}" if self.plan.layout == "folder" else file.suffix
+        own = f"/{file.name}" if self.plan.layout == "folder" else file.name.removeprefix(self.target.stem)
         return f"outputs/{self.task_id}{own}"
 
 
