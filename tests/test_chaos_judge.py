@@ -1,7 +1,11 @@
-"""The judge of tests/chaos sees each promise that is broken, a script is its seed's for ever, and the
-API that stands before the engine hands on what is the engine's."""
+"""The judge of tests/chaos sees each promise that is broken, a script is its seed's for ever, the API that
+stands before the engine hands on what is the engine's, and a line that is to be disturbed is."""
 
 from __future__ import annotations
+
+import threading
+import time
+from contextlib import nullcontext
 
 import httpx
 import pytest
@@ -10,8 +14,10 @@ from tests.chaos.facts import Answer, AttemptRow, EventRow, Facts, JobRow, Stage
 from tests.chaos.gateway import Gateway
 from tests.chaos.judge import RULES, judge
 from tests.chaos.people import said
-from tests.chaos.script import FAULTS, VICTIMS, draw
+from tests.chaos.proxy import SLOW, Proxy
+from tests.chaos.script import FAULTS, LINES, VICTIMS, draw
 from tests.support import recorded
+from tests.support.product import until
 
 STAGES = ("ingest", "thumbnails", "audio", "transcode")
 
@@ -443,3 +449,31 @@ def test_a_part_of_a_form_that_a_killed_web_process_left_waits_for_the_sweep():
     assert [broken.rule for broken in judge(facts)] == ["every_file_has_an_owner_and_no_file_is_missing"]
     facts.web_killed = True
     assert not judge(facts)
+
+
+@pytest.mark.parametrize("how", LINES)
+def test_a_line_that_is_disturbed_is_so_for_that_time_and_for_whoever_uses_it(api, how):
+    with Proxy(lambda: api.address) as line, httpx.Client(base_url=line.url, trust_env=False) as http:
+        assert http.get("/tasks/x").status_code == 404
+        disturbed = threading.Thread(target=line.disturb, args=[how, 1])
+        disturbed.start()
+        until(lambda: line.line == how)
+        began = time.monotonic()
+        problem = {"reset": (httpx.NetworkError, httpx.RemoteProtocolError), "hole": httpx.ReadTimeout}.get(
+            how
+        )
+        with pytest.raises(problem) if problem else nullcontext():
+            http.get("/tasks/x", timeout=0.5 if problem else 5)
+        assert problem or time.monotonic() - began >= 2 * SLOW, "the question and the answer"
+        disturbed.join()
+        assert http.get("/tasks/x").status_code == 404
+
+
+def test_a_line_that_moves_is_at_its_old_address_no_more(api):
+    with Proxy(lambda: api.address) as line, httpx.Client(trust_env=False) as http:
+        before = line.url
+        assert http.get(f"{before}/tasks/x").status_code == 404
+        line.move()
+        assert http.get(f"{line.url}/tasks/x").status_code == 404
+        with pytest.raises(httpx.NetworkError):
+            http.get(f"{before}/tasks/x")

@@ -65,6 +65,17 @@ class Proxy:
         self.loop.run_until_complete(self._listen())
         self.ready.set()
         self.loop.run_forever()
+        self.loop.run_until_complete(self._end())
+        self.loop.close()
+
+    async def _end(self) -> None:
+        if self.server:
+            self.server.close()
+        self._cut()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in rest:
+            each.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, KeyError, ValueError):
