@@ -1,12 +1,44 @@
-"""What the log keeps of lines that any stranger can cause: short ones, and only so many a minute. Pure."""
+"""The log: text for people or JSON for machines, whose each line is, and a limit to what strangers cause.
+
+Pure: whose a line is, say those who do the work (structlog's context).
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
+
+from structlog import processors, stdlib
+from structlog.contextvars import merge_contextvars
+from structlog.typing import EventDict, Processor
 
 LOUD = ("django.request", "django.security")  # a line for each refused request
 MOST = 60  # lines a minute
 LONGEST = 300  # characters
+
+FIRST = ("time", "level", "logger", "event", "exception")
+
+
+def formatter(*, as_json: bool) -> stdlib.ProcessorFormatter:
+    """Writes each line with its time (UTC), its level, and whose it is: request, job, task, activity."""
+    chain: list[Processor] = [
+        merge_contextvars,
+        stdlib.add_log_level,
+        stdlib.add_logger_name,
+        processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    end: list[Processor] = [stdlib.ProcessorFormatter.remove_processors_meta, processors.format_exc_info]
+    end.append(processors.JSONRenderer(ensure_ascii=False) if as_json else _as_text)
+    return stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=end)
+
+
+def _as_text(logger: Any, method: str, line: EventDict) -> str:
+    """One line for people, and the traceback below it: no text from outside begins another."""
+    about = " ".join(f"{name}={value}" for name, value in sorted(line.items()) if name not in FIRST)
+    text = f"{line['time'][:19]}Z {line['level'].upper()} {line['logger']}: {line['event']}"
+    text = f"{text} [{about}]" if about else text
+    text = "".join(each if each.isprintable() else " " for each in text)
+    return "\n".join(filter(None, (text, line.get("exception"))))
 
 
 class Strangers(logging.Filter):

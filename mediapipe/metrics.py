@@ -8,15 +8,11 @@ from __future__ import annotations
 import contextlib
 import socketserver
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -61,35 +57,6 @@ def count_failure(stage: str, kind: str) -> None:
     if len(_kinds) < MOST_KINDS:
         _kinds.add(kind)
     FAILURES.labels(stage, kind if kind in _kinds else "other").inc()
-
-
-def _observe(request: HttpRequest, response: HttpResponseBase, began: float) -> None:
-    match = request.resolver_match
-    method = request.method if request.method in ("GET", "HEAD", "POST", "PATCH", "DELETE") else "other"
-    labels = (method, match.view_name if match else "none", str(response.status_code))
-    REQUESTS.labels(*labels).observe(time.monotonic() - began)
-
-
-@sync_and_async_middleware
-def requests(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Middleware that measures every request by the name of its view."""
-    if iscoroutinefunction(get_response):
-
-        async def later(request: HttpRequest) -> HttpResponseBase:
-            began = time.monotonic()
-            response: HttpResponseBase = await get_response(request)
-            _observe(request, response, began)
-            return response
-
-        return later
-
-    def now(request: HttpRequest) -> HttpResponseBase:
-        began = time.monotonic()
-        response: HttpResponseBase = get_response(request)
-        _observe(request, response, began)
-        return response
-
-    return now
 
 
 def _read(url: str) -> bytes:

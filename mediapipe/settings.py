@@ -75,7 +75,7 @@ INSTALLED_APPS = [
     "django_htmx",
 ]
 MIDDLEWARE = [
-    "mediapipe.metrics.requests",
+    "mediapipe.web.requests.followed",
     "mediapipe.web.middleware.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "mediapipe.web.middleware.StaticFiles",
@@ -225,7 +225,7 @@ WORKERS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": "mediapipe.log.formatter", "as_json": flag("MEDIAPIPE_LOG_JSON")}},
     "filters": {"strangers": {"()": "mediapipe.log.Strangers"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["strangers"]}},
     # An activity's failure stands on the job's page; its traceback would only drown the log.
@@ -236,6 +236,8 @@ LOGGING = {
         "jobs.control": {"level": "INFO"},
         "jobs.uploads": {"level": "INFO"},  # which uploads were refused, and why
         "mediapipe.accounts": {"level": "INFO"},  # who added, promoted or deactivated whom
+        "mediapipe.web.requests": {"level": "INFO" if flag("MEDIAPIPE_ACCESS_LOG") else "WARNING"},
+        "uvicorn": {"handlers": []},  # its lines go the way of all others
     },
     "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

@@ -31,8 +31,8 @@ mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor medi
 mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.storage.archive mediapipe.remote mediapipe.download
 mediapipe.storage.views
-mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal mediapipe.web.request_body
-mediapipe.web.connections
+mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal
+mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media

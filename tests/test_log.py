@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import re
+import uuid
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import Client
+from structlog.contextvars import bound_contextvars, get_contextvars
+from temporalio import activity, workflow
+from temporalio.client import Client as Temporal
+from temporalio.worker import Worker
 
-from mediapipe import log
+from mediapipe import log, temporal
 
 pytestmark = pytest.mark.django_db
 LONG = "/static/" + "a\r\nb" * 5000
@@ -50,3 +59,90 @@ def test_only_so_many_a_minute_are_kept_and_what_was_left_out_is_said_and_an_err
     except LookupError:
         logging.getLogger("django.request").error("broken", exc_info=True, extra={"status_code": 500})
     assert "Traceback" in written.getvalue() and "LookupError: ours" in written.getvalue()
+
+
+@pytest.fixture
+def formatted():
+    """A logger of its own in the given form, and what it has written by now."""
+    lines = io.StringIO()
+
+    def begin(as_json: bool) -> logging.Logger:
+        handler = logging.StreamHandler(lines)
+        handler.setFormatter(log.formatter(as_json=as_json))
+        logger = logging.Logger("jobs.example")
+        logger.addHandler(handler)
+        return logger
+
+    return begin, lines
+
+
+def test_a_line_for_people_says_when_and_whose_it_is_and_stays_one_line(formatted):
+    begin, lines = formatted
+    logger = begin(as_json=False)
+    with bound_contextvars(job="0a1b", activity="ingest"):
+        logger.warning("waits for %s", "stor\nage")
+    when, line = lines.getvalue().split(" ", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", when)
+    assert line == "WARNING jobs.example: waits for stor age [activity=ingest job=0a1b]\n"
+
+
+def test_a_line_for_machines_is_a_json_object_with_its_traceback(formatted):
+    begin, lines = formatted
+    logger = begin(as_json=True)
+    try:
+        raise ValueError("ünïcode")
+    except ValueError:
+        with bound_contextvars(request="r1"):
+            logger.exception("it broke")
+    found = json.loads(lines.getvalue())
+    assert {**found, "time": "", "exception": ""} == {
+        "event": "it broke",
+        "request": "r1",
+        "level": "error",
+        "logger": "jobs.example",
+        "time": "",
+        "exception": "",
+    }
+    assert "ValueError: ünïcode" in found["exception"] and found["time"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("a-proxys.id-1", True), ("short", False), ("two\nlines-long", False), ("x" * 65, False)],
+)
+def test_an_answer_carries_the_id_of_its_lines_and_a_proxys_only_where_it_is_one(client, sent, kept):
+    answer = client.get("/healthz", headers={"X-Request-ID": sent})
+    assert (answer["X-Request-ID"] == sent) is kept
+    assert re.fullmatch(r"[\w.-]{8,64}", answer["X-Request-ID"])
+
+
+def test_the_access_log_names_views_and_no_path_that_opens_something(client, caplog):
+    with caplog.at_level("INFO", "mediapipe.web.requests"):
+        client.get("/no/such/secret-path?token=s3cret")
+        client.get("/healthz?token=s3cret")
+    lines = [record.getMessage() for record in caplog.records if record.name == "mediapipe.web.requests"]
+    assert [re.sub(r"\d+ ms", "1 ms", line) for line in lines] == [
+        "GET ? 404 in 1 ms",
+        "GET healthz 200 in 1 ms",
+    ]
+
+
+@workflow.defn(sandboxed=False)
+class OneActivity:
+    @workflow.run
+    async def run(self) -> Any:
+        return await workflow.execute_activity("ingest", start_to_close_timeout=timedelta(seconds=30))
+
+
+@pytest.mark.anyio
+async def test_a_line_of_an_activity_names_its_job(dev_env):
+    @activity.defn(name="ingest")
+    async def ingest() -> dict[str, Any]:
+        return get_contextvars()
+
+    config = dev_env.client.config()
+    client = Temporal(**{**config, "interceptors": [temporal.Activities()]})
+    queue, job = f"log-{uuid.uuid4()}", str(uuid.uuid4())
+    async with Worker(client, task_queue=queue, activities=[ingest], workflows=[OneActivity]):
+        found = await client.execute_workflow(OneActivity.run, id=f"media-{job}", task_queue=queue)
+    assert found == {"job": job, "activity": "ingest", "attempt": 1}
