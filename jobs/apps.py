@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class JobsConfig(AppConfig):
@@ -12,8 +13,10 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Shows jobs to Prometheus."""
+        """Shows jobs to Prometheus, and keeps the database's pipelines in step with the code's."""
         from jobs.gauges import Gauges
+        from jobs.models import pipeline
         from mediapipe import metrics
 
         metrics.SHARED.register(Gauges())
+        post_migrate.connect(pipeline.keep_in_step, sender=self)

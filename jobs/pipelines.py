@@ -65,13 +65,15 @@ def task_key(workflow: str, stage: str, number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """A named set of stages, as offered in the form."""
+class PipelineDefinition:
+    """A named set of stages, as offered in the form; *version* counts what was saved under that name."""
 
     name: str
     label: str
     description: str
     stages: tuple[StageDefinition, ...]
+    engine: str = ""
+    version: int = 0
 
 
 INGEST = StageDefinition("ingest", "Ingest", "ingest", "video", {"format": "mp4", "quality": "high"})
@@ -160,28 +162,28 @@ EMBEDDED_ONLY = ("check",)  # kinds that the cloud doesn't have
 STORYBOARD_FRAMES = 20  # of the small storyboard beside a thumbnail: ten to a row
 NOT_IN_THE_CLOUD = "the check isn’t available with the cloud."
 STANDARD = (INGEST, THUMBNAILS, AUDIO, TRANSCODE)
-PIPELINES: dict[str, Pipeline] = {
+PIPELINES: dict[str, PipelineDefinition] = {
     pipeline.name: pipeline
     for pipeline in (
-        Pipeline(
+        PipelineDefinition(
             "standard",
             "Standard",
             "A web-ready 720p video, a thumbnail and an MP3.",
             STANDARD,
         ),
-        Pipeline(
+        PipelineDefinition(
             "previews",
             "Web + previews",
             "Everything in Standard, plus a storyboard, a waveform and an animated preview.",
             (*STANDARD, STORYBOARD, WAVEFORM, PREVIEW),
         ),
-        Pipeline(
+        PipelineDefinition(
             "streaming",
             "Streaming (HLS)",
             "Everything in Standard, plus an HLS stream that adapts to the viewer’s connection.",
             (*STANDARD, HLS),
         ),
-        Pipeline(
+        PipelineDefinition(
             "checked",
             "Standard + check",
             "Everything in Standard, then a look through it for black, silence, loudness, sound out of step.",
@@ -192,21 +194,16 @@ PIPELINES: dict[str, Pipeline] = {
 DEFAULT = "standard"
 
 
-def offered(*, embedded: bool) -> dict[str, Pipeline]:
-    """The pipelines by their names, as the engine can do them: the *embedded* one, else the cloud."""
-    return PIPELINES if embedded else {name: _in_the_cloud(each) for name, each in PIPELINES.items()}
-
-
-def _in_the_cloud(pipeline: Pipeline) -> Pipeline:
-    """The pipeline with what the cloud doesn't have told as such."""
-    if not any(stage.kind in EMBEDDED_ONLY for stage in pipeline.stages):
+def for_engine(pipeline: PipelineDefinition, *, embedded: bool) -> PipelineDefinition:
+    """The pipeline as the engine can do it: the *embedded* one, else the cloud, with what that lacks told."""
+    if embedded or not any(stage.kind in EMBEDDED_ONLY for stage in pipeline.stages):
         return pipeline
     sentence = f"{NOT_IN_THE_CLOUD[0].upper()}{NOT_IN_THE_CLOUD[1:]}"
-    return Pipeline(
-        pipeline.name,
-        f"{pipeline.label} (not with the cloud)",
-        f"{pipeline.description} {sentence}",
-        tuple(
+    return replace(
+        pipeline,
+        label=f"{pipeline.label} (not with the cloud)",
+        description=f"{pipeline.description} {sentence}",
+        stages=tuple(
             replace(stage, unavailable=NOT_IN_THE_CLOUD) if stage.kind in EMBEDDED_ONLY else stage
             for stage in pipeline.stages
         ),

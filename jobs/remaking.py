@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
 from jobs import option_words
-from jobs.models import EarlierVersion, Job, Stage
-from jobs.pipelines import Option, StageDefinition, offered
+from jobs.models import EarlierVersion, Job, Pipeline, Stage
+from jobs.pipelines import Option, StageDefinition
 from jobs.state import PASSED, JobState, StageState
 from mediapipe import storage
 from mediapipe.task_options import ASKED
@@ -75,10 +74,10 @@ def make_again(job: Job, name: str, options: Mapping[str, Option], actor: str, r
 
 
 def addable(job: Job) -> list[StageDefinition]:
-    """The stages of other pipelines that the job hasn't and the engine can make of what it has."""
+    """The stages of what its owner may use that the job hasn't and the engine can make of what it has."""
     has = {stage["name"] for stage in job.plan}
-    pipelines = offered(embedded=settings.EMBEDDED_ENGINE).values()
-    known = {stage.name: stage for pipeline in pipelines for stage in pipeline.stages}
+    usable = Pipeline.usable_by(job.owner).values()
+    known = {stage.name: stage for pipeline in usable for stage in pipeline.stages}
     others = [stage for name, stage in known.items() if name not in has]
     return [stage for stage in others if stage.needs in has and not stage.unavailable]
 

@@ -74,6 +74,7 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
         **summary(job, status),
         "title": job.title,
         "pipeline": job.pipeline,
+        "pipeline_version": job.pipeline_version,
         "owner": job.owner.get_username(),
         "created_at": job.created_at.isoformat(timespec="milliseconds"),
         "cancelling": status.cancelling,

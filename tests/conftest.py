@@ -38,13 +38,15 @@ def _static_files():
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """A database whose permissions and groups are put back after each flush, not looked for by every app."""
+    """A database whose permissions, groups and pipelines are put back after each flush, not made anew."""
     from django.apps import apps
     from django.contrib.auth.models import Group, Permission
     from django.contrib.contenttypes.models import ContentType
     from django.db.models.signals import post_migrate
 
-    tables = (ContentType, Permission, Group, Group.permissions.through)
+    from jobs.models import Pipeline, PipelineVersion
+
+    tables = (ContentType, Permission, Group, Group.permissions.through, Pipeline, PipelineVersion)
     with django_db_blocker.unblock():
         kept = [(table, list(table.objects.all())) for table in tables]
 

@@ -59,8 +59,8 @@ jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybi
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
-jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.job
-jobs.models.share jobs.models.batch
+jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline
+jobs.models.job jobs.models.share jobs.models.batch
 jobs.models.destination jobs.models.delivery
 jobs.models
 jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.workflow.search_attributes

@@ -19,6 +19,7 @@ from jobs.batches.sources import Written
 from jobs.models import Batch, BatchItem, Delivery, Destination, Job, Notice, Stage
 from jobs.models.batch import AT_A_TIME
 from jobs.notifications import activities, events, outbox
+from jobs.pipelines import PIPELINES
 from jobs.state import Source
 from mediapipe import storage
 from tests.support.bucket import KEY, SECRET, Bucket
@@ -35,7 +36,7 @@ def links(many: int) -> list[Written]:
 
 
 def submitted(owner, many: int = 3, pk: uuid.UUID | None = None) -> Batch:
-    items = sources.items_of(links(many), "standard")
+    items = sources.items_of(links(many), "standard", PIPELINES)
     return Batch.submit(owner, "March shoot", items, pk or uuid.uuid4())
 
 
@@ -85,7 +86,7 @@ def test_each_source_that_cannot_be_taken_says_why_and_keeps_no_other():
         Written("nothing"),
         Written(f"{PUBLIC}/"),
     ]
-    items = sources.items_of(written, "standard")
+    items = sources.items_of(written, "standard", PIPELINES)
     assert [item.state == "rejected" for item in items] == [False, *[True] * 6, False]
     says = [item.error for item in items]
     assert "http" in says[1] and "public internet" in says[2] and says[3] == "The same as line 1."
@@ -95,9 +96,9 @@ def test_each_source_that_cannot_be_taken_says_why_and_keeps_no_other():
 
 def test_a_batch_has_an_end():
     with pytest.raises(sources.NotAList, match="5,000"):
-        sources.items_of(links(5001), "standard")
+        sources.items_of(links(5001), "standard", PIPELINES)
     with pytest.raises(sources.NotAList, match="no link"):
-        sources.items_of([], "standard")
+        sources.items_of([], "standard", PIPELINES)
 
 
 # Rows
@@ -252,7 +253,7 @@ def test_anothers_batch_is_404_and_an_admin_sees_all(ada, grace, chief, editor):
 
 
 def test_the_manifest_says_of_each_source_what_became_of_it(editor):
-    items = sources.items_of([*links(2), Written("=HYPERLINK(1)")], "standard")
+    items = sources.items_of([*links(2), Written("=HYPERLINK(1)")], "standard", PIPELINES)
     batch = Batch.submit(editor, "March shoot", items, uuid.uuid4())
     job = batch.items.first().submit()
     end(job, "succeeded", ingest="succeeded")

@@ -29,7 +29,7 @@ from jobs.batches.forms import title_of
 from jobs.batches.sources import Written
 from jobs.batches.views import CANCELLING, OVER
 from jobs.dashboard import bulk
-from jobs.models import Batch, Stage
+from jobs.models import Batch, Pipeline, Stage
 from mediapipe.accounts.login_required import PageRequest
 
 NO_BATCH = "There’s no such batch, or it isn’t yours."
@@ -182,7 +182,7 @@ def create_batch(
     key = uuid5(uuid5(NAMESPACE_OID, str(request.user.pk)), idempotency_key) if idempotency_key else uuid4()
     new = not Batch.objects.filter(pk=key).exists()
     if new:
-        items = sources.items_of(written, body.pipeline)
+        items = sources.items_of(written, body.pipeline, Pipeline.usable_by(request.user))
         Batch.submit(request.user, body.title or title_of(items), items, key)
     batch = _find(request.user, key)
     if not new and list(batch.items.values_list("text", flat=True)) != [each.url for each in written]:

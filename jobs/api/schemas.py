@@ -43,7 +43,7 @@ class NewJob(Schema):
     url: Annotated[Text, Field(max_length=4000)] = ""
     upload: UUID | None = None
     title: Annotated[Text, Field(max_length=300)] = ""
-    pipeline: Literal[tuple(pipelines.PIPELINES)] = pipelines.DEFAULT  # type: ignore[valid-type]
+    pipeline: Annotated[Text, Field(max_length=40, description="its name")] = pipelines.DEFAULT
 
 
 class Reason(Schema):
@@ -72,7 +72,7 @@ class Filters(Schema):
     q: Annotated[Text, Field(max_length=200, description="in the title, the file’s name or the owner’s")] = ""
     tab: Literal["", "running", "attention", "done", "cancelled"] = ""
     state: Literal[("", *map(str, JobState))] = ""  # type: ignore[valid-type]
-    pipeline: Literal[("", *pipelines.PIPELINES)] = ""  # type: ignore[valid-type]
+    pipeline: Annotated[Text, Field(max_length=40, description="its name")] = ""
     owner: Annotated[Text, Field(max_length=200)] = ""
     since: Annotated[date | None, Field(alias="from", description="submitted on this day or later")] = None
     to: Annotated[date | None, Field(description="submitted on this day or before")] = None
@@ -153,6 +153,7 @@ class Job(Schema):
     result: Result | None
     title: str
     pipeline: str
+    pipeline_version: int
     cancelling: bool
     receipt: str | None
     error: str | None
@@ -211,6 +212,7 @@ class Pipeline(Schema):
     name: str
     label: str
     description: str
+    version: int = Field(description="raised whenever an admin saves another one")
     default: bool
     stages: list[PipelineStage]
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from jobs.api.problems import ProblemError
 from jobs.api.schemas import NewJob as Body
 from jobs.dashboard import forms
-from jobs.models import IdempotencyKey, Job, Upload
+from jobs.models import IdempotencyKey, Job, Pipeline, Upload
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
 from jobs.uploads.views import GONE, check_media
@@ -43,6 +43,8 @@ async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bo
     """The job of this request, and whether it is new. Raises ProblemError."""
     if bool(body.url) == bool(body.upload):
         raise ProblemError(422, ONE_SOURCE)
+    if body.pipeline not in (usable := await sync_to_async(Pipeline.usable_by)(owner)):
+        raise ProblemError(422, forms.no_pipeline(body.pipeline, usable))
     if key and (job := await sync_to_async(_known)(owner, body, key)):
         return job, False
     if not body.upload:
@@ -54,12 +56,12 @@ async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bo
 
 
 def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
-    form = forms.NewJob({"url": body.url, "title": body.title, "pipeline": body.pipeline})
+    form = forms.NewJob(owner, {"url": body.url, "title": body.title, "pipeline": body.pipeline})
     if not form.is_valid():
         raise ProblemError(422, next(str(error) for errors in form.errors.values() for error in errors))
     try:
         with transaction.atomic():
-            job = form.submit(owner)
+            job = form.submit()
             if key:
                 IdempotencyKey.objects.create(owner_id=owner.pk, key=key, body=_digest(body), job=job)
     except IntegrityError:

@@ -15,7 +15,6 @@ from typing import Any, Concatenate
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from ninja import Body, Query, Status
@@ -31,8 +30,8 @@ from jobs.api.description import ABOUT, Described, answers
 from jobs.api.problems import ProblemError, answer
 from jobs.dashboard.job_list import ORDERS, in_tab, search
 from jobs.live import Live, reader
-from jobs.models import Job
-from jobs.pipelines import DEFAULT, offered
+from jobs.models import Job, Pipeline
+from jobs.pipelines import DEFAULT
 from mediapipe.accounts.login_required import PageRequest
 
 LOOK_INTERVAL = 0.5  # seconds between two looks at a job that is waited for
@@ -116,13 +115,14 @@ async def _find(request: PageRequest, pk: UUID) -> Job:
 
 @api.get("/pipelines", response=answers(schemas.Pipelines), summary="What a job may be submitted with")
 def list_pipelines(request: HttpRequest) -> dict[str, Any]:
-    """Every pipeline and its stages."""
+    """Every pipeline that the token’s owner may use, and its stages."""
     return {
         "pipelines": [
             {
                 "name": pipeline.name,
                 "label": pipeline.label,
                 "description": pipeline.description,
+                "version": pipeline.version,
                 "default": pipeline.name == DEFAULT,
                 "stages": [
                     {
@@ -136,7 +136,7 @@ def list_pipelines(request: HttpRequest) -> dict[str, Any]:
                     for stage in pipeline.stages
                 ],
             }
-            for pipeline in offered(embedded=settings.EMBEDDED_ENGINE).values()
+            for pipeline in Pipeline.usable_by(request.user).values()
         ]
     }
 

@@ -12,17 +12,12 @@ from django.utils import timezone
 
 from jobs import pipelines
 from jobs.batches import sources
-from jobs.models import Batch, BatchItem
+from jobs.models import Batch, BatchItem, Pipeline
 
 MOST_BYTES = 5 << 20  # of a table
 LARGE = "This table is larger than 5 MB. Make several of it."
 ONE = "Write links, choose a table or name a folder: one of them."
 AWAY = "The bucket can’t be reached. Try again in a moment."
-
-
-def _choices() -> list[tuple[str, str]]:
-    offered = pipelines.offered(embedded=settings.EMBEDDED_ENGINE)
-    return [(each.name, each.label) for each in offered.values()]
 
 
 def title_of(items: list[BatchItem]) -> str:
@@ -60,11 +55,14 @@ class NewBatch(forms.Form):
         label="Or a folder of the bucket",
         help_text="Every media file in it, such as “rushes/monday/”.",
     )
-    pipeline = forms.ChoiceField(required=False, choices=_choices, initial=pipelines.DEFAULT)
+    pipeline = forms.ChoiceField(required=False, initial=pipelines.DEFAULT)
 
     def __init__(self, person: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.person = person
+        self.usable = Pipeline.usable_by(person)
+        choices = [(each.name, each.label) for each in self.usable.values()]
+        self.fields["pipeline"].choices = choices  # type: ignore[attr-defined]
         self.items: list[BatchItem] = []
         if not (settings.S3_BUCKET and person.is_staff):  # what else lies there is not for everybody to name
             del self.fields["folder"]
@@ -95,7 +93,7 @@ class NewBatch(forms.Form):
                 self.items = sources.items_under(data["folder"].strip(), pipeline)
             else:
                 written = data["table"] or sources.of_lines(data["links"])
-                self.items = sources.items_of(written, pipeline)
+                self.items = sources.items_of(written, pipeline, self.usable)
         except sources.NotAList as error:
             self.add_error(ways[0], str(error))
         except OSError:

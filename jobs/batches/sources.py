@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from django.conf import settings
-
-from jobs import pipelines
 from jobs.dashboard.forms import source_of_link, title_of
 from jobs.models import BatchItem
 from jobs.models.batch import REJECTED
@@ -83,13 +81,12 @@ def _cell(row: list[str], at: int | None) -> str:
     return row[at].strip() if at is not None and at < len(row) else ""
 
 
-def items_of(written: list[Written], pipeline: str) -> list[BatchItem]:
-    """An item for each, for *pipeline* where it names none; those that can't be taken say why.
+def items_of(written: list[Written], pipeline: str, offered: Collection[str]) -> list[BatchItem]:
+    """An item for each, for *pipeline* where it names none of those *offered*; what can't be taken says why.
 
     Raises NotAList. It looks servers up, and takes LOOKUP_SECONDS at most.
     """
     _check_number(len(written))
-    offered = pipelines.offered(embedded=settings.EMBEDDED_ENGINE)
     items, seen = [], dict[tuple[str, str], int]()
     for number, each in enumerate(written, 1):
         name = each.pipeline or pipeline

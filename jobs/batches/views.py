@@ -138,7 +138,7 @@ def index(request: PageRequest) -> HttpResponse:
 def new(request: PageRequest) -> HttpResponse:
     """The form; *from* a batch it begins with the links that were not taken there."""
     if request.method == "GET":
-        initial: dict[str, Any] = {"pipeline": chosen_pipeline(request).name}
+        initial: dict[str, Any] = {"pipeline": chosen_pipeline(request)}
         if pk := parse_or_none(UUID, request.GET.get("from", "")):
             initial |= _not_taken(find(request, pk))
         form = NewBatch(request.user, initial=initial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,8 +15,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 
-from jobs import pipelines
-from jobs.models import Job
+from jobs.models import Job, Pipeline
+from jobs.pipelines import DEFAULT
 from jobs.state import Source
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
@@ -25,10 +26,9 @@ YEAR = 365 * 24 * 3600  # seconds
 log = logging.getLogger("jobs.uploads")  # which is heard
 
 
-def chosen_pipeline(request: HttpRequest) -> pipelines.Pipeline:
-    """What the signed-in person chose last in this browser, else the default."""
-    chosen = request.COOKIES.get(f"pipeline-{request.user.pk}", "")
-    return pipelines.PIPELINES.get(chosen, pipelines.PIPELINES[pipelines.DEFAULT])
+def chosen_pipeline(request: HttpRequest) -> str:
+    """The name of what the signed-in person chose last in this browser; "" for nothing."""
+    return request.COOKIES.get(f"pipeline-{request.user.pk}", "")
 
 
 def remember_pipeline(request: HttpRequest, response: HttpResponse, name: str) -> None:
@@ -39,8 +39,9 @@ def remember_pipeline(request: HttpRequest, response: HttpResponse, name: str) -
     )
 
 
-def _offered() -> dict[str, pipelines.Pipeline]:
-    return pipelines.offered(embedded=settings.EMBEDDED_ENGINE)
+def no_pipeline(name: str, usable: Iterable[str]) -> str:
+    """The sentence for a *name* of none of the *usable* pipelines."""
+    return f"There is no pipeline {name!r:.60}. Choose one of: {', '.join(usable)}."
 
 
 def source_of_link(url: str) -> Source:
@@ -65,11 +66,17 @@ class NewJob(forms.Form):
     file = forms.FileField(required=False, label="File", allow_empty_file=True)  # clean_file rejects it
     url = forms.CharField(required=False, max_length=4000, label="Link")
     title = forms.CharField(required=False, max_length=300, label="Title")
-    pipeline = forms.ChoiceField(
-        required=False,
-        choices=lambda: [(each.name, each.label) for each in _offered().values()],
-        initial=pipelines.DEFAULT,
-    )
+    pipeline = forms.ChoiceField(required=False)
+
+    def __init__(self, owner: AbstractBaseUser, *args: Any, chosen: str = "") -> None:
+        super().__init__(*args)
+        self.owner = owner
+        self.usable = Pipeline.usable_by(owner)
+        self.chosen = self.usable.get(chosen) or self.usable[DEFAULT]
+        field = self.fields["pipeline"]
+        field.initial = self.chosen.name
+        choices = [(each.name, each.label) for each in self.usable.values()]
+        field.choices = choices  # type: ignore[attr-defined]
 
     status = 400  # of the answer where it is refused
 
@@ -110,11 +117,11 @@ class NewJob(forms.Form):
                 raise forms.ValidationError("Choose a file, or paste a link to one.")
         return data
 
-    def submit(self, owner: AbstractBaseUser) -> Job:
+    def submit(self) -> Job:
         """The new job, or the one that this form has created before. Raises UploadError."""
-        data = self.cleaned_data
+        data, owner = self.cleaned_data, self.owner
         file = data["file"]
-        pipeline = data["pipeline"] or pipelines.DEFAULT
+        pipeline = data["pipeline"] or DEFAULT
         request = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
         if existing := Job.objects.filter(pk=pk).first():

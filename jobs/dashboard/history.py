@@ -33,7 +33,7 @@ from jobs.dashboard.formatting import duration
 from jobs.dashboard.job_list import TABS, JobList, in_tab, search
 from jobs.dashboard.presenters import Row
 from jobs.findings import headline
-from jobs.models import Job, Stage
+from jobs.models import Job, Pipeline, Stage
 from jobs.state import JobState, StageState
 from mediapipe.web.handler import streams
 
@@ -99,6 +99,7 @@ def index(request: HttpRequest) -> HttpResponse:
     context = {
         **page.context(request.path),
         **figures(jobs, page.counts),
+        "pipelines": Pipeline.usable_by(request.user).values(),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
         "reasons": Stage.reasons(jobs.filter(state__in=TABS["attention"][1])),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+from uuid import UUID
 
 from jobs.dashboard.advice import next_step
 from jobs.dashboard.formatting import duration, eta
 from jobs.findings import headline
 from jobs.live import Live
 from jobs.models import Job
-from jobs.pipelines import PIPELINES
 from jobs.state import PASSED, SETTLED, PipelineStatus, StageState, StageStatus
+from mediapipe.recent import Recent
 
 ICONS = {
     StageState.PENDING: "clock",
@@ -20,6 +22,7 @@ ICONS = {
     StageState.SKIPPED: "circle-minus",
     StageState.CANCELLED: "ban",
 }
+_needs: Recent[tuple[UUID, int], dict[str, list[str]]] = Recent(1000)  # of a job by its run
 MEANINGFUL = 5  # percent from which on a stage's own speed says when it ends
 STATE_LABELS = {
     StageState.PENDING: "Waiting",
@@ -34,9 +37,15 @@ STATE_LABELS = {
 def needs_of(job: Job) -> dict[str, list[str]]:
     """What each stage waits for: by the job's own plan, where that was read with it."""
     if "plan" not in job.get_deferred_fields():
-        return {stage["name"]: [stage.get("needs", ""), *stage.get("after", ())] for stage in job.plan}
-    offered = PIPELINES.get(job.pipeline)
-    return {stage.name: [stage.needs, *stage.after] for stage in offered.stages} if offered else {}
+        return _needs_by(job.plan)
+    if (known := _needs.get((job.pk, job.run))) is None:  # in a list: its plan is read once
+        plan: list[dict[str, Any]] = type(job).objects.values_list("plan", flat=True).get(pk=job.pk)
+        known = _needs[job.pk, job.run] = _needs_by(plan)
+    return known
+
+
+def _needs_by(plan: list[dict[str, Any]]) -> dict[str, list[str]]:
+    return {stage["name"]: [stage.get("needs", ""), *stage.get("after", ())] for stage in plan}
 
 
 class StageView:
@@ -157,7 +166,7 @@ class StageView:
 def view_stages(job: Job, status: PipelineStatus, live: Live | None) -> list[StageView]:
     """The job's stages, each with what it still waits for."""
     open_labels = {stage.name: stage.label for stage in status.stages if stage.state not in PASSED}
-    needs = needs_of(job)
+    needs = needs_of(job) if any(stage.state == StageState.PENDING for stage in status.stages) else {}
 
     def waits_for(name: str) -> str:
         return " and ".join(open_labels[each] for each in needs.get(name, ()) if each in open_labels)

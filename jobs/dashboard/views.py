@@ -28,8 +28,8 @@ from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
-from jobs.models import Batch, Delivery, Job, JobQuerySet, SavedView
-from jobs.pipelines import DEFAULT, PIPELINES
+from jobs.models import Batch, Delivery, Job, JobQuerySet, Pipeline, SavedView
+from jobs.pipelines import DEFAULT
 from jobs.state import JobState
 from jobs.uploads import sample_clip
 from jobs.uploads.errors import UploadError
@@ -47,11 +47,13 @@ def needs_url() -> bool:
 def job_list(request: PageRequest) -> HttpResponse:
     """The list, and where uploads begin."""
     page = JobList(request.user, request.GET)
+    form = NewJob(request.user, chosen=chosen_pipeline(request))
     context = {
         **page.context(reverse("jobs:list")),
         "rows": page.rows(),
-        "form": NewJob(),
-        "chosen": chosen_pipeline(request),
+        "form": form,
+        "pipelines": form.usable.values(),
+        "chosen": form.chosen,
         "needs_url": needs_url(),
     }
     return render(request, "jobs/job_list.html", context)
@@ -70,12 +72,12 @@ def rows(request: PageRequest) -> HttpResponse:
 def new(request: PageRequest) -> HttpResponse:
     """The new-job form; it works without JavaScript."""
     if request.method == "GET":
-        form = NewJob(initial={"pipeline": chosen_pipeline(request).name})
+        form = NewJob(request.user, chosen=chosen_pipeline(request))
     else:
-        form = NewJob(request.POST, request.FILES)
+        form = NewJob(request.user, request.POST, request.FILES)
         if form.is_valid():
             try:
-                response = _start(request, job := form.submit(request.user))
+                response = _start(request, job := form.submit())
                 remember_pipeline(request, response, job.pipeline)
                 return response
             except UploadError as error:
@@ -88,7 +90,7 @@ def new(request: PageRequest) -> HttpResponse:
 def choose(request: PageRequest) -> HttpResponse:
     """Remembers which pipeline the person's next files go through."""
     response = HttpResponse(status=204)
-    if (name := request.GET.get("pipeline", "")) in PIPELINES:
+    if (name := request.GET.get("pipeline", "")) in Pipeline.usable_by(request.user):
         remember_pipeline(request, response, name)
     return response
 

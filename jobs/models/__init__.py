@@ -11,6 +11,7 @@ from jobs.models.event import Event
 from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.notice import Notice
+from jobs.models.pipeline import Pipeline, PipelineVersion
 from jobs.models.saved_view import SavedView
 from jobs.models.share import Share
 from jobs.models.stage import Stage
@@ -28,6 +29,8 @@ __all__ = [
     "Job",
     "JobQuerySet",
     "Notice",
+    "Pipeline",
+    "PipelineVersion",
     "SavedView",
     "Share",
     "Stage",

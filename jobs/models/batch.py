@@ -28,6 +28,7 @@ UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 NEED_SOMEBODY = (JobState.ATTENTION, JobState.FAILED)
 
 # An item's states. Of one that is submitted its job says the rest.
+GONE = "The pipeline “{}” isn’t offered to you any more. Choose another."
 WAITING, REJECTED, CANCELLED, SUBMITTED = "waiting", "rejected", "cancelled", "submitted"
 NEVER_STARTED = "Cancelled before it started."
 
@@ -224,8 +225,11 @@ class BatchItem(models.Model):
             return row.job
         source = Source(row.url, row.name, row.filename)
         pk = uuid5(row.batch_id, str(row.number))
-        job = Job.submit(
-            row.batch.owner, title=row.title or row.filename, pipeline=row.pipeline, source=source, pk=pk
-        )
+        about = {"title": row.title or row.filename, "pipeline": row.pipeline}
+        try:
+            job = Job.submit(row.batch.owner, **about, source=source, pk=pk)
+        except KeyError:  # an admin has retired it since, or opened it to others
+            BatchItem.objects.filter(pk=row.pk).update(state=REJECTED, error=GONE.format(row.pipeline))
+            return None
         BatchItem.objects.filter(pk=row.pk).update(state=SUBMITTED, job=job)
         return job

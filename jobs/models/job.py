@@ -23,6 +23,7 @@ from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.notice import Notice
+from jobs.models.pipeline import Pipeline
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
@@ -54,15 +55,17 @@ class Job(JobRow):
     ) -> Job:
         """A new job and its stages, `queued`; the caller starts its workflow after commit.
 
-        Raises IntegrityError where there is a job *pk* already.
+        Raises IntegrityError where there is a job *pk* already, KeyError where *owner* has no such pipeline.
         """
-        stages = pipelines.offered(embedded=settings.EMBEDDED_ENGINE)[pipeline].stages
+        chosen = Pipeline.usable_by(owner)[pipeline]
         job = cls.objects.create(
             pk=pk or uuid4(),
             owner_id=owner.pk,
             title=title[:300],
             pipeline=pipeline,
-            plan=[asdict(stage) for stage in stages],
+            pipeline_version=chosen.version,
+            pipeline_label=chosen.label,
+            plan=[asdict(stage) for stage in chosen.stages],
             source_url=source.url,
             source_name=source.name,
             source_filename=source.filename[:300],
@@ -70,9 +73,9 @@ class Job(JobRow):
         )
         Stage.objects.bulk_create(
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
-            for at, stage in enumerate(stages)
+            for at, stage in enumerate(chosen.stages)
         )
-        job.add_event("submitted", actor=owner.get_username(), text="Submitted")
+        job.add_event("submitted", actor=owner.get_username(), text=f"Submitted: {job.made_by}")
         return job
 
     def workflow_input(self) -> PipelineInput:

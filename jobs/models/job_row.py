@@ -27,6 +27,8 @@ class JobRow(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
     title = models.CharField(max_length=300)
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
+    pipeline_version = models.PositiveIntegerField(default=1)
+    pipeline_label = models.CharField(max_length=80, blank=True)  # what the pipeline was called then
     plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
     state = models.CharField(
         max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
@@ -90,6 +92,11 @@ class JobRow(models.Model):
         if not name or not self.source_url or self.title not in defaults:
             return {}
         return self.found_by(title=name, source_filename=name)
+
+    @property
+    def made_by(self) -> str:
+        """Its pipeline for people, like "Standard, version 2"."""
+        return f"{self.pipeline_label or self.pipeline}, version {self.pipeline_version}"
 
     @property
     def workflow_id(self) -> str:

@@ -25,8 +25,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from jobs import pipelines
-from jobs.models import Job, Upload
+from jobs.models import Job, Pipeline, Upload
 from jobs.models.job_queryset import JOINERS
 from jobs.state import JobState, Source
 from jobs.uploads.errors import UploadError
@@ -197,9 +196,10 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     upload = Upload.objects.select_for_update().get(pk=upload.pk)
     if upload.job is not None:
         return upload.job, False
-    pipeline = pipeline if pipeline in pipelines.PIPELINES else pipelines.DEFAULT
+    chosen = Pipeline.chosen_by(upload.owner, pipeline)
+    same = {"pipeline": chosen.name, "pipeline_version": chosen.version}
     older = (
-        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256, pipeline=pipeline)
+        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256, **same)
         .exclude(state__in=(JobState.CANCELLED, JobState.FAILED))
         .first()
     )
@@ -209,7 +209,7 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     job = Job.submit(
         upload.owner,
         title=title or upload.filename,
-        pipeline=pipeline,
+        pipeline=chosen.name,
         source=Source(name=name, filename=upload.filename, size=upload.length),
     )
     Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)

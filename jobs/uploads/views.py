@@ -28,7 +28,6 @@ from django.utils.timezone import localtime
 from jobs import control
 from jobs.api.bearer import accepts_token
 from jobs.models import Upload
-from jobs.pipelines import PIPELINES
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
 from jobs.uploads.intake import PartFile
@@ -132,7 +131,7 @@ async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
         ) from None
     if older:
         says = quote(
-            f"You’ve already processed this file as “{job.title}” with {PIPELINES[job.pipeline].label}, "
+            f"You’ve already processed this file as “{job.title}” with {job.pipeline_label}, "
             f"{localtime(job.created_at):%-d %b}."
         )
         return {"Mediapipe_Duplicate": job.get_absolute_url(), "Mediapipe_Duplicate_Says": says}
@@ -198,7 +197,7 @@ async def collection(request: HttpRequest) -> HttpResponse:
         owner_id=int(user.pk or 0),
         length=length,
         metadata=raw,
-        pipeline=fields["pipeline"] if fields.get("pipeline") in PIPELINES else "",
+        pipeline=fields.get("pipeline", "").replace("\0", "")[:40],
         filename=intake.display_name(fields.get("filename", fields.get("name", ""))),
         expires_at=timezone.now() + intake.UPLOAD_LIFETIME,
     )

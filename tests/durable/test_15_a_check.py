@@ -55,7 +55,7 @@ async def test_a_check_that_fails_takes_nothing_with_it(skipping_env):
 
 
 async def test_where_the_engine_has_no_check_it_is_skipped_and_said_before_anything_starts(skipping_env):
-    offered = pipelines.offered(embedded=False)["checked"]
+    offered = pipelines.for_engine(pipelines.PIPELINES["checked"], embedded=False)
     assert "isn’t available with the cloud" in offered.description and "not with the cloud" in offered.label
     world = World({"ingest": ["hang"]})
     async with running(skipping_env, world, checked(stages=list(offered.stages))) as handle:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 async def batch(inside):
     """Three sources of Ada's, at a Temporal that hasn't heard of them."""
     items = sources.items_of(
-        [Written(f"https://93.184.215.14/{number}.mp4") for number in range(3)], "standard"
+        [Written(f"https://93.184.215.14/{number}.mp4") for number in range(3)], "standard", ["standard"]
     )
     made = await sync_to_async(Batch.submit)(inside.owner, "three", items, uuid.uuid4())
     yield made

@@ -14,11 +14,12 @@ from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control, pipelines, serialize
+from jobs.dashboard.forms import no_pipeline
 from jobs.live import Live, reader
 from jobs.management import remote
 from jobs.management.remote import Installation
 from jobs.management.verbs import show_changes
-from jobs.models import Job
+from jobs.models import Job, Pipeline
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
 from jobs.uploads.errors import UploadError
@@ -109,10 +110,9 @@ class Command(BaseCommand):
 
     def _job(self, options: dict[str, Any]) -> Job:
         """The new job. Raises NotStartable."""
-        if options["pipeline"] not in pipelines.PIPELINES:
-            known = ", ".join(pipelines.PIPELINES)
-            raise NotStartable(f"There is no pipeline {options['pipeline']!r}. Choose one of: {known}.")
         owner = self._owner(options["owner"])
+        if options["pipeline"] not in (usable := Pipeline.usable_by(owner)):
+            raise NotStartable(no_pipeline(options["pipeline"], usable))
         source = self._source(options["source"])
         title = options["title"] or source.filename or options["source"]
         return Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
