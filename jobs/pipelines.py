@@ -59,6 +59,12 @@ class StageDefinition:
         return {"animation": "image", "adaptive_video": "video"}.get(self.kind, self.kind)
 
 
+def sort_of(name: str) -> str:
+    """The sort of a stage by its *name*: a second one of the sort `audio` is `audio_2`."""
+    base, _, number = name.rpartition("_")
+    return base if number.isdecimal() and base else name
+
+
 def task_key(workflow: str, stage: str, number: int) -> str:
     """The Idempotency-Key of a stage's task: the *number*th that was requested."""
     return f"{workflow}/{stage}/{number}"
@@ -158,6 +164,10 @@ CHECK = StageDefinition(
     looks_through=["ingest", "audio", "transcode"],
 )
 
+SORTS = {  # what a pipeline is put together from
+    each.name: each
+    for each in (INGEST, THUMBNAILS, AUDIO, TRANSCODE, STORYBOARD, WAVEFORM, PREVIEW, HLS, CHECK)
+}
 EMBEDDED_ONLY = ("check",)  # kinds that the cloud doesn't have
 STORYBOARD_FRAMES = 20  # of the small storyboard beside a thumbnail: ten to a row
 NOT_IN_THE_CLOUD = "the check isn’t available with the cloud."

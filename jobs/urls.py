@@ -7,7 +7,7 @@ from django.urls import path
 from jobs import monitoring
 from jobs.api import tokens
 from jobs.batches import views as batches
-from jobs.dashboard import downloads, handed_over, history, people, sharing, stage_page, views
+from jobs.dashboard import downloads, handed_over, history, people, pipeline_pages, sharing, stage_page, views
 from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
@@ -76,6 +76,14 @@ urlpatterns = [
     path("people/<int:person>/role/", people.set_role, name="set_role"),
     path("people/<int:person>/active/", people.set_active, name="set_active"),
     path("people/<int:person>/link/", people.new_link, name="new_link"),
+    # What can be requested, for admins
+    path("pipelines/", pipeline_pages.index, name="pipelines"),
+    path("pipelines/<slug:name>/", pipeline_pages.detail, name="pipeline"),
+    path("pipelines/<slug:name>/edit/", pipeline_pages.edit, name="edit_pipeline"),
+    path("pipelines/<slug:name>/access/", pipeline_pages.set_access, name="pipeline_access"),
+    path("pipelines/<slug:name>/retire/", pipeline_pages.retire, name="retire_pipeline"),
+    path("pipelines/<slug:name>/copy/", pipeline_pages.copy, name="copy_pipeline"),
+    path("pipelines/<slug:name>/versions/<int:number>/use/", pipeline_pages.use, name="use_pipeline_version"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),

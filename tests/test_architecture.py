@@ -52,7 +52,8 @@ mediapipe.engine.check
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
 mediapipe.engine.imports mediapipe.engine.worker
-jobs jobs.findings jobs.pipelines jobs.option_words jobs.result jobs.state jobs.requests jobs.waits
+jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
+jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.batches.batch_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
@@ -79,10 +80,11 @@ jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
-jobs.dashboard.option_form jobs.dashboard.output_view jobs.dashboard.polling jobs.dashboard.stage_view
+jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
+jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people
+jobs.dashboard.people jobs.dashboard.pipeline_pages
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
 jobs.dashboard.handed_over jobs.notifications.views

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
 
 import pytest
 
@@ -11,7 +12,8 @@ from jobs.management.commands.submit import Command, NotStartable
 from jobs.models import ApiToken, Job, Pipeline
 from jobs.models import pipeline as pipeline_rows
 from jobs.models.pipeline import Audience, NotChangeable
-from jobs.pipelines import PIPELINES
+from jobs.pipeline_rules import problems
+from jobs.pipelines import CHECK, PIPELINES, STANDARD, PipelineDefinition, RetryPolicy
 from jobs.state import Source
 from tests.support.recorded import job, text
 
@@ -123,3 +125,192 @@ def test_the_command_names_what_the_jobs_owner_may_use(editor):
     Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [])
     with pytest.raises(NotStartable, match="Choose one of: standard, streaming, checked"):
         Command()._job({"pipeline": "previews", "owner": "ada", "source": URL["url"], "title": ""})
+
+
+def edited(at: int, stages=STANDARD, **changes) -> PipelineDefinition:
+    """The standard pipeline with something else in the stage at that place."""
+    return PipelineDefinition(
+        "x",
+        "X",
+        "",
+        tuple(replace(each, **changes) if at == number else each for number, each in enumerate(stages)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "stage", "field", "says"),
+    [
+        (PipelineDefinition("x", " ", "", STANDARD), None, "label", "Give the pipeline a name."),
+        (PipelineDefinition("x", "X", "", ()), None, "stages", "1 to 20 stages"),
+        (edited(3, label="audio"), 3, "label", "stage of this name above"),
+        (edited(3, name="audio"), 3, "label", "here twice"),
+        (edited(3, needs="gone"), 3, "needs", "isn’t there any more"),
+        (edited(3, after=["gone"]), 3, "after", "isn’t there any more"),
+        (edited(3, after=["transcode"]), 3, "after", "wait for itself"),
+        (
+            edited(0, after=["transcode"]),
+            0,
+            "after",
+            "Ingest would wait for Transcode, and Transcode for Ingest.",
+        ),
+        (edited(1, after=["audio"]), 1, "after", "Audio stands below. Move it above Thumbnails."),
+        (edited(3, needs="audio"), 3, "needs", "Transcode can’t be made of what Audio makes."),
+        (edited(3, needs="thumbnails"), 3, "needs", "can’t be made of what Thumbnails makes"),
+        (edited(0, optional=True), 0, "optional", "Thumbnails waits for this one"),
+        (edited(3, options={"width": 1}), 3, "width", "Width must be a whole number from 2 to 7680"),
+        (edited(3, options={"format": "webm", "codec": "h264"}), 3, "codec", "H264 doesn’t fit"),
+        (edited(3, options={"colour": 1}), 3, "", "video has no option 'colour'"),
+        (edited(3, retry=RetryPolicy(attempts=0)), 3, "attempts", "from 1 to 20"),
+        (edited(3, retry=RetryPolicy(first_interval=-1)), 3, "first_interval", "from 0 to 3600 s"),
+        (edited(3, retry=RetryPolicy(backoff=0.5)), 3, "backoff", "from 1 to 10"),
+        (edited(3, timeout=1), 3, "timeout", "from 10 to 86400 s"),
+        (edited(4, (*STANDARD, CHECK), looks_through=[]), 4, "looks_through", "Choose at least one"),
+        (edited(4, (*STANDARD, CHECK), looks_through=["hls"]), 4, "looks_through", "has to stand above it"),
+    ],
+)
+def test_what_would_fail_is_refused_with_a_sentence_at_its_field(pipeline, stage, field, says):
+    found = [each for each in problems(pipeline) if (each.stage, each.field) == (stage, field)]
+    assert len(found) == 1 and says.casefold() in found[0].sentence.casefold(), problems(pipeline)
+
+
+def test_what_the_code_offers_breaks_no_rule_and_neither_does_a_transcode_that_comes_last():
+    for pipeline in (*PIPELINES.values(), edited(3, after=["thumbnails", "audio"])):
+        assert problems(pipeline) == []
+
+
+class FormFields(HTMLParser):
+    """What a browser sends of the form with the id `editor`, but for its buttons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, list[str]] = {}
+        self.inside = False
+        self.select = ""
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "form":
+            self.inside = given.get("id") == "editor"
+        if not self.inside or "hidden" in attrs:
+            return
+        name, kind = given.get("name", ""), given.get("type")
+        if tag == "select":
+            self.select = name
+            self.values[name] = []
+        elif tag == "option" and ("selected" in given or not self.values[self.select]):
+            self.values[self.select] = [given["value"]]
+        elif tag == "input" and (kind != "checkbox" or "checked" in given):
+            self.values.setdefault(name, []).append(given.get("value", "on" if kind == "checkbox" else ""))
+
+
+def form(page) -> dict[str, list[str]]:
+    """What a browser sends of the form as it stands."""
+    fields = FormFields()
+    fields.feed(page.content.decode())
+    return fields.values
+
+
+EDIT = "/pipelines/standard/edit/"
+
+
+def test_the_form_saves_what_it_shows_as_the_same(chief):
+    for name in PIPELINES:
+        before = Pipeline.objects.get(name=name).version(1).definition
+        path = f"/pipelines/{name}/edit/"
+        assert chief.post(path, {**form(chief.get(path)), "act": "save"}).status_code == 302
+        after = Pipeline.objects.get(name=name).version(2)
+        assert (
+            after.made_by == "chief" and replace(after.definition, version=1, stages=before.stages) == before
+        )
+        for one, other in zip(after.definition.stages, before.stages, strict=True):
+            assert asdict(one) == asdict(other)
+
+
+def test_an_admin_lets_the_transcode_come_last_and_tries_more_often(chief, editor):
+    before = job(editor)
+    sent = form(chief.get(EDIT)) | {
+        "transcode-after": ["thumbnails", "audio"],
+        "transcode-attempts": "7",
+        "transcode-first_interval": "1.5",
+        "transcode-label": "For the web",
+        "transcode-width": "640",
+    }
+    assert chief.post(EDIT, {**sent, "act": "save"}).status_code == 302
+    last = job(editor).planned("transcode")
+    assert (last["after"], last["label"], last["options"]["width"]) == (
+        ["thumbnails", "audio"],
+        "For the web",
+        640,
+    )
+    assert (last["retry"]["attempts"], last["retry"]["first_interval"]) == (7, 1.5)
+    assert Job.objects.get(pk=before.pk).plan == before.plan and before.pipeline_version == 1
+    page = text(chief.get("/pipelines/standard/"))
+    assert (
+        "after Thumbnails and Audio" in page and "7 attempts, first wait 1.5 s" in page and "by chief" in page
+    )
+    chief.post("/pipelines/standard/versions/1/use/")
+    assert job(editor).pipeline_version == 1
+
+
+def test_stages_are_added_moved_and_removed_by_buttons_that_judge_nothing(chief):
+    sent = form(chief.get(EDIT))
+
+    def press(act: str, **more) -> list[str]:
+        nonlocal sent
+        page = chief.post(EDIT, {**sent, "act": act, **more})
+        assert page.status_code == 200 and 'class="error"' not in page.content.decode()
+        sent = form(page)
+        return sent["stage"]
+
+    assert press("add", sort="transcode")[-1] == "transcode_2"
+    assert press("up transcode_2") == ["ingest", "thumbnails", "audio", "transcode_2", "transcode"]
+    assert press("remove transcode")[-1] == "transcode_2"
+    assert press("remove ingest") == ["thumbnails", "audio", "transcode_2"]
+    refused = chief.post(EDIT, {**sent, "act": "save"})
+    assert refused.status_code == 400 and text(refused).count("isn’t there any more. Choose another.") == 3
+    sent |= {f"{name}-needs": "" for name in sent["stage"]}
+    assert chief.post(EDIT, {**sent, "act": "save"}).status_code == 302
+    stages = Pipeline.objects.get(name="standard").version(2).definition.stages
+    assert [stage.name for stage in stages] == ["thumbnails", "audio", "transcode"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("audio-needs", "transcode", "Transcode stands below"),
+        ("transcode-width", "1", "Width must be a whole number"),
+        ("thumbnails-start", "soon", "Write a time like"),
+        ("audio-attempts", "many", "Enter a whole number"),
+        ("audio-timeout", "1e999", "Enter a number"),
+        ("audio-label", "", "This field is required"),
+        ("stage", ["ingest", "<script>"], ""),
+    ],
+)
+def test_a_form_that_is_wrong_saves_nothing_and_says_where(chief, field, value, says):
+    answer = chief.post(EDIT, {**form(chief.get(EDIT)), field: value, "act": "save"})
+    assert (answer.status_code == 400) == bool(says) and says in text(answer)
+    if says:
+        assert Pipeline.objects.get(name="standard").versions.count() == 1
+    assert "<script>" not in answer.content.decode().replace("<script ", "")
+
+
+def test_a_copy_is_an_admins_until_it_is_opened(chief, editor):
+    chief.post("/pipelines/standard/copy/", {"label": "For TV"})
+    assert "for-tv" not in Pipeline.usable_by(editor)
+    answer = chief.post("/pipelines/standard/copy/", {"label": "For TV"})
+    assert answer.status_code == 400 and "There’s a pipeline of this name." in text(answer)
+    chief.post("/pipelines/for-tv/access/", {"audience": "named", "people": [editor.pk]})
+    assert Pipeline.usable_by(editor)["for-tv"].label == "For TV"
+    chief.post("/pipelines/for-tv/retire/")
+    assert "for-tv" not in Pipeline.usable_by(editor) and "Retired" in text(chief.get("/pipelines/"))
+    chief.post("/pipelines/for-tv/retire/", {"back": "1"})
+    assert "for-tv" in Pipeline.usable_by(editor)
+    chief.post("/pipelines/standard/retire/")
+    assert "standard" in Pipeline.usable_by(editor)
+
+
+def test_pipelines_are_an_admins_matter(ada, client):
+    for path in ("/pipelines/", "/pipelines/standard/", EDIT):
+        assert ada.get(path).status_code == 403 and client.get(path).status_code == 302
+    for act in ("access", "retire", "copy", "versions/1/use"):
+        assert ada.post(f"/pipelines/standard/{act}/").status_code == 403

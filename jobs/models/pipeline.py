@@ -89,6 +89,10 @@ class Pipeline(models.Model):
             self.use(version)
         return version
 
+    def copy_of(self, version: PipelineVersion, label: str, made_by: str) -> PipelineVersion:
+        """Begins with the stages of another one's *version*, called *label*."""
+        return self.add_version(replace(version.definition, label=label), made_by, use=True)
+
     def use(self, version: PipelineVersion) -> None:
         """Gives new jobs that *version*."""
         self.current = version.number
