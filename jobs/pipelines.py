@@ -171,6 +171,7 @@ SORTS = {  # what a pipeline is put together from
 EMBEDDED_ONLY = ("check",)  # kinds that the cloud doesn't have
 STORYBOARD_FRAMES = 20  # of the small storyboard beside a thumbnail: ten to a row
 NOT_IN_THE_CLOUD = "the check isn’t available with the cloud."
+TRY_SECONDS = 10.0
 STANDARD = (INGEST, THUMBNAILS, AUDIO, TRANSCODE)
 PIPELINES: dict[str, PipelineDefinition] = {
     pipeline.name: pipeline
@@ -218,6 +219,21 @@ def for_engine(pipeline: PipelineDefinition, *, embedded: bool) -> PipelineDefin
             for stage in pipeline.stages
         ),
     )
+
+
+def for_try(pipeline: PipelineDefinition) -> PipelineDefinition:
+    """The pipeline on ten seconds: what works on the source takes no more of it."""
+    return replace(pipeline, stages=tuple(map(_for_try, pipeline.stages)))
+
+
+def _for_try(stage: StageDefinition) -> StageDefinition:
+    if stage.kind == "check":  # which would miss the rest of the source
+        return replace(stage, unavailable=stage.unavailable or "a try is too short for it.")
+    if stage.needs or stage.kind == "image":
+        return stage
+    start = float(stage.options.get("start", 0))
+    end = min(float(stage.options.get("end", start + TRY_SECONDS)), start + TRY_SECONDS)
+    return replace(stage, options={**stage.options, "start": start, "end": end})
 
 
 def allowed_seconds(stage: StageDefinition, duration: float | None, size: int | None) -> float:

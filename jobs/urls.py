@@ -80,6 +80,7 @@ urlpatterns = [
     path("pipelines/", pipeline_pages.index, name="pipelines"),
     path("pipelines/<slug:name>/", pipeline_pages.detail, name="pipeline"),
     path("pipelines/<slug:name>/edit/", pipeline_pages.edit, name="edit_pipeline"),
+    path("pipelines/<slug:name>/try/", pipeline_pages.try_out, name="try_pipeline"),
     path("pipelines/<slug:name>/access/", pipeline_pages.set_access, name="pipeline_access"),
     path("pipelines/<slug:name>/retire/", pipeline_pages.retire, name="retire_pipeline"),
     path("pipelines/<slug:name>/copy/", pipeline_pages.copy, name="copy_pipeline"),

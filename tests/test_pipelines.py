@@ -15,6 +15,7 @@ from jobs.models.pipeline import Audience, NotChangeable
 from jobs.pipeline_rules import problems
 from jobs.pipelines import CHECK, PIPELINES, STANDARD, PipelineDefinition, RetryPolicy
 from jobs.state import Source
+from jobs.uploads.sample_clip import SAMPLE_NAME
 from tests.support.recorded import job, text
 
 pytestmark = pytest.mark.django_db
@@ -312,5 +313,27 @@ def test_a_copy_is_an_admins_until_it_is_opened(chief, editor):
 def test_pipelines_are_an_admins_matter(ada, client):
     for path in ("/pipelines/", "/pipelines/standard/", EDIT):
         assert ada.get(path).status_code == 403 and client.get(path).status_code == 302
-    for act in ("access", "retire", "copy", "versions/1/use"):
+    for act in ("access", "retire", "copy", "try", "versions/1/use"):
         assert ada.post(f"/pipelines/standard/{act}/").status_code == 403
+
+
+def test_a_try_is_a_job_of_ten_seconds_by_a_version_that_nobody_else_gets(chief, editor):
+    sent = form(chief.get(EDIT)) | {"ingest-start": "5", "transcode-width": "320", "act": "save and try"}
+    page = chief.post(EDIT, sent, follow=True)
+    tried = Job.objects.get(is_try=True)
+    assert tried.pipeline_version == 2 and Pipeline.objects.get(name="standard").current == 1
+    assert "Submitted: Standard, version 2 (a try on ten seconds)" in text(page)
+    options = tried.planned("ingest")["options"]
+    assert (options["start"], options["end"]) == (5, 15)
+    assert tried.planned("transcode")["options"].get("end") is None and tried.source_name == SAMPLE_NAME
+    assert job(editor).pipeline_version == 1
+
+
+def test_a_try_takes_the_source_of_a_job_that_is_done_and_leaves_the_check_out(chief, editor):
+    done = job(editor, title="Interview")
+    assert "Interview" in text(chief.get("/pipelines/checked/"))
+    chief.post("/pipelines/checked/try/", {"version": "1", "clip": str(done.pk)})
+    tried = Job.objects.get(is_try=True)
+    assert tried.source == done.source
+    assert tried.planned("check")["unavailable"] == "a try is too short for it."
+    assert chief.post("/pipelines/checked/try/", {"version": "7"}).status_code == 400

@@ -5,6 +5,9 @@ What a pipeline is and what may be done to it is decided in jobs.models.pipeline
 
 from __future__ import annotations
 
+from typing import Any
+
+from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -13,12 +16,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs import control
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.pipeline_form import Editor
 from jobs.models import Job, Pipeline, PipelineVersion
 from jobs.models.pipeline import Audience, NotChangeable
 from jobs.option_words import in_words
 from jobs.pipelines import PipelineDefinition, StageDefinition
+from jobs.state import JobState, Source
+from jobs.uploads import sample_clip
 from mediapipe.accounts.login_required import PageRequest
 
 
@@ -52,6 +58,31 @@ class Copy(forms.Form):
     def slug_of(label: str) -> str:
         """The name in addresses and commands."""
         return slugify(label)[:40].strip("-_")
+
+
+class Try(forms.Form):
+    """Which version is tried, and on what: the sample clip, or the source of a job that is done."""
+
+    version = forms.ChoiceField(label="Version")
+    clip = forms.ChoiceField(label="Ten seconds of", required=False)
+
+    def __init__(self, pipeline: Pipeline, viewer: User, data: Any = None) -> None:
+        super().__init__(data, initial={"version": pipeline.current})
+        numbers = pipeline.versions.values_list("number", flat=True)
+        self.done = Job.objects.visible_to(viewer).filter(state=JobState.SUCCEEDED, is_try=False)
+        clips = [(str(each.pk), each.title[:60]) for each in self.done.only("title")[:20]]
+        choices = {
+            "version": [(each, str(each)) for each in numbers],
+            "clip": [("", "the sample clip"), *clips],
+        }
+        for field, offered in choices.items():
+            self.fields[field].choices = offered  # type: ignore[attr-defined]
+
+    @property
+    def source(self) -> Source:
+        """The clip that was chosen. Raises OSError where the sample can't be stored."""
+        chosen = self.cleaned_data["clip"]
+        return self.done.get(pk=chosen).source if chosen else sample_clip.source()
 
 
 class StageLine:
@@ -109,6 +140,7 @@ def _page(request: PageRequest, pipeline: Pipeline, status: int = 200, **forms_:
         "versions": pipeline.versions.all(),
         "jobs": Job.objects.filter(pipeline=pipeline.name).count(),
         "access": Access(initial=access),
+        "try": Try(pipeline, request.user),
         "copy": Copy(initial={"label": f"{used.label} copy"[:60]}),
         **forms_,
     }
@@ -132,13 +164,16 @@ def edit(request: PageRequest, name: str) -> HttpResponse:
         return _form(request, base, Editor.of(base.definition))
     editor = Editor.posted(request.POST)
     act = request.POST.get("act", "")
-    if act not in ("save", ""):
+    if act not in ("save", "save and try", ""):
         return _form(
             request, base, editor.changed(f"add {request.POST.get('sort')}" if act == "add" else act)
         )
     if not editor.is_valid():
         return _form(request, base, editor, 400)
-    version = pipeline.add_version(editor.definition(pipeline.name), request.user.get_username(), use=True)
+    use_it = act != "save and try"
+    version = pipeline.add_version(editor.definition(pipeline.name), request.user.get_username(), use=use_it)
+    if not use_it:
+        return _try(request, version, sample_clip.source())
     messages.success(
         request, f"Saved as version {version.number}. New jobs get it; running ones keep theirs."
     )
@@ -158,6 +193,24 @@ def use(request: PageRequest, name: str, number: int) -> HttpResponse:
     pipeline.use(_version(pipeline, number))
     messages.success(request, f"New jobs get version {number} now.")
     return redirect("jobs:pipeline", pipeline.name)
+
+
+def _try(request: PageRequest, version: PipelineVersion, source: Source) -> HttpResponse:
+    """Starts a try, and shows its page."""
+    job = Job.submit_try(request.user, version.offered(), source)
+    async_to_sync(control.start)(job)  # where that fails, the page shows the job's note
+    return redirect(job)
+
+
+@require_POST
+@staff_only
+def try_out(request: PageRequest, name: str) -> HttpResponse:
+    """Makes ten seconds of a clip by a version, whether it's in use or not."""
+    pipeline = _find(name)
+    form = Try(pipeline, request.user, request.POST)
+    if not form.is_valid():
+        return _page(request, pipeline, 400, **{"try": form})
+    return _try(request, _version(pipeline, form.cleaned_data["version"]), form.source)
 
 
 @require_POST

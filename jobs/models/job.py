@@ -7,8 +7,8 @@ when is in docs/durability.md. Nothing here knows Temporal or HTTP.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -17,7 +17,6 @@ from django.db import models, transaction
 from django.db.models import Exists, F, Q
 from django.utils import timezone
 
-from jobs import pipelines
 from jobs.models.earlier_version import files_of
 from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
@@ -27,6 +26,7 @@ from jobs.models.pipeline import Pipeline
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.pipelines import PipelineDefinition, StageDefinition, for_try
 from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
 
@@ -57,20 +57,19 @@ class Job(JobRow):
 
         Raises IntegrityError where there is a job *pk* already, KeyError where *owner* has no such pipeline.
         """
-        chosen = Pipeline.usable_by(owner)[pipeline]
-        job = cls.objects.create(
-            pk=pk or uuid4(),
-            owner_id=owner.pk,
-            title=title[:300],
-            pipeline=pipeline,
-            pipeline_version=chosen.version,
-            pipeline_label=chosen.label,
-            plan=[asdict(stage) for stage in chosen.stages],
-            source_url=source.url,
-            source_name=source.name,
-            source_filename=source.filename[:300],
-            source_size=source.size,
-        )
+        return cls._submit(owner, title, Pipeline.usable_by(owner)[pipeline], source, pk=pk or uuid4())
+
+    @classmethod
+    @transaction.atomic
+    def submit_try(cls, owner: AbstractBaseUser, chosen: PipelineDefinition, source: Source) -> Job:
+        """The same for a try of a pipeline on ten seconds of *source*, whichever version is in use."""
+        return cls._submit(owner, f"Try of {chosen.label}", for_try(chosen), source, is_try=True)
+
+    @classmethod
+    def _submit(
+        cls, owner: AbstractBaseUser, title: str, chosen: PipelineDefinition, source: Source, **fields: Any
+    ) -> Job:
+        job = cls.objects.create(owner_id=owner.pk, **cls.columns_of(title, chosen, source), **fields)
         Stage.objects.bulk_create(
             Stage(job=job, position=at, name=stage.name, label=stage.label, max_attempts=stage.retry.attempts)
             for at, stage in enumerate(chosen.stages)
@@ -80,12 +79,11 @@ class Job(JobRow):
 
     def workflow_input(self) -> PipelineInput:
         """The workflow's input; finished stages of an earlier run are carried over."""
-        stages = [pipelines.StageDefinition.from_plan(stage) for stage in self.plan]
         rows = list(self.stages.all())
         return PipelineInput(
             job_id=str(self.pk),
             source=self.source,
-            stages=stages,
+            stages=[StageDefinition.from_plan(stage) for stage in self.plan],
             submitted_by=self.owner.get_username(),
             reason=self.reason,
             hold_days=settings.HOLD_DAYS,

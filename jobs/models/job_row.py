@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -29,6 +30,7 @@ class JobRow(models.Model):
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
     pipeline_version = models.PositiveIntegerField(default=1)
     pipeline_label = models.CharField(max_length=80, blank=True)  # what the pipeline was called then
+    is_try = models.BooleanField(default=False)  # of a pipeline, by an admin, on ten seconds
     plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
     state = models.CharField(
         max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
@@ -75,6 +77,21 @@ class JobRow(models.Model):
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
 
+    @staticmethod
+    def columns_of(title: str, chosen: pipelines.PipelineDefinition, source: Source) -> dict[str, Any]:
+        """The columns of a new job of that pipeline on that *source*."""
+        return {
+            "title": title[:300],
+            "pipeline": chosen.name,
+            "pipeline_version": chosen.version,
+            "pipeline_label": chosen.label,
+            "plan": [asdict(stage) for stage in chosen.stages],
+            "source_url": source.url,
+            "source_name": source.name,
+            "source_filename": source.filename[:300],
+            "source_size": source.size,
+        }
+
     def planned(self, name: str) -> dict[str, Any] | None:
         """The stage *name* as its plan has it; None where it has none."""
         return next((stage for stage in self.plan if stage["name"] == name), None)
@@ -96,7 +113,8 @@ class JobRow(models.Model):
     @property
     def made_by(self) -> str:
         """Its pipeline for people, like "Standard, version 2"."""
-        return f"{self.pipeline_label or self.pipeline}, version {self.pipeline_version}"
+        trying = " (a try on ten seconds)" if self.is_try else ""
+        return f"{self.pipeline_label or self.pipeline}, version {self.pipeline_version}{trying}"
 
     @property
     def workflow_id(self) -> str:
