@@ -4,23 +4,37 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import math
 import struct
 from contextlib import suppress
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import httpx
 import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.http import QueryDict
 from django.test import RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError as PydanticError
 
-from jobs.api import cursor
+from jobs.api import cursor, schemas
 from jobs.api.problems import ProblemError
+from jobs.dashboard.history import Echo, spreadsheet_cell
+from jobs.dashboard.job_list import in_tab, search
+from jobs.dashboard.option_form import StageOptions
+from jobs.dashboard.stage_page import Frame
 from jobs.ittybit.probe import parse_probe
 from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, parse_task
+from jobs.notifications.channels import chat, mail, webhook
+from jobs.notifications.channels.channel import NotAccepted, NotDelivered
+from jobs.option_words import LABELS
+from jobs.pipelines import PIPELINES
 from jobs.uploads import tus
 from jobs.uploads.errors import UploadError
 from mediapipe import reply, storage, temporal_ui
@@ -30,6 +44,7 @@ from mediapipe.engine.encode import Progress
 from mediapipe.engine.errors import InvalidRequest
 from mediapipe.engine.options import check_request
 from mediapipe.storage.views import Unsatisfiable, parse_range, signed_links
+from mediapipe.task_options import check_options
 from mediapipe.url_safety import UnsafeUrl, normalised, parse
 
 TEXT = st.text(max_size=60)
@@ -297,3 +312,75 @@ def test_an_address_is_of_its_own_network_and_what_is_none_of_itself(address):
         mapped = getattr(parsed, "ipv4_mapped", None)
         assert (mapped or parsed) in ip_network(found)
         assert parsed.version == 4 or mapped or found.endswith("/64")
+
+
+FORMS = [(stage.kind, dict(stage.options)) for pipeline in PIPELINES.values() for stage in pipeline.stages]
+WRITTEN = TEXT | st.sampled_from(
+    ["9" * 5000, "9" * 5000 + ":0:0", "9" * 400, "1:" * 3 + "2", "nan", "inf", "-1", "٣", "1e999", "50%"]
+)
+
+
+@fuzz(form=st.sampled_from(FORMS), given=st.dictionaries(st.sampled_from([*LABELS]), WRITTEN, max_size=6))
+def test_the_options_of_a_stage_are_ones_that_the_engine_takes_or_an_error_of_the_form(form, given):
+    kind, options = form
+    filled = StageOptions(kind, options, given)
+    if filled.is_valid():
+        wanted = {name: value for name, value in {**options, **filled.changes}.items() if value is not None}
+        check_options(kind, wanted)
+        assert all(math.isfinite(value) for value in wanted.values() if isinstance(value, float))
+    assert str(filled) and all(map(str, filled.errors.values()))
+
+
+@fuzz(at=WRITTEN | st.from_regex(r"\d{0,9}(:\d{0,9}){0,3}(\.\d+)?", fullmatch=True))
+def test_a_place_in_a_film_is_a_number_of_seconds_or_an_error_of_the_form(at):
+    frame = Frame({"at": at, "plays": "x"})
+    assert not frame.is_valid() or math.isfinite(frame.cleaned_data["at"])
+
+
+@fuzz(body=JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(schemas.MakeAgain.model_fields, JSON)))
+def test_a_body_of_the_api_is_one_of_its_own_or_an_error_that_it_answers(body):
+    for schema in (schemas.NewJob, schemas.MakeAgain, schemas.Filters):
+        with suppress(PydanticError):
+            schema.model_validate(body)
+
+
+@fuzz(
+    texts=st.lists(TEXT | st.sampled_from(["=1+1", " =1", "\t=1", "\r\n=1", "＝1", '"=1', ",=1"]), max_size=4)
+)
+def test_a_row_of_the_csv_is_read_back_as_it_was_and_no_cell_begins_as_a_formula(texts):
+    line = csv.writer(Echo()).writerow([spreadsheet_cell(text) for text in texts])
+    read = next(csv.reader(io.StringIO(line, newline="")), [])
+    assert [cell.removeprefix("'") for cell in read] == [
+        text.removeprefix("'") for text in texts
+    ] or not texts
+    assert not [
+        cell for cell in read if cell.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    ]
+
+
+@fuzz(address=TEXT | st.tuples(st.sampled_from([f"{name}://" for name in chat.FIXED]), TEXT).map("".join))
+def test_an_address_of_a_channel_is_kept_or_refused_with_a_sentence(address):
+    for channel in (chat.Chat(), mail.Mail()):
+        try:
+            assert channel.accept(address)
+        except NotAccepted as error:
+            assert str(error)
+
+
+@fuzz(status=st.integers(100, 599), after=LATIN | st.sampled_from(["9" * 5000, "²", "-1"]))
+def test_what_a_receiver_answers_is_taken_or_tried_again_in_hours(status, after):
+    try:
+        webhook.judge(httpx.Response(status, headers=[(b"Retry-After", after.encode("latin-1", "ignore"))]))
+    except NotDelivered as error:
+        assert str(error).endswith(".") and (error.again_in or timedelta(0)) <= webhook.LONGEST_WAIT
+
+
+@pytest.mark.django_db
+@fuzz(
+    query=st.dictionaries(st.sampled_from(["q", "owner", "why", "from", "to", "state", "tab", "sort"]), TEXT)
+)
+def test_whatever_the_list_is_searched_for_it_finds_some_jobs_or_none(query):
+    found = QueryDict(mutable=True)
+    found.update(query)
+    list(in_tab(search(AnonymousUser(), found), query.get("tab", ""))[:3])
+    assert found.urlencode() is not None

@@ -251,7 +251,7 @@ def test_a_cloud_is_not_asked_for_what_only_our_engine_knows(done, ada, settings
 
 
 def test_a_time_that_is_none_is_said_and_changes_nothing(done, ada):
-    for at in ("", "soon", "1:2:3:4"):
+    for at in ("", "soon", "1:2:3:4", "9" * 5000 + ":0:0", "9" * 400):
         answer = ada.post(f"/jobs/{done.pk}/thumbnail/", {"at": at, "plays": "ingest"}, follow=True)
         assert "Write a time like 12.5" in text(answer)
     assert now(done).run == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socketserver
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -19,8 +21,10 @@ from temporalio.worker import Worker
 
 from jobs.models import Delivery, Destination, Job, Notice, Stage
 from jobs.notifications import activities, events, outbox, wording
+from jobs.notifications.channels.channel import NotDelivered, Parcel
+from jobs.notifications.channels.chat import Chat
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
-from jobs.notifications.wording import News
+from jobs.notifications.wording import Message, News
 from jobs.state import JobState, PipelineStatus, Source, StageState, StageStatus
 from tests.support.product import until_async
 from tests.support.receiving import MailServer, Receiver, text_of
@@ -485,6 +489,57 @@ def test_what_leads_elsewhere_or_reads_a_file_is_no_address(ada, address, says):
     answer = ada.post(PAGE, {"channel": "chat", "address": address, "wants": ["done"]})
     assert answer.status_code == 400 and says in answer.content.decode()
     assert not Destination.objects.exists()
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What a proxy for everything that leaves this process is asked to connect to; it connects nowhere."""
+    seen = []
+
+    class Recorder(socketserver.StreamRequestHandler):
+        def handle(self):
+            seen.append(self.rfile.readline().decode("latin-1"))
+            self.wfile.write(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Recorder) as server:
+        threading.Thread(target=server.serve_forever, args=[0.02]).start()
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
+        yield seen
+        server.shutdown()
+
+
+EVIL = "?to=evil.example&region=evil.example/"
+TOKEN = "a" * 30
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("address", "vendor"),
+    [
+        (f"discord://evil.example/evil.example/{EVIL}", "discord.com"),
+        (f"tgram://111111111:{TOKEN}/12345/evil.example/{EVIL}", "telegram.org"),
+        (f"gchat://evil.example/evil.example/evil.example/{EVIL}", "googleapis.com"),
+        (f"webex://evil.example/{EVIL}", "webexapis.com"),
+        (f"zoom://{TOKEN}/evil.example/{EVIL}", "zoom.us"),
+        (f"line://evil.example/{EVIL}", "line.me"),
+        (f"lark://evil.example@{TOKEN}/{EVIL}", "larksuite.com"),
+        (f"feishu://evil.example@{TOKEN}/{EVIL}", "feishu.cn"),
+        (f"dingtalk://{TOKEN}/evil.example/{EVIL}", "dingtalk.com"),
+        (f"flock://evil.example@{TOKEN}/{TOKEN}/{EVIL}", "flock.co"),
+        (f"pover://{TOKEN}@{TOKEN}/", "pushover.net"),
+        (f"pbul://evil.example/{EVIL}", "pushbullet.com"),
+        (f"signl4://evil.example/{EVIL}", "signl4.com"),
+    ],
+)
+async def test_wherever_an_address_of_a_service_points_its_vendor_alone_is_connected_to(
+    recorded, address, vendor
+):
+    destination = Destination(channel="chat", address=Chat().accept(address), pk=1)
+    with pytest.raises(NotDelivered) as error:
+        await Chat().send(destination, Parcel("key", Message("s", "t", "m")))
+    assert recorded and "evil" not in str(error.value)
+    assert all(re.match(rf"CONNECT [\w.-]*\b{vendor}:443 ", line) for line in recorded), recorded
 
 
 @pytest.mark.django_db

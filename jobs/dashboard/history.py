@@ -56,6 +56,7 @@ COLUMNS = (
     "error",
     "check",
 )
+FORMULA = tuple("=+-@＝＋－＠")  # the wide ones count too where such are typed
 
 
 class Figures(TypedDict):
@@ -167,7 +168,7 @@ class Echo:
 def spreadsheet_cell(text: object) -> str:
     """The text of a cell that no spreadsheet runs as a formula."""
     value = "" if text is None else str(text)
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if value[:1].isspace() or value.startswith(FORMULA) else value
 
 
 def _check(job: Job) -> str:

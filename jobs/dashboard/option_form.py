@@ -13,7 +13,7 @@ from jobs.pipelines import Option
 from mediapipe.task_options import ASKED, check_options
 from mediapipe.validators import Choice, InvalidRequest, Number, Validator
 
-PLACE = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+PLACE = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 KILO = 1000  # people say bit rates in kbit/s
 
 
