@@ -40,7 +40,7 @@ mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
-mediapipe.engine.arguments mediapipe.engine.plan
+mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.plan
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.beside

@@ -179,11 +179,50 @@ async def test_red_in_a_film_is_red_in_its_pictures(made, form, said):
     assert all(abs(a - b) <= 3 for a, b in zip(found, red, strict=True)), found
 
 
-async def test_a_film_in_hd_that_says_no_colours_keeps_them_when_it_gets_small(made):
-    source = made("redFalse.mp4", *RED, *X264, *UNSAID)
-    with probe((await ask(source, "video", {"width": 320})).output) as container:
+def red(size: str, matrix: str, *said: int) -> list[str]:
+    """Red in *matrix*, whose file says these numbers of matrix, primaries and transfer."""
+    names = ("matrix_coefficients", "colour_primaries", "transfer_characteristics")
+    numbers = ":".join(f"{name}={number}" for name, number in zip(names, said, strict=True))
+    graph = f"color=red:s={size}:d=0.2:r=10,format=gbrp,zscale=m={matrix}:r=limited,format=yuv420p"
+    return ["-f", "lavfi", "-i", graph, *X264, "-bsf:v", f"h264_metadata={numbers}"]
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix", "said", "tags", "colour"),
+    [
+        ("1280x720", "bt709", (2, 2, 2), (1, 1, 1), [63, 102, 240]),
+        ("1280x544", "bt709", (2, 2, 2), (1, 1, 1), [63, 102, 240]),  # players count its width
+        ("1280x720", "bt709", (1, 2, 2), (1, 1, 1), [63, 102, 240]),
+        ("1280x720", "bt709", (15, 3, 9), (1, 1, 9), [63, 102, 240]),  # reserved numbers
+        ("1280x720", "smpte170m", (6, 6, 6), (6, 6, 6), [81, 90, 240]),
+        ("640x360", "smpte170m", (2, 2, 2), (6, 6, 6), [81, 90, 240]),
+        ("720x576", "bt470bg", (2, 2, 2), (5, 5, 6), [81, 90, 240]),
+        ("320x180", "ycgco", (8, 1, 1), (1, 1, 1), [63, 102, 240]),
+    ],
+)
+async def test_an_output_says_all_of_its_colours_and_looks_like_its_source(
+    made, size, matrix, said, tags, colour
+):
+    """Players guess by the size what is missing, and a small output’s size says another thing."""
+    source = made(f"red-{size}-{matrix}-{said}.mp4", *red(size, matrix, *said))
+    for kind, asked in (("video", {"width": 320}), ("video", {"width": 160, "format": "webm"})):
+        with probe((await ask(source, kind, asked)).output) as container:
+            frame = next(container.decode(video=0))
+            told = (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
+            dots = [bytes(plane)[0] for plane in frame.planes]
+        assert told[:2] == tags[:2] and (told[2] == tags[2] or said[2] == 9)
+        assert all(abs(a - b) <= 2 for a, b in zip(dots, colour, strict=True)), dots
+    with probe((await ask(source, "image", {"format": "png", "start": 0})).output) as container:
         frame = next(container.decode(video=0))
-    assert [bytes(plane)[0] for plane in frame.planes] == [63, 102, 240] and int(frame.colorspace) == 1
+    assert int(frame.color_primaries) not in (5, 6)  # browsers would show it in other colours than the film
+    assert bytes(frame.planes[0])[0] > 245 and max(bytes(frame.planes[0])[1:3]) < 10
+
+
+async def test_a_copy_that_names_its_matrix_names_its_primaries(made):
+    source = made("red-bare.mp4", *red("1280x720", "bt709", 1, 2, 2))
+    with probe((await ask(source, *STAGES["ingest"])).output) as container:
+        frame = next(container.decode(video=0))
+    assert (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc)) == (1, 1, 1)
 
 
 async def test_what_is_transparent_shows_the_background_where_a_format_has_no_transparency(made):

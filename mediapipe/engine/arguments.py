@@ -8,8 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mediapipe.engine.colours import (
+    STILLS,
+    TO_SDR,
+    conversion,
+    matrix,
+    missing_of_hdr,
+    tags,
+    understood,
+    untagged,
+)
 from mediapipe.engine.errors import TaskError
-from mediapipe.engine.media import UNSPECIFIED, Media, Video
+from mediapipe.engine.media import Media, Video
 from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
 from mediapipe.validators import Options, Value
 
@@ -132,19 +142,6 @@ def smaller_options(video: Video, options: Options, short_side: int) -> Options 
     return {**options, "width": even(width * scale), "height": even(height * scale), "fit": fit}
 
 
-# What still formats hold is always read as BT.601, JPEG's in full range, whatever the film was in.
-STILLS = {"yuvj420p": ":out_range=pc:out_color_matrix=bt601"} | dict.fromkeys(
-    ("yuv420p", "yuva420p"), ":out_range=tv:out_color_matrix=bt601"
-)
-TO_SDR = (
-    "zscale=t=linear:npl=100",
-    "format=gbrpf32le",
-    "zscale=p=bt709",
-    "tonemap=hable:desat=0",
-    "zscale=t=bt709:m=bt709:r=tv",
-)
-
-
 def filters(
     video: Video,
     options: Options,
@@ -160,21 +157,26 @@ def filters(
     if video.hdr:
         # odd sides have no place for half of their colour, which zscale refuses
         chain += ["format=yuv444p10le"] if video.width % 2 or video.height % 2 else []
-        chain += [*_missing_colour_tags(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
+        chain += [*missing_of_hdr(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
         whole = still or bool(tail) or {"width", "height"} <= set(options)
         size = f"{width}:{height}" if whole else _kept_shape(video, width, height)
-        chain.append(f"scale={size}:flags=bicubic{_colours(video, target)}")
+        video, named = understood(video)
+        chain += named
+        chain.append(f"scale={size}:flags=bicubic{conversion(video, target)}")
         chain += [] if whole else [f"pad={width}:{height}:-1:-1"]
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
-        chain += [_on_background(str(options.get("background", "#000000"))), f"scale={target[1:]}"]
+        to = target[1:] + ("" if still else f":out_color_matrix={matrix(video)}")
+        chain += [_on_background(str(options.get("background", "#000000"))), f"scale={to}"]
     fps = float(options.get("fps", 0))
     if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
         chain.append(f"fps={fps:g}")
     elif rate and video.fps > 60.5:
         chain.append("fps=60")
     chain += [tail] if tail else []
+    if not video.hdr:
+        chain += untagged(video) if still else tags(video)
     # a photo's EXIF (PNG would keep it, places and all), and what was said of HDR
     chain += ["sidedata=mode=delete"] if still or video.hdr else []
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
@@ -188,24 +190,6 @@ def _kept_shape(video: Video, width: int, height: int) -> str:
     wide = f"trunc(min({width},{width}*{by})/2)*2"
     high = f"trunc(min({height},{height}/({by}))/2)*2"
     return f"w='if({same},{width},{wide})':h='if({same},{height},{high})'"
-
-
-def _missing_colour_tags(video: Video) -> list[str]:
-    """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
-    lacking = [] if video.primaries != UNSPECIFIED else ["color_primaries=bt2020"]
-    if video.matrix == UNSPECIFIED and video.pix_fmt.startswith("yuv"):
-        lacking.append("colorspace=bt2020nc")
-    return ["setparams=" + ":".join(lacking)] if lacking else []
-
-
-def _colours(video: Video, target: str) -> str:
-    """The scaler's arguments: RGB and 4:4:4 become BT.709, and so is taken what is large and says nothing."""
-    rgb = video.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "gray", "pal8", "0", "mono"))
-    large = video.matrix == UNSPECIFIED and not rgb and min(video.shown) >= 720
-    to_709 = (rgb or large or "444" in video.pix_fmt) and "matrix" not in target
-    return (
-        target + (":in_color_matrix=bt709" if large else "") + (":out_color_matrix=bt709" if to_709 else "")
-    )
 
 
 def _on_background(colour: str) -> str:

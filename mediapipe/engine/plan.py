@@ -15,6 +15,7 @@ from mediapipe.engine.arguments import (
     smaller_options,
     trim,
 )
+from mediapipe.engine.colours import copied_tags
 from mediapipe.engine.errors import NO_AUDIO, NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
 from mediapipe.validators import Options
@@ -129,6 +130,7 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
     copied = can_copy_video(options, media)
     if copied:
         copy = [*HEAD, *input_arguments(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
+        copy += copied_tags(film)
         tries = [[*copy, *sound_arguments(options, media, container), *tail], *tries]
     return Plan(
         tries,
@@ -284,7 +286,18 @@ def _ladder(
     tries = _with_sound([*head, *first, *second], options, media, "mp4", tail)
     if copied:
         second = of_rendition(1, encoder(small, large, "mp4", SOURCE_KEYS))
-        tries.insert(0, [*head, "-c:v:0", "copy", *second, *sound_arguments(options, media, "mp4"), *tail])
+        tries.insert(
+            0,
+            [
+                *head,
+                "-c:v:0",
+                "copy",
+                *copied_tags(large, ":0"),
+                *second,
+                *sound_arguments(options, media, "mp4"),
+                *tail,
+            ],
+        )
     return tries
 
 
