@@ -35,12 +35,12 @@ mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.
 mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
-mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors mediapipe.engine.media
-mediapipe.engine.encode
+mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors
+mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
-mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.plan
+mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.beside

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import pairwise
+from pathlib import Path
 
+import av
 import pytest
 
 from mediapipe import storage
@@ -195,12 +198,91 @@ async def test_pictures_that_come_in_bursts_all_stay_where_they_were(made, codec
 
 @pytest.mark.parametrize("order", ["forwards", "backwards"])
 async def test_a_clock_that_jumps_is_no_damage_and_no_length(made, tmp_path, order):
+    """After the first minute, too."""
+    small = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d={0}", "-f", "lavfi", "-i", "sine=440:d={0}"]
     parts = [
-        made(f"clock{at}.ts", *PICTURE, *TONE, *X264, "-g", "30", "-c:a", "aac", "-output_ts_offset", at)
-        for at in ("0", "7200")
+        made(
+            f"clock{at}.ts",
+            *[each.format(seconds) for each in small],
+            *[*X264, "-g", "30", "-c:a", "aac", "-output_ts_offset", at],
+        )
+        for at, seconds in (
+            ("0", 4 if order == "backwards" else 65),
+            ("90000", 4 if order == "forwards" else 65),
+        )
     ]
     source = tmp_path / "jumps.ts"
     source.write_bytes(b"".join(part.read_bytes() for part in sorted(parts, reverse=order == "backwards")))
     done = await ask(source, *STAGES["ingest"])
-    assert done.warnings == [] and done.output["duration"] == pytest.approx(8, abs=0.2)
-    assert len(pictures(storage.path(done.output["name"]))) == pytest.approx(240, abs=3)
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(69, abs=0.3)
+    assert len(pictures(storage.path(done.output["name"]))) == pytest.approx(690, abs=3)
+    assert (await ask(source, *STAGES["thumbnails"])).output["width"] == 160  # “longer than 24 hours”
+
+
+def with_another_clock(source: Path, target: Path, by: float, *, kinds: tuple[str, ...]) -> Path:
+    """The same packets, from second 2 on shown and heard *by* seconds later."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in given.streams]
+        after = set()
+        for packet in given.demux():
+            if packet.size:
+                if packet.is_keyframe and packet.pts * packet.time_base > 1.99:
+                    after.add(packet.stream.type)
+                late = packet.stream.type in after & set(kinds)
+                packet.pts += round(by / packet.time_base) * late
+                packet.dts += round(by / packet.time_base) * late
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    return target
+
+
+BOTH = ("video", "audio")
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "kinds", "seconds"),
+    [
+        ("far.mkv", 7200, BOTH, 4),
+        ("near.mkv", 20, BOTH, 4),
+        ("far.mp4", 7200, BOTH, 4),
+        ("one.mp4", 7200, ("video",), 4),
+        ("pause.mkv", 5, BOTH, 9),  # the camera was paused: a gap, and no jump
+        ("again.flv", 0, BOTH, 8),
+    ],
+)
+async def test_outputs_go_on_where_a_clock_jumps(made, tmp_path, name, by, kinds, seconds):
+    arguments = [*PICTURE, *TONE, "-s", "160x90", *X264, "-g", "30", "-bf", "2", "-c:a", "aac"]
+    plain = made("clock.mp4", *arguments)
+    if name == "again.flv":  # a recorder that was started once more, into the same file
+        data = made("clock.flv", "-i", plain, "-c", "copy").read_bytes()
+        source = tmp_path / name
+        source.write_bytes(data + data[13:])
+    else:
+        source = with_another_clock(plain, tmp_path / name, by, kinds=kinds)
+    done = await ask(source, *STAGES["ingest"], task=source.stem)
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(seconds, abs=0.15)
+    times = [at for at, _ in pictures(storage.path(done.output["name"]))]
+    assert len(times) == pytest.approx(240 if name == "again.flv" else 120, abs=2)
+    apart = [b - a for a, b in pairwise(times)]
+    assert min(apart) > 0.02 and max(apart) < (5.1 if name == "pause.mkv" else 0.11)
+
+
+@pytest.mark.parametrize("name", ["held.mp4", "held.mkv"])
+async def test_a_last_picture_that_is_held_is_held_in_every_output(made, tmp_path, name):
+    """Its two seconds stand at another packet than its own, as pictures are stored in another order."""
+    few = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2", *X264, "-g", "25", "-bf", "2"]
+    source = tmp_path / name
+    with av.open(str(made("held-plain.mp4", *few))) as given, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        packets = [packet for packet in given.demux() if packet.size]
+        last = max(packets, key=lambda packet: packet.dts if name == "held.mp4" else packet.pts)
+        last.duration = round(2 / last.time_base)
+        for packet in packets:
+            packet.stream = copy
+            out.mux(packet)
+    for kind, options in (STAGES["ingest"], STAGES["transcode"], ("adaptive_video", {})):
+        done = await ask(source, kind, options, task=f"held{kind}{len(options)}")
+        assert done.warnings == [] and done.output["duration"] == pytest.approx(3.95, abs=0.1)
+    shown = [await ask(source, "image", {"start": at, "format": "png"}) for at in (1.97, 3)]
+    one, other = (pictures(storage.path(each.output["name"]))[0][1] for each in shown)
+    assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 12, "not the last picture"

@@ -48,6 +48,7 @@ GUARD = (  # what may be opened, and how much of it
 )
 CLEAN = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
+RESET = ("mpegts", "mpeg", "ogg")  # containers whose clock may begin anew: FFmpeg takes that out itself
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def filters(
         chain.append(f"fps={fps:g}")
     elif rate and video.fps > 60.5:
         chain.append("fps=60")
+    chain += [f"tpad=stop_mode=clone:stop_duration={video.lost:.3f}"] if rate and video.lost else []
     chain += [tail] if tail else []
     if not video.hdr:
         chain += untagged(video) if still else tags(video)
@@ -211,7 +213,26 @@ def input_arguments(path: str, media: Media, seek: float | None = None) -> list[
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec, "") if video and video.alpha else ""
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
-    return [*GUARD, *(["-ss", f"{seek:.3f}"] if seek else []), *before, "-i", f"file:{path}"]
+    place = ["-ss", f"{seek:.3f}"] if seek else []
+    opened = [*before, *steady_clock(media), "-i", f"file:{path}"]
+    # where a clock jumps, a seek would lead anywhere: all of it is decoded
+    return [*GUARD, *opened, *place] if media.jumps else [*GUARD, *place, *opened]
+
+
+def steady_clock(media: Media) -> list[str]:
+    """The arguments that take a clock's jumps out of the packets, where FFmpeg doesn’t do it itself."""
+    if media.format in RESET:
+        return []
+    arguments = []
+    for kind, track in (("v", media.video), ("a", media.audio)):
+        far = track.far if isinstance(track, Video) else 0
+        if track is None or not (track.shifts or far):
+            continue
+        by = "".join(f"-gte(N,{at})*({ticks})" for at, ticks in track.shifts)
+        stored, shown = (f"if(eq({at},NOPTS),NOPTS,{at}{by})" for at in ("DTS", "PTS"))
+        shown = f"if(gt(abs(PTS-DTS),{far}),{stored},{shown})" if far else shown
+        arguments += [f"-bsf:{kind}", f"setts=dts='{stored}':pts='{shown}'"]
+    return arguments
 
 
 def map_picture(video: Video) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mediapipe.engine import plan, previews, stills, verify
+from mediapipe.engine import plan, previews, sound, stills, verify
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.media import Media
 from mediapipe.task_options import ASKED
@@ -69,7 +69,7 @@ _KINDS = (
     ),
     Kind(
         "audio",
-        plan.audio_plan,
+        sound.audio_plan,
         finish=previews.waveform,
         compared=True,
         light=True,

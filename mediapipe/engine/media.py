@@ -46,6 +46,10 @@ class Video:
     level: int = 0
     reorders: bool = False  # whether its pictures are stored in another order than shown
     discarded: int = 0  # packets that an edit list cuts out
+    held: float = 0.0  # seconds that its last picture stays beyond its turn,
+    lost: float = 0.0  # and those of them that decoders don’t know
+    shifts: list[list[int]] = field(default_factory=list)  # which take its clock's jumps out: packet, ticks
+    far: int = 0  # ticks between storing and showing that are a mistake; 0 where none makes it
     crop: list[int] = field(
         default_factory=list
     )  # pixels that the container cuts off: left, top, right, bottom
@@ -76,6 +80,7 @@ class Audio:
     duration: float = 0.0
     end: float = 0.0
     discarded: int = 0
+    shifts: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,14 @@ class Media:
     video: Video | None = None
     audio: Audio | None = None
     undecodable: list[str] = field(default_factory=list)
-    guessed: bool = False  # the duration, by the first bit rates
+    guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
+    jumps: bool = False  # whether its clock does, so that no seek leads anywhere
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
+
+    @property
+    def is_mp4(self) -> bool:
+        """Whether it is MP4, MOV or one of their kin."""
+        return self.format.startswith("mov")
 
     @property
     def is_still(self) -> bool:
@@ -133,6 +144,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         audio=audio,
         undecodable=[s["type"] for s in streams if s["type"] in ("video", "audio") and not s["codec"]],
         guessed=bool(found.get("guessed")),
+        jumps=bool(found.get("jumps")),
         notes=notes,
     )
     check_limits(media)

@@ -16,8 +16,9 @@ from mediapipe.engine.arguments import (
     trim,
 )
 from mediapipe.engine.colours import copied_tags
-from mediapipe.engine.errors import NO_AUDIO, NO_VIDEO, TaskError
+from mediapipe.engine.errors import NO_VIDEO, TaskError
 from mediapipe.engine.media import Media, Video
+from mediapipe.engine.sound import sound_arguments
 from mediapipe.validators import Options
 
 EVEN_KEYS = "expr:gte(t,n_forced*2)"  # a keyframe every two seconds
@@ -33,9 +34,6 @@ CRF = {
     "vp9": dict(zip(("very_low", "low", "medium", "high", "very_high"), (45, 38, 33, 28, 22), strict=True)),
     "av1": dict(zip(("very_low", "low", "medium", "high", "very_high"), (50, 42, 35, 29, 24), strict=True)),
 }
-AAC = {"very_low": 64, "low": 96, "medium": 128, "high": 192, "very_high": 256}
-MP3 = {"very_low": 7, "low": 5, "medium": 4, "high": 2, "very_high": 0}
-VORBIS = {"very_low": 1, "low": 3, "medium": 4, "high": 6, "very_high": 8}
 ENCODERS = {
     "h264": ("libx264", "-preset", "veryfast", "-profile:v", "high"),
     "h265": ("libx265", "-preset", "fast", "-tag:v", "hvc1"),
@@ -43,8 +41,6 @@ ENCODERS = {
     "av1": ("libsvtav1", "-preset", "10"),
 }
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
-PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
-WAVEFORM_POINTS = 800
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
@@ -66,7 +62,7 @@ def can_copy_video(options: Options, media: Media) -> bool:
         video.codec == "h264"
         and video.pix_fmt in ("yuv420p", "yuvj420p")
         and not (video.interlaced or video.hdr or video.cover or video.discarded or video.crop)
-        and not (video.reorders and media.format in UNTIMED)
+        and not (video.reorders and (media.format in UNTIMED or (video.held and not media.is_mp4)))
         and video.profile in PLAYED
         and video.level <= MAX_LEVEL
         and abs(video.sar - 1) < 0.01
@@ -78,31 +74,6 @@ def can_copy_video(options: Options, media: Media) -> bool:
         and abs(media.start) < 0.1
         and 0 < rate <= limit
     )
-
-
-def sound_arguments(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
-    """The arguments for a video's sound: copied where it already fits, unless *copy* is False."""
-    audio = media.audio
-    kbps = AAC[str(options.get("quality", "medium"))]
-    if audio is None:
-        return ["-an"]
-    if container == "webm":
-        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media)]
-    cut = {"start", "end"} & set(options)
-    fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    if copy and fits and not cut and audio.discarded <= PRIMING:
-        return ["-c:a", "copy"]
-    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media)]
-
-
-def audio_filters(media: Media) -> list[str]:
-    """In step with the picture, at most two channels; folding keeps the loudness and may not clip."""
-    film = media.video is not None and not media.video.cover
-    # silence where sound is missing: without it, all that follows would come too early
-    chain = ["aresample=async=1" + (":first_pts=0" if film else "")]
-    if media.audio is not None and media.audio.channels > 2:
-        chain += ["aformat=channel_layouts=stereo", "alimiter=limit=0.97:level=disabled"]
-    return ["-af", ",".join(chain)]
 
 
 def video_plan(options: Options, media: Media, path: str) -> Plan:
@@ -200,51 +171,6 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
         "-fps_mode",
         "vfr",
     ]
-
-
-def audio_plan(options: Options, media: Media, path: str) -> Plan:
-    """The sound alone, or its waveform's samples. Raises TaskError."""
-    audio = media.audio
-    if audio is None:
-        raise TaskError("no_audio", NO_AUDIO)
-    seek, limit, seconds = trim(audio.duration or media.duration, options)
-    track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
-    head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *CLEAN]
-    if "waveform" in options:
-        return waveform_plan(options, head, media, seconds)
-    form = str(options["format"])
-    muxer, codec = audio_encoder(form, options)
-    limited = ["-ar", "48000"] if form in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *audio_filters(media)]], muxer, form, seconds, wants_audio=True)
-
-
-def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
-    """The muxer and the encoder's arguments of an audio format, by `bitrate` or else by `quality`."""
-    quality = str(options.get("quality", "medium"))
-    given = ["-b:a", str(int(options["bitrate"]))] if "bitrate" in options else []
-    rate = given or ["-b:a", f"{AAC[quality]}k"]
-    encoders = {
-        "mp3": ("mp3", ["-c:a", "libmp3lame", *(given or ["-q:a", str(MP3[quality])])]),
-        "aac": ("adts", ["-c:a", "aac", *rate]),
-        "ogg": ("ogg", ["-c:a", "libvorbis", *(given or ["-q:a", str(VORBIS[quality])])]),
-        "opus": ("opus", ["-c:a", "libopus", *rate]),
-        "wav": ("wav", ["-c:a", "pcm_s16le"]),
-        "flac": ("flac", ["-c:a", "flac"]),
-    }
-    return encoders[form]
-
-
-def waveform_plan(options: Options, head: list[str], media: Media, seconds: float) -> Plan:
-    """The peaks of short pieces of the sound, over all channels, as text: no samples are ever stored."""
-    points = int(options.get("waveform_points", WAVEFORM_POINTS))
-    rate = media.audio.rate if media.audio else 48000
-    piece = min(max(int(rate * (seconds or 600) / points / 4), 64), rate)
-    measured = "measure_perchannel=none:measure_overall=Peak_level"
-    chain = "aresample=async=1:first_pts=0," if media.video and not media.video.cover else ""
-    chain += f"asetnsamples=n={piece}:p=0,astats=metadata=1:reset=1:{measured}"
-    # a relative name: FFmpeg works in the folder of its output
-    chain += ",ametadata=mode=print:key=lavfi.astats.Overall.Peak_level:file=output.txt"
-    return Plan([[*head, "-af", chain, "-c:a", "pcm_s16le"]], "null", "txt", seconds, format="json")
 
 
 def hls_plan(options: Options, media: Media, path: str) -> Plan:

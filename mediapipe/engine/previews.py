@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mediapipe.engine import stills
 from mediapipe.engine.media import Media
-from mediapipe.engine.plan import WAVEFORM_POINTS
+from mediapipe.engine.sound import WAVEFORM_POINTS
 from mediapipe.engine.timecode import webvtt_timecode
 from mediapipe.validators import Options
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
-from mediapipe.engine import looks, survey, tracks
+from mediapipe.engine import clock, looks, survey, tracks
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
@@ -38,11 +37,8 @@ NAMED = {
     b"\xff\x0a": "jpegxl_pipe",
 }
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
+IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
-MAX_READ = 64 << 20  # bytes, in search of keyframes
-JUMP = (
-    60.0  # seconds between one picture and the next: no film stands still so long, a recorder's clock was set
-)
 
 
 def frame_rate(stream: Any) -> float:
@@ -109,53 +105,6 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             return
 
 
-def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
-    """Seconds between keyframes, the longest in the first minute; a day where the first is none.
-
-    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says; and where
-    the clock `jumps`, how many bytes of pictures how many seconds took until there.
-    """
-    container.seek(0)
-    times: list[float] = []
-    last = origin = None
-    longest = 0.0
-    read = 0
-    for packet in container.demux(stream):
-        if packet.pts is None:
-            continue
-        at = float(packet.pts * packet.time_base)
-        origin = at if origin is None else origin
-        if times and abs(at - times[-1]) > JUMP:
-            facts["jumps"] = (read, max(times) - origin)
-            break
-        times.append(at)
-        if packet.is_keyframe:
-            longest = max(longest, at - last if last is not None else 0.0)
-            last = at
-        elif last is None:
-            return 86400.0
-        if last is not None:
-            longest = max(longest, at - last)
-        if longest > 30:
-            break
-        read += packet.size
-        if at - origin > 60 or (longest and read > MAX_READ):
-            break
-    steps = [after - before for before, after in pairwise(sorted(times))]
-    facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
-    return longest
-
-
-def without_jumps(found: dict[str, Any]) -> None:
-    """Guesses the length of a file whose clock jumps by what it takes until there: its own says nothing."""
-    for film in found["streams"]:
-        read, seconds = film.get("jumps", (0, 0.0))
-        if read and seconds:
-            found |= {"duration": found["size"] / read * seconds, "guessed": True}
-            for facts in found["streams"]:
-                facts |= {"duration": found["duration"], "end": 0.0}
-
-
 def pictures_at(container: Any, stream: Any, places: list[float]) -> int:
     """How many of *places* (seconds) show a frame that nothing had to be guessed for."""
     shown = 0
@@ -186,11 +135,28 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
     if facts["codec"] in INTRA:
         facts["gap"] = 0.0
     elif "--gap" in extra:
-        facts["gap"] = value(lambda: longest_gap(container, stream, facts), 86400.0)
+        facts["gap"] = value(lambda: clock.longest_gap(container, stream, facts), 86400.0)
+    if "--gap" in extra:
+        value(lambda: clock.held_picture(container, stream, facts), None)
     if "--pictures" in extra:
         length = facts["duration"] or found["duration"]
         places = [0.0, length / 2, max(0.0, length - 0.5)]
         facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
+
+
+def steady(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Where a clock jumps: the length is what is left without the jumps, and no place can be looked up."""
+    film = tracks.picture(found["streams"])
+    sound = tracks.sound(found["streams"], film)
+    played = [facts for facts in (film, sound) if facts and not facts["disposition"] & tracks.NO_FILM]
+    if not played:
+        return
+    with reopen() as container:
+        length = clock.jumps(container, played)
+    if length:
+        found |= {"duration": length, "guessed": True, "jumps": True}
+        for facts in found["streams"]:
+            facts |= {"duration": length, "end": 0.0, "held": 0.0, "lost": 0.0}
 
 
 def crop(path: str, found: dict[str, Any]) -> None:
@@ -263,7 +229,8 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
-    without_jumps(found)
+        if "--gap" in extra or found["duration"] * IMPLAUSIBLE > found["size"]:
+            value(lambda: steady(opened, found), None)
     value(lambda: sound_facts(opened, found), None)
     return found
 

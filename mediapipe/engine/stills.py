@@ -80,10 +80,10 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
 
     tries = [shot(None)]
     if start and not media.is_still:
-        slow = shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',")
-        tries = [*map(shot, (start, *near)), *([] if near else [slow]), shot(None)]
+        slow = [shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',"), _held(start, length, shot)]
+        tries = [*map(shot, (start, *near)), *([] if near else slow), shot(None)]
         if options.get("moment") != "exact" and _is_measurable(video):
-            tries = [*_light_ones(video, start, shot), *tries]
+            tries = [*_light_ones(video, start, length, shot), *tries]
     elif "start" not in options and not media.is_still and length > 1:
         tries = [*_typical_ones(video, length * 0.1, shot), shot(None)]
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
@@ -94,13 +94,20 @@ def _is_measurable(video: Video) -> bool:
     return video.pix_fmt.startswith("yuv") and not has_alpha(video)
 
 
-def _light_ones(video: Video, start: float, shot: Callable[..., list[str]]) -> list[list[str]]:
+def _held(start: float, length: float, shot: Callable[..., list[str]], select: str = "") -> list[str]:
+    """The try for a picture that began before *start*, where none begins after it: the last is held."""
+    hold = f"tpad=stop_mode=clone:stop_duration={length + 1:.3f},select='gte(t,0)',"
+    return shot(start, hold + select, ("-noaccurate_seek",))
+
+
+def _light_ones(video: Video, start: float, length: float, shot: Callable[..., list[str]]) -> list[list[str]]:
     """The tries for a frame near *start* that isn't black, whatever its depth."""
     depth = next((bits for bits in (16, 14, 12, 10, 9) if f"p{bits}" in video.pix_fmt), 8)
     value = LIGHT << (depth - 8)
     light = f"signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value={value}:function=greater,"
     return [
         shot(start, light, ("-t", LOOK_ON)),
+        _held(start, length, shot, light),
         shot(start, light, ("-skip_frame", "nokey", "-t", "1200")),
         shot(max(0.0, start - LOOK_BACK) or None, light, ("-t", f"{min(start, LOOK_BACK):.3f}")),
     ]

@@ -1,0 +1,195 @@
+"""How a file's clock runs, which only its packets show: keyframes, jumps, a last picture that is held.
+
+For a sandboxed child (probe.py): PyAV and the standard library.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from mediapipe.engine.survey import value
+
+MAX_READ = 64 << 20  # bytes, in search of keyframes
+MAX_SECONDS = 15.0  # of looking for jumps
+JUMP = (
+    60.0  # seconds between one picture and the next: no film stands still so long, a recorder's clock was set
+)
+JUMP_OF_ALL = 10.0  # and where picture and sound do it alike
+BACK = 0.1  # seconds by which a clock is set back
+TOGETHER = 1.5  # seconds by which the same jump may look otherwise in another track
+MAX_JUMPS = 200
+FAR = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
+HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
+
+
+def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
+    """Seconds between keyframes, the longest in the first minute; a day where the first is none.
+
+    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says.
+    """
+    container.seek(0)
+    times: list[float] = []
+    last = origin = None
+    longest = 0.0
+    read = 0
+    for packet in container.demux(stream):
+        if packet.pts is None:
+            continue
+        at = float(packet.pts * packet.time_base)
+        origin = at if origin is None else origin
+        times.append(at)
+        if packet.is_keyframe:
+            longest = max(longest, at - last if last is not None else 0.0)
+            last = at
+        elif last is None:
+            return 86400.0
+        if last is not None:
+            longest = max(longest, at - last)
+        if longest > 30:
+            break
+        read += packet.size
+        if at - origin > 60 or (longest and read > MAX_READ):
+            break
+    steps = [after - before for before, after in pairwise(sorted(times))]
+    facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
+    return longest
+
+
+def held_picture(container: Any, stream: Any, facts: dict[str, Any]) -> None:
+    """Notes how long a last picture is `held` beyond its turn, and the rate of the film without it.
+
+    `lost`: how much of that a decoder doesn’t know.
+    """
+    last, own, end = _held(container, stream, facts["end"])
+    turn = 1 / value(lambda: float(stream.guessed_rate), 25.0)
+    if end - last > turn + HELD:
+        facts["held"] = end - last - turn
+        facts["lost"] = end - own if end - own > HELD else 0.0
+        if facts["frames"] > 1:
+            facts["fps"] = (facts["frames"] - 1) / last
+
+
+def _held(container: Any, stream: Any, end: float) -> tuple[float, float, float]:
+    """When a film’s last picture begins, from the file’s start; until when its own packet, and its file, say.
+
+    Nothing where its packets don’t reach *end*: then the file is cut off. With reordered pictures the
+    duration stands at another packet than the last one that is shown, and decoders lose it.
+    """
+    start = value(lambda: container.start_time / 1e6, 0.0)
+    container.seek(int((start + max(0.0, end - 0.1)) / stream.time_base), stream=stream)
+    last = own = reach = 0.0
+    read = 0
+    for packet in container.demux(stream):
+        if packet.pts is None:
+            continue
+        read += packet.size
+        if read > MAX_READ:
+            return 0.0, 0.0, 0.0
+        begins, stored = (
+            float(at * packet.time_base) - start for at in (packet.pts, packet.dts or packet.pts)
+        )
+        lasts = float((packet.duration or 0) * packet.time_base)
+        if begins > last:
+            last, own = begins, begins + lasts
+        reach = max(reach, max(begins, stored) + lasts)
+    return (last, own, end) if last and reach > end - 0.1 else (0.0, 0.0, 0.0)
+
+
+@dataclass
+class _Jump:
+    """At which of a track's packets its clock jumps, and by how many seconds."""
+
+    at: int
+    by: float
+    unsaid: float  # of them those that the packet before doesn't claim to last
+
+
+@dataclass
+class _Track:
+    """What has been seen of a track's clock. *turn*: the seconds of one of its pictures; 0 for sound."""
+
+    turn: float
+    first: float | None = None
+    last: float = 0.0  # when its last packet begins
+    lasts: float = 0.0  # and how long that claims to last
+    packets: int = 0
+    jumps: list[_Jump] = field(default_factory=list)
+    far: bool = False  # whether a picture is to be shown far from where it lies
+
+    def see(self, stored: float, shown: float, lasts: float) -> None:
+        """Another packet, in seconds."""
+        by = stored - self.last - (self.turn or self.lasts)
+        if self.first is None:
+            self.first = stored
+        elif by > JUMP_OF_ALL or stored < self.last - BACK:
+            self.jumps.append(_Jump(self.packets, by, stored - self.last - self.lasts))
+        self.last = stored
+        self.lasts = lasts or self.lasts
+        if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
+            self.lasts = min(self.lasts, 1.0)
+        self.far |= abs(shown - stored) > FAR
+
+    @property
+    def seconds(self) -> float:
+        """How long it is without its jumps."""
+        return (
+            self.last + (self.turn or self.lasts) - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
+        )
+
+
+def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
+    """Notes for each track the `shifts` that take its clock's jumps out; how long the file is without them.
+
+    0 where no clock jumps. *container*: freshly opened; *tracks*: the film first, then its sound.
+    """
+    seen = {}
+    for facts in tracks:
+        rate = value(lambda index=facts["index"]: float(container.streams[index].guessed_rate), 25.0)  # type: ignore[misc]
+        seen[facts["index"]] = _Track(1 / (rate or 25.0) if facts["type"] == "video" else 0.0)
+    ends = time.monotonic() + MAX_SECONDS
+    for number, packet in enumerate(container.demux([container.streams[index] for index in seen])):
+        track = seen[packet.stream_index]
+        if packet.dts is not None:
+            unit = packet.time_base
+            shown = packet.dts if packet.pts is None else packet.pts
+            lasts = float((packet.duration or 0) * unit)
+            track.see(float(packet.dts * unit), float(shown * unit), lasts)
+        track.packets += packet.size > 0
+        if number % 1000 == 0 and time.monotonic() > ends:
+            break
+    clocks = list(seen.values())
+    _agree(clocks)
+    if any(len(track.jumps) > MAX_JUMPS for track in clocks):
+        return 0.0
+    for facts, track in zip(tracks, clocks, strict=True):
+        unit = container.streams[facts["index"]].time_base
+        facts["shifts"] = [(jump.at, round(jump.by / unit)) for jump in track.jumps]
+        facts["far"] = round(FAR / unit) if track.far else 0
+    found = any(track.jumps or track.far for track in clocks)
+    return max(track.seconds for track in clocks) if found else 0.0
+
+
+def _agree(clocks: list[_Track]) -> None:
+    """Keeps what is a jump: of all tracks together, backwards, or so that they end together without it.
+
+    A gap in one track alone may be a still picture, or a silence. What they do together gets the same length
+    in all, so that they stay in step.
+    """
+    film, *others = clocks
+    alike = [
+        len(each.jumps) == len(film.jumps)
+        and all(abs(a.by - b.by) < TOGETHER for a, b in zip(each.jumps, film.jumps, strict=True))
+        for each in others
+    ]
+    if others and all(alike):
+        for each in others:
+            each.jumps = [_Jump(a.at, b.by, a.unsaid) for a, b in zip(each.jumps, film.jumps, strict=True)]
+        return
+    ends = [each.seconds for each in clocks]
+    if others and max(ends) - min(ends) < TOGETHER:
+        return
+    for each in clocks:
+        each.jumps = [jump for jump in each.jumps if jump.by < 0 or jump.unsaid > JUMP]
