@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -236,21 +237,36 @@ def _quick_passwords(settings):
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
 
 
+running = ExitStack()  # Playwright and its Chromium, while browser tests follow one another
+
+
 @pytest.fixture(scope="module")
 def browser():
-    """A Chromium, for one module: until Playwright is stopped its loop runs in the main thread."""
+    """A Chromium, for all browser tests that follow one another: to start it costs as much as a test."""
     if not BROWSER or (BROWSER != "playwright" and not Path(BROWSER).exists()):
         if os.environ.get("CI"):
             pytest.fail("There is no browser, and CI must have one.")
         pytest.skip("no browser")
     from playwright.sync_api import sync_playwright
 
-    program = None if BROWSER == "playwright" else BROWSER
-    quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=quiet)
-        yield browser
-        browser.close()
+    if not hasattr(running, "browser"):
+        program = None if BROWSER == "playwright" else BROWSER
+        quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+        chromium = running.enter_context(sync_playwright()).chromium
+        running.browser = chromium.launch(executable_path=program, args=quiet)
+        running.callback(delattr, running, "browser")
+        running.callback(running.browser.close)
+    return running.browser
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Ends the browser before a test without one: until Playwright stops its loop runs in this thread."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or "browser" not in nextitem.keywords:
+            running.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.described import check_description
-from tests.support.product import ROOT, until
+from tests.support.product import ROOT, Commands, until
 from tests.support.tusclient import sound
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -81,19 +81,29 @@ class Line:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def elsewhere(tmp_path: Path, url: str, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command on a machine of its own, against the installation at *url*."""
-    environment = {**os.environ, "MEDIAPIPE_HOME": str(tmp_path / "home"), "MEDIAPIPE_NO_VENV": "1"}
-    environment |= {"MEDIAPIPE_URL": url, "MEDIAPIPE_TOKEN": text, "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "manage.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=150)
+def environment(tmp_path: Path, url: str, text: str) -> dict[str, str]:
+    """Of a machine of its own, for commands against the installation at *url*."""
+    own = {**os.environ, "MEDIAPIPE_HOME": str(tmp_path / "home"), "MEDIAPIPE_NO_VENV": "1"}
+    return own | {"MEDIAPIPE_URL": url, "MEDIAPIPE_TOKEN": text, "NO_PROXY": "127.0.0.1"}
 
 
-def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(cloud, text, http, tmp_path):
+@pytest.fixture(scope="module")
+def elsewhere(cloud, text, tmp_path_factory):
+    """Commands on such a machine."""
+    commands = Commands(environment(tmp_path_factory.mktemp("elsewhere"), cloud.url, text))
+    yield commands.run
+    commands.stop()
+
+
+def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(
+    cloud, text, http, elsewhere, tmp_path
+):
     film = tmp_path / "tune.wav"
     film.write_bytes(sound(3_000_000))
     line = Line(cloud.port, 1_500_000, 2_000_000)
-    done = elsewhere(tmp_path, line.url, text, "submit", str(film), "--title", "Tune", "--wait", "--json")
+    submit = [sys.executable, "manage.py", "submit", str(film), "--title", "Tune", "--wait", "--json"]
+    own = environment(tmp_path, line.url, text)
+    done = subprocess.run(submit, cwd=ROOT, env=own, capture_output=True, text=True, timeout=150)
     line.server.close()
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -101,10 +111,10 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(cloud, t
     assert line.broken == 2 and "looking where it stopped" in done.stderr and "100 %" in done.stderr
     job = http.get(f"/api/v1/jobs/{answer['id']}").json()
     assert job["title"] == "Tune" and job["result"] == answer["result"]
-    there = elsewhere(tmp_path, cloud.url, text, "status", answer["id"], "--json")
+    there = elsewhere("status", answer["id"], "--json")
     here = cloud.command("status", answer["id"], "--json")
     assert json.loads(there.stdout) == json.loads(here.stdout)
-    late = elsewhere(tmp_path, cloud.url, text, "cancel", answer["id"])
+    late = elsewhere("cancel", answer["id"])
     local = cloud.command("cancel", answer["id"])
     assert (
         (late.returncode, late.stderr)
@@ -122,17 +132,15 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(cloud, t
         (("retry", "00000000-0000-0000-0000-000000000000"), "There is no job"),
     ],
 )
-def test_what_the_other_installation_refuses_ends_with_the_same_status_as_here(
-    cloud, text, tmp_path, arguments, says
-):
-    done = elsewhere(tmp_path, cloud.url, text, *arguments)
+def test_what_the_other_installation_refuses_ends_with_the_same_status_as_here(elsewhere, arguments, says):
+    done = elsewhere(*arguments)
     assert done.returncode == 2 and says in done.stderr, done
 
 
-def test_a_token_that_is_not_valid_and_half_a_setting_are_told_as_bad_usage(cloud, text, tmp_path):
-    done = elsewhere(tmp_path, cloud.url, text + "x", "cancel", "00000000-0000-0000-0000-000000000000")
+def test_a_token_that_is_not_valid_and_half_a_setting_are_told_as_bad_usage(elsewhere, text):
+    done = elsewhere("cancel", "00000000-0000-0000-0000-000000000000", MEDIAPIPE_TOKEN=text + "x")
     assert done.returncode == 2 and "isn’t valid" in done.stderr
-    done = elsewhere(tmp_path, cloud.url, "", "status", "x")
+    done = elsewhere("status", "x", MEDIAPIPE_TOKEN="")
     assert done.returncode == 2 and "MEDIAPIPE_TOKEN" in done.stderr
 
 

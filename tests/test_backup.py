@@ -148,9 +148,9 @@ def test_a_backup_is_not_kept_in_what_it_saves(home):
 
 @pytest.mark.whole
 def test_a_home_in_use_is_not_replaced(product, tmp_path):
-    kept = product.script("backup", str(tmp_path))
+    kept = product.command("backup", str(tmp_path))
     assert kept.returncode == 0, kept.stderr
-    answer = product.script("restore", str(tmp_path))
+    answer = product.command("restore", str(tmp_path))
     assert answer.returncode == 1 and "mediapipe is running here. Stop it first." in answer.stderr
     used = Product(tmp_path / "used")
     assert used.script("restore", str(tmp_path)).returncode == 0

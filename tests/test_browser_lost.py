@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.browsing import PATIENCE, wait_for_state
 from tests.support.dashboard import URL, submit
+from tests.support.product import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 
@@ -48,7 +49,7 @@ def cancels(page) -> None:
 
 def sign_in(page) -> None:
     page.fill("input[name=username]", "maria")
-    page.fill("input[name=password]", "correct horse")
+    page.fill("input[name=password]", PASSWORD)
     page.click("main button[type=submit]")
 
 

@@ -7,7 +7,7 @@ import pytest
 from jobs.pipelines import PIPELINES
 from tests.support.browsing import cookies_of, shelf
 from tests.support.dashboard import submit
-from tests.support.product import make_clip
+from tests.support.product import CALM, make_clip
 from tests.support.shifts import LIMIT, counting, small_films, tick_some, upload_all, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
@@ -30,7 +30,7 @@ def sized(browser):
 
 
 def test_a_watched_job_moves_nothing_whatever_its_pipeline(product, sized, tmp_path):
-    film = make_clip(tmp_path / "steady.mp4", 3, "640x360")
+    film = make_clip(tmp_path / "steady.mp4", 3, "640x360", *CALM)
     pages = {(pipeline, size): sized(product, size) for pipeline in PIPELINES for size in SIZES}
     for pipeline in PIPELINES:
         job = submit(product, film, "--pipeline", pipeline, "--owner", "maria")

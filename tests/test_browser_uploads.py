@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Error
 
-from tests.support.product import make_clip, token, until
+from tests.support.product import PASSWORD, make_clip, token, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
 MB = 1_000_000
@@ -305,7 +305,7 @@ def test_a_session_that_ends_in_the_middle_is_renewed_in_another_tab_and_the_upl
         row(page, "long.mp4").get_by_text("Sign in", exact=True).click()
     other = opened.value
     other.fill("input[name=username]", "maria")
-    other.fill("input[name=password]", "correct horse")
+    other.fill("input[name=password]", PASSWORD)
     other.click("main button[type=submit]")  # and the CSRF token is a new one
     other.wait_for_selector("text=Sign out")
     at = offsets(page)

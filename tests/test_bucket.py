@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.dashboard import look, settled
-from tests.support.product import Product, make_clip, token
+from tests.support.product import CALM, Product, make_clip, token
 
 pytestmark = pytest.mark.whole
 
@@ -46,7 +46,7 @@ def stored(tmp_path_factory, bucket):
 def job(stored, tmp_path_factory) -> str:
     """The id of a job that is over."""
     browser = stored.editor("ada")
-    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4)
+    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4, "640x360", *CALM)
     form = {"csrfmiddlewaretoken": token(browser.get("/jobs/new/")), "pipeline": "streaming"}
     answer = browser.post("/jobs/new/", data=form, files={"file": ("clip ü.mp4", clip.read_bytes())})
     job = answer.url.path.split("/")[2]

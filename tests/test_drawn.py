@@ -183,7 +183,7 @@ KNOWN: dict[str, Callable[[Recipe], object]] = {
 }
 
 
-@settings(PLANNED, max_examples=20, derandomize=True)
+@settings(PLANNED, max_examples=12, derandomize=True)
 @given(number=NUMBERS)
 async def test_what_is_made_of_a_drawn_file_shows_and_says_the_same(tmp_path, number):
     await check(recipe(number), tmp_path / "drawn")

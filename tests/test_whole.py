@@ -19,14 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.dashboard import settled
 from tests.support.home import open_parts
-from tests.support.product import Product, make_broken, make_clip, token, until
+from tests.support.product import CALM, Product, make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.whole
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return make_clip(tmp_path_factory.mktemp("clip") / "holiday ünïcode.mp4")
+    return make_clip(tmp_path_factory.mktemp("clip") / "holiday ünïcode.mp4", 6, "1280x720", *CALM)
 
 
 def probed(url: str) -> dict:
@@ -104,7 +104,7 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
     assert answer["status"] == "succeeded" and answer["workflow_id"] == f"media-{answer['id']}"
     check_result(answer["result"], 6)
     assert product.status(answer["id"])["status"] == "succeeded"
-    again = product.script("cancel", answer["id"])
+    again = product.command("cancel", answer["id"])
     assert again.returncode != 0 and "already done" in again.stderr
 
 
@@ -157,7 +157,7 @@ def test_a_taken_port_is_named_with_the_way_out(product):
     ],
 )
 def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
-    done = product.script("submit", source)
+    done = product.command("submit", source)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
@@ -173,13 +173,13 @@ def test_a_source_that_cannot_be_used_is_bad_usage(product, source, says):
 )
 def test_a_file_that_is_no_media_is_refused_with_a_sentence(product, tmp_path, data, says):
     (tmp_path / "notes.mp4").write_bytes(data)
-    done = product.script("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
+    done = product.command("submit", str(tmp_path / "notes.mp4"), "--wait", "--json")
     assert done.returncode == 2 and json.loads(done.stdout) == {"error": done.stderr.strip()}
     assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
 
 
 def test_a_film_that_opens_and_cannot_be_decoded_becomes_a_job_that_fails_with_a_sentence(product, tmp_path):
-    done = product.script("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
+    done = product.command("submit", str(make_broken(tmp_path / "raw.mp4")), "--wait", "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["status"] == "attention"
     assert re.search("damaged|decoded|no readable video or audio", answer["error"]), answer

@@ -1,7 +1,8 @@
 """Management commands without their start: a process that has imported everything forks one for each.
 
-`python -m tests.support.forked` reads command lines, one a line (JSON), and answers each with its exit status
-and what it printed. What a command does, it does in a process of its own, which ends as a command ends.
+`python -m tests.support.forked` reads command lines, one a line (JSON), each with what its environment has
+besides, and answers each with its exit status and what it printed. What a command does, it does in a process
+of its own, which ends as a command ends. Django's settings are those of the first process.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ def serve() -> None:
     import jobs.management.commands.submit  # noqa: F401 - what most commands import
 
     for line in sys.stdin:
-        arguments = json.loads(line)
+        arguments, variables = json.loads(line)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = os.fork()
             if not child:
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
+                os.environ.update(variables)
                 run(lambda arguments=arguments: execute_from_command_line(["manage.py", *arguments]))
             _, status = os.waitpid(child, 0)
             texts = [_text(file) for file in (out, err)]

@@ -30,10 +30,13 @@ def where(secrets: dict[str, str], places: dict[str, bytes]) -> list[str]:
     ]
 
 
-def arguments() -> bytes:
-    """The command lines of all processes, which every user of a machine may read."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            found.append(path.read_bytes())
-    return b"\n".join(found)
+def processes() -> list[str]:
+    """The ids of all processes."""
+    return [name for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def arguments(process: str) -> bytes:
+    """The command line of a process, which every user of a machine may read; empty where it has ended."""
+    with suppress(OSError):
+        return Path("/proc", process, "cmdline").read_bytes()
+    return b""

@@ -19,17 +19,37 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
 import imageio_ffmpeg
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 from mediapipe import supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+CALM = ("-r", "10")  # for a clip that is only scenery: its encodes cost less than half
 LOOP = 4  # seconds of a long clip that are encoded
+PASSWORD = "correct horse"  # of everybody
+SIGNED_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+known = dict(username={name!r}, is_staff={staff})
+person, _ = User.objects.get_or_create(**known, defaults=dict(password={password!r}))
+browser = Client()
+browser.force_login(person)
+print(browser.cookies["sessionid"].value)
+"""
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
+
+
+@cache
+def hashed_password() -> str:
+    """As rows have it: what is hashed otherwise is hashed anew at a sign-in, which ends other sessions."""
+    hasher = PBKDF2PasswordHasher()
+    return hasher.encode(PASSWORD, hasher.salt())
 
 
 def free_port() -> int:
@@ -77,6 +97,36 @@ def make_broken(path: Path) -> Path:
     return path
 
 
+class Commands:
+    """Management commands without the second that a start takes (tests.support.forked)."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """One command, with *variables* in its environment; Django's settings don't change by them."""
+        if not self.process:
+            program = [sys.executable, "-m", "tests.support.forked"]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.process = subprocess.Popen(program, cwd=ROOT, env=self.environment, **pipes)
+        self.process.stdin.write(json.dumps([arguments, variables]) + "\n")
+        self.process.stdin.flush()
+        try:
+            answer = self.process.stdout.readline()
+        except BaseException:  # the test's time is over: the next one must not take this answer for its own
+            self.process.kill()
+            self.stop()
+            raise
+        return subprocess.CompletedProcess(arguments, *json.loads(answer))
+
+    def stop(self) -> None:
+        """Ends the process that waits for them."""
+        if self.process:
+            self.process.communicate()
+        self.process = None
+
+
 class Product:
     """`up` with its own home and ports. *settings* are environment variables."""
 
@@ -96,7 +146,7 @@ class Product:
         self.environment = {**inherited, **own, **settings}
         self.clients: list[httpx.Client] = []
         self.people: dict[str, httpx.Cookies] = {}  # of who has signed in
-        self.commands: subprocess.Popen[str] | None = None
+        self.commands = Commands(self.environment)
 
     def start(self, gathered: bool = True, patience: float = 90) -> Product:
         """Returns when a browser can use it. It finds static files *gathered*, where this run has any."""
@@ -121,8 +171,7 @@ class Product:
         """Its exit status after that signal."""
         for client in self.clients:
             client.close()
-        if self.commands:
-            self.commands.communicate()
+        self.commands.stop()
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
@@ -165,15 +214,9 @@ class Product:
             timeout=patience,
         )
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same without the second that a start takes (tests.support.forked)."""
-        if not self.commands:
-            program = [sys.executable, "-m", "tests.support.forked"]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self.commands = subprocess.Popen(program, cwd=ROOT, env=self.environment, **pipes)
-        self.commands.stdin.write(json.dumps(arguments) + "\n")
-        self.commands.stdin.flush()
-        return subprocess.CompletedProcess(arguments, *json.loads(self.commands.stdout.readline()))
+    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """The same without the second that a start takes, and without settings of its own."""
+        return self.commands.run(*arguments, **variables)
 
     def shell(self, code: str) -> str:
         """What Python code prints that runs inside the product."""
@@ -182,26 +225,27 @@ class Product:
         return done.stdout.strip()
 
     def editor(self, name: str = "ada", staff: bool = False) -> httpx.Client:
-        """A signed-in person's browser without scripts; she signs in once."""
-        client = httpx.Client(
-            base_url=self.url,
-            follow_redirects=True,
-            timeout=30,
-            trust_env=False,
-            cookies=self.people.get(name),
-        )
-        self.clients.append(client)
+        """A signed-in person's browser without scripts. A password, which takes long to hash, is left out."""
+        client = self._client(self.people.get(name))
         if name not in self.people:
-            self.shell(
-                "from django.contrib.auth import get_user_model as g; "
-                f"person, _ = g().objects.get_or_create(username={name!r}, is_staff={staff}); "
-                "person.set_password('correct horse'); person.save()"
-            )
-            form = {"username": name, "password": "correct horse"}
-            page = client.get("/login/")
-            answer = client.post("/login/", data={**form, "csrfmiddlewaretoken": token(page)})
-            assert answer.status_code == 200 and "Sign out" in answer.text
+            code = SIGNED_IN.format(name=name, staff=staff, password=hashed_password())
+            client.cookies.set("sessionid", self.shell(code), domain="127.0.0.1")
+            assert "Sign out" in client.get("/").text
             self.people[name] = httpx.Cookies(client.cookies)
+        return client
+
+    def sign_in(self, name: str) -> httpx.Client:
+        """Another browser of somebody's who has one, signed in by the form."""
+        client = self._client()
+        form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": token(client.get("/login/"))}
+        answer = client.post("/login/", data=form)
+        assert answer.status_code == 200 and "Sign out" in answer.text
+        return client
+
+    def _client(self, cookies: httpx.Cookies | None = None) -> httpx.Client:
+        about = {"base_url": self.url, "follow_redirects": True, "timeout": 30, "trust_env": False}
+        client = httpx.Client(cookies=cookies, **about)
+        self.clients.append(client)
         return client
 
     def status(self, job: str) -> dict:
