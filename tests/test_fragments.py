@@ -45,7 +45,13 @@ def poll(browser, path: str, tag: str = "") -> tuple[str, str]:
     return answer.content.decode(), answer.headers.get("HX-PTag", tag)
 
 
-@pytest.mark.parametrize("state", [JobState.FAILED, JobState.QUEUED, JobState.CANCELLED])
+@pytest.mark.parametrize(
+    "state",
+    [
+        JobState.FAILED,
+        *(pytest.param(s, marks=pytest.mark.release) for s in (JobState.QUEUED, JobState.CANCELLED)),
+    ],
+)
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_any_field_of_a_job_that_changes_is_shown_at_the_next_poll(chief, editor, field, state):
     made = job(editor, state=state, note="before")

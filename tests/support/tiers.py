@@ -23,12 +23,21 @@ SHARED = {
     "skipping_env": "skipping",
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
-# What encodes for seconds, or starts command after command: not in the quick loop.
-SLOW = {
-    f"tests/test_engine_{name}.py"
-    for name in ("check", "compare", "formats", "pictures", "previews", "stream", "tasks", "tracks")
-} | {"tests/test_drawn.py"}
-SLOW.add("tests/test_first_start.py")
+# What encodes for seconds, starts program after program, or is about chaos: not in the quick loop.
+ENCODE = (
+    "check",
+    "compare",
+    "formats",
+    "hostile",
+    "pictures",
+    "previews",
+    "shared",
+    "stream",
+    "tasks",
+    "tracks",
+)
+SLOW = {f"tests/test_engine_{name}.py" for name in ENCODE}
+SLOW |= {f"tests/test_{name}.py" for name in ("backup", "chaos_judge", "drawn", "first_start", "sandbox")}
 FIRST = [
     "product",
     "cloud browser",
@@ -54,6 +63,14 @@ def pytest_terminal_summary(terminalreporter):
             if name == "supply":
                 terminalreporter.section("packages, licences, vulnerabilities")
                 terminalreporter.write_line(text)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """In the quick loop no module is even read of which it takes no test."""
+    if config.option.quick and collection_path.suffix == ".py":
+        name = str(collection_path.relative_to(config.rootpath))
+        return True if name in SLOW or name.startswith("tests/test_browser") else None
+    return None
 
 
 def pytest_collection_modifyitems(config, items):
