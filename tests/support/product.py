@@ -148,7 +148,7 @@ class Product:
         self.people: dict[str, httpx.Cookies] = {}  # of who has signed in
         self.commands = Commands(self.environment)
 
-    def start(self, gathered: bool = True, patience: float = 90) -> Product:
+    def start(self, gathered: bool = True, patience: float = 150) -> Product:
         """Returns when a browser can use it. It finds static files *gathered*, where this run has any."""
         self.home.mkdir(exist_ok=True, parents=True)
         run = Path(os.environ.get("MEDIAPIPE_TEST_RUN", ""))
