@@ -11,9 +11,9 @@ import httpx
 import ittybit
 import pytest
 
-from tests.support.dashboard import signal_encoders
+from tests.support.dashboard import signal_encoders, submit
 from tests.support.described import check_description
-from tests.support.product import make_clip, until
+from tests.support.product import CALM, make_clip, until
 
 pytestmark = pytest.mark.whole
 
@@ -33,7 +33,7 @@ def source(product, tmp_path_factory):
     """A file URL that the engine may read: the ingested output of a job."""
     import json
 
-    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4)
+    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4, "1280x720", *CALM)
     done = product.command("submit", str(clip), "--wait", "--json")
     return json.loads(done.stdout)["result"]["ingested_url"]
 
@@ -99,18 +99,16 @@ def test_a_task_is_told_from_queued_to_succeeded(api, source):
 
 def test_progress_never_goes_back(api, product, tmp_path):
     """Of an encode that goes on a little between two looks, on any machine."""
-    import json
-
     clip = make_clip(tmp_path / "long.mp4", 4, "1280x720")
-    job = json.loads(product.command("submit", str(clip), "--json").stdout)
+    job = submit(product, clip)
 
     def ingested() -> str | None:
         listed = api.get("/tasks", params={"status": "succeeded", "kind": "video"}).json()
-        mine = [task for task in listed if task["metadata"].get("job") == job["id"]]
+        mine = [task for task in listed if task["metadata"].get("job") == job]
         return next((task["output"]["url"] for task in mine if task["metadata"]["stage"] == "ingest"), None)
 
     body = {"kind": "video", "input": until(ingested, 60), "options": {"quality": "very_high", "fps": 30}}
-    product.command("cancel", job["id"])  # its own encode would only be in the way
+    product.command("cancel", job)  # its own encode would only be in the way
     task = api.post("/tasks", json=body).json()["id"]
     seen = []
     while (now := api.get(f"/tasks/{task}").json())["status"] in ("queued", "processing"):
@@ -307,10 +305,8 @@ def test_a_failed_task_says_why_in_a_sentence(api, product):
 
 
 def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, tmp_path):
-    import json
-
     clip = make_clip(tmp_path / "long.mp4", 40, "1920x1080")
-    job = json.loads(product.command("submit", str(clip), "--json").stdout)
+    job = submit(product, clip)
 
     def encoding():
         listed = api.get("/tasks", params={"status": "processing", "kind": "video"}).json()
@@ -318,7 +314,7 @@ def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, t
             (
                 t
                 for t in listed
-                if t["metadata"].get("job") == job["id"]
+                if t["metadata"].get("job") == job
                 and t["metadata"]["stage"] == "transcode"
                 and (t["progress"] or 0) > 1
             ),
@@ -329,7 +325,7 @@ def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, t
     answer = api.delete(f"/tasks/{task['id']}").json()
     assert answer["status"] == "cancelled" and answer["cancelled"]["encoder_stopped"]
     assert api.delete(f"/tasks/{task['id']}").json()["status"] == "cancelled"
-    product.command("cancel", job["id"])
+    product.command("cancel", job)
 
 
 def test_a_check_answers_with_findings_and_takes_files_of_this_installation_alone(api, source):
