@@ -53,13 +53,17 @@ class Strangers(logging.Filter):
         if not record.name.startswith(LOUD) or getattr(record, "status_code", 400) >= 500:
             return True
         if (minute := int(record.created // 60)) != self.minute:
-            self.minute, self.seen = minute, 0
+            self.minute = minute
+            self.seen = 0
         self.seen += 1
         if self.seen > MOST:
             self.left_out += 1
             return False
         text = "".join(each if each.isprintable() else "?" for each in record.getMessage()[:LONGEST])
         missing = f" (and {self.left_out} such lines before it)" if self.left_out else ""
-        record.msg, record.args, record.exc_info, record.exc_text = text + missing, (), None, None
+        record.msg = text + missing
+        record.args = ()
+        record.exc_info = None
+        record.exc_text = None
         self.left_out = 0
         return True

@@ -87,7 +87,8 @@ def items_of(written: list[Written], pipeline: str, offered: Collection[str]) ->
     Raises NotAList. It looks servers up, and takes LOOKUP_SECONDS at most.
     """
     _check_number(len(written))
-    items, seen = [], dict[tuple[str, str], int]()
+    items = []
+    seen = dict[tuple[str, str], int]()
     for number, each in enumerate(written, 1):
         name = each.pipeline or pipeline
         item = BatchItem(text=each.url[:LONGEST], title=each.title[:300], pipeline=name[:40])
@@ -145,7 +146,8 @@ def _check_number(many: int) -> None:
 
 
 def _reject(item: BatchItem, sentence: str) -> None:
-    item.state, item.error = REJECTED, sentence
+    item.state = REJECTED
+    item.error = sentence
     item.url = item.url[:LONGEST]
 
 

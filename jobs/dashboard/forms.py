@@ -119,7 +119,8 @@ class NewJob(forms.Form):
 
     def submit(self) -> Job:
         """The new job, or the one that this form has created before. Raises UploadError."""
-        data, owner = self.cleaned_data, self.owner
+        data = self.cleaned_data
+        owner = self.owner
         file = data["file"]
         pipeline = data["pipeline"] or DEFAULT
         request = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))

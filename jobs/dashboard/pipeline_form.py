@@ -58,7 +58,8 @@ class StageForm(forms.Form):
 
     def __init__(self, name: str, others: Choices, data: Any = None, initial: Any = None) -> None:
         super().__init__(data, initial=initial, prefix=name, use_required_attribute=False)
-        self.name, self.sort = name, SORTS[sort_of(name)]
+        self.name = name
+        self.sort = SORTS[sort_of(name)]
         self.set_options = [] if self.sort.kind == "check" else offered(self.sort.kind, self.sort.options)
         for option in self.set_options:
             self.fields[option] = field_of(option, ASKED[self.sort.kind].options[option], None)

@@ -29,7 +29,10 @@ NEED_SOMEBODY = (JobState.ATTENTION, JobState.FAILED)
 
 # An item's states. Of one that is submitted its job says the rest.
 GONE = "The pipeline “{}” isn’t offered to you any more. Choose another."
-WAITING, REJECTED, CANCELLED, SUBMITTED = "waiting", "rejected", "cancelled", "submitted"
+WAITING = "waiting"
+REJECTED = "rejected"
+CANCELLED = "cancelled"
+SUBMITTED = "submitted"
 NEVER_STARTED = "Cancelled before it started."
 
 
@@ -121,7 +124,8 @@ class Batch(models.Model):
         batch, new = cls.objects.get_or_create(pk=pk, defaults={"owner_id": owner.pk, "title": title[:300]})
         if new:
             for number, item in enumerate(made := list(items), 1):
-                item.batch, item.number = batch, number
+                item.batch = batch
+                item.number = number
             BatchItem.objects.bulk_create(made, batch_size=500)
         return batch
 

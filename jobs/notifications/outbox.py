@@ -119,7 +119,8 @@ def tell_of_batch(batch: Batch) -> None:
     counts = batch.counts()
     happened = [events.DONE] * bool(counts.done) + [events.HELD] * bool(counts.attention + counts.rejected)
     for each in _destinations():
-        mine, admin = batch.owner_id == each.owner_id, each.owner.is_staff
+        mine = batch.owner_id == each.owner_id
+        admin = each.owner.is_staff
         wanted = any(events.wanted(each.wants, event, mine=mine, admin=admin) for event in happened)
         if wanted and not BY_NAME[each.channel].for_programs:
             Delivery.to(each, BATCH, batch)

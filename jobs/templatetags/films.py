@@ -34,7 +34,8 @@ def sprite(row: Row) -> str:
 def film(page: JobPage, stage: StageView) -> dict[str, Any]:
     """`{% film page stage %}`: the frames, in colour as far as the stage has come, or their place."""
     coming = page.active and settings.EMBEDDED_ENGINE and {THUMBNAILS.name, stage.name} <= page.planned
-    thumbnail, url = page.output(THUMBNAILS.name), sprite(page)
+    thumbnail = page.output(THUMBNAILS.name)
+    url = sprite(page)
     if not thumbnail or not url:
         return {"place": coming}
     height = round(WIDTH * (thumbnail.height or 9) / (thumbnail.width or 16))
