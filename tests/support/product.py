@@ -30,7 +30,7 @@ from mediapipe import supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-CALM = ("-r", "10")  # for a clip that is only scenery: its encodes cost less than half
+CALM = ("-r", "10", "-g", "20")  # for a clip that is only scenery: its encodes cost less than half
 LOOP = 4  # seconds of a long clip that are encoded
 PASSWORD = "correct horse"  # of everybody
 SIGNED_IN = """
