@@ -28,9 +28,9 @@ class JobRow(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
     title = models.CharField(max_length=300)
     pipeline = models.CharField(max_length=40, default=pipelines.DEFAULT)
-    pipeline_version = models.PositiveIntegerField(default=1)
-    pipeline_label = models.CharField(max_length=80, blank=True)  # what the pipeline was called then
-    is_try = models.BooleanField(default=False)  # of a pipeline, by an admin, on ten seconds
+    pipeline_version = models.PositiveIntegerField(default=1, db_default=1)
+    pipeline_label = models.CharField(max_length=80, db_default="", blank=True)  # as it was called then
+    is_try = models.BooleanField(default=False, db_default=False)  # by an admin, on ten seconds
     plan = models.JSONField(default=list)  # the pipeline's stages as they were at submission
     state = models.CharField(
         max_length=10, choices={s.value: s.value.title() for s in JobState}, default=JobState.QUEUED.value
@@ -38,7 +38,7 @@ class JobRow(models.Model):
     source_url = models.CharField(max_length=4000, blank=True)
     source_name = models.CharField(max_length=300, blank=True)  # under the media root
     source_filename = models.CharField(max_length=300, blank=True)  # as the editor's machine called it
-    searched = models.TextField(default="", editable=False)  # title and file name, as they are searched
+    searched = models.TextField(default="", db_default="", editable=False)  # the names, as they are searched
     source_size = models.BigIntegerField(null=True, blank=True)
     source_sha256 = models.CharField(max_length=64, blank=True, db_index=True)
     reason = models.CharField(max_length=500, blank=True)  # why a person started it again
@@ -49,7 +49,9 @@ class JobRow(models.Model):
     seq = models.IntegerField(default=0)  # of the last recorded status
     run = models.IntegerField(default=1)  # workflows started for this job
     kept_wishes = models.JSONField(null=True, blank=True)  # what its workflow hasn't taken yet
-    version = models.PositiveIntegerField(default=0)  # raised by every write: what a page is cached by
+    version = models.PositiveIntegerField(
+        default=0, db_default=0
+    )  # raised by each write: pages are cached by it
     created_at = models.DateTimeField(default=timezone.now)
     claimed_at = models.DateTimeField(null=True, blank=True)  # when somebody last went to start it
     workflow_started_at = models.DateTimeField(null=True, blank=True)

@@ -1,0 +1,152 @@
+"""The files of docs/deploy as they are, by the programs they are for: nginx in front, systemd's own check."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import NOT_PROVIDED
+
+from tests.support.dashboard import settled
+from tests.support.product import ROOT, Product, free_port, make_clip, token, until
+
+DEPLOY = ROOT / "docs" / "deploy"
+RELEASED = [("jobs", "0001_initial"), ("engine", "0002_steps")]  # what the last release's code expects
+
+
+def make_certificate(folder: Path) -> list[str]:
+    key, certificate = folder / "key.pem", folder / "fullchain.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*made, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    return [str(certificate), str(key)]
+
+
+@pytest.fixture
+def proxied(tmp_path):
+    """The product behind nginx, by the file of the docs: its names, ports and paths alone are replaced."""
+    if not (nginx := shutil.which("nginx", path="/usr/sbin:/usr/bin")) or not shutil.which("openssl"):
+        pytest.skip("nginx and openssl aren't both installed here")
+    plain, secure = free_port(), free_port()
+    running = Product(
+        tmp_path / "home",
+        MEDIAPIPE_PUBLIC_URL=f"https://localhost:{secure}",
+        MEDIAPIPE_BEHIND_PROXY="1",
+        MEDIAPIPE_ACCEL_PREFIX="/sent-by-nginx/",
+    )
+    certificate, key = make_certificate(tmp_path)
+    site = (DEPLOY / "nginx.conf").read_text()
+    for written, here in {
+        r"listen \[::\].*\n": "",
+        r"listen 80;": f"listen 127.0.0.1:{plain};",
+        r"listen 443 ssl;": f"listen 127.0.0.1:{secure} ssl;",
+        r"https://\$host\$request_uri": f"https://$host:{secure}$request_uri",
+        r"proxy_set_header Host \$host;": "proxy_set_header Host $http_host;",
+        r"media\.example\.org": "localhost",
+        r"/etc/ssl/mediapipe/fullchain.pem": certificate,
+        r"/etc/ssl/mediapipe/key.pem": key,
+        r"http://127.0.0.1:8000": running.url,
+        r"/var/lib/mediapipe/": f"{running.home}/",
+    }.items():
+        site, found = re.subn(written, here, site)
+        assert found, f"the docs' file has no {written}"
+    (tmp_path / "site.conf").write_text(site)
+    paths = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    who = "user root;" if os.geteuid() == 0 else ""  # else its own user, a member of the home's group
+    (tmp_path / "nginx.conf").write_text(
+        f"{who} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
+        f" http {{ access_log off; {paths} include {tmp_path}/site.conf; }}"
+    )
+    running.start()
+    server = subprocess.Popen([nginx, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"])
+    with httpx.Client(
+        base_url=f"https://localhost:{secure}", verify=False, trust_env=False, timeout=60
+    ) as client:
+        try:
+            yield running, client, f"http://localhost:{plain}"
+        finally:
+            server.terminate()
+            server.wait(30)
+            running.stop()
+
+
+@pytest.mark.whole
+@pytest.mark.release
+def test_behind_nginx_people_sign_in_upload_and_watch_and_nginx_sends_the_media(proxied, tmp_path):
+    product, browser, plain = proxied
+    until(lambda: not _fails(lambda: browser.get("/healthz")), 30)
+    moved = httpx.get(f"{plain}/jobs/new/", trust_env=False)
+    assert moved.status_code == 301 and moved.headers["location"].startswith("https://localhost")
+    product.shell(
+        "from django.contrib.auth import get_user_model as g;"
+        "g().objects.create_user('ada', password='correct horse')"
+    )
+    lie = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Referer": str(browser.base_url)}
+    form = {
+        "username": "ada",
+        "password": "correct horse",
+        "csrfmiddlewaretoken": token(browser.get("/login/")),
+    }
+    assert browser.post("/login/", data=form, headers=lie).status_code == 302
+    known = "from mediapipe.accounts.models import Session; print(Session.objects.get().network)"
+    assert product.shell(known) == "127.0.0.1", "a client says nothing about where it comes from"
+    assert all(cookie.secure for cookie in browser.cookies.jar)
+    page = browser.get("/jobs/new/")
+    assert page.headers["strict-transport-security"] and len(page.headers["x-request-id"]) == 32
+    film = make_clip(tmp_path / "film.mp4", 3).read_bytes()
+    sent = browser.post(
+        "/jobs/new/",
+        data={"csrfmiddlewaretoken": token(page)},
+        files={"file": ("film.mp4", film)},
+        headers={"Referer": str(browser.base_url)},
+    )
+    job = re.search(r"/jobs/([0-9a-f-]{36})/", sent.headers["location"])[1]
+    done = settled(browser, job)
+    assert done["status"] == "succeeded", done
+    url = done["result"]["transcoded_url"]
+    part = browser.get(url, headers={"Range": "bytes=4-7"})
+    assert (part.status_code, part.content, part.headers["server"][:5]) == (206, b"ftyp", "nginx")
+    assert "x-accel-redirect" not in part.headers
+    assert browser.get("/sent-by-nginx/" + url.split("/media/")[1].split("?")[0]).status_code == 404
+
+
+def _fails(call) -> bool:
+    try:
+        return call().status_code != 200
+    except httpx.HTTPError:
+        return True
+
+
+@pytest.mark.release
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    if not (analyze := shutil.which("systemd-analyze")):
+        pytest.skip("systemd isn't installed here")
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        text = unit.read_text().replace("/opt/mediapipe", str(tmp_path))
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run([analyze, "verify", *tmp_path.glob("*.service")], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_the_last_releases_code_can_write_every_row_of_todays_database():
+    """So a new version's migrations go first, while the old one's servers and workers still run."""
+    loader = MigrationLoader(None)
+    then = loader.project_state(RELEASED).models
+    now = loader.project_state().models
+    wrong = []
+    for key in [key for key in then.keys() & now.keys() if key[0] in dict(RELEASED)]:
+        old, new = then[key].fields, now[key].fields
+        wrong += [f"{key}: {name} is gone" for name in old.keys() - new.keys()]
+        for name in new.keys() - old.keys():
+            if not new[name].null and new[name].db_default is NOT_PROVIDED:
+                wrong.append(f"{key}: {name} has no default in the database")
+    assert not wrong
