@@ -10,6 +10,7 @@ import re
 import subprocess
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -21,6 +22,7 @@ import httpx
 import pytest
 import respx
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
@@ -113,6 +115,27 @@ def test_the_plain_form_refuses_it_too_and_keeps_what_was_typed(signed_in):
         signed_in.post("/jobs/new/", {**data, "file": SimpleUploadedFile("a.wav", DATA)}).status_code == 302
     )
     assert Job.objects.get().title == "My holiday" and leftovers() == ["source.wav"]
+
+
+def test_a_form_whose_answer_was_lost_before_its_job_was_written_leaves_one_file_when_it_is_sent_again(
+    signed_in,
+):
+    """The database was away, or the server killed, when the file was stored already."""
+
+    def away(execute, sql, *rest):
+        if sql.startswith('INSERT INTO "jobs_job"'):
+            raise OperationalError("database is locked")
+        return execute(sql, *rest)
+
+    def send():
+        form = {"idempotency_key": str(uuid.UUID(int=1)), "file": SimpleUploadedFile("a.wav", DATA)}
+        return signed_in.post("/jobs/new/", form).status_code
+
+    signed_in.raise_request_exception = False
+    with connection.execute_wrapper(away):
+        assert send() == 503
+    assert send() == send() == 302
+    assert storage.exists(Job.objects.get().source_name) and leftovers() == ["source.wav"]
 
 
 def test_a_large_file_of_the_plain_form_is_checked_on_the_disk_and_moved(signed_in, settings):

@@ -127,7 +127,7 @@ class NewJob(forms.Form):
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
         if existing := Job.objects.filter(pk=pk).first():
             return existing
-        source = intake.store_form_file(file) if file else source_of_link(data["url"])
+        source = intake.store_form_file(file, pk) if file else source_of_link(data["url"])
         title = data["title"] or title_of(source)
         try:
             return Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)

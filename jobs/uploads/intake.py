@@ -218,8 +218,8 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     return job, False
 
 
-def store_form_file(file: UploadedFile[Any]) -> Source:
-    """The plain form's file as a source. Raises UploadError for one that can't be accepted."""
+def store_form_file(file: UploadedFile[Any], job: uuid.UUID) -> Source:
+    """The plain form's file as *job*'s source: one, however often it is sent. Raises UploadError."""
     check_length(file.size or 0)
     temporary: str | None = file.temporary_file_path() if hasattr(file, "temporary_file_path") else None
     try:
@@ -229,7 +229,7 @@ def store_form_file(file: UploadedFile[Any]) -> Source:
             else:
                 with open(part, "wb") as out:
                     shutil.copyfileobj(file, out)
-            return _publish(part, file.name or "")
+            return _publish(part, file.name or "", job)
     except OSError:
         raise UploadError(507, "The file couldn’t be saved. Ask an admin to check the storage.") from None
 
@@ -254,11 +254,11 @@ def incoming_file(filename: str) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _publish(part: Path, filename: str) -> Source:
+def _publish(part: Path, filename: str, key: uuid.UUID | None = None) -> Source:
     """Moves a whole file to its place. Raises UploadError where it is no media, OSError."""
     if problem := async_to_sync(find_problem)(part):
         raise UploadError(422, problem)
-    name = source_name(uuid.uuid4(), filename)
+    name = source_name(key or uuid.uuid4(), filename)
     size = part.stat().st_size
     storage.publish(part, name)
     return Source(name=name, filename=display_name(filename), size=size)
