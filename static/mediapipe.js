@@ -284,6 +284,19 @@ const chooseVersion = (event) => {
   updatePlayer();
 };
 
+/** Plays a row's film or sound in the place of its poster; what a new tab is asked for stays a link. */
+const playHere = (event) => {
+  const link = event.target.closest("a[data-here]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const video = document.createElement("video");
+  Object.assign(video, { src: link.dataset.here, controls: true, playsInline: true, className: "poster" });
+  video.setAttribute("aria-label", link.getAttribute("aria-label"));
+  link.replaceWith(video);
+  video.focus();
+  video.play().catch(() => {});
+};
+
 /** One sound at a time, but for two pictures that belong together. */
 const pauseOthers = (event) => {
   const together = event.target.closest("[data-together]");
@@ -415,6 +428,7 @@ document.addEventListener("click", copy);
 document.addEventListener("click", toggleMore);
 document.addEventListener("click", allowNotifications);
 document.addEventListener("click", chooseVersion);
+document.addEventListener("click", playHere);
 document.addEventListener("play", pauseOthers, true);
 document.addEventListener("click", askFirst);
 document.addEventListener("submit", submitOnce);

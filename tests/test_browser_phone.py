@@ -15,6 +15,7 @@ THUMB = 44  # CSS pixels
 # What can be tapped and is smaller: a ticked box counts with its label, a clipped field with what opens it.
 SMALL = """(thumb) => [...document.querySelectorAll('a[href], button, input, select, summary, textarea')]
     .filter((each) => each.checkVisibility({visibilityProperty: true}))
+    .filter((each) => getComputedStyle(each).pointerEvents !== 'none')
     .filter((each) => !each.closest('.skip') && getComputedStyle(each).clipPath === 'none')
     .map((each) => (each.type === 'checkbox' ? each.closest('label') ?? each : each))
     .map((each) => [each, each.getBoundingClientRect()])

@@ -245,6 +245,24 @@ def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     assert len(lines) == 3 and "'=cmd" in "".join(lines)
 
 
+def test_the_history_answers_in_a_sentence_and_what_it_names_is_a_link_that_keeps_the_filters(chief, editor):
+    made = job(editor, "take 1")
+    told = [{"number": 1, "started_at": 100.0, "finished_at": 105.0, "outcome": "succeeded", "error": ""}]
+    made.stages.filter(name="audio").update(started_at=timezone.now() - timedelta(days=3), attempts=told)
+    failed = job(editor, "take 2", JobState.FAILED)
+    why = {"error_kind": "damaged", "error": "Damaged."}
+    failed.stages.filter(name="ingest").update(state=StageState.FAILED, **why)
+    answer = chief.get("/history/?q=take&owner=ada")
+    page = answer.content.decode().replace("&amp;", "&")
+    assert "1 of 2 done (50%)." in text(answer) and "1 failed : Damaged." in text(answer)
+    day = timezone.localdate().isoformat()
+    for bar in ("done", "attention"):
+        assert f'href="/history/?q=take&owner=ada&from={day}&to={day}&tab={bar}"' in page
+    why = "?q=take&owner=ada&tab=attention&why=damaged"
+    assert f'href="/history/{why}"' in page and f'value="{why[1:]}"' in page
+    assert "Audio 5.0 s" in text(answer), "the days of a wait are no work"
+
+
 def test_the_history_says_why_jobs_failed_and_retries_those_of_one_reason(chief, editor):
     for title, kind, error in (
         ("one", "damaged", "This file is damaged."),

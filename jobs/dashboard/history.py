@@ -60,18 +60,30 @@ FORMULA = tuple("=+-@＝＋－＠")  # the wide ones count too where such are ty
 
 
 class Figures(TypedDict):
-    """The success rate, and the median duration of each stage."""
+    """How many jobs are done, and the median work of each stage."""
 
+    done: int
+    ended: int  # all but those that run or were cancelled
     rate: str
     medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
 
 
+class Bar(NamedTuple):
+    """Some of a day's jobs in the chart: where it lies, and where the jobs are listed."""
+
+    kind: str  # for the style sheet
+    y: float
+    height: float
+    url: str  # a query string
+    label: str
+
+
 class Day(NamedTuple):
-    """A column of the chart: *x* in its units, and bars of kind, top and height."""
+    """A column of the chart: *x* in its units."""
 
     day: date
     x: int
-    bars: list[tuple[str, float, float]]
+    bars: list[Bar]
     title: str
 
 
@@ -96,38 +108,49 @@ def index(request: HttpRequest) -> HttpResponse:
     page = JobList(request.user, request.GET, PER_PAGE)
     prefetch_related_objects([job for job in page.jobs if job.pk not in page.live], "stages")
     jobs = in_tab(page.matching, page.tab)
-    busiest, days = per_day(jobs)
+    busiest, days = per_day(jobs, page)
+    reasons = Stage.reasons(jobs.filter(state__in=TABS["attention"][1]))
     context = {
         **page.context(request.path),
         **figures(jobs, page.counts),
         "pipelines": Pipeline.usable_by(request.user).values(),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
-        "reasons": Stage.reasons(jobs.filter(state__in=TABS["attention"][1])),
+        "reasons": [(reason, page.url_with(tab="attention", why=reason.kind)) for reason in reasons],
         "busiest": busiest,
     }
     return render(request, "jobs/history.html", context)
 
 
 def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
-    """The success rate among ended jobs, and each stage's median duration with its share of the longest."""
-    ended = sum(counts.get(state, 0) for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.ATTENTION))
+    """The success rate among ended jobs, and each stage's median work with its share of the longest.
+
+    Work is the attempt that succeeded, as far as it was told: not the days in which a failed one waited.
+    """
+    done = counts.get(JobState.SUCCEEDED, 0)
+    ended = done + counts.get(JobState.FAILED, 0) + counts.get(JobState.ATTENTION, 0)
     recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs.values("pk")).exclude(
         started_at=None, finished_at=None
     )
     seconds: dict[str, list[float]] = {}
-    for label, start, end in recent.order_by("-pk").values_list("label", "started_at", "finished_at")[:2000]:
-        if start and end:
+    columns = recent.order_by("-pk").values_list("label", "started_at", "finished_at", "attempts")
+    for label, start, end, attempts in columns[:2000]:
+        last = attempts[-1] if attempts else {}
+        if last.get("finished_at"):
+            seconds.setdefault(label, []).append(last["finished_at"] - last["started_at"])
+        elif start and end:
             seconds.setdefault(label, []).append((end - start).total_seconds())
     medians = {label: median(values) for label, values in seconds.items()}
     longest = max([*medians.values(), 0.001])
     return {
-        "rate": f"{counts.get(JobState.SUCCEEDED, 0) / ended * 100:.0f}%" if ended else "–",
+        "done": done,
+        "ended": ended,
+        "rate": f"{done / ended * 100:.0f}%" if ended else "–",
         "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
     }
 
 
-def per_day(jobs: QuerySet[Job]) -> tuple[int, list[Day]]:
+def per_day(jobs: QuerySet[Job], page: JobList) -> tuple[int, list[Day]]:
     """The jobs of the busiest day, and the last DAYS as columns of a chart, 300 units wide and 60 high."""
     first_day = timezone.localdate() - timedelta(days=DAYS - 1)
     counts: dict[date, dict[str, int]] = {}
@@ -138,21 +161,27 @@ def per_day(jobs: QuerySet[Job]) -> tuple[int, list[Day]]:
         counts.setdefault(day, {})[state] = count
     highest = max((sum(each.values()) for each in counts.values()), default=1)
     days = [first_day + timedelta(days=at) for at in range(DAYS)]
-    return highest, [_bar(at, day, counts.get(day, {}), highest) for at, day in enumerate(days)]
+    return highest, [_bar(at, day, counts.get(day, {}), highest, page) for at, day in enumerate(days)]
 
 
-def _bar(at: int, day: date, states: dict[str, int], highest: int) -> Day:
-    """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top."""
+def _bar(at: int, day: date, states: dict[str, int], highest: int, page: JobList) -> Day:
+    """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top; each a link."""
     done = states.get(JobState.SUCCEEDED, 0)
     failed = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
     total = sum(states.values())
     top = 60.0
     bars = []
-    for kind, count in (("done", done), ("bad", failed), ("other", total - done - failed)):
+    groups = (
+        ("done", "done", "done", done),
+        ("bad", "attention", "failed", failed),
+        ("other", page.tab, "cancelled or running", total - done - failed),
+    )
+    for kind, tab, words, count in groups:
         height = count / highest * 60
         top -= height
+        url = page.url_with(**{"from": day.isoformat(), "to": day.isoformat(), "tab": tab})
         if count:
-            bars.append((kind, round(top, 1), round(height, 1)))
+            bars.append(Bar(kind, round(top, 1), round(height, 1), url, f"{day:%d %b}: {count} {words}"))
     title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
     return Day(day, at * 10 + 1, bars, title)
 

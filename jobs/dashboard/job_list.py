@@ -139,7 +139,8 @@ class JobList:
     def _count(self, tab: str) -> int:
         return sum(self.counts.get(state, 0) for state in TABS[tab][1])
 
-    def _url_with(self, **changed: object) -> str:
+    def url_with(self, **changed: object) -> str:
+        """The query string of the same search with other filters."""
         return "?" + urlencode({key: value for key, value in {**self.filters, **changed}.items() if value})
 
     def rows(self) -> list[str]:
@@ -190,7 +191,7 @@ class JobList:
             "path": path,
             "tab": self.tab,
             "tabs": [
-                (key, label, self._count(key), self._url_with(tab=key)) for key, (label, _) in TABS.items()
+                (key, label, self._count(key), self.url_with(tab=key)) for key, (label, _) in TABS.items()
             ],
             "running": self._count("running"),
             "poll_interval": self.poll_interval,
@@ -200,8 +201,8 @@ class JobList:
             "total": self.total,
             "number": self.number,
             "last_page": self.last_page,
-            "newer": self._url_with(page=self.number - 1) if self.number > 1 else "",
-            "older": self._url_with(page=self.number + 1) if self.number < self.last_page else "",
+            "newer": self.url_with(page=self.number - 1) if self.number > 1 else "",
+            "older": self.url_with(page=self.number + 1) if self.number < self.last_page else "",
             "filtered": bool(self.filters),
             "can_save": bool(set(self.filters) - {"tab"}),  # a tab alone is one click anyway
             "filters": self.filters,
