@@ -245,6 +245,27 @@ def test_the_history_filters_counts_and_hands_out_a_table(chief, editor):
     assert len(lines) == 3 and "'=cmd" in "".join(lines)
 
 
+def test_a_jobs_page_tells_all_of_its_work_and_that_it_went_on_after_a_crash(ada, editor):
+    made = job(editor)
+
+    def attempts(name: str, *times: tuple[int, int, str]) -> None:
+        told = [
+            {"number": 1, "started_at": start, "finished_at": end, "outcome": outcome, "error": ""}
+            for start, end, outcome in times
+        ]
+        made.stages.filter(name=name).update(attempts=told)
+
+    attempts("ingest", (1000, 1010, "succeeded"))
+    attempts("transcode", (1010, 1020, "lost"), (1020, 1030, "succeeded"))
+    attempts("audio", (1010, 1015, "succeeded"))
+    attempts("thumbnails", (90_000, 90_002, "succeeded"))  # made again the day after
+    page = text(ada.get(made.get_absolute_url()))
+    assert "Done in 32 s · survived 1 crash" in page.replace("\u00a0", " ")
+    Job.objects.filter(pk=made.pk).update(state=JobState.QUEUED)
+    page = text(ada.get(made.get_absolute_url()))
+    assert "· the encoder was interrupted once, and went on by itself" in page and "survived" not in page
+
+
 def test_the_history_answers_in_a_sentence_and_what_it_names_is_a_link_that_keeps_the_filters(chief, editor):
     made = job(editor, "take 1")
     told = [{"number": 1, "started_at": 100.0, "finished_at": 105.0, "outcome": "succeeded", "error": ""}]

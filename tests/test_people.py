@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from jobs import urls
 from jobs.admin import site
@@ -288,3 +290,9 @@ def test_of_twelve_who_use_a_link_at_the_same_moment_one_comes_in(kind, django_u
     for thread in threads:
         thread.join()
     assert len(inside) == 12 and sum(inside) == 1
+
+
+def test_last_seen_is_when_somebody_last_did_something_not_when_they_signed_in(chief, client, editor):
+    client.force_login(editor)
+    User.objects.filter(pk=editor.pk).update(last_login=timezone.now() - timedelta(days=40))
+    assert "ada Editor Last seen just now" in text(chief.get("/people/"))

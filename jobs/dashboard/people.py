@@ -5,12 +5,13 @@ What an admin may do is decided in mediapipe.accounts.people.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.db.models import Count
+from django.db.models import Count, Max
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -122,10 +123,16 @@ def _people(viewer: User) -> list[Person]:
         Person(
             user=user,
             role=ROLES[people.role_of(user)],
-            seen=ago(user.last_login) if user.last_login else "",
+            seen=ago(seen) if (seen := _last_seen(user)) else "",
             active_jobs=counts.get(user.pk, 0),
             editable=people.may_manage(viewer, user),
             other_role=(Role.EDITOR, "an editor") if user.is_staff else (Role.ADMIN, "an admin"),
         )
-        for user in User.objects.order_by("-is_active", "username")
+        for user in User.objects.annotate(used=Max("sessions__last_seen")).order_by("-is_active", "username")
     ]
+
+
+def _last_seen(user: User) -> datetime | None:
+    """When the person last did something here, else when they signed in: a session that has ended is gone."""
+    used: datetime | None = getattr(user, "used", None)
+    return max((each for each in (used, user.last_login) if each), default=None)

@@ -12,10 +12,10 @@ from functools import cached_property
 from jobs.dashboard.formatting import ago, duration, eta, filesize, join_facts, nbsp, timecode
 from jobs.dashboard.output_view import OutputView, output_url, view_output
 from jobs.dashboard.stage_view import StageView, view_stages
-from jobs.dashboard.time_axis import SURVIVED
+from jobs.dashboard.time_axis import SURVIVED, busy_times
 from jobs.live import Live
 from jobs.models import Job, wish
-from jobs.state import ACTIVE, JobState, Output, StageState
+from jobs.state import ACTIVE, Attempt, JobState, Output, StageState
 
 STATE_LABELS = {
     JobState.QUEUED: "Queued",
@@ -113,19 +113,26 @@ class Row:
         return "" if self.seconds_left is None else eta(self.seconds_left)
 
     @property
+    def _attempts(self) -> list[Attempt]:
+        return [attempt for each in self.status.stages for attempt in each.attempts]
+
+    @property
     def took(self) -> str:
-        """How long a done job took, like "Done in 52 s"; "" for any other."""
-        started = self.status.started_at
-        finished = self.status.finished_at
+        """How long was worked on a done job, in all its runs, like "Done in 52 s"; "" for any other."""
         if self.status.state != JobState.SUCCEEDED:
             return ""
-        return nbsp(f"Done in {duration(finished - started)}") if started and finished else "Done"
+        started = self.status.started_at or 0
+        finished = self.status.finished_at or 0
+        busy = busy_times(self._attempts, finished) or ([[started, finished]] if started and finished else [])
+        return nbsp(f"Done in {duration(sum(end - start for start, end in busy))}") if busy else "Done"
 
     @property
     def survived(self) -> str:
-        """How many workers stopped under the job, which went on all the same; "" for none."""
-        attempts = [attempt for each in self.status.stages for attempt in each.attempts]
-        lost = sum(attempt.outcome in SURVIVED for attempt in attempts)
+        """How often an encoder stopped under the job, which went on all the same; "" for never."""
+        lost = sum(attempt.outcome in SURVIVED for attempt in self._attempts)
+        if lost and self.active:
+            times = {1: "once", 2: "twice"}.get(lost, f"{lost} times")
+            return f"the encoder was interrupted {times}, and went on by itself"
         return f"survived {lost} crash{'es' if lost > 1 else ''}" if lost else ""
 
     @property

@@ -44,6 +44,17 @@ class Segment:
         return f"Attempt {self.attempt.number}, {verb} {self.seconds:.0f} s{error}"
 
 
+def busy_times(attempts: Sequence[Attempt], until: float) -> list[list[float]]:
+    """When at least one of the attempts ran, from and to; an unfinished one runs *until* then."""
+    busy: list[list[float]] = []
+    for start, end in sorted((a.started_at, a.finished_at or until) for a in attempts):
+        if busy and start <= busy[-1][1]:
+            busy[-1][1] = max(busy[-1][1], end)
+        else:
+            busy.append([start, max(end, start + 0.001)])
+    return busy
+
+
 class Axis:
     """Maps unix seconds to units of the axis; long gaps without any running attempt are folded.
 
@@ -54,12 +65,7 @@ class Axis:
     def __init__(self, attempts: Sequence[Attempt], now: float, end: float | None = None) -> None:
         self.now = now
         until = max(now, end or now)
-        busy: list[list[float]] = []
-        for start, end in sorted((a.started_at, a.finished_at or until) for a in attempts):
-            if busy and start <= busy[-1][1]:
-                busy[-1][1] = max(busy[-1][1], end)
-            else:
-                busy.append([start, max(end, start + 0.001)])
+        busy = busy_times(attempts, until)
         worked = sum(end - start for start, end in busy)
         gaps = [(a[1], b[0]) for a, b in pairwise(busy)]
         limit = max(FOLD_SHARE * worked, FOLD_SECONDS)
