@@ -65,7 +65,8 @@ async def use_frame(job: Job, seconds: float, shown: str, actor: str, reason: st
 async def add_stage(job: Job, name: str, actor: str, reason: str = "") -> str:
     """Adds a stage that another pipeline has to a closed job; returns a sentence. Raises NotPossible."""
     await control.reread(job)
-    stage = next((each for each in remaking.addable(job) if each.name == name), None)
+    addable = await sync_to_async(remaking.addable)(job)
+    stage = next((each for each in addable if each.name == name), None)
     if stage is None:
         raise NotPossible(f"There’s no {name!r:.60} to add: this job has it, or no pipeline offers it.")
     if not await sync_to_async(remaking.add)(job, stage, actor, reason[:500]):

@@ -82,6 +82,8 @@ def test_back_leads_only_to_our_own_pages(ada, editor):
     for evil in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"):
         answer = ada.post(f"/jobs/{done.pk}/retry/", {"next": evil})
         assert answer["Location"] == done.get_absolute_url(), evil
+    for odd in ("-1", "login", "/?q=x"):
+        assert ada.post(f"/jobs/{done.pk}/retry/", {"next": odd})["Location"] == odd
 
 
 def test_the_back_office_shows_and_does_not_edit(chief, editor):

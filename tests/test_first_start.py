@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from mediapipe import home, supervisor
 from mediapipe.management.commands.up import Command
+from tests.support.environment import RUN
 from tests.support.home import open_parts
 from tests.support.product import MANAGE, ROOT, free_port, until
 
@@ -319,3 +320,24 @@ def test_a_ready_environment_is_only_read_and_one_that_cannot_be_made_is_a_sente
     ready = web()
     assert ready.returncode == 0 and ready.stdout == f"{checkout}/manage.py web\n", ready.stderr
     assert not (checkout / ".venv.lock").exists()
+
+
+LOOK = """
+from django.test import Client
+answer = Client(headers={"Host": "media.example.org"}).get("/login/", secure=True)
+print(answer.headers.get("Strict-Transport-Security"))
+print({name: (each["secure"], each["samesite"]) for name, each in answer.cookies.items()})
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "told", "secure"),
+    [("https", "max-age=31536000", True), pytest.param("http", "None", "", marks=pytest.mark.release)],
+)
+def test_behind_https_cookies_are_secure_and_browsers_keep_to_it(tmp_path, scheme, told, secure):
+    for name in ("static", "static.stamp"):
+        (tmp_path / name).symlink_to(RUN / name)
+    found = manage(
+        tmp_path, "shell", "-v", "0", "-c", LOOK, MEDIAPIPE_PUBLIC_URL=f"{scheme}://media.example.org"
+    )
+    assert found.stdout.splitlines() == [told, str({"csrftoken": (secure, "Lax")})], found

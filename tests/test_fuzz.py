@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.mail import EmailMessage
 from django.http import QueryDict
 from django.test import RequestFactory
 from hypothesis import HealthCheck, given, settings
@@ -31,6 +32,7 @@ from jobs.dashboard.option_form import StageOptions
 from jobs.dashboard.stage_page import Frame
 from jobs.ittybit.probe import parse_probe
 from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, parse_task
+from jobs.notifications import events, wording
 from jobs.notifications.channels import chat, mail, webhook
 from jobs.notifications.channels.channel import NotAccepted, NotDelivered
 from jobs.option_words import LABELS
@@ -384,3 +386,14 @@ def test_whatever_the_list_is_searched_for_it_finds_some_jobs_or_none(query):
     found.update(query)
     list(in_tab(search(AnonymousUser(), found), query.get("tab", ""))[:3])
     assert found.urlencode() is not None
+
+
+@fuzz(title=TEXT | st.sampled_from(["a\r\nBcc: x@example.org", "a\u2028b", "a\x0bb", "\x85b"]))
+def test_a_title_adds_no_line_to_the_head_of_a_mail(title):
+    news = wording.News(events.DONE, title, "https://x/")
+    batch = wording.BatchNews(title, "https://x/", 2, 2, 0, [])
+    for told in (wording.message([news], "", ""), wording.batch_message(batch, "")):
+        mail_ = EmailMessage(told.subject, told.whole, "a@example.org", ["b@example.org"])
+        assert (
+            mail_.message()["Subject"] and b"\nBcc:" not in mail_.message().as_bytes().partition(b"\n\n")[0]
+        )

@@ -317,3 +317,17 @@ def test_what_was_checked_is_checked_again_when_it_is_made_again(editor):
     assert remaking.needing(made.plan, "transcode") == ["transcode", "check"]
     assert remaking.needing(made.plan, "thumbnails") == ["thumbnails"]
     assert not remaking.can_be_made_again(next(each for each in made.plan if each["name"] == "check"))
+
+
+def test_no_verb_of_a_finished_job_asks_the_database_in_the_event_loop(done, editor, monkeypatch):
+    """The browser tests let that pass, and Django doesn't."""
+    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE")
+    browser = Client()
+    browser.force_login(editor)
+    for path in (
+        *("stages/preview/add", "stages/audio/add", "stages/ingest", "stages/nothing/retry", "thumbnail"),
+        *("versions/7/use", "versions/7/remove", "retry", "cancel", "rename", "force-restart", "delete"),
+    ):
+        form = {"at": "1", "plays": "ingest", "width": "320", "title": "b"}
+        answer = browser.post(f"/jobs/{done.pk}/{path}/", form)
+        assert answer.status_code in (200, 302, 403, 404), path

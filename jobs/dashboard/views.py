@@ -12,7 +12,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -167,7 +167,7 @@ def act(request: PageRequest, job: Job, verb: Verb, *arguments: object) -> HttpR
         messages.info(request, sentence)  # asked for, not done
     back = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()})
-    return redirect(back if safe else job.get_absolute_url())
+    return HttpResponseRedirect(back if safe else job.get_absolute_url())  # redirect() takes names of views
 
 
 @require_POST
