@@ -13,7 +13,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
-from tests.support.drawn import pictures
+from tests.support.drawn import beeps, pictures
 from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +32,42 @@ async def test_sound_is_stereo_at_most_and_as_loud_as_before(made, name, streams
     assert facts(audio)["channels"] <= 2
     assert abs(loudness(storage.path(audio["name"])) - loudness(source)) < 2
     assert abs(audio["duration"] - 4) < 0.1
+
+
+HEARD = "0.5*sin(2*PI*1000*t)*gt(mod(t,1),0.5)"
+OPUS = ["-c:a", "libopus", "-mapping_family", "2"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels", "heard", "codec"),
+    [
+        ("FL", 1, 0, ["-c:a", "pcm_s16le"]),  # AAC takes one channel in the middle alone
+        ("BC", 1, 0, ["-c:a", "pcm_s16le"]),
+        ("LFE", 1, 0, ["-c:a", "pcm_s16le"]),
+        ("ambisonic 1", 4, 0, OPUS),
+        ("ambisonic 1+stereo", 6, 5, OPUS),
+        ("5.1.4", 10, 9, ["-c:a", "pcm_s16le"]),  # above
+        ("24 channels", 24, 23, ["-c:a", "pcm_s16le"]),  # of which nobody knows where they are
+    ],
+)
+async def test_sound_is_heard_wherever_it_is_placed(made, layout, channels, heard, codec):
+    each = "|".join(HEARD if number == heard else "0" for number in range(channels))
+    placed = f":c={layout}" if channels < 24 else ""
+    source = made(
+        f"{layout}.{'mka' if codec is OPUS else 'mov'}",
+        *["-f", "lavfi", "-i", f"aevalsrc='{each}':s=48000:d=3{placed}", *codec],
+    )
+    for kind, asked in (
+        STAGES["ingest"],
+        STAGES["audio"],
+        ("adaptive_video", {}),
+        ("audio", {"format": "opus"}),
+    ):
+        done = await ask(source, kind, asked, task=f"{kind}{len(asked)}{asked.get('format', '')}")
+        assert done.warnings == []
+        if kind != "adaptive_video":
+            assert facts(done.output)["channels"] <= 2
+            assert len(beeps(storage.path(done.output["name"]))[0]) == 3
 
 
 async def test_places_and_names_are_removed_from_copies_too(made):

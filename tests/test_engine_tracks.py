@@ -11,7 +11,7 @@ from mediapipe import storage
 from mediapipe.engine.media import media_from_probe
 from mediapipe.engine.plan import can_copy_video
 from mediapipe.engine.probe import probe
-from tests.support.engine import STAGES, X264, ask, facts, ffmpeg, light
+from tests.support.engine import STAGES, X264, ask, ffmpeg, light
 
 pytestmark = pytest.mark.anyio
 SMALL = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2"]
@@ -165,13 +165,31 @@ async def test_a_poster_is_not_black_where_the_film_soon_is_not_unless_that_mome
 # --- odd sides ------------------------------------------------------------------------------------
 
 
-async def test_hdr_with_odd_sides_is_mapped_as_any_other(tmp_path):
+EVERY = [
+    STAGES["ingest"],
+    ("video", {"width": 101}),
+    ("video", {"format": "webm", "width": 101}),
+    ("video", {"width": 99, "height": 57, "fit": "cover"}),
+    ("adaptive_video", {}),
+    ("animation", {"end": 0.5}),
+    ("animation", {"end": 0.5, "format": "webp"}),
+    ("image", {"interval": 0.3}),
+    *[("image", {"format": form, "width": 97, "start": 0.2}) for form in ("jpeg", "png", "webp", "avif")],
+]
+HDR10 = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "colours"),
+    [("yuv420p", []), ("yuv420p10le", HDR10), ("yuva420p", [])],
+    ids=["plain", "hdr", "transparent"],
+)
+async def test_odd_sides_pass_through_every_kind(tmp_path, pixels, colours):
     source = tmp_path / "odd.mkv"
-    colours = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
-    lossless = ["-pix_fmt", "yuv420p10le", "-c:v", "ffv1", *colours]
+    lossless = ["-pix_fmt", pixels, "-c:v", "ffv1", *colours]
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=322x182:r=10:d=1,crop=321:181:exact=1", *lossless, source)
-    assert facts((await ask(source, *STAGES["ingest"])).output)["size"] in (
-        (320, 180),
-        (322, 182),
-        (320, 182),
-    )
+    for number, (kind, asked) in enumerate(EVERY):
+        done = (await ask(source, kind, asked, task=f"odd{number}")).output
+        assert done["width"] % 2 == done["height"] % 2 == 0, (kind, asked)
+        if kind == "video" and "height" not in asked:
+            assert abs(done["width"] / done["height"] - 321 / 181) < 0.03

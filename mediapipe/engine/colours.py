@@ -24,6 +24,7 @@ BELONGING = {
 }
 YCGCO = 8
 BY_PRIMARIES = (10, 12, 13)  # BT.2020 with constant luminance, and what is derived from primaries
+NAMES = {8: "ycgco", 10: "bt2020c", 12: "chroma-derived-nc", 13: "chroma-derived-c"}
 LOGARITHMIC = (9, 10)  # transfers that the scaler refuses; nobody shows them as what they say
 TELEVISION = (5, 6)  # primaries
 TO_SDR = (
@@ -51,9 +52,12 @@ def understood(video: Video) -> tuple[Video, list[str]]:
     if not video.pix_fmt.startswith("yuv"):
         return video, []
     if video.matrix == YCGCO or (video.matrix in BY_PRIMARIES and video.primaries not in UNSAID):
-        # odd sides have no place for half of their colour, which zscale refuses
-        whole = ["format=yuv444p"] if video.width % 2 or video.height % 2 else []
-        return replace(video, matrix=BT709), [*whole, "zscale=m=bt709"]
+        known = NAMES[video.matrix]
+        # odd sides have no place for half of their colour, which zscale refuses; the scaler does the matrix
+        whole = ["setparams=colorspace=bt709", "format=yuv444p", f"setparams=colorspace={known}"]
+        odd = video.width % 2 or video.height % 2
+        filters = [*whole, "zscale=m=bt709", "format=yuv444p"] if odd else ["zscale=m=bt709"]
+        return replace(video, matrix=BT709), filters
     matrix = video.matrix if video.matrix in MATRICES else _guessed(video)
     named = [] if matrix == video.matrix else [f"colorspace={MATRICES[matrix]}"]
     named += ["color_trc=bt709"] if video.transfer in LOGARITHMIC else []

@@ -20,6 +20,7 @@ PIECE = 100  # samples that are looked at together
 MAX_FRAMES = 600  # of a track that are decoded in search of one moment
 LATE = 0.5  # seconds by which a seek may lead past its moment
 PREDICTED = (2, 3)  # P and B: pictures that can't be decoded alone
+FOLDED = 8  # channels to which a bass channel is left out of stereo
 AHEAD = 0.3  # seconds of pictures that a decoder may hold back
 Picture = tuple[float, str]  # when it is shown, and its dots
 
@@ -170,7 +171,7 @@ def _peaks(container: Any, stream: Any, place: float, seconds: float, found: dic
     container.seek(max(0, int((place - 0.1) / stream.time_base)), stream=stream)
     peaks = [0.0] * round(seconds / BIN)
     places = [each.name for each in stream.codec_context.layout.channels]
-    bass = places.index("LFE") if "LFE" in places else None
+    bass = places.index("LFE") if "LFE" in places and 1 < len(places) <= FOLDED else None
     seen = False
     for at, channels in _samples(container, stream):
         if at > place + seconds:

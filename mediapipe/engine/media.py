@@ -75,6 +75,7 @@ class Audio:
     index: int
     codec: str
     channels: int = 2
+    places: list[str] = field(default_factory=list)  # of the channels, as FFmpeg names them; NONE is unknown
     rate: int = 48000
     profile: str = ""
     duration: float = 0.0

@@ -82,6 +82,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
     if stream.type == "audio":
         facts |= {
             "channels": value(lambda: int(context.layout.nb_channels), 0),
+            "places": value(lambda: [each.name for each in context.layout.channels], list[str]()),
             "rate": value(lambda: int(context.sample_rate), 0),
         }
     return facts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mediapipe.engine.arguments import CLEAN, HEAD, Plan, input_arguments, trim
 from mediapipe.engine.errors import NO_AUDIO, TaskError
-from mediapipe.engine.media import Media
+from mediapipe.engine.looks import FOLDED
+from mediapipe.engine.media import Audio, Media
 from mediapipe.validators import Options
 
 AAC = {"very_low": 64, "low": 96, "medium": 128, "high": 192, "very_high": 256}
@@ -12,6 +13,7 @@ MP3 = {"very_low": 7, "low": 5, "medium": 4, "high": 2, "very_high": 0}
 VORBIS = {"very_low": 1, "low": 3, "medium": 4, "high": 6, "very_high": 8}
 PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
 WAVEFORM_POINTS = 800
+PLACES = {"FL", "FR", "FC", "LFE", "BL", "BR", "BC", "SL", "SR", "FLC", "FRC"}  # that FFmpeg folds to stereo
 
 
 def sound_arguments(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
@@ -34,9 +36,30 @@ def audio_filters(media: Media) -> list[str]:
     film = media.video is not None and not media.video.cover
     # silence where sound is missing: without it, all that follows would come too early
     chain = ["aresample=async=1" + (":first_pts=0" if film else "")]
-    if media.audio is not None and media.audio.channels > 2:
-        chain += ["aformat=channel_layouts=stereo", "alimiter=limit=0.97:level=disabled"]
+    chain += folded(media.audio) if media.audio else []
     return ["-af", ",".join(chain)]
+
+
+def folded(audio: Audio) -> list[str]:
+    """The filters that make one channel or two of any, wherever these are placed.
+
+    One place alone, and two of another kind, are refused by encoders; FFmpeg folds no ambisonics, leaves out
+    what is above, and takes two of many whose places nobody knows.
+    """
+    count = audio.channels
+    if count <= 2:
+        usual = {1: ["FC"], 2: ["FL", "FR"]}[count]
+        same = "pan=mono|c0=c0" if count == 1 else "pan=stereo|c0=c0|c1=c1"
+        return [same] if audio.places not in ([], usual) else []
+    limited = "alimiter=limit=0.97:level=disabled"
+    if "AMBI0" in audio.places:  # all around, then left less right; after those what stays at the head
+        beside = "".join(f"+c{audio.places.index(place)}" for place in ("FL",) if place in audio.places)
+        other = "".join(f"+c{audio.places.index(place)}" for place in ("FR",) if place in audio.places)
+        return [f"pan=stereo|c0=0.7*c0+0.7*c1{beside}|c1=0.7*c0-0.7*c1{other}", limited]
+    if count <= FOLDED and set(audio.places) <= PLACES:
+        return ["aformat=channel_layouts=stereo", limited]
+    others = "".join(f"+0.5*c{number}" for number in range(2, count))
+    return [f"pan=stereo|c0=c0{others}|c1=c1{others}", limited]
 
 
 def audio_plan(options: Options, media: Media, path: str) -> Plan:
