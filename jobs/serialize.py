@@ -97,7 +97,7 @@ def _making(job: Job, name: str) -> dict[str, Any]:
 
 
 def batch_summary(batch: Batch, counts: Counts) -> dict[str, Any]:
-    """What `submit --batch --json` prints, and what a manifest begins with."""
+    """What `submit-batch --json` prints, and what a manifest begins with."""
     base = settings.PUBLIC_URL or settings.LOCAL_URL
     url = f"{base}{batch.get_absolute_url()}"
     return {

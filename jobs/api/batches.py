@@ -82,7 +82,7 @@ class Manifest(Schema):
 
 
 class BatchAbout(Schema):
-    """A batch, as `submit --batch --json` prints it."""
+    """A batch, as `submit-batch --json` prints it."""
 
     id: UUID
     title: str

@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractUser
 from django.core.management.base import CommandError, OutputWrapper
 
 from jobs import control
@@ -68,3 +70,14 @@ def show_changes(shown: dict[str, str], lines: dict[str, str], err: OutputWrappe
         if line and shown.get(label) != line:
             shown[label] = line
             err.write(f"{time.strftime('%H:%M:%S')} {label}{': ' if label else ''}{line}")
+
+
+def find_owner(name: str) -> AbstractUser:
+    """Whose a new job is: the person of this name, else the first admin. Raises LookupError, a sentence."""
+    users = get_user_model().objects.all()
+    owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).first()
+    if owner is None and name:
+        raise LookupError(f"There is no user {name!r}.")
+    if owner is None:
+        raise LookupError("There is no user yet: `python3 manage.py up` creates one.")
+    return owner

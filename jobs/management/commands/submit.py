@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control, pipelines, serialize
@@ -18,7 +16,7 @@ from jobs.dashboard.forms import no_pipeline
 from jobs.live import Live, reader
 from jobs.management import remote
 from jobs.management.remote import Installation
-from jobs.management.verbs import show_changes
+from jobs.management.verbs import find_owner, show_changes
 from jobs.models import Job, Pipeline
 from jobs.state import JobState, PipelineStatus, Source, StageState
 from jobs.uploads import intake
@@ -110,23 +108,15 @@ class Command(BaseCommand):
 
     def _job(self, options: dict[str, Any]) -> Job:
         """The new job. Raises NotStartable."""
-        owner = self._owner(options["owner"])
+        try:
+            owner = find_owner(options["owner"])
+        except LookupError as error:
+            raise NotStartable(error.args[0]) from None
         if options["pipeline"] not in (usable := Pipeline.usable_by(owner)):
             raise NotStartable(no_pipeline(options["pipeline"], usable))
         source = self._source(options["source"])
         title = options["title"] or source.filename or options["source"]
         return Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
-
-    def _owner(self, name: str) -> AbstractUser:
-        users = get_user_model().objects.all()
-        owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).first()
-        if owner is None:
-            raise NotStartable(
-                f"There is no user {name!r}."
-                if name
-                else "There is no user yet: `python3 manage.py up` creates one."
-            )
-        return owner
 
     def _source(self, text: str) -> Source:
         if text.lower().startswith(("http://", "https://")):
