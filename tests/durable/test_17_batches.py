@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import timedelta
 
@@ -63,6 +64,7 @@ async def test_the_rest_of_a_batch_is_cancelled_with_what_runs(inside, batch):
     assert (counts.cancelled, counts.total) == (3, 3)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.whole
 def test_a_batch_of_twenty_survives_a_killed_worker(cloud, api):
     browser, worker = cloud.editor("ada"), cloud.children()["worker"]
@@ -78,9 +80,31 @@ def test_a_batch_of_twenty_survives_a_killed_worker(cloud, api):
     def told() -> dict:
         return browser.get(f"{path}manifest.json").json()
 
-    found = until(lambda: (now := told())["status"] == "finished" and now, 120, 0.5)
+    found = until(lambda: (now := told())["status"] == "finished" and now, 240, 1)
     counts = {name: many for name, many in found["counts"].items() if many}
     assert counts == {"done": 17, "rejected": 3}
     assert all(item["reason"] for item in found["items"][17:])
     assert len({item["job"] for item in found["items"]} - {None}) == 17
     assert len(set(api.tasks) - before) == 17 * 4, "each stage of each was asked for once"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_batch_is_submitted_by_a_command_here_and_elsewhere(cloud, api, tmp_path, elsewhere):
+    cloud.editor("ada")
+    table = tmp_path / "links.csv"
+    table.write_text(f"title,url\nOne,{URL}?one\nTwo,nothing\n")
+    environment = {}
+    if elsewhere:
+        issue = (
+            "from django.contrib.auth.models import User; from jobs.models import ApiToken; "
+            "print(ApiToken.issue(User.objects.get(username='ada'), 't', ['submit', 'read'])[1])"
+        )
+        environment = {"MEDIAPIPE_URL": cloud.url, "MEDIAPIPE_TOKEN": cloud.shell(issue)}
+    whose = [] if elsewhere else ["--owner", "ada"]
+    done = cloud.script("submit-batch", str(table), "--wait", "--json", *whose, **environment)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["owner"], told["counts"]["done"], told["counts"]["rejected"]) == ("ada", 1, 1)
+    nothing = cloud.script("submit-batch", str(tmp_path / "none.txt"), **environment)
+    assert nothing.returncode == 2 and "can’t be read" in nothing.stderr

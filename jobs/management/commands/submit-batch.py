@@ -15,7 +15,7 @@ from jobs.batches import sources
 from jobs.batches.forms import title_of
 from jobs.management import remote
 from jobs.management.verbs import find_owner
-from jobs.models import Batch
+from jobs.models import Batch, Pipeline
 from mediapipe.management.process import exit_now
 
 LOOK_INTERVAL = 1.0  # seconds
@@ -71,7 +71,7 @@ class Command(BaseCommand):
     def _here(self, written: list[sources.Written], options: dict[str, Any]) -> Answer:
         try:
             owner = find_owner(options["owner"])
-            items = sources.items_of(written, options["pipeline"])
+            items = sources.items_of(written, options["pipeline"], Pipeline.usable_by(owner))
         except (LookupError, sources.NotAList) as error:
             raise CommandError(error.args[0], returncode=2) from None
         batch = Batch.submit(owner, options["title"] or title_of(items), items, uuid.uuid4())
