@@ -64,6 +64,7 @@ urlpatterns = [
     path("account/tokens/<int:number>/revoke/", tokens.revoke, name="revoke_token"),
     # A person's notifications
     path("account/notifications/", notifications.index, name="notifications"),
+    path("push-worker.js", notifications.push_worker, name="push_worker"),  # here, to be of every page
     path("account/notifications/<int:number>/", notifications.destination, name="destination"),
     path("account/notifications/<int:number>/remove/", notifications.remove, name="remove_destination"),
     path("account/notifications/<int:number>/test/", notifications.send_test, name="test_destination"),

@@ -43,6 +43,8 @@ DEBUG = flag("MEDIAPIPE_DEBUG")
 SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
 # Keys that still count, or count already, while one is replaced: docs/machines.md.
 SECRET_KEY_FALLBACKS = other_keys("MEDIAPIPE_SECRET_KEY_FALLBACKS")
+# Signs what is sent to browsers; replaced, they must be asked for again.
+PUSH_KEY = stored_secret("MEDIAPIPE_PUSH_KEY")
 PORT = number("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.

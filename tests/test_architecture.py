@@ -55,6 +55,7 @@ mediapipe.engine.imports mediapipe.engine.worker
 jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
 jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
+jobs.notifications.push_message
 jobs.batches.batch_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
@@ -74,7 +75,7 @@ jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
 jobs.uploads.tus jobs.uploads.views
 jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifications.channels.mail
-jobs.notifications.channels.webhook
+jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
 jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking

@@ -24,6 +24,7 @@ from jobs.models.stage import Stage
 from jobs.state import JobState, Source, StageState
 
 AT_A_TIME = 10  # jobs of a batch that are queued or run: others’ jobs, and their owner's own, go between them
+AT_ONCE = 1  # jobs that begin at each look, a second after the last: never a burst that others would feel
 UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 NEED_SOMEBODY = (JobState.ATTENTION, JobState.FAILED)
 
@@ -152,9 +153,9 @@ class Batch(models.Model):
         return list(rows.order_by("-many", "error"))
 
     def due(self) -> list[BatchItem]:
-        """The items whose turn it is: as many as there is room for, in their order."""
+        """The items whose turn it is, in their order: AT_ONCE, where there is room."""
         room = AT_A_TIME - self.jobs.filter(state__in=UNDER_WAY).count()
-        return list(self.items.filter(state=WAITING)[: max(0, room)])
+        return list(self.items.filter(state=WAITING)[: max(0, min(room, AT_ONCE))])
 
     def to_cancel(self) -> JobQuerySet:
         """Its jobs that still have to be told of its cancel."""

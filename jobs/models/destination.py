@@ -22,6 +22,9 @@ class Destination(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     secrets = models.JSONField(default=list, blank=True)  # of a program: newest first, with their ends
     confirmed_at = models.DateTimeField(null=True, blank=True)
+    ended = models.CharField(
+        max_length=200, blank=True, default="", db_default=""
+    )  # why nothing is sent there any more, a sentence
 
     class Meta:
         ordering = ["created_at", "id"]
@@ -43,6 +46,10 @@ class Destination(models.Model):
         return [
             each["secret"] for each in self.secrets if not each["until"] or each["until"] > now.timestamp()
         ]
+
+    def end(self, sentence: str) -> None:
+        """Nothing is sent there any more."""
+        Destination.objects.filter(pk=self.pk).update(ended=sentence)
 
     def replace_secret(self, secret: str) -> None:
         """Makes *secret* the one that counts; the one before it counts for a day more, and no older one."""

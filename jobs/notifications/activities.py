@@ -107,6 +107,8 @@ async def deliver(delivery_id: str) -> str:
     try:
         await BY_NAME[delivery.channel].send(destination, parcel)
     except NotDelivered as error:
+        if error.ends:
+            await persistently(destination.end, str(error))
         if error.permanent:
             return await _settle(delivery, FAILED, str(error))
         await _settle(delivery, WAITING, str(error))

@@ -102,7 +102,7 @@ def hand_out() -> None:
 
 def _destinations() -> list[Destination]:
     """Where people and programs are told."""
-    confirmed = Destination.objects.exclude(confirmed_at=None).filter(owner__is_active=True)
+    confirmed = Destination.objects.exclude(confirmed_at=None).filter(owner__is_active=True, ended="")
     return [each for each in confirmed.select_related("owner") if each.channel in BY_NAME]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.staticfiles import finders
 from django.db import transaction
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -78,6 +81,8 @@ class NewDestination(Wants):
         self.fields["wants"].initial = ["every"] if channel.for_programs else ["done", "needs_me"]
         self.fields["address"].label = channel.address_label
         self.fields["address"].help_text = channel.hint
+        if channel.by_script:
+            self.fields["address"].widget = forms.HiddenInput()
 
     def clean_address(self) -> str:
         """As the channel keeps it."""
@@ -112,6 +117,18 @@ class NewDestination(Wants):
         if self.channel.confirmed:
             Delivery.to(destination, CONFIRMATION)
         return destination
+
+
+@login_not_required
+@require_GET
+def push_worker(request: HttpRequest) -> HttpResponse:
+    """The service worker, which browsers ask for anew by themselves, and whose pages are those below it."""
+    text = finders.find("push-worker.js")
+    assert text
+    script = Path(text).read_bytes()
+    return HttpResponse(
+        script, content_type="text/javascript; charset=utf-8", headers={"Cache-Control": "no-cache"}
+    )
 
 
 def _mine(request: PageRequest, number: int) -> Destination:

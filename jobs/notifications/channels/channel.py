@@ -18,11 +18,22 @@ class NotAccepted(Exception):
 
 
 class NotDelivered(Exception):
-    """A try that failed, in a sentence without the address. *permanent*: another try can't help."""
+    """A try that failed, in a sentence without the address.
 
-    def __init__(self, sentence: str, *, permanent: bool = False, again_in: timedelta | None = None) -> None:
+    *permanent*: another try can't help; *ends*: nor can any other message to this destination.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        permanent: bool = False,
+        ends: bool = False,
+        again_in: timedelta | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.permanent = permanent
+        self.ends = ends
         self.again_in = again_in
 
 
@@ -52,6 +63,7 @@ class Channel(Protocol):
     bundled: bool
     confirmed: bool  # a person must show that the address is theirs
     for_programs: bool
+    by_script: bool  # nobody types the address: the browser says it
 
     def unavailable(self) -> str:
         """Why this installation can't use it at the moment, for editors; "" where it can."""

@@ -61,6 +61,7 @@ class Chat:
     bundled = True
     confirmed = False
     for_programs = False
+    by_script = False
 
     def unavailable(self) -> str:
         """Never: what a service needs is in its address."""

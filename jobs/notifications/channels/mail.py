@@ -27,6 +27,7 @@ class Mail:
     bundled = True
     confirmed = True
     for_programs = False
+    by_script = False
 
     def unavailable(self) -> str:
         """Where no server is set."""

@@ -50,6 +50,7 @@ class Webhook:
     bundled = False
     confirmed = False
     for_programs = True
+    by_script = False
 
     def unavailable(self) -> str:
         """Never: an outgoing connection is all it needs."""
