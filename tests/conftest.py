@@ -20,6 +20,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from jobs.workflow import search_attributes
 from mediapipe import temporal
+from mediapipe.engine import pieces
+from mediapipe.management.commands.up import DYNAMIC_CONFIG
 from tests.support.environment import RUN
 
 BIN = Path(sys.executable).parent
@@ -80,7 +82,7 @@ async def dev_env(anyio_backend):
     """A real Temporal dev server, in memory, that knows our search attributes."""
     env = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(BIN / "temporal"),
-        dev_server_extra_args=["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"],
+        dev_server_extra_args=list(DYNAMIC_CONFIG),
         search_attributes=search_attributes.KEYS,
         dev_server_log_level="error",
     )
@@ -155,6 +157,13 @@ def made(tmp_path_factory):
         return path
 
     return make
+
+
+@pytest.fixture
+def short_pieces(monkeypatch):
+    """Pieces of two seconds, whatever the machine, and of a film of six already."""
+    monkeypatch.setattr(pieces, "WORK", 0.001)
+    monkeypatch.setattr(pieces, "FEWEST", 3)
 
 
 @pytest.fixture

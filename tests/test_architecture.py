@@ -35,12 +35,14 @@ mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.
 mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
-mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.probe mediapipe.engine.errors
+mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.picture_times mediapipe.engine.probe
+mediapipe.engine.errors
 mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
+mediapipe.engine.pieces
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.beside
@@ -48,10 +50,10 @@ mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps mediapipe.engine.openapi
 mediapipe.engine.options
 mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task
-mediapipe.engine.check
+mediapipe.engine.check mediapipe.engine.piecework
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
-mediapipe.engine.imports mediapipe.engine.worker
+mediapipe.engine.imports mediapipe.engine.piece_activity mediapipe.engine.worker
 jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
 jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow

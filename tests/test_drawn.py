@@ -6,18 +6,24 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import av
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import HealthCheck, Phase, assume, event, given, seed, settings
 from hypothesis import strategies as st
 
 from mediapipe import storage
-from mediapipe.engine.errors import TaskError
+from mediapipe.engine.errors import Inexact, TaskError
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.pieces import PieceWork
+from mediapipe.engine.piecework import Film, encode_piece, join
+from mediapipe.engine.task import Hooks
+from mediapipe.task_options import check_options
 from tests.support.drawn import CORNERS, HZ, Recipe, beeps, corners, flashes, make, pictures, recipe
-from tests.support.engine import STAGES, ask
+from tests.support.engine import STAGES, ask, endless_space, likeness, packets
 
 pytestmark = pytest.mark.anyio
 PLANNED = settings(
@@ -187,6 +193,53 @@ KNOWN: dict[str, Callable[[Recipe], object]] = {
 @given(number=NUMBERS)
 async def test_what_is_made_of_a_drawn_file_shows_and_says_the_same(tmp_path, number):
     await check(recipe(number), tmp_path / "drawn")
+
+
+async def check_pieces(recipe: Recipe, folder: Path) -> None:
+    """A film of pieces has the times, the keyframes, the sound and the look of an uncut one.
+
+    Where it wouldn't, that is seen before anything is handed over.
+    """
+    assume(recipe.picture and recipe.container in ("mp4", "mov", "mkv", "webm") and not recipe.damage)
+    assume(not (recipe.interlaced or recipe.hidden or any(holds(recipe) for holds in KNOWN.values())))
+    shutil.rmtree(storage.path("x").parent, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    source = make(replace(recipe, length=6.3), folder)
+    kind, options = STAGES["transcode"]
+    try:
+        whole = await ask(source, kind, options)
+    except TaskError:
+        return
+    link = storage.signed_url(f"sources/t/source{source.suffix}")
+    film = await Film.of("cut", KINDS[kind], check_options(kind, options), link, Hooks(endless_space))
+    division = await film.division()
+    assume(division)
+    try:
+        for piece in [*division.pieces, *([None] if division.sound else [])]:
+            await encode_piece(film, PieceWork("cut", division.key, division.seconds, piece))
+        joined = await join(film, division, 0)
+    except Inexact as reason:
+        event(f"in one: {reason}")
+        return
+    event("in pieces")
+    one, cut = (storage.path(each.output["name"]) for each in (whole, joined))
+    same = [packets(one, kind) == packets(cut, kind) for kind in ("video", "audio")]
+    looks = [likeness(each, source) for each in (one, cut)]
+    assert all(same) and abs(looks[0] - looks[1]) < 0.01, (recipe, same, looks)
+
+
+@pytest.mark.release
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(4))
+def test_many_drawn_films_of_pieces_are_those_of_uncut_encodes(tmp_path, short_pieces, part):
+    @seed(int(os.environ.get("MEDIAPIPE_DRAWN_SEED", "0")) * 10 + part)
+    @settings(PLANNED, max_examples=40)
+    @given(number=NUMBERS)
+    def draw(number):
+        asyncio.run(check_pieces(recipe(number), tmp_path / "drawn"))
+
+    draw()
 
 
 @pytest.mark.release

@@ -9,8 +9,16 @@ from mediapipe.engine.probe import MAX_PIXELS
 from mediapipe.validators import InvalidRequest as InvalidRequest
 
 
-class NeedsEncode(Exception):
+class OtherWay(Exception):
+    """A task is to be done in another way than the one that was tried."""
+
+
+class NeedsEncode(OtherWay):
     """A task can't be done by a copy alone."""
+
+
+class Inexact(OtherWay):
+    """A film can't be encoded in pieces as it would be in one."""
 
 
 class TaskError(Exception):

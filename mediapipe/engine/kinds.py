@@ -36,6 +36,7 @@ class Kind:
     needs_keyframes: Callable[[Options], bool] = lambda options: False
     # whether a task with these options may turn out to be a copy
     may_copy: Callable[[Options], bool] = lambda options: False
+    divides: bool = False  # whether a long film is encoded in pieces
     compared: bool = False  # whether an output is compared with its source before it is published
     output_kind: str = ""  # what its output is called in the API's File; "" where as the kind
     has_duration: bool = True
@@ -65,6 +66,7 @@ _KINDS = (
         compared=True,
         needs_keyframes=lambda options: True,
         may_copy=plan.may_copy_video,
+        divides=True,
         has_frame_rate=True,
     ),
     Kind(

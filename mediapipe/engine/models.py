@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from django.db import models, transaction
+from django.db.models import functions
 from django.utils import timezone
 
 from mediapipe import storage
@@ -23,6 +24,7 @@ LOST_AFTER = timedelta(seconds=30)  # without one, after which its download coun
 IMPORTS_EACH = 3  # sources of one person that come at once, or lie here and wait for their encode
 OF_A_MOMENT = models.Q(kind__in=LIGHT) | models.Q(copies=True)
 DOWNLOADING = ~models.Q(fetch_for="") & models.Q(fetched=False)
+PIECES = "pieces"  # among a task's steps: where its pieces are kept
 HELD = ("space", "storage")  # what a task waits for in its slot
 
 Lane = Literal["import", "light", "heavy"]
@@ -179,11 +181,10 @@ class EngineTask(models.Model):
             status=self.Status.PROCESSING, started_at=self.started_at or timezone.now(), waiting_for=""
         )
 
-    def wait(self, waiting_for: str = "") -> bool:
-        """Back in the queue: its worker restarts, or the disk is full ("space"). False where it is over."""
-        return self.update(
-            status=self.Status.QUEUED, progress=None, speed=None, time_left=None, waiting_for=waiting_for
-        )
+    def wait(self, waiting_for: str = "", progress: float | None = None) -> bool:
+        """Back in the queue: for its next piece, a worker, or a full disk ("space"). False if over."""
+        queued = {"status": self.Status.QUEUED, "waiting_for": waiting_for, "progress": progress}
+        return self.update(**queued, speed=None, time_left=None)
 
     def needs_encode(self) -> bool:
         """It is no copy after all: back in line, among the encodes. False where it is over."""
@@ -233,6 +234,11 @@ class EngineTask(models.Model):
         error |= {"details": _storable(details)} if details else {}
         over = {"time_left": None, "finished_at": timezone.now()}
         return self.update(**fields, **over, status=self.Status.FAILED, error=error)
+
+    def add_freed(self, size: int) -> None:
+        """Adds bytes that were freed when it was cancelled while it ran."""
+        freed = functions.Coalesce("freed_bytes", 0) + size
+        EngineTask.objects.filter(pk=self.pk).update(freed_bytes=freed)
 
     def cancel(self) -> bool:
         """Marks it as cancelled; False where it was over before. Its workflow must be cancelled as well."""

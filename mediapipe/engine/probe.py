@@ -20,6 +20,7 @@ from mediapipe.engine.containers import (
     known_length,
     programmes,
 )
+from mediapipe.engine.picture_times import picture_times
 from mediapipe.engine.survey import value
 
 DEMUXERS = (
@@ -237,11 +238,13 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
 
 
 def print_facts(path: str, extra: list[str]) -> None:
-    """Prints one JSON object: what is in the file, or shown at `--looks`; `error` where it cannot be read."""
+    """Prints one JSON object: what is in the file, or shown at `--looks`, or when (`--times`); or `error`."""
     try:
         if extra[:1] == ["--looks"]:
             asked = json.loads(extra[1])
             found = (looks.in_order if asked.get("in_order") else looks.looks)(path, OPTIONS, asked)
+        elif extra[:1] == ["--times"]:
+            found = picture_times(path, OPTIONS, json.loads(extra[1]))
         else:
             found = probe(path, extra)
     except Exception as problem:

@@ -135,6 +135,16 @@ async def looks(path: Path, **asked: Any) -> dict[str, Any] | None:
     return None if "error" in found else found
 
 
+async def picture_times(path: Path, **asked: Any) -> dict[str, Any] | None:
+    """When its pictures are shown (picture_times.py says what to ask); None where that can't be known."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            found = json.loads(await read_facts(str(path), "--times", json.dumps(asked)))
+    except (TimeoutError, ValueError):
+        return None
+    return None if "error" in found else found
+
+
 async def read_facts(path: str, *extra: str) -> bytes:
     """The JSON object that a child prints about the file (probe.py); cut short where the child died.
 

@@ -20,7 +20,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import temporal
 from mediapipe.database import in_thread
-from mediapipe.engine.models import EngineTask, Lane
+from mediapipe.engine.folders import clear_pieces
+from mediapipe.engine.models import PIECES, EngineTask, Lane
 from mediapipe.engine.task import drop_source
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.recent import Recent
@@ -92,6 +93,10 @@ async def stop(task: EngineTask) -> bool:
         if task.fetch_for:  # it may have waited, with nobody at work to remove what had arrived
             await drop_source(task.pk)
     await task.arefresh_from_db()
+    if task.status == task.Status.CANCELLED and PIECES in task.steps:
+        freed = await asyncio.to_thread(clear_pieces, task.steps[PIECES])
+        await in_thread(task.add_freed, freed)
+        await task.arefresh_from_db()
     return stopped
 
 

@@ -21,7 +21,7 @@ from temporalio.exceptions import ApplicationError
 from mediapipe import disk
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import webhook
-from mediapipe.engine.errors import NeedsEncode, TaskError, storage_given_up
+from mediapipe.engine.errors import OtherWay, TaskError, storage_given_up
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import ARRIVED, AS_OBJECT
 from mediapipe.storage.outage import Outage, refusal, refused
@@ -186,7 +186,7 @@ def _of_the_disk(error: OSError) -> tuple[str, str]:
 async def attend(task_id: str, lost: int, work: Work) -> EngineTask | None:
     """Does *work* on a task, tells how it fails, and gives it as it is then; None where it was over before.
 
-    *lost*: how many workers have gone with it. Raises Later and NeedsEncode.
+    *lost*: how many workers have gone with it. Raises Later and OtherWay.
     """
     task: EngineTask | None = await persistently(EngineTask.objects.filter(pk=task_id).first)
     if task is None or not task.active:
@@ -204,7 +204,7 @@ async def attend(task_id: str, lost: int, work: Work) -> EngineTask | None:
     writes = asyncio.create_task(reporter.run_forever())
     try:
         await work(task, reporter)
-    except (Later, NeedsEncode):
+    except (Later, OtherWay):
         raise
     except TaskError as error:
         await persistently(task.fail, error.kind, str(error), error.details, steps=reporter.steps)

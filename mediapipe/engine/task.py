@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,8 @@ class Encode:
     target: Path
     hooks: Hooks
     only_copy: bool = False
+    beside: Sequence[Path] = ()  # what FFmpeg reads besides the source
+    worked: float = 0.0  # seconds that what it joins has taken
     percent: float = 0.0
     time_limit: TimeLimit = field(default_factory=lambda: TimeLimit(settings.MAX_ENCODE_HOURS))
 
@@ -112,7 +114,7 @@ class Encode:
             if self.only_copy and not copied:
                 raise NeedsEncode
             try:
-                outcome = await self._try(tries[0], copied=copied)
+                outcome = await self.attempt(tries[0], copied=copied)
                 instead = compare.instead(outcome.differences, tries, self.plan.plain, copied=copied)
                 if not instead:
                     outcome.warnings += [each.sentence for each in outcome.differences]
@@ -129,7 +131,7 @@ class Encode:
                 if not tries or error.kind in FINAL_ERRORS:
                     raise
 
-    async def _try(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
+    async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
         plan = self.plan
         muxer, output = self._muxer(arguments)
@@ -138,10 +140,9 @@ class Encode:
         report = self._report_alive if silent else self._report
         progress = encode.Progress(plan.seconds, plan.frames, report)
         began = time.monotonic()
-        ended = await encode.ffmpeg(
-            arguments, output, muxer, source=self.source, progress=progress, time_limit=self.time_limit
-        )
-        took = time.monotonic() - began
+        run = partial(encode.ffmpeg, source=self.source, beside=self.beside, time_limit=self.time_limit)
+        ended = await run(arguments, output, muxer, progress=progress)
+        took = time.monotonic() - began + self.worked
         encode.check_exit(ended)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
@@ -237,8 +238,7 @@ async def process(
 ) -> TaskOutput:
     """Does a task whose options are checked, on the source that is *kept* in its row.
 
-    Raises TaskError, OSError, and NeedsEncode where *only_copy* is wanted and it must be encoded; the caller
-    clears the folder.
+    Raises TaskError, OSError, NeedsEncode where *only_copy* won’t do; the caller clears the folder.
     """
     clear(task_id)
     folder(task_id).mkdir(parents=True)

@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
@@ -20,54 +22,78 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
-from mediapipe.engine import check, imports, prober, queue, webhook
-from mediapipe.engine.errors import NeedsEncode
-from mediapipe.engine.folders import clear, sweep
+from mediapipe.engine import check, imports, piecework, prober, queue, webhook
+from mediapipe.engine.errors import Inexact, NeedsEncode
+from mediapipe.engine.folders import clear, sweep, sweep_pieces
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.models import EngineTask
-from mediapipe.engine.surroundings import Reporter, Waits, Work, again, attend, beat_forever, hands_over
-from mediapipe.engine.task import Hooks, drop_source, process, unpublish
+from mediapipe.engine.models import PIECES, EngineTask
+from mediapipe.engine.piece_activity import encode_piece, hooks_of
+from mediapipe.engine.pieces import MISSING, Division
+from mediapipe.engine.piecework import InPieces
+from mediapipe.engine.surroundings import Reporter, Work, again, attend, beat_forever, hands_over
+from mediapipe.engine.task import drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.metrics import TASK_WAITS, TASKS
 from mediapipe.task_options import check_options
 
 SWEEP_EVERY = 3600.0  # seconds
 RECONCILE_EVERY = 60.0  # seconds
+Process = Callable[..., Coroutine[Any, Any, None]]  # takes a row, its reporter, and whom to tell of files
 log = logging.getLogger(__name__)
 
 
 @activity.defn
-async def run_task(task_id: str) -> None:
-    """Runs a task, and writes its result to its row."""
-    await _attended(task_id)
+async def run_task(task_id: str, divides: bool = False, note: str = "") -> Division | None:
+    """Runs a task, and writes its result to its row; where it *divides*, a long film's pieces instead.
+
+    *note*: a warning that goes with the output.
+    """
+    try:
+        await _attended(task_id, partial(_process, divides=divides, note=note))
+    except InPieces as way:
+        return way.division
+    return None
 
 
 @activity.defn
 async def copy_task(task_id: str) -> bool:
     """Runs a task if it is a copy, which takes a moment; False where it stands in line for an encode now."""
     try:
-        await _attended(task_id, only_copy=True)
+        await _attended(task_id, partial(_process, only_copy=True))
     except NeedsEncode:
         await persistently(EngineTask(pk=task_id).needs_encode)
         return False
     return True
 
 
-async def _attended(task_id: str, *, only_copy: bool = False) -> None:
-    """Runs a task, and leaves nothing behind but its output, however it ends. Raises NeedsEncode."""
+@activity.defn
+async def join_pieces(task_id: str, division: Division) -> str:
+    """Joins a film's pieces, and writes the result to its row; "", MISSING, or why it can't be done."""
+    if await asyncio.to_thread(piecework.are_missing, division):
+        return MISSING
+    try:
+        await _attended(task_id, partial(_join, division=division))
+    except Inexact as reason:
+        log.warning("task %s is encoded in one piece: %s", task_id, reason)
+        return str(reason)
+    return ""
+
+
+async def _attended(task_id: str, process: Process) -> None:
+    """Runs a task, and leaves nothing behind but its output, however it ends. Raises OtherWay."""
     handed_over = next((int(count) for count in activity.info().heartbeat_details), 0)  # by restarts
     heartbeats = asyncio.create_task(beat_forever(lambda: (handed_over,)))
     published: list[str] = []
     try:
-        work = partial(_process, published=published, only_copy=only_copy)
+        work = partial(process, published=published)
         await _run(task_id, published, work, lost=activity.info().attempt - handed_over - 1)
     except asyncio.CancelledError:
         freed = clear(task_id)
         if await hands_over(task_id):  # a restart counts as no loss
             raise again("the worker is restarting", 0, handed_over + 1) from None
         with contextlib.suppress(*OUTAGES):
-            await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
+            await in_thread(EngineTask(pk=task_id).add_freed, freed)
         await _remove_published(task_id, published)
         await drop_source(task_id)
         raise
@@ -101,22 +127,41 @@ async def _run(task_id: str, published: list[str], work: Work, *, lost: int) -> 
         await drop_source(task_id)
 
 
-async def _process(task: EngineTask, reporter: Reporter, *, published: list[str], only_copy: bool) -> None:
+async def _process(
+    task: EngineTask,
+    reporter: Reporter,
+    *,
+    published: list[str],
+    only_copy: bool = False,
+    divides: bool = False,
+    note: str = "",
+) -> None:
     reporter.realtime_factor = await persistently(task.realtime_factor)
     await persistently(task.begin)
-    waits = Waits(task)
-    hooks = Hooks(
-        waits.for_disk_space,
-        reporter.report,
-        reporter.step,
-        waits.storage_failed,
-        waits.storage_answered,
-        published.append,
-        waits.for_server,
-    )
+    hooks = hooks_of(task, reporter, published)
     kind = KINDS[task.kind]
+    asked = (task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
+    if divides and kind.divides and not settings.S3_BUCKET:  # its source would be fetched for each piece
+        film = await piecework.Film.of(*asked)
+        if division := await film.division():
+            for step in ("import", "probe"):
+                reporter.step(step)
+            reporter.step("encode", file=film.facts(), **{PIECES: division.key})
+            await persistently(task.update, steps=reporter.steps)
+            raise InPieces(division)
     work = check.process if kind.plan is None else partial(process, only_copy=only_copy)
-    result = await work(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
+    result = await work(*asked)
+    warnings = [*result.warnings, *([note] if note else [])]
+    await persistently(task.succeed, result.output, warnings, steps=reporter.steps)
+
+
+async def _join(task: EngineTask, reporter: Reporter, *, published: list[str], division: Division) -> None:
+    reporter.steps = dict(task.steps)
+    await persistently(task.begin)
+    kind = KINDS[task.kind]
+    hooks = hooks_of(task, reporter, published)
+    film = await piecework.Film.of(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
+    result = await piecework.join(film, division, task.progress or 0.0)
     await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
 
 
@@ -132,6 +177,7 @@ async def sweep_forever() -> None:
         with contextlib.suppress(DatabaseError, OSError):
             await in_thread(sweep, active_tasks)
             await in_thread(imports.sweep, active_tasks)
+            await asyncio.to_thread(sweep_pieces)
         await asyncio.sleep(SWEEP_EVERY)
 
 
@@ -155,7 +201,11 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
         "max_heartbeat_throttle_interval": timedelta(milliseconds=500),
         "graceful_shutdown_timeout": timedelta(seconds=0),
     }
-    encodes = {"activities": [run_task, copy_task], "max_concurrent_activities": slots, **shared}
+    encodes = {
+        "activities": [run_task, copy_task, encode_piece, join_pieces],
+        "max_concurrent_activities": slots,
+        **shared,
+    }
     downloads = {"activities": [import_source], "max_concurrent_activities": imports.SLOTS, **shared}
     prober.start()
     keepers = [asyncio.create_task(each) for each in (sweep_forever(), reconcile_forever())]

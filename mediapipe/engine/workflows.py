@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType
+
+with workflow.unsafe.imports_passed_through():
+    from mediapipe.engine.pieces import IN_ONE, MISSING, Division, Piece, PieceWork
 
 HEAVY_QUEUE = "media-engine"
 LIGHT_QUEUE = "media-engine-light"
 IMPORT_QUEUE = "media-engine-import"
 # A worker that is lost or restarts is no reason to give up: the activities bound that themselves.
+ROUNDS = 3  # of encoding pieces and joining them: some may be gone when the last one is done
 AGAIN = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 
 
@@ -37,19 +42,76 @@ class EngineTaskWorkflow:
         has them, so none is patched.
         """
         silence = timedelta(seconds=heartbeat_timeout)
-        if foreign and not await self._activity("import_source", task_id, IMPORT_QUEUE, silence):
+        if foreign and not await _activity("import_source", [task_id], IMPORT_QUEUE, silence):
             return
-        if copies and await self._activity("copy_task", task_id, LIGHT_QUEUE, silence):
+        if copies and await _activity("copy_task", [task_id], LIGHT_QUEUE, silence):
             return
-        await self._activity("run_task", task_id, LIGHT_QUEUE if light else HEAVY_QUEUE, silence)
-
-    async def _activity(self, name: str, task_id: str, queue: str, silence: timedelta) -> Any:
-        return await workflow.execute_activity(
-            name,
-            task_id,
-            task_queue=queue,
-            start_to_close_timeout=timedelta(days=30),  # heartbeats and the stall watchdog end what hangs
-            heartbeat_timeout=silence,
-            retry_policy=AGAIN,
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        if light:
+            await _activity("run_task", [task_id], LIGHT_QUEUE, silence)
+            return
+        division: Division | None = await _activity(
+            "run_task", [task_id, True], HEAVY_QUEUE, silence, Division
         )
+        if division and not await self._in_pieces(task_id, division, silence):
+            await _activity("run_task", [task_id, False, IN_ONE], HEAVY_QUEUE, silence)
+
+    async def _in_pieces(self, task_id: str, division: Division, silence: timedelta) -> bool:
+        """Encodes a film's pieces and joins them; False where it must be encoded in one after all."""
+        for _ in range(ROUNDS):
+            if not await self._encoded(task_id, division, silence):
+                return False
+            problem = await _activity("join_pieces", [task_id, division], LIGHT_QUEUE, silence)
+            if problem != MISSING:
+                return not problem
+        return False
+
+    async def _encoded(self, task_id: str, division: Division, silence: timedelta) -> bool:
+        """Encodes all pieces, and the sound beside them; False, and no more of them, where one can't be."""
+
+        def work(piece: Piece | None) -> asyncio.Task[bool]:
+            asked = PieceWork(task_id, division.key, division.seconds, piece)
+            queue = HEAVY_QUEUE if piece else LIGHT_QUEUE
+            told = f"piece {piece.number + 1} of {len(division.pieces)}" if piece else "the sound"
+            return asyncio.create_task(
+                _activity("encode_piece", [asked], queue, silence, priority=_of_pieces(), summary=told)
+            )
+
+        running = [work(piece) for piece in division.pieces] + ([work(None)] if division.sound else [])
+        try:
+            for done in workflow.as_completed(running):
+                if not await done:
+                    return False
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        return True
+
+
+def _of_pieces() -> Priority:
+    """The turns of a person's pieces: a line of their own, so that a short encode waits for one at most."""
+    owner = (workflow.info().priority.fairness_key or "").removesuffix("/later")
+    return Priority(fairness_key=owner.encode()[:57].decode(errors="ignore") + "/pieces")
+
+
+async def _activity(
+    name: str,
+    arguments: list[Any],
+    queue: str,
+    silence: timedelta,
+    result: type | None = None,
+    priority: Priority = Priority.default,
+    summary: str | None = None,
+) -> Any:
+    return await workflow.execute_activity(
+        name,
+        args=arguments,
+        task_queue=queue,
+        result_type=result,
+        start_to_close_timeout=timedelta(days=30),  # heartbeats and the stall watchdog end what hangs
+        heartbeat_timeout=silence,
+        retry_policy=AGAIN,
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        priority=priority,
+        summary=summary,
+    )

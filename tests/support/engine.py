@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -106,3 +108,21 @@ def loudness(path: Path) -> float:
     )
     line = next(line for line in done.stderr.splitlines() if line.strip().startswith("I:"))
     return float(line.split()[1])
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, bool]]:
+    """Time and keyframe of each packet of a track, in the order of times."""
+    with av.open(str(path)) as container:
+        stream = next(iter(getattr(container.streams, kind)), None)
+        found = container.demux(stream) if stream else []
+        return sorted((each.pts * each.time_base, each.is_keyframe) for each in found if each.pts is not None)
+
+
+def likeness(path: Path, source: Path) -> float:
+    """How like its source it looks (SSIM)."""
+    graph = "[0:v]scale=160:90,format=yuv420p[a];[1:v]scale=160:90,format=yuv420p[b];[a][b]ssim"
+    inputs = ["-i", str(path), "-i", str(source)]
+    done = subprocess.run(
+        [FFMPEG, "-hide_banner", *inputs, "-lavfi", graph, "-f", "null", "-"], capture_output=True, text=True
+    )
+    return float(re.search(r"All:([\d.]+)", done.stderr)[1])

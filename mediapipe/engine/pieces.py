@@ -1,0 +1,197 @@
+"""Where a long film can be encoded in pieces, and FFmpeg's arguments for each, the sound and the join. Pure.
+
+A piece begins where an uncut encode would have a keyframe, and is told from the next by the source's own
+times: each picture is in exactly one. Only what is known to come out the same is taken (docs/engine.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mediapipe.engine.arguments import CLEAN, HEAD, Plan, has_alpha, input_arguments, output_size
+from mediapipe.engine.media import Media, Video
+from mediapipe.engine.plan import encoder
+from mediapipe.engine.sound import sound_arguments
+from mediapipe.validators import Options
+
+GRID = 2  # seconds between an encode's keyframes, and so between the places where it can be cut
+WORK = 20.0  # seconds of one core that a piece takes, by the figures below
+READING, WRITING = 0.008, 0.010  # seconds of one core for a megapixel that is decoded, and for one encoded
+FEWEST = 4  # pieces, below which a film is encoded in one
+MOST = 400  # pieces of one film: Temporal keeps each in the history
+LONGEST_STEP = 5.0  # seconds that one picture stands
+LEAD = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
+CONTAINERS = ("mov", "matroska")  # demuxers with an index, and with a time for each picture
+CODECS = ("h264", "hevc", "vp9", "av1", "prores", "mjpeg")  # of which each packet is one picture
+OPTIONS = {"format", "codec", "quality", "width", "height", "fit"}  # that change no time
+SOUND = "sound"
+MISSING = "missing"  # of a join: a piece isn't there
+IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
+JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov")
+EXACT = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a film's picture, from *start* to *end* in seconds of its source (0: to the end).
+
+    *frames*: how many pictures the source has there; *late*: by how much its first one comes after the place
+    on the grid at which it begins.
+    """
+
+    number: int
+    start: float
+    end: float
+    seconds: float
+    frames: int
+    late: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.number:04}.mp4"
+
+
+@dataclass(frozen=True)
+class Division:
+    """A film in pieces: *key* names the folder in which they are kept, by what they are made of."""
+
+    key: str
+    pieces: list[Piece] = field(default_factory=list)
+    sound: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Of the picture."""
+        return sum(piece.seconds for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class PieceWork:
+    """What one activity encodes: a piece of a film of so many *seconds*, or its sound (no piece)."""
+
+    task_id: str
+    key: str
+    seconds: float
+    piece: Piece | None = None
+
+
+def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
+    """Whether it is long, and an encode of pieces known to be that of the whole."""
+    video = media.video
+    return (
+        video is not None
+        and plan.wants_video
+        and not plan.copied
+        and plan.layout == "file"
+        and plan.muxer in ("mp4", "mov")
+        and set(options) <= OPTIONS
+        and str(options.get("codec", "h264")) == "h264"
+        and media.format.startswith(CONTAINERS)
+        and not (media.guessed or media.jumps or media.is_still or media.undecodable)
+        and not (
+            video.held or video.lost or video.shifts or video.far or (media.audio and media.audio.shifts)
+        )
+        and video.codec in CODECS
+        and not (video.interlaced or video.tiled or video.discarded or video.crop or has_alpha(video))
+        and 1 <= video.fps <= 60.5
+        and abs(media.start) < 1
+        and media.duration >= FEWEST * piece_seconds(options, video, cores)
+    )
+
+
+def piece_seconds(options: Options, video: Video, cores: int) -> float:
+    """How long a piece is, on the grid: so that it is some ten seconds of work for this machine."""
+    width, height, _ = output_size(video, options)
+    pixels = video.width * video.height * READING + width * height * WRITING
+    work = pixels * video.fps / 1e6  # of one core for a second of film
+    return max(1, round(WORK * max(1, min(cores, 4)) / 2 / work / GRID)) * GRID
+
+
+def divide(options: Options, media: Media, times: dict[str, Any], key: str, cores: int) -> Division | None:
+    """The film's pieces, by when its pictures are shown (picture_times.py); None where it stays in one."""
+    video = media.video
+    assert video is not None
+    if times["problem"] or times["first"]:
+        return None
+    cuts = times["cuts"]
+    count = min(MOST, int(times["last"] / piece_seconds(options, video, cores)))
+    if count < FEWEST:
+        return None
+    step = max(1, round(times["last"] / count / GRID))
+    # the last one is as long as the others, or longer
+    chosen = [cut for at, cut in enumerate(cuts) if at % step == step - 1][: count - 1]
+    edges = [{"at": 0.0, "first": times["first"], "before": 0, "late": 0.0}, *chosen]
+    ends = [*chosen, {"at": 0.0, "first": times["last"], "before": times["count"], "late": 0.0}]
+    pieces = [
+        Piece(
+            number,
+            round(edge["at"], 6),
+            round(end["at"], 6),
+            end["first"] - edge["first"],
+            end["before"] - edge["before"],
+            round(edge["late"], 6),
+        )
+        for number, (edge, end) in enumerate(zip(edges, ends, strict=True))
+    ]
+    if len(pieces) < FEWEST or not all(piece.frames for piece in pieces):
+        return None
+    return Division(key, pieces, media.audio is not None)
+
+
+def picture_arguments(options: Options, media: Media, path: str, piece: Piece) -> list[str]:
+    """The arguments that encode a piece, with its times in the film."""
+    video = media.video
+    assert video is not None
+    keys = f"expr:gte(t,n_forced*{GRID}-{piece.late:.6f})"
+    settings = encoder(options, video, str(options["format"]), keys)
+    chain = settings.index("-vf") + 1
+    span = f"trim=start={piece.start:.6f}" + (f":end={piece.end:.6f}" if piece.end else "")
+    settings[chain] = f"{span},{settings[chain]}" if piece.start or piece.end else settings[chain]
+    before = ["-copyts", "-start_at_zero", "-noaccurate_seek"]
+    before += ["-ss", f"{piece.start - LEAD:.3f}"] if piece.start > LEAD else []
+    opened = input_arguments(path, media)
+    tracks = ["-map", f"0:{video.index}", "-an", "-sn", "-dn"]
+    return [*HEAD, *before, *opened, *tracks, *CLEAN, *settings, *EXACT]
+
+
+def sound_of(options: Options, media: Media, path: str) -> list[str]:
+    """The arguments for the sound alone, with its times in the film."""
+    assert media.audio is not None
+    tracks = ["-map", f"0:{media.audio.index}", "-vn", "-sn", "-dn"]
+    settings = sound_arguments(options, media, str(options["format"]))
+    return [*HEAD, *input_arguments(path, media), *tracks, *CLEAN, *settings, "-movie_timescale", "1000000"]
+
+
+def playlist(pieces: Sequence[Piece], starts: Sequence[int]) -> str:
+    """The list by which FFmpeg's concat joins pieces; *starts*: of each, in microseconds of the film.
+
+    Each one's place is where it says itself that it begins, so that no time is moved.
+    """
+    lines = ["ffconcat version 1.0"]
+    before = 0
+    for piece, following in zip(pieces, [*starts[1:], None], strict=True):
+        lines.append(f"file {piece.name}")
+        if following is not None:
+            lines.append(f"duration {following - before}us")
+            before = following
+    return "\n".join(lines) + "\n"
+
+
+def join_arguments(listed: str, sound: str | None) -> list[str]:
+    """The arguments that join the pieces of a list, and the sound beside them, without encoding."""
+    inputs = ["-f", "concat", "-safe", "0", "-i", f"file:{listed}"]
+    tracks = ["-map", "0:v"]
+    if sound:
+        inputs += ["-protocol_whitelist", "file", "-i", f"file:{sound}"]
+        tracks += ["-map", "1:a"]
+    tail = ["-avoid_negative_ts", "disabled", "-movflags", "+faststart"]
+    return [*HEAD, "-copyts", *JOINED, *inputs, *tracks, *CLEAN, "-c", "copy", *tail]
+
+
+def cores() -> int:
+    """How many this machine has."""
+    return os.cpu_count() or 1

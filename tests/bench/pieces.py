@@ -1,0 +1,100 @@
+"""What pieces are for: what a worker killed late in a film costs, and how long a short clip waits for one.
+
+`.venv/bin/python -m tests.bench.pieces [SECONDS]` (90, of 2160p). Prints figures, as ratios in one run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.engine import family
+from tests.support.product import Product, make_clip, until
+
+
+def main(seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder) / "clip.mp4", 5, "1280x720")
+        film = make_clip(Path(folder) / "film.mp4", seconds, "3840x2160")
+        product = Product(Path(folder) / "home").start()
+        try:
+            print("| what | figure |\n| --- | --- |", flush=True)
+            waits(product, clip, film)
+            survives(product, film)
+        finally:
+            product.stop()
+
+
+def submitted(product: Product, clip: Path) -> str:
+    done = product.script("submit", str(clip), "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["id"]
+
+
+def stage(product: Product, job: str, name: str) -> dict:
+    return next(each for each in product.status(job)["stages"] if each["name"] == name)
+
+
+def percent(product: Product, job: str) -> float:
+    """How far a film's transcode is."""
+    return stage(product, job, "transcode")["progress"] or 0.0
+
+
+def whole(product: Product, clip: Path) -> float:
+    """Seconds of a job from submission to its end."""
+    began = time.perf_counter()
+    job = submitted(product, clip)
+    until(lambda: product.status(job)["status"] == "succeeded", 1800, every=0.2)
+    return time.perf_counter() - began
+
+
+def waits(product: Product, clip: Path, film: Path) -> None:
+    """A short clip alone, and sent while a film is encoded."""
+    alone = min(whole(product, clip) for _ in range(2))
+    job = submitted(product, film)
+    until(lambda: percent(product, job) > 5, 1800, every=0.2)
+    beside = whole(product, clip)
+    at = percent(product, job)
+    until(lambda: product.status(job)["status"] == "succeeded", 3600, every=1)
+    print(
+        f"| a 5 s clip, alone and sent while a film is encoded | {alone:.1f} s, {beside:.1f} s: "
+        f"{beside / alone:.1f}; the film was at {at:.0f} % when it was done |",
+        flush=True,
+    )
+
+
+def pieces(product: Product) -> dict[str, int]:
+    """The pieces that are kept, and when each was made."""
+    kept = (product.home / "media" / "pieces").glob("*/0*.mp4")
+    return {each.name: each.stat().st_mtime_ns for each in kept}
+
+
+def survives(product: Product, film: Path) -> None:
+    """The worker is killed late in a film: which pieces are encoded again."""
+    job = submitted(product, film)
+    until(lambda: percent(product, job) > 80, 3600, every=0.2)
+    kept = pieces(product)
+    running = len(family(product.children()["worker"]))
+    product.kill("worker")
+    seen = dict(kept)
+
+    def over() -> bool:
+        for name, made in pieces(product).items():
+            seen[name] = max(made, seen.get(name, 0))
+        return product.status(job)["status"] == "succeeded"
+
+    until(over, 3600, every=0.2)
+    again = [name for name, made in kept.items() if seen[name] != made]
+    assert running > 1, "no encoder was at work"
+    print(
+        f"| worker killed late in a film of {len(seen)} pieces | {len(kept)} were done, {len(again)} of them "
+        "were encoded again, and the one at work |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 90)

@@ -1,0 +1,204 @@
+"""A long film encoded in pieces: it is that of an uncut encode, and what goes wrong costs a piece."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from asgiref.sync import sync_to_async
+from temporalio.client import WorkflowHistory
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Replayer, Worker
+
+from mediapipe import storage
+from mediapipe.engine import folders, pieces, queue, worker
+from mediapipe.engine.folders import folder
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.models import EngineTask
+from mediapipe.engine.pieces import IN_ONE, MISSING, Division, PieceWork
+from mediapipe.engine.piecework import Film
+from mediapipe.engine.task import Hooks
+from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from tests.support.engine import X264, endless_space, likeness, packets
+from tests.support.histories import FOLDER
+from tests.support.product import until_async
+
+pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
+ASKED = {"format": "mp4", "width": 160, "quality": "medium"}
+
+
+def lavfi(rate: str = "30", seconds: int = 10) -> list[str]:
+    return ["-f", "lavfi", "-i", f"testsrc2=s=320x180:r={rate}:d={seconds}"]
+
+
+TONE = ["-f", "lavfi", "-i", "sine=440:d=10"]
+SOURCES = {
+    "open.mp4": [*lavfi("30000/1001"), *TONE, *X264, "-bf", "3", "-g", "250", "-x264-params", "open-gop=1"],
+    "uneven.mp4": [
+        *[*lavfi("60"), *TONE, "-vf", r"select='not(eq(mod(n\,7)\,2))*not(eq(mod(n\,11)\,5))'"],
+        *["-fps_mode", "vfr", "-enc_time_base", "1/90000", *X264, "-bf", "2"],
+    ],
+    "silent.mkv": [*lavfi("24000/1001"), "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"],
+    "ten-bit.mkv": [
+        *[*lavfi("25"), *TONE, "-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le"],
+        *["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-c:a", "ac3"],
+        *["-x265-params", "log-level=error:open-gop=1"],
+    ],
+}
+
+
+def put(made, name: str, arguments: list[str]) -> str:
+    """A clip among the uploads; the link to it."""
+    target = storage.path(f"sources/p/{name}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(made(name, *arguments).read_bytes())
+    return storage.signed_url(f"sources/p/{name}")
+
+
+async def new(link: str, **options) -> EngineTask:
+    return await EngineTask.objects.acreate(kind="video", input=link, options={**ASKED, **options})
+
+
+async def run(activity, *arguments):
+    return await ActivityEnvironment().run(activity, *arguments)
+
+
+def works(task: EngineTask, division: Division) -> list[PieceWork]:
+    each = [*division.pieces, *([None] if division.sound else [])]
+    return [PieceWork(task.pk, division.key, division.seconds, piece) for piece in each]
+
+
+async def in_pieces(task: EngineTask) -> Division:
+    """Does all that the workflow would have done, without it."""
+    division = await run(worker.run_task, task.pk, True)
+    assert division and len(division.pieces) >= 2
+    for work in reversed(works(task, division)):
+        assert await run(worker.encode_piece, work)
+    assert await run(worker.join_pieces, task.pk, division) == ""
+    return division
+
+
+def output(task: EngineTask) -> Path:
+    return storage.path(task.output["name"])
+
+
+SOME = ("open.mp4", "uneven.mp4")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.release) for name in SOURCES]
+)
+async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeypatch, made, name):
+    """Open groups of pictures, uneven frames, times in milliseconds, HDR: the same at the same times."""
+    if name == "uneven.mp4":  # two, with keyframes in them that don't lie on the grid
+        for limit in ("MOST", "FEWEST"):
+            monkeypatch.setattr(pieces, limit, 2)
+    link = put(made, name, SOURCES[name])
+    cut, whole = await new(link), await new(link)
+    await in_pieces(cut)
+    assert await run(worker.run_task, whole.pk) is None
+    for each in (cut, whole):
+        await each.arefresh_from_db()
+        assert each.status == "succeeded", each.error
+    assert cut.warnings == whole.warnings
+    assert packets(output(cut), "video") == packets(output(whole), "video")
+    assert packets(output(cut), "audio") == packets(output(whole), "audio")
+    source = storage.path(f"sources/p/{name}")
+    assert likeness(output(cut), source) == pytest.approx(likeness(output(whole), source), abs=0.003)
+    assert cut.output["filesize"] == pytest.approx(whole.output["filesize"], rel=0.02)
+    assert not folders.pieces("").exists() or not list(folders.pieces("").iterdir())
+    assert not folder(cut.pk).exists()
+
+
+async def test_only_what_is_gone_is_encoded_again(short_pieces, made):
+    """A retry of the stage, with a task of its own, takes what is there; a join says that a piece is gone."""
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    first, again = await new(link), await new(link)
+    division = await run(worker.run_task, first.pk, True)
+    for work in works(first, division)[:-1]:
+        assert await run(worker.encode_piece, work)
+    kept = folders.pieces(division.key)
+    before = {each.name: each.stat().st_mtime_ns for each in kept.glob("*.mp4")}
+    assert await run(worker.join_pieces, first.pk, division) == MISSING
+    await first.arefresh_from_db()
+    assert (first.status, first.progress) == ("queued", pytest.approx(99, abs=1))
+    await sync_to_async(first.fail)("killed", "lost")
+    division = await run(worker.run_task, again.pk, True)
+    for work in works(again, division):
+        assert await run(worker.encode_piece, work)
+    now = {each.name: each.stat().st_mtime_ns for each in kept.glob("*.mp4")}
+    assert before.items() < now.items()
+    assert await run(worker.join_pieces, again.pk, division) == "" and not kept.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fps": 12}, {"bitrate": 400000}, {"start": 1, "end": 9}, {"codec": "h265"}, {"format": "webm"}, None],
+)
+async def test_what_is_not_known_to_come_out_the_same_or_is_short_stays_in_one(
+    short_pieces, made, options, monkeypatch
+):
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    if options is None:
+        monkeypatch.undo()
+    film = await Film.of("t", KINDS["video"], {**ASKED, **(options or {})}, link, Hooks(endless_space))
+    assert await film.division() is None
+
+
+@pytest.fixture
+async def at_work(dev_env, temporal_at):
+    """A worker of each queue."""
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    activities = [worker.run_task, worker.encode_piece, worker.join_pieces]
+    heard = timedelta(milliseconds=500)
+    one = {"activities": activities, "max_concurrent_activities": 1, "max_heartbeat_throttle_interval": heard}
+    light = Worker(client, task_queue=LIGHT_QUEUE, **one)
+    async with light, Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow], **one):
+        yield client
+
+
+async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(at_work, short_pieces, made):
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    slow = put(made, "slow.mp4", [*["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=30"], *X264])
+    film, clip = await new(slow, width=640, quality="very_high"), await new(link, start=0, end=1)
+
+    async def is_midway() -> bool:
+        await film.arefresh_from_db()
+        return bool(film.progress and film.progress > 6)
+
+    assert await queue.enqueue(film)
+    await until_async(is_midway, 120)
+    assert await queue.enqueue(clip)
+    await at_work.get_workflow_handle(clip.pk).result()
+    await film.arefresh_from_db()
+    await clip.arefresh_from_db()
+    assert film.active and film.progress < 80 and clip.status == "succeeded"
+    began = asyncio.get_running_loop().time()
+    assert await queue.stop(film)
+    assert asyncio.get_running_loop().time() - began < 3
+    assert film.status == "cancelled" and film.freed_bytes
+    assert not list(folders.pieces("").iterdir()) and not folder(film.pk).exists()
+
+
+async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(at_work, short_pieces, made):
+    """Damage in the middle: pieces would not show what a decoder makes of it."""
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    source = storage.path("sources/p/open.mp4")
+    data = bytearray(source.read_bytes())
+    middle = data.index(b"mdat") + (data.index(b"moov") - data.index(b"mdat")) // 2
+    data[middle : middle + 3000] = b"\x55" * 3000
+    source.write_bytes(data)
+    task = await new(link)
+    assert await queue.enqueue(task)
+    await at_work.get_workflow_handle(task.pk).result()
+    await task.arefresh_from_db()
+    assert task.status == "succeeded" and IN_ONE in task.warnings, (task.error, task.warnings)
+
+
+async def test_a_history_of_pieces_replays():
+    """One whose last piece was not exact, and that was encoded in one."""
+    history = WorkflowHistory.from_json("task_x", (FOLDER / "engine" / "pieces.json").read_text())
+    await Replayer(workflows=[EngineTaskWorkflow]).replay_workflow(history)
