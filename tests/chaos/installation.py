@@ -88,7 +88,7 @@ class Installation:
             if process and process.poll() is None:
                 self.product.stop()
                 self.log += self.product.log.read_text()
-            self.product.commands = None
+            self.product.commands.stop()
             self.product.clients.clear()
 
     def move(self) -> None:
