@@ -161,10 +161,15 @@ class Product:
             where = {"cwd": self.home, "env": self.environment}  # the folder it is given in means nothing
             self.process = subprocess.Popen(command, stdout=out, stderr=out, **where)
         deadline = time.monotonic() + patience
-        while f"Ready: {self.url}" not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
+        try:
+            while f"Ready: {self.url}" not in self.log.read_text():
+                assert self.process.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.1)
+        except BaseException:  # what its fixture hasn't got it can't stop
+            self.process.kill()
+            self.process.wait()
+            raise
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
