@@ -74,11 +74,15 @@ class Closing:
         if self.engine is None:
             return None
         running = [stage for stage in stages if stage.state == StageState.RUNNING]
-        named = [self.engine.cancel(stage.task_id) for stage in running if stage.task_id]
+        named = [self.engine.of(stage.engine).cancel(stage.task_id) for stage in running if stage.task_id]
         # the last one that was told of, and one that was being asked for since
-        unnamed = [(s.name, s.tries + more) for s in running if not s.task_id for more in (0, 1)]
-        keys = [task_key(job.workflow_id, name, number) for name, number in unnamed if number]
-        for asked in [*named, *map(self.engine.cancel_of_key, keys)]:
+        unnamed = [(s, s.tries + more) for s in running if not s.task_id for more in (0, 1)]
+        keys = [
+            self.engine.of(stage.engine).cancel_of_key(task_key(job.workflow_id, stage.name, number))
+            for stage, number in unnamed
+            if number
+        ]
+        for asked in [*named, *keys]:
             if problem and problem.outage:
                 asked.close()
                 continue

@@ -25,7 +25,13 @@ def resource() -> Resource:
 async def open_client() -> AsyncIterator[IttybitClient]:
     """A client for it, around an HTTP client that is closed with the context."""
     async with open_http(settings.ITTYBIT_API_URL, settings.ITTYBIT_API_KEY) as http:
-        yield IttybitClient(http, resource())
+        client = IttybitClient(http, resource())
+        if settings.EMBEDDED_ENGINE:
+            yield client
+            return
+        async with open_http(settings.OWN_ENGINE_URL, settings.ENGINE_KEY) as own:
+            client.own = IttybitClient(own)
+            yield client
 
 
 async def check() -> tuple[bool, str]:

@@ -12,6 +12,9 @@ from typing import Any, Union
 Option = Union[str, int, float, bool]  # noqa: UP007 - Temporal's converter reads this annotation at run time
 
 
+OWN, CLOUD_THEN_OWN = "own", "cloud_then_own"  # the engine of this installation itself, though a cloud is set
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How many attempts a stage has, and how many seconds pass between two of them."""
@@ -46,6 +49,7 @@ class StageDefinition:
     optional: bool = False  # an extra: its failure leaves the job succeeded
     looks_through: list[str] = field(default_factory=list)  # stages whose outputs it checks
     after: list[str] = field(default_factory=list)  # further stages that it waits for
+    engine: str = ""  # OWN, or CLOUD_THEN_OWN; empty: the engine that the installation is set to
     unavailable: str = ""  # why the engine that the job was submitted to has no such kind: it is skipped
 
     @classmethod
@@ -207,7 +211,11 @@ DEFAULT = "standard"
 
 def for_engine(pipeline: PipelineDefinition, *, embedded: bool) -> PipelineDefinition:
     """The pipeline as the engine can do it: the *embedded* one, else the cloud, with what that lacks told."""
-    if embedded or not any(stage.kind in EMBEDDED_ONLY for stage in pipeline.stages):
+    if embedded:
+        return pipeline
+    if pipeline.engine:
+        return replace(pipeline, stages=tuple(_made_by(pipeline.engine, stage) for stage in pipeline.stages))
+    if not any(stage.kind in EMBEDDED_ONLY for stage in pipeline.stages):
         return pipeline
     sentence = f"{NOT_IN_THE_CLOUD[0].upper()}{NOT_IN_THE_CLOUD[1:]}"
     return replace(
@@ -219,6 +227,10 @@ def for_engine(pipeline: PipelineDefinition, *, embedded: bool) -> PipelineDefin
             for stage in pipeline.stages
         ),
     )
+
+
+def _made_by(engine: str, stage: StageDefinition) -> StageDefinition:
+    return replace(stage, engine=OWN if stage.kind in EMBEDDED_ONLY else engine)
 
 
 def for_try(pipeline: PipelineDefinition) -> PipelineDefinition:

@@ -25,6 +25,7 @@ class TaskRequest:
     activity_id: str = ""  # of the stage's activity that will await the task: for the webhook
     run: int = 0
     outputs: dict[str, Source] = field(default_factory=dict)  # for a check, by their stages
+    engine: str = ""  # OWN, or the one that the installation is set to
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class TaskWatch:
     stall: float = 600
     source: Source | None = None
     seen: HeartbeatDetails | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def _stage(status: StageStatus) -> dict[str, Any]:
         "finished_at": _iso(status.finished_at),
         "retry_at": _iso(status.retry_at),
         "task_id": status.task_id,
+        "engine": "own" if settings.EMBEDDED_ENGINE else status.engine or "cloud",
         "output": _output(status.output) if status.output else None,
         "error": status.error,
     }

@@ -137,6 +137,7 @@ class StageStatus:
     details: str | None = None  # the engine's own last lines
     attempts: list[Attempt] = field(default_factory=list)
     tries: int = 0  # tasks requested so far
+    engine: str = ""  # OWN where that one has its task, though the installation is set to a cloud
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,8 @@ ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
 ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (
     f"{LOCAL_URL}/ittybit" if EMBEDDED_ENGINE else "https://api.ittybit.com"
 )
+# Where the own engine answers for pipelines that ask for it although a cloud is set.
+OWN_ENGINE_URL = os.environ.get("MEDIAPIPE_ENGINE_URL", "").rstrip("/") or f"{LOCAL_URL}/ittybit"
 # Unset: found out by asking the cloud (jobs.engine); the embedded engine answers on both.
 ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE") or ("tasks" if EMBEDDED_ENGINE else "")
 if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):

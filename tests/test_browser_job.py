@@ -200,3 +200,35 @@ def test_a_check_leads_to_the_second_in_source_and_result_under_one_playhead(pro
     until(lambda: page.evaluate(places) == [7, 7], 10)
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_an_admin_edits_a_pipeline_and_the_job_before_it_stays_as_it_was(product, context, tmp_path):
+    film = make_clip(tmp_path / "short.mp4", 1, "160x90")
+    context.add_cookies(cookies_of(product, "pip", staff=True))
+    with watched(context.new_page()) as page:
+        page.goto(f"{product.url}/pipelines/standard/")
+        page.fill("[name=label]", "For TV")
+        page.click("text=Make a copy")
+
+        def made() -> str:
+            page.goto(product.url)
+            page.select_option("#upload-pipeline", "for-tv")
+            open_job(page, upload(page, product, film))
+            wait_for_state(page, "succeeded")
+            return page.url
+
+        first = made()
+        page.goto(f"{product.url}/pipelines/for-tv/edit/")
+        page.fill("[name=transcode-label]", "Small")
+        page.fill("[name=transcode-width]", "64")
+        page.click("#stage-audio >> text=Remove")
+        page.wait_for_selector("#stage-audio", state="detached")
+        assert page.input_value("[name=transcode-label]") == "Small"
+        page.click("text=Save and use")
+        page.wait_for_selector("text=Saved as version 2.")
+        made()
+        stages = page.inner_text("[aria-label=Stages]")
+        assert "Small" in stages and "Audio" not in stages and "version 2" in page.inner_text(".headline")
+        page.goto(first)
+        stages = page.inner_text("[aria-label=Stages]")
+        assert "Transcode" in stages and "Audio" in stages and "version 1" in page.inner_text(".headline")

@@ -13,7 +13,7 @@ from jobs.models import ApiToken, Job, Pipeline
 from jobs.models import pipeline as pipeline_rows
 from jobs.models.pipeline import Audience, NotChangeable
 from jobs.pipeline_rules import problems
-from jobs.pipelines import CHECK, PIPELINES, STANDARD, PipelineDefinition, RetryPolicy
+from jobs.pipelines import CHECK, CLOUD_THEN_OWN, OWN, PIPELINES, STANDARD, PipelineDefinition, RetryPolicy
 from jobs.state import Source
 from jobs.uploads.sample_clip import SAMPLE_NAME
 from tests.support.recorded import job, text
@@ -308,6 +308,20 @@ def test_a_copy_is_an_admins_until_it_is_opened(chief, editor):
     assert "for-tv" in Pipeline.usable_by(editor)
     chief.post("/pipelines/standard/retire/")
     assert "standard" in Pipeline.usable_by(editor)
+
+
+def test_an_admin_chooses_who_makes_it_where_a_cloud_is_set(chief, editor, ada, settings):
+    path = "/pipelines/checked/edit/"
+    chief.post(path, {**form(chief.get(path)), "engine": CLOUD_THEN_OWN, "act": "save"})
+    assert {stage.engine for stage in Pipeline.usable_by(editor)["checked"].stages} == {""}
+    settings.EMBEDDED_ENGINE = False
+    stages = Pipeline.usable_by(editor)["checked"].stages
+    assert [stage.engine for stage in stages] == [CLOUD_THEN_OWN] * 4 + [OWN]  # the cloud knows no check
+    assert not any(stage.unavailable for stage in stages)
+    made = job(editor, pipeline="checked")
+    made.stages.filter(name="transcode").update(engine=OWN)
+    page = text(ada.get(made.get_absolute_url()))
+    assert "· own engine" in page and "· cloud" in page
 
 
 def test_pipelines_are_an_admins_matter(ada, client):

@@ -15,7 +15,18 @@ from jobs.state import JobState, Output
 from jobs.workflow.failures import gone_silent, timed_out
 from jobs.workflow.media_pipeline import MediaPipeline
 from jobs.workflow.receipt import CancelReceipt
-from tests.support.world import BROKEN, World, attention, plan, running, states, status_when, transcode_last
+from tests.support.world import (
+    BROKEN,
+    FLAKY,
+    World,
+    attention,
+    cloud_then_own,
+    plan,
+    running,
+    states,
+    status_when,
+    transcode_last,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +82,22 @@ async def test_a_stage_begins_when_all_that_it_waits_for_is_done_or_skipped(skip
         assert (await handle.result()).state == JobState.SUCCEEDED
     assert [stage for stage, _ in world.created] == ["ingest", "thumbnails", "thumbnails", "transcode"]
     assert world.requests[-1].source.name == "outputs/ingest.mp4"
+
+
+async def test_what_the_cloud_gives_up_the_own_engine_makes_with_attempts_of_its_own(skipping_env):
+    script = {"transcode": [BROKEN, FLAKY], "extract_audio": [FLAKY] * 3, "create thumbnails": [BROKEN] * 2}
+    world = World(script)
+    async with running(skipping_env, world, cloud_then_own()) as handle:
+        status = await status_when(skipping_env, handle, attention)
+        made = {stage.name: (stage.engine, len(stage.attempts)) for stage in status.stages}
+        await handle.execute_update(MediaPipeline.retry_stage, RetryRequest("thumbnails", "ada"))
+        assert (await handle.result()).state == JobState.SUCCEEDED
+    assert made == {"ingest": ("", 1), "thumbnails": ("own", 2), "audio": ("own", 4), "transcode": ("own", 3)}
+    asked = [(each.stage, each.engine) for each in world.requests]
+    assert asked[-1] == ("thumbnails", "")  # a person's retry begins with the cloud again
+    assert asked.count(("audio", "")) == 3 and asked.count(("audio", "own")) == 1
+    told = [event.text for event in world.events() if event.kind == "engine"]
+    assert any(each.startswith("The cloud gave Transcode up: it failed: damaged") for each in told)
 
 
 async def test_in_temporal_a_job_is_its_stages_and_their_tasks_and_recording_is_no_activity(dev_env):

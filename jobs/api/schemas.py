@@ -128,6 +128,7 @@ class Stage(Schema):
     finished_at: Moment | None
     retry_at: Moment | None
     task_id: str | None
+    engine: str = Field(description="“own” for this installation’s, or “cloud”")
     output: Output | None
     error: str | None
     options: dict[str, Value] = Field(description="with which it is made")

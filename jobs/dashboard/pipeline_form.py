@@ -11,7 +11,16 @@ from django.http import QueryDict
 
 from jobs.dashboard.option_form import field_of, offered
 from jobs.pipeline_rules import LIMITS, MOST_STAGES, problems
-from jobs.pipelines import SORTS, Option, PipelineDefinition, RetryPolicy, StageDefinition, sort_of
+from jobs.pipelines import (
+    CLOUD_THEN_OWN,
+    OWN,
+    SORTS,
+    Option,
+    PipelineDefinition,
+    RetryPolicy,
+    StageDefinition,
+    sort_of,
+)
 from mediapipe.task_options import ASKED
 
 SOURCE = "the source"
@@ -41,6 +50,12 @@ class Head(forms.Form):
 
     label = forms.CharField(label="Name", max_length=60)
     description = forms.CharField(label="Description", max_length=300, required=False)
+    engine = forms.ChoiceField(
+        label="Made by",
+        choices=[("", "Cloud"), (CLOUD_THEN_OWN, "Cloud, then own engine"), (OWN, "Own engine")],
+        required=False,
+        help_text="Without a key of the cloud, the own engine makes everything.",
+    )
 
 
 class StageForm(forms.Form):
@@ -155,7 +170,8 @@ class Editor:
     def of(cls, pipeline: PipelineDefinition) -> Editor:
         """What is saved, to be edited."""
         labels = {stage.name: stage.label for stage in pipeline.stages}
-        head = Head(initial={"label": pipeline.label, "description": pipeline.description})
+        about = {"label": pipeline.label, "description": pipeline.description, "engine": pipeline.engine}
+        head = Head(initial=about)
         stages = [
             StageForm(each.name, _others(labels, each.name), initial=_initial(each))
             for each in pipeline.stages
@@ -213,7 +229,8 @@ class Editor:
         """What was written, as the pipeline of that *name*; of a valid form."""
         head = self.head.cleaned_data
         stages = tuple(stage.definition() for stage in self.stages)
-        return PipelineDefinition(name, head["label"].strip(), head["description"].strip(), _numbered(stages))
+        about = head["label"].strip(), head["description"].strip()
+        return PipelineDefinition(name, *about, _numbered(stages), head["engine"])
 
 
 def _others(labels: Mapping[str, str], name: str) -> Choices:

@@ -11,6 +11,7 @@ from jobs.dashboard.formatting import duration, eta
 from jobs.findings import headline
 from jobs.live import Live
 from jobs.models import Job
+from jobs.pipelines import OWN
 from jobs.state import PASSED, SETTLED, PipelineStatus, StageState, StageStatus
 from mediapipe.recent import Recent
 
@@ -54,11 +55,12 @@ class StageView:
     *needs*: the labels of the stages that it still waits for, in words.
     """
 
-    def __init__(self, status: StageStatus, live: Live | None, needs: str = "") -> None:
+    def __init__(self, status: StageStatus, live: Live | None, needs: str = "", engine: str = "") -> None:
         self.status = status
         self.name = status.name
         self.label = status.label
         self.needs = needs
+        self.chosen_engine = engine  # as its plan has it
         self.state = str(status.state)
         self.wait = live.waits.get(status.name) if live else None
         self.retrying = bool(self.wait and self.wait.until)
@@ -66,6 +68,11 @@ class StageView:
         self.stalled = bool(live and live.banner)  # the page says that nothing moves
         self.speed = live.speeds.get(status.name) if live and not self.stalled else None
         self.time_left = live.time_left.get(status.name) if live and not self.stalled else None
+
+    @property
+    def engine(self) -> str:
+        """Who makes it, where its pipeline says who is to; "" elsewhere."""
+        return "" if not self.chosen_engine else "own engine" if self.status.engine == OWN else "cloud"
 
     @property
     def running(self) -> bool:
@@ -171,4 +178,8 @@ def view_stages(job: Job, status: PipelineStatus, live: Live | None) -> list[Sta
     def waits_for(name: str) -> str:
         return " and ".join(open_labels[each] for each in needs.get(name, ()) if each in open_labels)
 
-    return [StageView(stage, live, waits_for(stage.name)) for stage in status.stages]
+    known = "plan" not in job.get_deferred_fields()
+    engines = {stage["name"]: stage.get("engine", "") for stage in job.plan} if known else {}
+    return [
+        StageView(stage, live, waits_for(stage.name), engines.get(stage.name, "")) for stage in status.stages
+    ]

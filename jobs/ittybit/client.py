@@ -31,6 +31,7 @@ from jobs.ittybit.replies import (
     parse_task,
 )
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
+from jobs.pipelines import OWN
 from jobs.requests import Cancellation
 from mediapipe.recent import Recent
 
@@ -48,7 +49,12 @@ class IttybitClient:
         self.http = http
         self.resource = resource or Resource("tasks")
         self.deadline = DEADLINE
+        self.own: IttybitClient | None = None  # of our own engine, where this one is the cloud's
         self._places: Recent[str, str] = Recent(KEPT_PLACES)  # the resource of a task, by the task's id
+
+    def of(self, engine: str) -> IttybitClient:
+        """The client of that *engine*, as a stage names it."""
+        return self.own if engine == OWN and self.own else self
 
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:

@@ -62,6 +62,7 @@ class Stage(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     task_id = models.CharField(max_length=200, blank=True)
+    engine = models.CharField(max_length=10, default="", db_default="", blank=True)  # as in StageStatus
     output = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
     error_kind = models.CharField(max_length=60, blank=True)
@@ -106,6 +107,7 @@ class Stage(models.Model):
             "started_at": to_datetime(stage.started_at),
             "finished_at": to_datetime(stage.finished_at),
             "task_id": stage.task_id or "",
+            "engine": stage.engine,
             "output": asdict(stage.output) if stage.output else None,
             "error": stage.error or "",
             "error_kind": stage.error_kind or "",
@@ -144,4 +146,5 @@ class Stage(models.Model):
             details=self.details or None,
             attempts=[Attempt(**attempt) for attempt in self.attempts],
             tries=self.tries,
+            engine=self.engine,
         )

@@ -23,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from jobs.ittybit.client import IttybitClient, may_have_created
 from jobs.ittybit.replies import IttybitError, TaskState
 from jobs.models import Job
-from jobs.pipelines import STORYBOARD_FRAMES, THUMBNAILS
+from jobs.pipelines import OWN, STORYBOARD_FRAMES, THUMBNAILS
 from jobs.requests import (
     Cancellation,
     Failure,
@@ -55,12 +55,16 @@ STORAGE_AWAY = "The storage can’t be reached."
 UNWANTED = "Nobody waits for this run: its job was cancelled before it began, deleted, or started again."
 
 
-def input_url(source: Source) -> str:
-    """A URL of *source* that the engine can read: ours signed, the API's own as it is."""
-    if source.name and (
-        settings.EMBEDDED_ENGINE or settings.PUBLIC_URL or settings.S3_BUCKET or not source.url
-    ):
-        return storage.signed_url(source.name, local=settings.EMBEDDED_ENGINE)
+def is_own(engine: str) -> bool:
+    """Whether it's the engine of this installation itself."""
+    return settings.EMBEDDED_ENGINE or engine == OWN
+
+
+def input_url(source: Source, engine: str = "") -> str:
+    """A URL of *source* that the *engine* can read: ours signed, the API's own as it is."""
+    own = is_own(engine)
+    if source.name and (own or settings.PUBLIC_URL or settings.S3_BUCKET or not source.url):
+        return storage.signed_url(source.name, local=own)
     return source.url
 
 
@@ -69,7 +73,7 @@ def options_of(request: TaskRequest) -> dict[str, Any]:
 
     A thumbnail brings a small storyboard along there: one more file of the stage, and no stage of its own.
     """
-    if settings.EMBEDDED_ENGINE and request.stage == THUMBNAILS.name and "interval" not in request.options:
+    if is_own(request.engine) and request.stage == THUMBNAILS.name and "interval" not in request.options:
         return {**request.options, "storyboard": STORYBOARD_FRAMES}
     return dict(request.options)
 
@@ -141,7 +145,7 @@ class Activities:
     async def stage(self, given: Sequence[RawValue]) -> Output:
         """A stage by whatever name its job's plan has for it: pipelines come and go while jobs run."""
         watch = activity.payload_converter().from_payload(given[0].payload, TaskWatch)
-        watching = watcher(self.client, watch)
+        watching = watcher(self.client.of(watch.engine), watch)
         try:
             return await or_hand_over(watching.result())
         except ApplicationError as error:
@@ -161,18 +165,20 @@ class Activities:
         if not await is_wanted(request):
             fail(UNWANTED, Failure("cancelled", permanent=True))
         try:
-            source = await asyncio.to_thread(input_url, request.source)
+            source = await asyncio.to_thread(input_url, request.source, request.engine)
             outputs = {
-                name: await asyncio.to_thread(input_url, file) for name, file in request.outputs.items()
+                name: await asyncio.to_thread(input_url, file, request.engine)
+                for name, file in request.outputs.items()
             }
+            hook = request.job_id, request.stage, request.activity_id
             task = await or_hand_over(
-                self.client.create(
+                self.client.of(request.engine).create(
                     kind=request.kind,
                     input=source,
                     options={**options_of(request), **({"outputs": outputs} if outputs else {})},
                     key=request.key,
                     metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
-                    webhook_url=webhook_url(request.job_id, request.stage, request.activity_id),
+                    webhook_url=webhook_url(*hook, own=is_own(request.engine)),
                 )
             )
         except IttybitError as error:
@@ -182,14 +188,14 @@ class Activities:
         return task.id
 
     @activity.defn(name=CANCEL_TASK)
-    async def cancel_task(self, task_id: str) -> Cancellation:
+    async def cancel_task(self, task_id: str, engine: str = "") -> Cancellation:
         """Cancels a task where the API can. Raises ApplicationError where it doesn't answer."""
-        return await self._cancel(self.client.cancel(task_id))
+        return await self._cancel(self.client.of(engine).cancel(task_id))
 
     @activity.defn(name=CANCEL_UNANSWERED)
-    async def cancel_unanswered(self, key: str) -> Cancellation:
+    async def cancel_unanswered(self, key: str, engine: str = "") -> Cancellation:
         """Cancels what a request may have created whose answer was lost; fails as cancel_task does."""
-        return await self._cancel(self.client.cancel_of_key(key))
+        return await self._cancel(self.client.of(engine).cancel_of_key(key))
 
     @staticmethod
     async def _cancel(asked: Awaitable[Cancellation]) -> Cancellation:

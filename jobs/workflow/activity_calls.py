@@ -70,6 +70,7 @@ async def await_task(
     heartbeat_timeout: float,
     attempt: int,
     seen: HeartbeatDetails | None,
+    engine: str,
 ) -> Output:
     """Runs the stage's own activity, which ends with its task; the task's output.
 
@@ -78,7 +79,7 @@ async def await_task(
     """
     allowed = allowed_seconds(stage, duration, source.size)
     unmeasured = source if duration is None and source.size is None else None
-    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured, seen)
+    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured, seen, engine)
     output: Output = await workflow.execute_activity(
         stage.activity,
         watch,
@@ -108,21 +109,21 @@ async def copy_output(request: KeepRequest, label: str, *, heartbeat_timeout: fl
     return copy
 
 
-async def cancel_task(task_id: str) -> Cancellation | None:
-    """Cancels a task at the engine; None where the engine didn't answer within a minute."""
-    return await _cancel(state.CANCEL_TASK, task_id)
+async def cancel_task(task_id: str, engine: str) -> Cancellation | None:
+    """Cancels a task at the *engine*; None where the engine didn't answer within a minute."""
+    return await _cancel(state.CANCEL_TASK, task_id, engine)
 
 
-async def cancel_unanswered(key: str) -> Cancellation | None:
+async def cancel_unanswered(key: str, engine: str) -> Cancellation | None:
     """The same for what the request with that *key* may have created: its answer never came."""
-    return await _cancel(state.CANCEL_UNANSWERED, key)
+    return await _cancel(state.CANCEL_UNANSWERED, key, engine)
 
 
-async def _cancel(activity: str, what: str) -> Cancellation | None:
+async def _cancel(activity: str, what: str, engine: str) -> Cancellation | None:
     try:
         result: Cancellation = await workflow.execute_activity(
             activity,
-            what,
+            args=[what, engine] if engine else [what],
             task_queue=_control_queue(),
             result_type=Cancellation,
             start_to_close_timeout=timedelta(seconds=20),

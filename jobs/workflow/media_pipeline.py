@@ -186,10 +186,10 @@ class MediaPipeline:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)  # a create in flight returns its task's id
         stages = [s for s in self.job.stages if s.task_id and s.state == StageState.RUNNING]
-        cancels = [activity_calls.cancel_task(stage.task_id or "") for stage in stages]
-        keys = [run.key for run in self.runs.values() if run.unanswered and not run.status.task_id]
-        if keys and workflow.patched("cancel-what-never-answered"):
-            cancels += map(activity_calls.cancel_unanswered, keys)
+        cancels = [activity_calls.cancel_task(stage.task_id or "", stage.engine) for stage in stages]
+        unanswered = [run for run in self.runs.values() if run.unanswered and not run.status.task_id]
+        if unanswered and workflow.patched("cancel-what-never-answered"):
+            cancels += [activity_calls.cancel_unanswered(run.key, run.status.engine) for run in unanswered]
         results = await asyncio.gather(*cancels)
         for run in self.runs.values():
             if run.status.state not in SETTLED:

@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from jobs.pipelines import StageDefinition, task_key
+    from jobs.pipelines import CLOUD_THEN_OWN, OWN, StageDefinition, task_key
     from jobs.requests import HeartbeatDetails, KeepRequest, RetryRequest, TaskRequest
     from jobs.state import Attempt, Output, PipelineInput, StageState, StageStatus
     from jobs.workflow import activity_calls
@@ -129,8 +129,11 @@ class StageRun:
                 lost_workers += failed.outcome in LOST
                 failed_attempts += failed.outcome == "failed" or lost_workers > MAX_LOST_WORKERS
                 if failed.failure.permanent or failed_attempts >= retry.attempts:
-                    self._fail(failed)
-                    return False
+                    if not await self._falls_back(failed):
+                        self._fail(failed)
+                        return False
+                    failed_attempts = lost_workers = 0
+                    continue
                 text = failed.event_text(self.stage.label, self.status.attempt)
                 self.add_event("attempt_failed", stage=self.stage.name, text=text)
                 self.status.max_attempts = retry.attempts + self.status.attempt - failed_attempts
@@ -144,6 +147,7 @@ class StageRun:
         self.retry_request = None
         status = self.status
         status.state = StageState.RUNNING
+        status.engine = OWN if self.stage.engine == OWN else ""
         status.attempt = 0
         status.max_attempts = self.stage.retry.attempts
         status.error = status.error_kind = status.details = status.finished_at = status.progress = None
@@ -177,6 +181,21 @@ class StageRun:
             status.task_id = None
             self.needs_new_task = True
             self.unanswered = False
+
+    async def _falls_back(self, failed: AttemptFailed) -> bool:
+        """Whether the own engine is to make it now, since the cloud has given it up."""
+        status = self.status
+        if self.stage.engine != CLOUD_THEN_OWN or status.engine == OWN:
+            return False
+        if status.task_id:
+            await activity_calls.cancel_task(status.task_id, status.engine)
+        status.engine, status.task_id, status.progress = OWN, None, None
+        self.needs_new_task = True
+        self.unanswered = False
+        status.max_attempts = status.attempt + self.stage.retry.attempts
+        text = f"The cloud gave {self.stage.label} up: {failed} This installation’s own engine makes it now"
+        self.add_event("engine", stage=self.stage.name, text=text)
+        return True
 
     def _fail(self, failed: AttemptFailed) -> None:
         self.status.max_attempts = self.status.attempt
@@ -216,7 +235,7 @@ class StageRun:
                 if was_cancelled() and workflow.patched("cancel-outlives-a-failed-create"):
                     raise asyncio.CancelledError from error
             if failed.failure.stop and status.task_id:
-                await activity_calls.cancel_task(status.task_id)
+                await activity_calls.cancel_task(status.task_id, status.engine)
             lasted = workflow.time() - since
             if failed.is_over(lasted):
                 raise failed
@@ -255,6 +274,7 @@ class StageRun:
             owner=self.plan.submitted_by,
             activity_id=activity_id,
             run=self.plan.run,
+            engine=self.status.engine,
         )
         return await activity_calls.create_task(request, self.stage.label)
 
@@ -268,6 +288,7 @@ class StageRun:
             heartbeat_timeout=self.plan.heartbeat_timeout,
             attempt=self.status.attempt,
             seen=self.seen,
+            engine=self.status.engine,
         )
 
     async def _copy_output(self, output: Output, activity_id: str) -> Output:

@@ -30,9 +30,9 @@ SALT = "jobs.hook"
 LIFETIME = timedelta(days=7)  # of a token; who works longer than that on a task is polled
 
 
-def webhook_url(job_id: str, stage: str, activity_id: str) -> str:
+def webhook_url(job_id: str, stage: str, activity_id: str, *, own: bool = False) -> str:
     """Where the engine may report that a task is over: unguessable, and different for each task."""
-    base = settings.LOCAL_URL if settings.EMBEDDED_ENGINE else settings.PUBLIC_URL
+    base = settings.LOCAL_URL if own or settings.EMBEDDED_ENGINE else settings.PUBLIC_URL
     token = signing.dumps([job_id, stage, activity_id], salt=SALT, compress=True)
     return f"{base}/hooks/ittybit/{token}" if base else ""
 
@@ -59,7 +59,7 @@ async def on_webhook(token: str) -> bool:
             if task_id is None or watched.state != StageState.RUNNING:
                 return True  # it is over for us: who sends it again has the engine asked nothing
             async with open_client() as engine:
-                task = await engine.read(task_id)
+                task = await engine.of(watched.engine).read(task_id)
             if not task.terminal or (task.state == replies.TaskState.SUCCEEDED and not task.output):
                 return True  # the poller reads again: the output may be named a moment later
             watching = client.get_async_activity_handle(

@@ -23,6 +23,7 @@ from tests.support.world import (
     World,
     attention,
     cancelled_with_creations,
+    cloud_then_own,
     plan,
     running,
     status_when,
@@ -57,6 +58,14 @@ async def in_order(env):
 async def retried(env):
     script = {"extract_audio": [FLAKY, Failure("unreachable", outage=True)], "create transcode": [FLAKY]}
     async with running(env, World(script)) as handle:
+        await handle.result()
+        return await handle.fetch_history()
+
+
+async def fallen_back(env):
+    """The cloud fails for good, its task is given up, and the own engine makes the stage."""
+    script = {"transcode": [BROKEN], "extract_audio": [FLAKY] * 3}
+    async with running(env, World(script), cloud_then_own()) as handle:
         await handle.result()
         return await handle.fetch_history()
 
@@ -159,7 +168,7 @@ async def cancelled_too_late(env):
         return await handle.fetch_history()
 
 
-SKIPPING = (straight, checked, in_order, retried, held, given_up, skipped, carried, timed_out)
+SKIPPING = (straight, checked, in_order, retried, fallen_back, held, given_up, skipped, carried, timed_out)
 REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created, cancelled_too_late)
 
 

@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from jobs.pipelines import PIPELINES
+from jobs.pipelines import CLOUD_THEN_OWN, PIPELINES
 from jobs.requests import Cancellation, Failure, KeepRequest, RecordRequest, TaskRequest, TaskWatch
 from jobs.state import CONTROL, STAGE_FAILED, TRANSFERS, JobState, Output, PipelineInput, Source, workflow_id
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -155,6 +155,12 @@ class Events(WorkflowHistoryEventAsyncIterator):
         await super().fetch_next_page(page_size=page_size)
         while self._input.wait_new_event and not self.current_page and not self.next_page_token:
             await super().fetch_next_page(page_size=page_size)
+
+
+def cloud_then_own(**fields):
+    """The standard pipeline by the cloud, and by the own engine what the cloud gives up."""
+    given = plan(**fields)
+    return replace(given, stages=[replace(stage, engine=CLOUD_THEN_OWN) for stage in given.stages])
 
 
 async def start_skipping() -> WorkflowEnvironment:

@@ -37,8 +37,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Runs until SIGTERM or Ctrl-C; a second signal ends it at once."""
         queues = options["queue"] or list(settings.WORKERS)
-        if not settings.EMBEDDED_ENGINE and options["queue"] is None:
-            queues = ["media-pipeline"]
         if sentence := close_home():
             self.stderr.write(sentence)
         asyncio.run(self._run(queues))
