@@ -114,7 +114,7 @@ def test_the_same_key_twice_is_one_job_and_another_request_under_it_is_refused(p
         ({}, "one source"),
         ({"url": "ftp://example.com/a.mp4"}, "http"),
         ({"url": "http://127.0.0.1/a.mp4"}, "public internet"),
-        (BODY | {"pipeline": "nope"}, "“pipeline”"),
+        (BODY | {"pipeline": "nope"}, "Choose one of: standard, "),
         (BODY | {"title": "a\0b"}, "“title”"),
         (BODY | {"colour": "red"}, "“colour”"),
         ([1], "“body”"),
