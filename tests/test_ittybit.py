@@ -321,6 +321,14 @@ async def test_a_cancel_tells_what_it_came_to(client, api):
     assert await client.cancel("t") == Cancellation(encoder_stopped=True, freed_bytes=41)
 
 
+async def test_a_proxys_page_in_place_of_a_cancels_answer_is_an_outage_and_no_cancel(client, api):
+    api.delete("/tasks/t").respond(200, html="<html>Welcome</html>")
+    with pytest.raises(Unavailable, match="a page instead of JSON"):
+        await client.cancel("t")
+    api.delete("/tasks/t").respond(204)
+    assert await client.cancel("t") == Cancellation()
+
+
 @pytest.mark.parametrize("code", [404, 405, 501])
 async def test_an_api_without_cancel_is_no_error(client, api, code):
     api.delete("/tasks/t").respond(code, json={"kind": "method_not_allowed", "message": "No"})

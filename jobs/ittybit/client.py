@@ -186,15 +186,11 @@ class IttybitClient:
         path = f"/{self.resource.name}/keys/{quote(key)}"
         return self._cancellation(await self._send("DELETE", path))
 
-    @staticmethod
-    def _cancellation(response: httpx.Response) -> Cancellation:
+    def _cancellation(self, response: httpx.Response) -> Cancellation:
         if response.status_code in (404, 405, 501):
             return Cancellation(supported=False)
+        body = as_mapping(self._json(response)) if response.content else {}
         check_response(response)
-        try:
-            body = as_mapping(response.json())
-        except ValueError:
-            body = {}
         result = as_mapping(body.get("cancelled"))
         return Cancellation(
             encoder_stopped=result.get("encoder_stopped") is True,
