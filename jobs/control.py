@@ -262,20 +262,21 @@ async def delete(job: Job, actor: str, reason: str = "") -> str:
 
 def remove(job: Job, actor: str) -> str:
     """What delete() does, for a caller with threads of its own: a storage that is away answers late."""
+    name = job.pk  # which Django takes away with the row
     try:
         removed = job.remove(actor)
     except OSError as error:
-        log.warning("job %s can't be deleted yet: %s", job.pk, error)
+        log.warning("job %s can't be deleted yet: %s", name, error)
         raise TemporalUnavailable(DELETE_LATER) from None
     except OUTAGES:
         raise TemporalUnavailable(DATABASE_AWAY) from None
     except Exception:
-        log.exception("job %s could not be deleted", job.pk)
+        log.exception("job %s could not be deleted", name)
         job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
         raise Refused(NOT_DELETED) from None
-    if not removed and not Job.objects.filter(pk=job.pk).exists():
+    if not removed and not Job.objects.filter(pk=name).exists():
         raise Refused(GONE)
     if not removed:
         raise NotPossible("This job is still running; cancel it first.")
-    log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)
+    log.info("job %s (%s) was deleted by %s", name, job.title, actor)
     return "Deleted."

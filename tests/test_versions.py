@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs import live
+from jobs import live, pipelines
 from jobs.models import Job, Stage
 from jobs.models.job_row import JobRow
 from jobs.models.wish import CANCEL, Wish
@@ -67,11 +67,13 @@ LOOKS = {
     "source": lambda job: job.source,
     "wishes": lambda job: job.wishes,
     "being_deleted": lambda job: job.being_deleted,
+    "columns_of": lambda job: Job.columns_of("a", pipelines.PIPELINES["standard"], Source()),
+    "made_by": lambda job: job.made_by,
     "planned": lambda job: job.planned("ingest"),
     "found_by": lambda job: job.found_by(),
     "named_by": lambda job: job.named_by(job.status()),
 }
-BEGIN_OR_END = {"submit", "remove"}  # there is no row before the one, and none after the other
+BEGIN_OR_END = {"submit", "submit_try", "remove"}  # there is no row before the one, and none after the other
 
 
 def _written(queries) -> set[str]:

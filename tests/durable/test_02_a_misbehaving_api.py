@@ -62,8 +62,10 @@ async def test_the_same_request_sent_twice_makes_one_task(doing, api, task):
 async def test_a_reply_that_got_lost_is_asked_for_again_without_a_second_task(doing, api, task):
     await create(doing)
     api.faults = ["drop"]
+    assert await create(doing) == "task_1", "a connection that ends is no answer: it is sent again at once"
+    api.faults = ["drop", "drop"]
     assert (await failure(create(doing))).details[0].outage
-    await create(doing)
+    assert await create(doing) == "task_1"
     assert len(api.tasks) == 1
 
 

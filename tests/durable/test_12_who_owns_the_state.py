@@ -459,7 +459,7 @@ async def test_an_empty_temporal_closes_no_job_before_a_second_look(dashboard, m
     assert await reconcile.run_once() == 0
     assert await reconcile.run_once() == 0 and "Temporal knows none of the 3 active jobs." in caplog.text
     assert {(await now(job)).state for job in jobs} == {"running"}
-    assert not await monitoring._temporal_knows_jobs()
+    assert not await monitoring.temporal_knows_jobs()
     monkeypatch.setattr(reconcile, "CONFIRM_SECONDS", 0)
     assert await reconcile.run_once() == 3
     assert {(await now(job)).state for job in jobs} == {"failed"}
@@ -475,7 +475,7 @@ async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_rig
     assert await reconcile.run_once() == 0
     assert {(await now(job)).state for job in jobs} == {"running"}
     assert (await now(queued)).state == "queued" and await existing(dashboard, queued) is None
-    assert not await monitoring._temporal_knows_jobs()
+    assert not await monitoring.temporal_knows_jobs()
     reconcile._unknown_since.clear()
 
 
