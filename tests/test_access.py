@@ -115,6 +115,7 @@ OPEN = {
     "login", "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
     "jobs:webhook", "media", "magic_link", "invited",  # their URLs are signed
     "jobs:shared", "jobs:shared_zip", "jobs:shared_file",  # their URLs are made for strangers
+    "jobs:push_worker",  # a script, the same for everybody: a browser fetches it anew without a session
 }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(
     ("arguments", "says"),
     [
         (("submit", "http://127.0.0.1:1/a.mp4", "--owner", "x"), "leave --owner out"),
-        (("submit", "https://example.com/a.mp4", "--pipeline", "nope"), "“pipeline”"),
+        (("submit", "https://example.com/a.mp4", "--pipeline", "nope"), "There is no pipeline"),
         (("status", "x"), "There is no job 'x'."),
         (("retry", "00000000-0000-0000-0000-000000000000"), "There is no job"),
     ],
