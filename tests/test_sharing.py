@@ -75,6 +75,15 @@ def test_a_stranger_with_the_link_sees_and_saves_what_the_job_has_made_and_nothi
         assert len(archive.namelist()) == 5 and archive.testzip() is None
 
 
+def test_stages_of_an_admins_own_names_are_handed_over_too(ada, client, done):
+    Stage.objects.filter(job=done, name__in=("ingest", "thumbnails")).delete()
+    Stage.objects.filter(job=done, name="transcode").update(name="for-the-web", label="Cut for the web")
+    page = client.get(link := share(ada, done), headers=LOOKED)
+    assert "Cut for the web" in text(page)
+    assert f'src="{link}files/outputs/t4.mp4"' in page.content.decode()
+    assert body(client.get(f"{link}files/outputs/t4.mp4")) == b"t4.mp4"
+
+
 def test_a_link_that_is_wrong_expired_revoked_or_of_a_deleted_job_is_the_same_page(ada, client, done):
     def dead(link) -> bool:
         answers = [client.get(f"{link}{rest}") for rest in ("", "files/outputs/t4.mp4", "all.zip")]

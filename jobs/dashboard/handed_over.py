@@ -28,7 +28,7 @@ from mediapipe.accounts import limits
 from mediapipe.storage.views import deliver
 from mediapipe.web.handler import streams
 
-# What is handed over, in this order, and what people who know no stages call it.
+# What is handed over first, in this order, by the names of people who know no stages; others have their own.
 LABELS = {
     "transcode": "Video for the web",
     "ingest": "Video in full size",
@@ -53,8 +53,13 @@ class HandedOver(NamedTuple):
 def handed_over(job: Job) -> dict[str, tuple[StageStatus, Output]]:
     """The outputs that are handed over, by their stages: they lie in our storage, so a link to them ends."""
     made = {each.name: each for each in job.status().stages if each.state == StageState.SUCCEEDED}
-    found = [made[name] for name in LABELS if name in made]
+    found = [made[name] for name in sorted(made, key=_place)]
     return {stage.name: (stage, stage.output) for stage in found if stage.output and stage.output.name}
+
+
+def _place(name: str) -> int:
+    """Where a stage stands on the page; those with names of an admin's own keep their pipeline's order."""
+    return list(LABELS).index(name) if name in LABELS else len(LABELS)
 
 
 def _holds(job: Job, name: str) -> bool:
@@ -68,8 +73,9 @@ def _view(token: str, job: Job, stage: StageStatus, output: Output) -> HandedOve
     """The output of a *stage* at addresses of this link; a stream of many files is in the zip alone."""
     url = reverse("jobs:shared_file", args=[token, output.name])
     filename = f"{saved_as(job, stage)}.{(output.format or 'bin').lower()}"
-    download_url = "" if stage.name == "hls" else f"{url}?download={quote(filename)}"
-    return HandedOver(LABELS[stage.name], describe_output(output), url, download_url)
+    download_url = "" if storage.folder_of(output.name) else f"{url}?download={quote(filename)}"
+    label = LABELS.get(stage.name, stage.label)
+    return HandedOver(label, describe_output(output), url, download_url)
 
 
 def _private(response: HttpResponseBase) -> HttpResponseBase:
@@ -113,8 +119,9 @@ def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object
     """What the page shows."""
     outputs = handed_over(share.job)
     views = {name: _view(token, share.job, *output) for name, output in outputs.items()}
-    playing = "transcode" if "transcode" in outputs else "ingest"
-    film = outputs[playing][1] if playing in outputs else None
+    first = {output.kind: name for name, (_, output) in reversed(outputs.items())}  # of each kind
+    playing = first.get("video", "")
+    film = outputs[playing][1] if playing else None
     seen = film is not None and film.has("video") is not False
     return {
         "share": share,
@@ -122,8 +129,8 @@ def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object
         "outputs": views.values(),
         "player": views[playing] if seen else None,
         "film": film,
-        "sound": views.get("audio"),
-        "poster": views.get("thumbnails"),
+        "sound": views.get(first.get("audio", "")),
+        "poster": views.get(first.get("image", "")),
         "length": timecode(film.duration) if film else "",
         "site": settings.PUBLIC_URL or request.build_absolute_uri("/")[:-1],
         "all": reverse("jobs:shared_zip", args=[token]),
