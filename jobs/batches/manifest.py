@@ -25,7 +25,7 @@ def entries(batch: Batch) -> Iterator[dict[str, Any]]:
     items = batch.items.select_related("job__owner").prefetch_related("job__stages")
     for item in items.iterator(chunk_size=CHUNK):
         status = item.job.status() if item.job else None
-        told = serialize.summary(item.job, status) if item.job and status else {}
+        summary = serialize.summary(item.job, status) if item.job and status else {}
         yield {
             "number": item.number,
             "source": item.text,
@@ -33,9 +33,9 @@ def entries(batch: Batch) -> Iterator[dict[str, Any]]:
             "pipeline": item.pipeline,
             "state": item.says,
             "reason": item.error or (serialize.error(status) if status else "") or None,
-            "job": told.get("id"),
-            "job_url": told.get("url"),
-            "result": told.get("result"),
+            "job": summary.get("id"),
+            "job_url": summary.get("url"),
+            "result": summary.get("result"),
         }
 
 

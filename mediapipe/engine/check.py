@@ -39,13 +39,14 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
     reports = await _reports(source, paths, work, hooks)
     hooks.step("export")
     found = [each for report in reports.values() for each in report.findings]
-    told = [each.as_json() for each in sorted(found, key=lambda each: not each.look)]
+    findings = [each.as_json() for each in sorted(found, key=lambda each: not each.look)]
     target = work / "report.json"
-    target.write_text(json.dumps({"outputs": {n: r.as_json() for n, r in reports.items()}, "findings": told}))
+    outputs = {output: report.as_json() for output, report in reports.items()}
+    target.write_text(json.dumps({"outputs": outputs, "findings": findings}))
     facts = {"object": "file", "kind": kind.name, "format": "json", "filesize": target.stat().st_size}
     name = f"outputs/{task_id}.json"
     await store(target, name, hooks)
-    return TaskOutput({"name": name, **facts, "findings": told})
+    return TaskOutput({"name": name, **facts, "findings": findings})
 
 
 async def _output(name: str, url: str, work: Path, hooks: Hooks) -> Path:

@@ -123,11 +123,11 @@ def of_quality(output: str, scale: str, scores: Sequence[tuple[float, float]]) -
 
 def of_steps(output: str, places: Sequence[Place]) -> list[Finding]:
     """Whether sound and picture are as far apart as in the source; the worst place where they aren't."""
-    told = [(place, place.apart) for place in places if place.apart is not None]
-    if not told:
+    measured = [(place, place.apart) for place in places if place.apart is not None]
+    if not measured:
         text = "whether sound and picture are in step couldn’t be told: too little changes"
         return [Finding(output, "step", text, look=False)]
-    place, apart = max(told, key=lambda each: abs(each[1]))
+    place, apart = max(measured, key=lambda each: abs(each[1]))
     if abs(apart) < OUT_OF_STEP:
         return []
     when = "late" if apart > 0 else "early"

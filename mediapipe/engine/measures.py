@@ -134,7 +134,7 @@ def sound_filters(rate: int, channels: int, *, loose: bool = False, least: float
     overall = "measure_perchannel=none:measure_overall=Peak_level+Peak_count"
     seconds = f"asetnsamples=n={rate}:p=0,astats=metadata=1:reset=1:{overall}"
     above = "ametadata=mode=print:function=greater:key="
-    told = f"{above}{ASTATS}Peak_level:value={FULL_SCALE},{above}{ASTATS}Peak_count:value={CLIPPED * rate:g}"
+    peaks = f"{above}{ASTATS}Peak_level:value={FULL_SCALE},{above}{ASTATS}Peak_count:value={CLIPPED * rate:g}"
     measured = f"{silence},ebur128=framelog=quiet:peak=sample"
     # in 16 bits all that goes beyond full scale ends there, as it does where it is played
-    return f"aresample=async=1:first_pts=0,{fold}{measured},aformat=sample_fmts=s16,{seconds},{told}"
+    return f"aresample=async=1:first_pts=0,{fold}{measured},aformat=sample_fmts=s16,{seconds},{peaks}"

@@ -80,7 +80,7 @@ async def _encode(work: PieceWork, *, lost: int) -> bool:
         writes.cancel()
     course = Course(folders.pieces(work.key), work.seconds)
     if not await asyncio.to_thread(course.at_work):
-        percent, _, _ = await asyncio.to_thread(course.told)
+        percent, _, _ = await asyncio.to_thread(course.so_far)
         await persistently(task.wait, progress=round(percent, 1))
     return True
 

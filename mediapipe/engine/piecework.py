@@ -89,8 +89,8 @@ class Film:
     def _key(self, division: Division) -> str:
         """Of all that its pieces are made of: the source, FFmpeg, and what it is told."""
         stat = self.source.stat()
-        told = [picture_arguments(self.options, self.media, "", each) for each in division.pieces]
-        made_of = [str(self.source), stat.st_size, stat.st_mtime_ns, encode.ffmpeg_path(), told]
+        commands = [picture_arguments(self.options, self.media, "", each) for each in division.pieces]
+        made_of = [str(self.source), stat.st_size, stat.st_mtime_ns, encode.ffmpeg_path(), commands]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def facts(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Course:
                     found.append((float(said.get("seconds", 0)), float(said.get("speed", 0))))
         return found
 
-    def told(self) -> tuple[float, float | None, float | None]:
+    def so_far(self) -> tuple[float, float | None, float | None]:
         """Percent, speed and seconds left of the whole film."""
         working = self.at_work()
         done = min(self.seconds, self._finished() + sum(seconds for seconds, _ in working))
@@ -177,7 +177,7 @@ async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
 
     def report(percent: float | None, speed: float | None, left: float | None) -> None:
         say_at_work(work, percent, speed)
-        film.hooks.report(*course.told())
+        film.hooks.report(*course.so_far())
 
     path = str(film.source)
     seconds, frames = (piece.seconds, piece.frames) if piece else (film.plan.seconds, 0)
@@ -271,8 +271,8 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
     made = outcome.media.video
     wanted = sum(piece.frames for piece in division.pieces)
     if outcome.warnings or outcome.differences or made is None or made.frames != wanted:
-        told = [*outcome.warnings, *(each.sentence for each in outcome.differences)]
-        raise Inexact(" ".join(told) or f"There are not {wanted} pictures in it.")
+        reasons = [*outcome.warnings, *(each.sentence for each in outcome.differences)]
+        raise Inexact(" ".join(reasons) or f"There are not {wanted} pictures in it.")
     film.hooks.step("export")
     output = await work.publish(outcome)
     await asyncio.to_thread(folders.clear_pieces, division.key)

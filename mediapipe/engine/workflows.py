@@ -71,9 +71,9 @@ class EngineTaskWorkflow:
         def work(piece: Piece | None) -> asyncio.Task[bool]:
             asked = PieceWork(task_id, division.key, division.seconds, piece)
             queue = HEAVY_QUEUE if piece else LIGHT_QUEUE
-            told = f"piece {piece.number + 1} of {len(division.pieces)}" if piece else "the sound"
+            summary = f"piece {piece.number + 1} of {len(division.pieces)}" if piece else "the sound"
             return asyncio.create_task(
-                _activity("encode_piece", [asked], queue, silence, priority=_of_pieces(), summary=told)
+                _activity("encode_piece", [asked], queue, silence, priority=_of_pieces(), summary=summary)
             )
 
         running = [work(piece) for piece in division.pieces] + ([work(None)] if division.sound else [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 from tests.support.browsing import PATIENCE, wait_for_state
 from tests.support.product import make_clip
@@ -50,9 +51,9 @@ def watch(pages: dict) -> dict[str, tuple[float, list]]:
 
 
 def small_films(folder: Path, many: int) -> list[Path]:
-    """So many films that nobody has uploaded before."""
+    """So many films that nobody has uploaded before, nor begun to, by any of their names."""
     start = make_clip(folder / "start.mp4", 1, "160x120").read_bytes()
-    films = [folder / f"film {number:02}.mp4" for number in range(many)]
+    films = [folder / f"film {uuid4().hex[:8]} {number:02}.mp4" for number in range(many)]
     for film in films:
         film.write_bytes(start + os.urandom(99))
     return films

@@ -45,15 +45,15 @@ class Command(BaseCommand):
         """Submits, and exits with the status that `help` lists. Raises CommandError, exit status 2."""
         written = self._written(Path(options["file"]).expanduser())
         there = remote.from_environment()
-        told = self._elsewhere(there, written, options) if there else self._here(written, options)
+        answer = self._elsewhere(there, written, options) if there else self._here(written, options)
         if options["json"]:
-            self.stdout.write(dumps(told))
+            self.stdout.write(dumps(answer))
         else:
-            counted = ", ".join(f"{many} {name}" for name, many in told["counts"].items() if many)
-            self.stdout.write(f"{told['id']}  {told['status']}  {told['url']}\n{counted}")
-        if not options["wait"] or told["counts"]["done"] == told["total"]:
+            counted = ", ".join(f"{many} {name}" for name, many in answer["counts"].items() if many)
+            self.stdout.write(f"{answer['id']}  {answer['status']}  {answer['url']}\n{counted}")
+        if not options["wait"] or answer["counts"]["done"] == answer["total"]:
             exit_now(0)
-        exit_now(3 if told["status"] == "cancelled" else 1)
+        exit_now(3 if answer["status"] == "cancelled" else 1)
 
     def _written(self, path: Path) -> list[sources.Written]:
         try:
@@ -92,11 +92,11 @@ class Command(BaseCommand):
             "pipeline": options["pipeline"],
         }
         try:
-            told: Answer = elsewhere.request(
+            answer: Answer = elsewhere.request(
                 "POST", "/batches", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}
             )
-            while options["wait"] and told["status"] == "running":
-                told = elsewhere.request("GET", f"/batches/{told['id']}", params={"wait": WAIT})
+            while options["wait"] and answer["status"] == "running":
+                answer = elsewhere.request("GET", f"/batches/{answer['id']}", params={"wait": WAIT})
         except (remote.ErrorAnswer, remote.NoAnswer) as error:
             raise CommandError(str(error), returncode=2) from None
-        return told
+        return answer

@@ -32,10 +32,10 @@ MAKERS = {"googleapis.com": "Chrome", "mozilla.com": "Firefox", "apple.com": "Sa
 def _read(address: str) -> tuple[str, bytes, bytes]:
     """Where to send, and the browser's two keys. Raises NotAccepted."""
     try:
-        told: Any = json.loads(address)
-        endpoint = str(told["endpoint"])
-        receiver = push_message.decode(str(told["keys"]["p256dh"]))
-        auth = push_message.decode(str(told["keys"]["auth"]))
+        subscription: Any = json.loads(address)
+        endpoint = str(subscription["endpoint"])
+        receiver = push_message.decode(str(subscription["keys"]["p256dh"]))
+        auth = push_message.decode(str(subscription["keys"]["auth"]))
         push_message.encrypt(b"", receiver, auth)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise NotAccepted(UNREADABLE) from None
@@ -124,8 +124,8 @@ def text_of(parcel: Parcel) -> bytes:
     message = parcel.message
     body = message.text.partition("\n\n")[2]
     while True:
-        told = {"title": message.subject, "body": body, "tag": parcel.key, "url": message.url}
-        text = json.dumps(told, ensure_ascii=False).encode()
+        content = {"title": message.subject, "body": body, "tag": parcel.key, "url": message.url}
+        text = json.dumps(content, ensure_ascii=False).encode()
         if len(text) <= push_message.LONGEST or not body:
             return text
         body = body[: len(body) * 3 // 4]
