@@ -54,6 +54,7 @@ def test_rows_that_are_ticked_stay_where_they_are(cloud, sized):
         assert tick_some(page) == (0.0, [])
 
 
+@pytest.mark.release  # beside other tests frames come so seldom that a glide counts as a jump
 def test_uploads_move_no_row_of_the_list(cloud, api, sized, tmp_path):
     page = sized(cloud, "wide")
     shelf(cloud, "maria", 8)
