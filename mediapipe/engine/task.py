@@ -57,6 +57,7 @@ class Hooks:
     storage_answered: Callable[[], Awaitable[None]] = _go_on
     published: Callable[[str], None] = lambda name: None  # a file that is stored, or may be
     wait_for_server: WaitForServer = asyncio.sleep  # a source's, that asked us to come back later
+    divide: Callable[[Path, Media, Plan], Awaitable[None]] | None = None  # raises OtherWay for a long film
 
 
 @dataclass
@@ -238,7 +239,8 @@ async def process(
 ) -> TaskOutput:
     """Does a task whose options are checked, on the source that is *kept* in its row.
 
-    Raises TaskError, OSError, NeedsEncode where *only_copy* won’t do; the caller clears the folder.
+    Raises TaskError, OSError, NeedsEncode where *only_copy* won’t do, and what *hooks.divide* raises; the
+    caller clears the folder.
     """
     clear(task_id)
     folder(task_id).mkdir(parents=True)
@@ -248,6 +250,8 @@ async def process(
     media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
     assert kind.plan is not None  # else check.py does it
     plan = kind.plan(options, media, str(source))
+    if hooks.divide:
+        await hooks.divide(source, media, plan)
     target = folder(task_id) / "out" / plan.file_name
     work = Encode(task_id, kind, options, plan, media, source, target, hooks, only_copy)
     if only_copy and not plan.copied:

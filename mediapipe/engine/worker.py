@@ -10,8 +10,10 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -23,10 +25,12 @@ from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import check, imports, piecework, prober, queue, webhook
+from mediapipe.engine.arguments import Plan
 from mediapipe.engine.errors import Inexact, NeedsEncode
 from mediapipe.engine.folders import clear, sweep, sweep_pieces
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.media import Media
 from mediapipe.engine.models import PIECES, EngineTask
 from mediapipe.engine.piece_activity import encode_piece, hooks_of
 from mediapipe.engine.pieces import MISSING, Division
@@ -140,17 +144,19 @@ async def _process(
     await persistently(task.begin)
     hooks = hooks_of(task, reporter, published)
     kind = KINDS[task.kind]
-    asked = (task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
-    if divides and kind.divides and not settings.S3_BUCKET:  # its source would be fetched for each piece
-        film = await piecework.Film.of(*asked)
+    options = check_options(kind.name, task.asked)
+
+    async def divide(source: Path, media: Media, plan: Plan) -> None:
+        film = piecework.Film(task.pk, kind, options, source, media, plan, hooks)
         if division := await film.division():
-            for step in ("import", "probe"):
-                reporter.step(step)
             reporter.step("encode", file=film.facts(), **{PIECES: division.key})
             await persistently(task.update, steps=reporter.steps)
             raise InPieces(division)
+
+    if divides and kind.divides and not settings.S3_BUCKET:  # its source would be fetched for each piece
+        hooks = replace(hooks, divide=divide)
     work = check.process if kind.plan is None else partial(process, only_copy=only_copy)
-    result = await work(*asked)
+    result = await work(task.pk, kind, options, task.source, hooks)
     warnings = [*result.warnings, *([note] if note else [])]
     await persistently(task.succeed, result.output, warnings, steps=reporter.steps)
 
