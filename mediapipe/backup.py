@@ -24,7 +24,6 @@ UNFINISHED = ".unfinished"
 # Of a home: made anew by every start, of the moment, or copied as databases.
 LEFT_OUT = {"static", "static.stamp", "work", "addresses.json"}
 LEFT_OUT_ENDINGS = (".lock", ".sqlite3", "-wal", "-shm", "-journal")
-BLOCK = 1 << 20
 # Writes a database into the given file, or puts it back from there.
 Copy = Callable[[Path], None]
 
@@ -161,9 +160,8 @@ def postgres(program: str, *arguments: str, settings: Mapping[str, str]) -> Copy
                 " apt-get install postgresql-client), of the server’s version or newer."
             ) from None
         if done.returncode:
-            raise BackupError(
-                f"{program} failed: {done.stderr.strip().splitlines()[-1:] or 'it said nothing'}"
-            )
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise BackupError(f"{program} failed: {reason}")
 
     return run
 

@@ -143,7 +143,7 @@ class Activities(ClientInterceptor, Interceptor):
     """Lets each line that an activity writes say whose it is. A stage's activity is named as the stage is."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Around every activity of a"""
+        """Around every activity of a worker."""
         return _Named(next)
 
 

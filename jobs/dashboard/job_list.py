@@ -66,8 +66,7 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
     if owner := query.get("owner", "").replace("\0", "")[:200]:
         jobs = jobs.filter(owner__username=owner)
     if why := query.get("why", "").replace("\0", "")[:60]:
-        failed = Stage.objects.filter(state=StageState.FAILED, error_kind=why)
-        jobs = jobs.filter(pk__in=failed.values("job"))
+        jobs = jobs.filter(pk__in=Stage.failed_by(why))
     if batch := parse_or_none(UUID, query.get("batch", "")):
         jobs = jobs.filter(batch_item__batch=batch)
     for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):

@@ -21,7 +21,7 @@ from django.utils import timezone
 from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.stage import Stage
-from jobs.state import JobState, Source, StageState
+from jobs.state import JobState, Source
 
 AT_A_TIME = 10  # jobs of a batch that are queued or run: others’ jobs, and their owner's own, go between them
 AT_ONCE = 1  # jobs that begin at each look, a second after the last: never a burst that others would feel
@@ -142,10 +142,7 @@ class Batch(models.Model):
     def failed(self, why: str = "") -> JobQuerySet:
         """Its jobs that need somebody; *why*: those in which a stage failed by an error of this kind."""
         jobs = self.jobs.filter(state__in=NEED_SOMEBODY)
-        if why:
-            failed = Stage.objects.filter(state=StageState.FAILED, error_kind=why)
-            jobs = jobs.filter(pk__in=failed.values("job"))
-        return jobs
+        return jobs.filter(pk__in=Stage.failed_by(why)) if why else jobs
 
     def rejected(self) -> list[tuple[str, int]]:
         """Why items were rejected, and how many by each sentence, the most frequent first."""

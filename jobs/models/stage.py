@@ -87,6 +87,11 @@ class Stage(models.Model):
         return median(took) if took else None
 
     @classmethod
+    def failed_by(cls, kind: str) -> models.QuerySet[Stage, Any]:
+        """The ids of the jobs in which a stage has failed by an error of this *kind*."""
+        return cls.objects.filter(state=StageState.FAILED, error_kind=kind).values("job")
+
+    @classmethod
     def reasons(cls, jobs: models.QuerySet[Job]) -> list[Reason]:
         """Why *jobs* failed, the most frequent first."""
         failed = cls.objects.filter(state=StageState.FAILED, job__in=jobs.order_by().values("pk"))

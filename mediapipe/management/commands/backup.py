@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from mediapipe import temporal
 from mediapipe.backup import BackupError, Copy, copy_sqlite, make, postgres, put_sqlite
 
 TEMPORAL = "temporal.sqlite3"
@@ -34,15 +34,10 @@ def uses_sqlite() -> bool:
     return "sqlite3" in settings.DATABASE["ENGINE"]
 
 
-def has_dev_server() -> bool:
-    """Whether Temporal's history is in the home: a cluster has backups of its own."""
-    return not os.environ.get("TEMPORAL_ADDRESS")
-
-
 def copies() -> dict[str, Copy]:
     """How each database is copied; Temporal's first, so that each of its workflows has a row."""
     found = {}
-    if has_dev_server() and (settings.HOME / TEMPORAL).exists():
+    if not temporal.is_cluster() and (settings.HOME / TEMPORAL).exists():
         found[TEMPORAL] = copy_sqlite(settings.HOME / TEMPORAL)
     if uses_sqlite():
         return {**found, SQLITE: copy_sqlite(Path(settings.DATABASE["NAME"]))}
@@ -51,7 +46,7 @@ def copies() -> dict[str, Copy]:
 
 def puts() -> dict[str, Copy]:
     """How each is put back; the rows last: without them the home counts as empty."""
-    found = {TEMPORAL: put_sqlite(settings.HOME / TEMPORAL)} if has_dev_server() else {}
+    found = {} if temporal.is_cluster() else {TEMPORAL: put_sqlite(settings.HOME / TEMPORAL)}
     if uses_sqlite():
         return {**found, SQLITE: put_sqlite(Path(settings.DATABASE["NAME"]))}
     into = f"--dbname={settings.DATABASE['NAME']}"
@@ -82,5 +77,5 @@ class Command(BaseCommand):
             ) from error
         if settings.S3_BUCKET:
             self.stderr.write(f"The media are in the bucket {settings.S3_BUCKET}, and not in this backup.")
-        if not has_dev_server():
+        if temporal.is_cluster():
             self.stderr.write("Temporal’s history is in its cluster, and not in this backup.")
