@@ -11,7 +11,8 @@ from mediapipe.storage import s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.test_first_start import manage
 
-pytestmark = pytest.mark.whole
+# a thread of another test may have left a connection, which is looked at before each use of a thread
+pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 
 
 async def found(name: str) -> tuple[str, str]:
