@@ -374,6 +374,11 @@ class KeepsConnections:
         self.works, self.status, self.seen = works, status, list[bytes]()
 
     async def __call__(self, reader, writer) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # a client that leaves a connection unused
+            await self.answer(reader, writer)
+        writer.transport.abort()
+
+    async def answer(self, reader, writer) -> None:
         self.works -= 1
         body = b'{"id": "task_1", "status": "queued"}'
         for number in range(2):
@@ -385,7 +390,6 @@ class KeepsConnections:
                 break
             status = self.status if len(self.seen) > 2 else "200 OK"
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
