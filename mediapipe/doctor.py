@@ -25,6 +25,7 @@ from jobs import engine, monitoring
 from jobs.notifications.channels import mail
 from jobs.workflow import search_attributes
 from mediapipe import disk, home, kernel, storage, temporal
+from mediapipe.accounts import provider
 from mediapipe.database import in_thread
 from mediapipe.engine.encode import ffmpeg_path
 
@@ -241,6 +242,17 @@ def check_mail() -> str:
     return f"{name} answers."
 
 
+def check_sign_in() -> str:
+    """How people come in, and whether the company's provider answers."""
+    if not settings.OIDC_ISSUER:
+        return "People sign in with passwords of their own."
+    try:
+        provider.discover()
+    except provider.ProviderError as error:
+        raise Wrong(f"{error.reason}. Check MEDIAPIPE_OIDC_ISSUER, to the last slash.") from None
+    return f"{settings.OIDC_ISSUER} answers."
+
+
 THINGS: dict[str, Callable[[], Any]] = {
     "home": check_home,
     "keys": check_keys,
@@ -255,6 +267,7 @@ THINGS: dict[str, Callable[[], Any]] = {
     "address": check_address,
     "hosts": check_hosts,
     "mail": check_mail,
+    "sign-in": check_sign_in,
 }
 
 

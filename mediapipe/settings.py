@@ -142,6 +142,24 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "login"
+# The company's own accounts, by OpenID Connect (docs/deploy/single-sign-on.md).
+OIDC_ISSUER = os.environ.get("MEDIAPIPE_OIDC_ISSUER", "")
+OIDC_CLIENT_ID = os.environ.get("MEDIAPIPE_OIDC_CLIENT_ID", "")
+OIDC_CLIENT_SECRET = os.environ.get("MEDIAPIPE_OIDC_CLIENT_SECRET", "")
+OIDC_NAME = (os.environ.get("MEDIAPIPE_OIDC_NAME", "") or "your company account") if OIDC_ISSUER else ""
+OIDC_SCOPES = os.environ.get("MEDIAPIPE_OIDC_SCOPES", "") or "openid profile email"
+OIDC_GROUPS_CLAIM = os.environ.get("MEDIAPIPE_OIDC_GROUPS_CLAIM", "") or "groups"
+OIDC_ADMIN_GROUPS = comma_list("MEDIAPIPE_OIDC_ADMIN_GROUPS", "")
+OIDC_EDITOR_GROUPS = comma_list("MEDIAPIPE_OIDC_EDITOR_GROUPS", "")
+PASSWORD_SIGN_IN = flag("MEDIAPIPE_PASSWORD_SIGN_IN", default=True)
+if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
+    raise ImproperlyConfigured(
+        "MEDIAPIPE_OIDC_ISSUER needs MEDIAPIPE_OIDC_CLIENT_ID and MEDIAPIPE_OIDC_CLIENT_SECRET beside it."
+    )
+if not PASSWORD_SIGN_IN and not OIDC_ISSUER:
+    raise ImproperlyConfigured(
+        "MEDIAPIPE_PASSWORD_SIGN_IN is 0: set MEDIAPIPE_OIDC_ISSUER, or nobody comes in."
+    )
 LOGIN_REDIRECT_URL = "jobs:list"
 LOGOUT_REDIRECT_URL = "login"
 

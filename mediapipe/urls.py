@@ -15,7 +15,7 @@ from jobs import admin
 from jobs.api import problems
 from jobs.dashboard.history import staff_only
 from mediapipe import temporal, temporal_ui
-from mediapipe.accounts import magic_link
+from mediapipe.accounts import magic_link, single_sign_on
 from mediapipe.accounts import views as accounts
 from mediapipe.storage import views as media
 
@@ -59,6 +59,8 @@ urlpatterns = [
     path("welcome/<str:token>/", magic_link.sign_in, name="magic_link"),
     path("invited/<str:token>/", magic_link.invited, name="invited"),
     path("login/", accounts.SignIn.as_view(), name="login"),
+    path("login/single-sign-on/", single_sign_on.begin, name="single_sign_on"),
+    path("login/single-sign-on/back/", single_sign_on.back, name="single_sign_on_back"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
     path("account/sessions/", accounts.signed_in, name="sessions"),

@@ -112,7 +112,8 @@ def test_a_sign_in_link_works_once(client, editor):
 
 # What a stranger may ask for without having signed in, and why: the rest of the URLs leads to the login.
 OPEN = {
-    "login", "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
+    "login", "single_sign_on", "single_sign_on_back",
+    "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
     "jobs:webhook", "media", "magic_link", "invited",  # their URLs are signed
     "jobs:shared", "jobs:shared_zip", "jobs:shared_file",  # their URLs are made for strangers
     "jobs:push_worker",  # a script, the same for everybody: a browser fetches it anew without a session

@@ -24,9 +24,10 @@ mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediap
 mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace mediapipe.part
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
-mediapipe.accounts.engine_key mediapipe.accounts.magic_link
+mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
 mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
+mediapipe.accounts.identities mediapipe.accounts.single_sign_on
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.outage
 mediapipe.storage mediapipe.storage.archive mediapipe.remote mediapipe.download

@@ -44,6 +44,9 @@ def test_everything_that_is_wrong_is_said_at_once_and_no_secret(tmp_path):
         "MEDIAPIPE_EMAIL_HOST": "127.0.0.1",
         "MEDIAPIPE_EMAIL_PORT": "1",
         "TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "MEDIAPIPE_OIDC_ISSUER": "http://127.0.0.1:1",
+        "MEDIAPIPE_OIDC_CLIENT_ID": "mediapipe",
+        "MEDIAPIPE_OIDC_CLIENT_SECRET": SECRET,
         "MEDIAPIPE_S3_BUCKET": "media",
         "MEDIAPIPE_S3_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_ACCESS_KEY_ID": KEY,
@@ -63,6 +66,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_no_secret(tmp_path):
         "address": "Set MEDIAPIPE_BEHIND_PROXY.",
         "hosts": "MEDIAPIPE_ALLOWED_HOSTS is *",
         "mail": "The mail server can’t be reached.",
+        "sign-in": "http://127.0.0.1:1/.well-known/openid-configuration can’t be reached",
     }.items():
         assert says in wrong.pop(name)
     assert not wrong and "quite-short" not in done.stdout and SECRET not in done.stdout

@@ -24,8 +24,11 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
+from mediapipe.accounts.provider import ways
+
 SALT = "jobs.welcome"
 INVITED = "accounts.invited"
+CONNECTING = "accounts.connecting"
 LIFETIME = 3600  # seconds
 INVITED_LIFETIME = 3 * 24 * 3600
 VOID = "This sign-in link has expired or was already used. Sign in with your password."
@@ -49,6 +52,20 @@ def invite(user: User) -> str:
     return reverse("invited", args=[signing.dumps(_stamp(user), salt=INVITED)])
 
 
+def connect(user: User) -> str:
+    """A token by which *user*, who is signed in, connects their account at the company's provider."""
+    return signing.dumps(_stamp(user), salt=CONNECTING)
+
+
+def whose(token: str, signed_in: User | None) -> User | None:
+    """Whom a sign-in at the company's provider shall be connected with: whom an invitation is for, or who is
+    signed in and asked for it. None where the token is void, or another person's."""
+    if user := _read(token, INVITED, INVITED_LIFETIME):
+        return user
+    user = _read(token, CONNECTING, LIFETIME)
+    return user if user == signed_in else None
+
+
 def _read(token: str, salt: str, lifetime: int) -> User | None:
     """Whom a link is for; None where it is void."""
     try:
@@ -59,7 +76,7 @@ def _read(token: str, salt: str, lifetime: int) -> User | None:
     return user if stamp == _stamp(user) else None
 
 
-def _take(user: User, **fields: Any) -> bool:
+def take(user: User, **fields: Any) -> bool:
     """Uses a link up: of several at the same moment one gets True."""
     same = User.objects.filter(pk=user.pk, is_active=True, last_login=user.last_login, password=user.password)
     return bool(same.update(last_login=timezone.now(), **fields))
@@ -71,10 +88,10 @@ def _take(user: User, **fields: Any) -> bool:
 def sign_in(request: HttpRequest, token: str) -> HttpResponse:
     """Signs in and redirects to the list; a void link redirects to the sign-in page with a message."""
     user = _read(token, SALT, LIFETIME)
-    if user is None or not _take(user):
+    if user is None or not take(user):
         messages.error(request, VOID)
         return redirect(settings.LOGIN_URL)
-    return _signed_in(request, user)
+    return signed_in(request, user)
 
 
 @login_not_required
@@ -84,17 +101,20 @@ def invited(request: HttpRequest, token: str) -> HttpResponse:
     """Asks an invited person for a password, then signs in with it."""
     user = _read(token, INVITED, INVITED_LIFETIME)
     form = SetPasswordForm(user, request.POST or None) if user else None
-    if user and form and form.is_valid():
-        if _take(user, password=make_password(form.cleaned_data["new_password1"])):
-            return _signed_in(request, user)
+    if user and form and settings.PASSWORD_SIGN_IN and form.is_valid():
+        if take(user, password=make_password(form.cleaned_data["new_password1"])):
+            return signed_in(request, user)
         user = None
     if user is None:
         messages.error(request, VOID_INVITATION)
         return redirect(settings.LOGIN_URL)
-    return render(request, "registration/invited.html", {"form": form, "person": user})
+    return render(
+        request, "registration/invited.html", {"form": form, "person": user, "token": token, **ways()}
+    )
 
 
-def _signed_in(request: HttpRequest, user: User) -> HttpResponse:
+def signed_in(request: HttpRequest, user: User, page: str = "jobs:list") -> HttpResponse:
+    """Signs *user* in, and goes to a page."""
     user.refresh_from_db()
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-    return redirect("jobs:list")
+    return redirect(page)

@@ -1,4 +1,4 @@
-"""Tries: how often somebody has failed to sign in; Session: who is signed in where. They know no requests."""
+"""Tries of passwords; who is signed in where; whom the company's provider means. They know no requests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ class Tries(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} tries"
+
+
+class Identity(models.Model):
+    """Whom the company's OpenID provider means by its lasting number of a person."""
+
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)  # ASCII, at most 255 of them (OpenID Connect Core 1.0, 2)
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="identities")
+    since = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["issuer", "subject"], name="one_identity"),)
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.issuer}"
 
 
 class Session(AbstractBaseSession):

@@ -65,7 +65,7 @@ def _to_change(actor: User, pk: int) -> User:
     return person
 
 
-def _set_groups(person: User, role: Role) -> None:
+def set_groups(person: User, role: Role) -> None:
     """Makes *role* all that *person* has: no other group, no single permission."""
     person.user_permissions.clear()
     person.groups.set([Group.objects.get_or_create(name=GROUPS[role])[0]])
@@ -96,7 +96,7 @@ def add(actor: User, name: str, role: str) -> tuple[User, str]:
     if User.objects.filter(username__iexact=person.username).exists():
         raise NotAllowed(f"There’s already somebody called {person.username}. Choose another name.")
     person.save()
-    _set_groups(person, chosen)
+    set_groups(person, chosen)
     record(actor, f"added as {chosen}", person)
     return person, magic_link.invite(person)
 
@@ -106,7 +106,7 @@ def set_role(actor: User, pk: int, role: str) -> User:
     """Makes a person an editor or an admin. Raises NotAllowed."""
     person = _to_change(actor, pk)
     chosen = _given(role)
-    _set_groups(person, chosen)
+    set_groups(person, chosen)
     record(actor, f"made {chosen}", person)
     return person
 

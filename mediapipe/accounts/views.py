@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth import views as auth
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from mediapipe.accounts import limits, sessions
+from mediapipe.accounts import limits, magic_link, sessions
 from mediapipe.accounts.login_required import PageRequest
+from mediapipe.accounts.provider import ways
+
+NO_PASSWORDS = "You don’t sign in with a password here."
 
 
 def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
@@ -23,6 +27,12 @@ def too_many(request: HttpRequest, error: limits.TooMany) -> HttpResponse:
     answer = render(request, "registration/locked.html", {"minutes": error.minutes}, status=429)
     answer["Retry-After"] = str(error.minutes * 60 or 5)
     return answer
+
+
+def without_passwords(request: HttpRequest, page: str) -> HttpResponse:
+    """Back to a page whose form isn't there."""
+    messages.error(request, NO_PASSWORDS)
+    return redirect(page)
 
 
 class SignInForm(AuthenticationForm):
@@ -45,8 +55,14 @@ class SignIn(auth.LoginView):
     form_class = SignInForm
     redirect_authenticated_user = True
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With the ways in."""
+        return super().get_context_data(**kwargs) | ways()
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Signs in, or says how long to wait."""
+        if not settings.PASSWORD_SIGN_IN:
+            return without_passwords(request, settings.LOGIN_URL)
         try:
             return super().post(request, *args, **kwargs)
         except limits.TooMany as error:
@@ -84,8 +100,24 @@ class ChangePassword(auth.PasswordChangeView):
         """With the request, by whose browser and network a try counts."""
         return {**super().get_form_kwargs(), "request": self.request}
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With the ways in, and a token by which one's account elsewhere is connected."""
+        own = {"passwords": self.has_password(), "token": magic_link.connect(self.person)}
+        return super().get_context_data(**kwargs) | ways() | own
+
+    @property
+    def person(self) -> User:
+        """Whose password it is."""
+        return cast(User, self.request.user)
+
+    def has_password(self) -> bool:
+        """Whether there is one to change: who came by the company's provider has none."""
+        return settings.PASSWORD_SIGN_IN and self.person.has_usable_password()
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Changes it, or says how long to wait."""
+        if not self.has_password():
+            return without_passwords(request, "password_change")
         try:
             return super().post(request, *args, **kwargs)
         except limits.TooMany as error:
