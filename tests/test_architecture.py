@@ -50,7 +50,8 @@ mediapipe.engine.beside
 mediapipe.engine.kinds
 mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps mediapipe.engine.openapi
 mediapipe.engine.options
-mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders mediapipe.engine.task
+mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders
+mediapipe.engine.hooks mediapipe.engine.sources mediapipe.engine.task
 mediapipe.engine.check mediapipe.engine.piecework
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from mediapipe import storage
 from mediapipe.engine.errors import Inexact, TaskError
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.pieces import PieceWork
 from mediapipe.engine.piecework import Film, encode_piece, join
-from mediapipe.engine.task import Hooks
 from mediapipe.task_options import check_options
 from tests.support.drawn import CORNERS, HZ, Recipe, beeps, corners, flashes, make, pictures, recipe
 from tests.support.engine import STAGES, ask, endless_space, likeness, packets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from temporalio.worker import Replayer, Worker
 from mediapipe import storage
 from mediapipe.engine import folders, pieces, queue, worker
 from mediapipe.engine.folders import folder
+from mediapipe.engine.hooks import Hooks, SoFar
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.pieces import IN_ONE, MISSING, Division, PieceWork
 from mediapipe.engine.piecework import Film
-from mediapipe.engine.task import Hooks
+from mediapipe.engine.task import process
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from tests.support.engine import X264, endless_space, likeness, packets
 from tests.support.histories import FOLDER
@@ -131,6 +133,33 @@ async def test_only_what_is_gone_is_encoded_again(short_pieces, made):
     now = {each.name: each.stat().st_mtime_ns for each in kept.glob("*.mp4")}
     assert before.items() < now.items()
     assert await run(worker.join_pieces, again.pk, division) == "" and not kept.exists()
+
+
+async def test_a_film_in_pieces_takes_no_longer_than_the_hours_that_are_set(short_pieces, made, settings):
+    """What its other pieces have taken counts for a piece, and for the film when it is encoded in one."""
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    for quality in ("medium", "low"):
+        task = await new(link, quality=quality)
+        division = await run(worker.run_task, task.pk, True)
+        first, second, *_ = works(task, division)
+        assert await run(worker.encode_piece, first)
+        about = folders.pieces(division.key) / "0000.json"
+        about.write_text(json.dumps({**json.loads(about.read_text()), "took": 3601}))
+        settings.MAX_ENCODE_HOURS = 1
+        if quality == "medium":
+            assert not await run(worker.encode_piece, second)
+        else:
+            await run(worker.run_task, task.pk, False, IN_ONE)
+        await task.arefresh_from_db()
+        assert task.status == "failed" and task.error["kind"] == "too_long", task.error
+
+
+async def test_the_percentage_goes_on_where_the_pieces_ended(made, settings, tmp_path):
+    link = put(made, "open.mp4", SOURCES["open.mp4"])
+    seen: list[float] = []
+    hooks = Hooks(endless_space, report=lambda percent, speed, left: seen.append(percent))
+    await process("task_x", KINDS["video"], ASKED, link, hooks, so_far=SoFar(percent=60))
+    assert seen == sorted(seen) and seen[0] >= 60 and seen[-1] > 95, seen
 
 
 @pytest.mark.parametrize(

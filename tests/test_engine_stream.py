@@ -14,9 +14,10 @@ from mediapipe.engine import arguments, plan, verify
 from mediapipe.engine.encode import FfmpegExit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.folders import clear
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
-from mediapipe.engine.task import Hooks, process
+from mediapipe.engine.task import process
 from mediapipe.task_options import check_options
 from tests.support.engine import PICTURE, TONE, X264, ask, endless_space, probe
 

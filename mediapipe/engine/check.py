@@ -13,11 +13,13 @@ from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.findings import Finding
 from mediapipe.engine.folders import clear, folder
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.listening import File
 from mediapipe.engine.lookthrough import Lookthrough, Report
 from mediapipe.engine.serialize import file_facts
-from mediapipe.engine.task import Hooks, TaskOutput, source_file, store
+from mediapipe.engine.sources import source_file
+from mediapipe.engine.task import TaskOutput, store
 from mediapipe.validators import Options, links_of
 
 

@@ -163,9 +163,11 @@ class TimeLimit:
 
     hours: float = 24
     worked: float = 0.0  # seconds so far
+    whole: float = 0.0  # seconds of the film of which each run makes a part
 
     def of(self, seconds: float) -> float:
         """Seconds in all for so many *seconds* of media, 0 where that isn't known."""
+        seconds = self.whole or seconds
         return min(max(120.0, 20 * seconds) if seconds else 6 * 3600.0, self.hours * 3600.0)
 
 
@@ -188,9 +190,9 @@ async def ffmpeg(
     wall = time_limit.of(progress.seconds)
     began = time.monotonic()
     program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
-    cores = os.cpu_count() or 1
     read = [ffmpeg_path(), str(source), *map(str, beside)]
-    command = sandboxed(program, read=read, write=[str(output.parent)], cpu=int(2 * wall * cores))
+    cpu = int(2 * wall * (os.cpu_count() or 1))
+    command = sandboxed(program, read=read, write=[str(output.parent)], cpu=cpu)
     process = await _start(command, output.parent)
     result = FfmpegExit(-1, ended=False)
     hidden = {str(output.parent): "", str(source): "source"}
@@ -243,6 +245,7 @@ async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: 
     ending = asyncio.ensure_future(process.wait())
     began = time.monotonic()
     try:
+        _check_pace(0, progress, wall, worked)
         while not ending.done():
             await asyncio.wait({ending}, timeout=1)
             now = time.monotonic()

@@ -15,13 +15,14 @@ from temporalio import activity
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import folders
 from mediapipe.engine.errors import Inexact, TaskError
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.pieces import PieceWork
 from mediapipe.engine.piecework import Course, Film, say_at_work
 from mediapipe.engine.piecework import encode_piece as encode
-from mediapipe.engine.surroundings import Reporter, Waits, again, beat_forever, hands_over
-from mediapipe.engine.task import MAX_DISK_WAITS, Hooks
+from mediapipe.engine.surroundings import Reporter, Waits, again, beat_forever, hands_over, tell
+from mediapipe.engine.task import MAX_DISK_WAITS
 from mediapipe.task_options import check_options
 
 MAX_LOST = 3  # workers that one piece may lose, before its film is encoded in one
@@ -71,6 +72,10 @@ async def _encode(work: PieceWork, *, lost: int) -> bool:
         await persistently(task.begin)
         await _patiently(task, reporter, work)
     except (Inexact, TaskError, OSError) as reason:
+        if isinstance(reason, TaskError) and reason.kind == "too_long":  # so it would be in one
+            await persistently(task.fail, reason.kind, str(reason), reason.details, steps=reporter.steps)
+            await tell(task)
+            return False
         log.warning("task %s is encoded in one piece: %s", task.pk, reason)
         return False
     except Exception:

@@ -18,10 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from mediapipe.engine import encode, folders, prober
 from mediapipe.engine.arguments import Plan
-from mediapipe.engine.encode import FfmpegExit, Progress
+from mediapipe.engine.encode import FfmpegExit, Progress, TimeLimit
 from mediapipe.engine.errors import Inexact, OtherWay, TaskError
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.pieces import (
@@ -40,7 +43,8 @@ from mediapipe.engine.pieces import (
     sound_of,
 )
 from mediapipe.engine.serialize import file_facts
-from mediapipe.engine.task import FINAL_ERRORS, Encode, Hooks, TaskOutput, source_file
+from mediapipe.engine.sources import source_file
+from mediapipe.engine.task import FINAL_ERRORS, Encode, TaskOutput
 from mediapipe.validators import Options
 
 FRESH = 5.0  # seconds in which a piece that is at work says how far it is
@@ -131,6 +135,12 @@ class Course:
         return min(99.0, done / self.seconds * 100), speed or None, left
 
 
+def worked(key: str, task_id: str) -> float:
+    """Seconds that a task has encoded its pieces, those that are done."""
+    known = [_read(each) for each in folders.pieces(key).glob("*.json")]
+    return sum(float(each["took"]) for each in known if each.get("task") == task_id)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -187,8 +197,14 @@ async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
         else sound_of(film.options, film.media, path)
     )
     began = time.monotonic()
+    before = await asyncio.to_thread(worked, work.key, film.task_id)
     ended = await encode.ffmpeg(
-        arguments, made, ["-f", "mp4"], source=film.source, progress=Progress(seconds, frames, report)
+        arguments,
+        made,
+        ["-f", "mp4"],
+        source=film.source,
+        progress=Progress(seconds, frames, report),
+        time_limit=TimeLimit(settings.MAX_ENCODE_HOURS, before, film.plan.seconds),
     )
     encode.check_exit(ended)
     media = await prober.probe(made)
@@ -199,6 +215,7 @@ async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
     about = {
         "start": round(media.start * 1e6),
         "seconds": piece.seconds if piece else 0,
+        "task": film.task_id,
         "took": time.monotonic() - began,
         "decoded_by": await asyncio.to_thread(_configuration, made) if piece else "",
     }

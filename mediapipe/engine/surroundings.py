@@ -217,7 +217,12 @@ async def attend(task_id: str, lost: int, work: Work) -> EngineTask | None:
         await persistently(task.fail, "internal_error", OUR_MISTAKE, details)
     finally:
         writes.cancel()
+    await tell(task)
+    return task
+
+
+async def tell(task: EngineTask) -> None:
+    """Has who asked for a task hear how it ended, if it has; *task* is as its row is then."""
     await persistently(task.refresh_from_db)
     if task.webhook_url and not task.active and task.status != EngineTask.Status.CANCELLED:
         webhook.notify(task)
-    return task

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,46 +18,23 @@ from typing import Any
 from django.conf import settings
 
 from mediapipe import storage
-from mediapipe.download import WaitForServer, WaitForSpace
 from mediapipe.engine import beside, compare, encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.compare import Difference
-from mediapipe.engine.encode import ReportProgress, TimeLimit
+from mediapipe.engine.encode import TimeLimit
 from mediapipe.engine.errors import NeedsEncode, TaskError
-from mediapipe.engine.fetch import fetch
 from mediapipe.engine.folders import clear, folder
+from mediapipe.engine.hooks import AT_THE_BEGINNING, Hooks, SoFar
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
-from mediapipe.storage.outage import Patience, WaitOut
+from mediapipe.engine.sources import source_file
 from mediapipe.validators import Options
 
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.
 FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
-
-
-async def _give_up(error: Exception) -> None:
-    raise error
-
-
-async def _go_on() -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What a task calls while it runs."""
-
-    wait_for_disk_space: WaitForSpace
-    report: ReportProgress = lambda percent, speed, left: None
-    step: Callable[..., None] = lambda name, **about: None  # the step that begins, and what is known by now
-    storage_failed: WaitOut = _give_up  # returns when the storage may be tried again, or raises
-    storage_answered: Callable[[], Awaitable[None]] = _go_on
-    published: Callable[[str], None] = lambda name: None  # a file that is stored, or may be
-    wait_for_server: WaitForServer = asyncio.sleep  # a source's, that asked us to come back later
-    divide: Callable[[Path, Media, Plan], Awaitable[None]] | None = None  # raises OtherWay for a long film
 
 
 @dataclass
@@ -94,6 +71,7 @@ class Encode:
     worked: float = 0.0  # seconds that what it joins has taken
     percent: float = 0.0
     time_limit: TimeLimit = field(default_factory=lambda: TimeLimit(settings.MAX_ENCODE_HOURS))
+    begins_at: float = 0.0  # percent, where the present try began
 
     def estimate(self) -> int:
         """Bytes the output may need: a copy as many as the source, an encode rarely more; each rendition."""
@@ -135,6 +113,7 @@ class Encode:
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
         plan = self.plan
+        self.begins_at = self.percent
         muxer, output = self._muxer(arguments)
         # a copy alone takes a moment and may be followed by an encode: its percentages would go back
         silent = copied and not makes_several(arguments)
@@ -172,8 +151,9 @@ class Encode:
         return ["-hls_segment_filename", f"{self.target.parent}/{segments}"], output
 
     def _report(self, percent: float | None, speed: float | None, left: float | None) -> None:
-        """Another try begins again; the percentage that is reported never goes back."""
-        self.percent = max(self.percent, percent or 0.0)
+        """Another try goes on from the percentage at which the last one ended: it never goes back."""
+        rest = 1 - self.begins_at / 100
+        self.percent = max(self.percent, self.begins_at + rest * (percent or 0.0))
         self.hooks.report(self.percent if percent is not None else None, speed, left)
 
     def _report_alive(self, percent: float | None, speed: float | None, left: float | None) -> None:
@@ -235,7 +215,14 @@ async def drop_source(task_id: str) -> None:
 
 
 async def process(
-    task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks, *, only_copy: bool = False
+    task_id: str,
+    kind: Kind,
+    options: Options,
+    kept: str,
+    hooks: Hooks,
+    *,
+    only_copy: bool = False,
+    so_far: SoFar = AT_THE_BEGINNING,
 ) -> TaskOutput:
     """Does a task whose options are checked, on the source that is *kept* in its row.
 
@@ -254,6 +241,8 @@ async def process(
         await hooks.divide(source, media, plan)
     target = folder(task_id) / "out" / plan.file_name
     work = Encode(task_id, kind, options, plan, media, source, target, hooks, only_copy)
+    work.percent = so_far.percent
+    work.time_limit.worked = so_far.worked
     if only_copy and not plan.copied:
         raise NeedsEncode
     await hooks.wait_for_disk_space(work.estimate())
@@ -263,38 +252,3 @@ async def process(
     hooks.step("export")
     output = await work.publish(outcome)
     return TaskOutput(output, [*media.notes, *plan.warnings, *outcome.warnings])
-
-
-async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
-    """The source as a file, and its server's name for it: ours is read in place, another one downloaded."""
-    try:
-        name = storage.kept_name(kept)
-    except storage.Forbidden as error:
-        raise TaskError("source_refused", f"The source’s link can’t be used: {error}.") from None
-    if name is None or settings.S3_BUCKET:
-        return target, await _download(kept, name, target, hooks)
-    path = storage.path(name)
-    if not path.is_file():
-        raise TaskError("source_not_found", "The source is no longer here.")
-    if path.stat().st_size == 0:
-        raise TaskError("invalid_input", "The source is empty (0 bytes).")
-    return path, ""
-
-
-async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> str:
-    """Downloads the source to *target*: *url*, or our own file *name*, whose bucket is waited for.
-
-    A link of somebody else's that leads into our bucket is a foreign one: it may be wrong, or have expired.
-    """
-
-    def report(percent: float | None) -> None:
-        hooks.report(None, None, None)
-
-    if name is None:
-        return await fetch(
-            url, target, report, hooks.wait_for_disk_space, wait_for_server=hooks.wait_for_server
-        )
-    patience = Patience(hooks.storage_failed, hooks.storage_answered)
-    await fetch(partial(storage.source_url, name), target, report, hooks.wait_for_disk_space, patience)
-    await hooks.storage_answered()
-    return ""

@@ -28,6 +28,7 @@ from mediapipe.engine import check, imports, piecework, prober, queue, webhook
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.errors import Inexact, NeedsEncode
 from mediapipe.engine.folders import clear, sweep, sweep_pieces
+from mediapipe.engine.hooks import AT_THE_BEGINNING, SoFar
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Media
@@ -155,7 +156,11 @@ async def _process(
 
     if divides and kind.divides and not settings.S3_BUCKET:  # its source would be fetched for each piece
         hooks = replace(hooks, divide=divide)
-    work = check.process if kind.plan is None else partial(process, only_copy=only_copy)
+    so_far = AT_THE_BEGINNING
+    if note:
+        worked = await asyncio.to_thread(piecework.worked, task.steps.get(PIECES, ""), task.pk)
+        so_far = SoFar(task.progress or 0.0, worked)
+    work = check.process if kind.plan is None else partial(process, only_copy=only_copy, so_far=so_far)
     result = await work(task.pk, kind, options, task.source, hooks)
     warnings = [*result.warnings, *([note] if note else [])]
     await persistently(task.succeed, result.output, warnings, steps=reporter.steps)

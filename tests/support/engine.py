@@ -12,8 +12,9 @@ import av
 from mediapipe import storage
 from mediapipe.engine import check
 from mediapipe.engine.folders import clear
+from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
-from mediapipe.engine.task import Hooks, TaskOutput, process
+from mediapipe.engine.task import TaskOutput, process
 from mediapipe.task_options import check_options
 from tests.support.product import FFMPEG
 
