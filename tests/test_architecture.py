@@ -76,8 +76,8 @@ jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished
 jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
-jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.sample_clip
-jobs.uploads.tus jobs.uploads.views
+jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.one_piece
+jobs.uploads.sample_clip jobs.uploads.tus jobs.uploads.views
 jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifications.channels.mail
 jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload

@@ -27,7 +27,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job, Upload
-from jobs.uploads import intake, sample_clip
+from jobs.uploads import intake, one_piece, sample_clip
 from jobs.uploads import views as uploads
 from jobs.uploads.intake import PartFile
 from jobs.uploads.source_check import find_problem
@@ -355,6 +355,26 @@ def test_bytes_that_nobody_knows_are_swept_once_they_are_old(signed_in):
     assert intake.sweep() == 0
     os.utime(stray, (1, 1))
     assert intake.sweep() == 1 and leftovers() == []
+
+
+def test_a_file_whose_job_was_never_made_goes_once_it_is_old(editor, tmp_path):
+    """Who stores it may be killed before there is a row."""
+    (path := tmp_path / "a film.wav").write_bytes(DATA)
+    lost = one_piece.store_local_file(path)
+    made = one_piece.store_local_file(path)
+    Job.submit(editor, title="a film", pipeline="standard", source=made)
+    assert one_piece.sweep() == 0 and storage.exists(lost.name)
+    for mark in storage.path("storing").iterdir():
+        os.utime(mark, (1, 1))
+    assert one_piece.sweep() == 1 and not storage.exists(lost.name)
+    assert storage.exists(made.name) and leftovers() == ["source.wav"]
+    one_piece.has_job(made)
+    assert one_piece.sweep() == 0
+
+
+def test_a_form_leaves_no_mark_beside_a_file_that_has_its_job(signed_in):
+    signed_in.post("/jobs/new/", {"file": SimpleUploadedFile("tone.wav", DATA), "pipeline": "standard"})
+    assert Job.objects.get().source_filename == "tone.wav" and leftovers() == ["source.wav"]
 
 
 def test_one_writer_at_a_time(signed_in):

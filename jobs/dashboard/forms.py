@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from jobs.models import Job, Pipeline
 from jobs.pipelines import DEFAULT
 from jobs.state import Source
-from jobs.uploads import intake
+from jobs.uploads import intake, one_piece
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
@@ -127,9 +127,11 @@ class NewJob(forms.Form):
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
         if existing := Job.objects.filter(pk=pk).first():
             return existing
-        source = intake.store_form_file(file, pk) if file else source_of_link(data["url"])
+        source = one_piece.store_form_file(file, pk) if file else source_of_link(data["url"])
         title = data["title"] or title_of(source)
         try:
-            return Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
+            job = Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
         except IntegrityError:  # the other click was faster
-            return Job.objects.get(pk=pk)
+            job = Job.objects.get(pk=pk)
+        one_piece.has_job(source)
+        return job

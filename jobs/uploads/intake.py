@@ -9,18 +9,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -29,7 +26,6 @@ from jobs.models import Job, Pipeline, Upload
 from jobs.models.job_queryset import JOINERS
 from jobs.state import JobState, Source
 from jobs.uploads.errors import UploadError
-from jobs.uploads.source_check import find_problem
 from mediapipe import disk, storage
 
 if TYPE_CHECKING:
@@ -216,52 +212,6 @@ def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) 
     upload.job = job
     upload.save(update_fields=["job"])
     return job, False
-
-
-def store_form_file(file: UploadedFile[Any], job: uuid.UUID) -> Source:
-    """The plain form's file as *job*'s source: one, however often it is sent. Raises UploadError."""
-    check_length(file.size or 0)
-    temporary: str | None = file.temporary_file_path() if hasattr(file, "temporary_file_path") else None
-    try:
-        with incoming_file(file.name or "") as part:
-            if temporary:
-                shutil.move(temporary, part)
-            else:
-                with open(part, "wb") as out:
-                    shutil.copyfileobj(file, out)
-            return _publish(part, file.name or "", job)
-    except OSError:
-        raise UploadError(507, "The file couldn’t be saved. Ask an admin to check the storage.") from None
-
-
-def store_local_file(path: Path) -> Source:
-    """A copy of a file of this machine as a source. Raises UploadError for an unacceptable one, OSError."""
-    check_length(path.stat().st_size)
-    with incoming_file(path.name) as part:
-        shutil.copyfile(path, part)  # on one disk and a modern file system this shares the blocks
-        return _publish(part, path.name)
-
-
-@contextmanager
-def incoming_file(filename: str) -> Iterator[Path]:
-    """A place on the media's own disk for a file that arrives in one piece; what is left there goes."""
-    folder = storage.path("incoming")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{uuid.uuid4().hex}{suffix(filename)}"
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _publish(part: Path, filename: str, key: uuid.UUID | None = None) -> Source:
-    """Moves a whole file to its place. Raises UploadError where it is no media, OSError."""
-    if problem := async_to_sync(find_problem)(part):
-        raise UploadError(422, problem)
-    name = source_name(key or uuid.uuid4(), filename)
-    size = part.stat().st_size
-    storage.publish(part, name)
-    return Source(name=name, filename=display_name(filename), size=size)
 
 
 def unfinished(owner_id: int | None) -> QuerySet[Upload]:

@@ -23,7 +23,7 @@ import shutil
 from pathlib import Path
 
 from jobs.state import Source
-from jobs.uploads.intake import incoming_file
+from jobs.uploads.one_piece import incoming_file
 from mediapipe import storage
 
 CLIP = Path(__file__).with_name("sample.mp4")

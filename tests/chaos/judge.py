@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.chaos.answers import (
     every_answered_submission_is_one_job,
@@ -170,7 +171,8 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
         owners |= dict.fromkeys([*names, *([row.source] if row.source else [])], row.id)
     for name in facts.files:
         in_own_folder = name.removeprefix("outputs/").partition("/")[0] in jobs
-        left = facts.web_killed and name.startswith("incoming/")  # of a form: swept when it is old enough
+        left = facts.web_killed and name.startswith(("incoming/", "storing/"))  # of a form: swept when old
+        left |= f"storing/{Path(name).parent.name}{Path(name).suffix}" in facts.files
         if not (name in owners or name in facts.unfinished or in_own_folder or left):
             made_by = next((task.job for task in facts.tasks if task.id in name or task.job in name), "")
             yield made_by, f"{name} belongs to no row"

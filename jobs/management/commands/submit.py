@@ -19,7 +19,7 @@ from jobs.management.remote import Installation
 from jobs.management.verbs import find_owner, show_changes
 from jobs.models import Job, Pipeline
 from jobs.state import JobState, PipelineStatus, Source, StageState
-from jobs.uploads import intake
+from jobs.uploads import intake, one_piece
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 from mediapipe.management.process import exit_now
@@ -116,7 +116,9 @@ class Command(BaseCommand):
             raise NotStartable(no_pipeline(options["pipeline"], usable))
         source = self._source(options["source"])
         title = options["title"] or source.filename or options["source"]
-        return Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
+        job = Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
+        one_piece.has_job(source)
+        return job
 
     def _source(self, text: str) -> Source:
         if text.lower().startswith(("http://", "https://")):
@@ -131,7 +133,7 @@ class Command(BaseCommand):
             raise NotStartable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
         path = self._file(text)
         try:
-            return intake.store_local_file(path)
+            return one_piece.store_local_file(path)
         except UploadError as error:
             raise NotStartable(f"{path.name}: {error.text}") from None
         except OSError as error:
