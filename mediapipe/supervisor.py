@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import secrets
 import signal
@@ -27,13 +28,16 @@ LONGEST_RESTART_DELAY = 15.0
 STABLE = 30.0
 UNCLAIMED = range(10000, 30000)  # ports that no system gives to outgoing connections
 
+_reserved: list[socket.socket] = []  # open as long as this process lives
+
 
 @dataclass
 class Service:
     """A child process: how it is started, and how it is known to be ready."""
 
     name: str
-    argv: list[str]
+    argv: Callable[[], list[str]]  # asked before each start
+    listener: Callable[[], socket.socket] | None = None  # anew for each start: it is given this as `--fd N`
     check: Callable[[], Awaitable[bool]] | None = None  # whether it is ready, called until it is
     ready_line: str = ""  # or the beginning of a line that it prints when it is
     errors_only: bool = False  # its standard output is not shown
@@ -66,8 +70,8 @@ async def is_listening(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    """Whether a server could listen there. Another may, a moment later: reserve() keeps it from us others."""
+    with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -76,12 +80,51 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def reserve(port: int, host: str = "127.0.0.1") -> bool:
+    """Keeps *port* from every other process that asks here, while this one lives; False where it is taken.
+
+    What is held is UDP's port of that number: at TCP's a server of ours is to listen, again and again.
+    """
+    twin = socket.socket(_family(host), socket.SOCK_DGRAM)
+    try:
+        twin.bind((host, port))
+    except OSError:
+        twin.close()
+        return False
+    if not is_free(port, host):
+        twin.close()
+        return False
+    _reserved.append(twin)
+    return True
+
+
 def free_port(preferred: int) -> int:
-    """*preferred*, or where it is taken a free port of UNCLAIMED: nobody has it when a server comes back."""
+    """*preferred*, or where it is taken a port of UNCLAIMED, reserved: a server can come back to it."""
     port = preferred
-    while not is_free(port):
+    while not reserve(port):
         port = secrets.choice(UNCLAIMED)
     return port
+
+
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A socket that listens there, for a server that takes it over. Raises OSError."""
+    return socket.create_server((host, port), family=_family(host))
+
+
+def listen_anywhere(preferred: int) -> socket.socket:
+    """The same on *preferred*, or where it is taken on a port of UNCLAIMED."""
+    port = preferred
+    while True:
+        try:
+            return listen(port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            port = secrets.choice(UNCLAIMED)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class Supervisor:
@@ -119,32 +162,53 @@ class Supervisor:
         delay = FIRST_RESTART_DELAY
         while not self.stopping.is_set():
             started_at = time.monotonic()
-            status = await self._run_once(service)
+            try:
+                ended = f"exited with status {await self._run_once(service)}"
+            except OSError as error:
+                ended = f"can’t be started: {error.strerror or error}"
             if self.stopping.is_set():
                 return
             delay = FIRST_RESTART_DELAY if time.monotonic() - started_at > STABLE else delay
-            self.print_line(f"{service.name} exited with status {status}; restarting in {delay:.1f} s.")
+            self.print_line(f"{service.name} {ended}; restarting in {delay:.1f} s.")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), delay)
             delay = min(delay * 2, LONGEST_RESTART_DELAY)
 
     async def _run_once(self, service: Service) -> int:
-        service.process = await asyncio.create_subprocess_exec(
-            *service.argv,
-            env={**os.environ, **service.env},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL if service.errors_only else asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE if service.errors_only else asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=exit_with_parent(os.getpid()),
-            limit=1 << 20,
-        )
+        listener = service.listener() if service.listener else None
+        try:
+            service.process = await self._start(service, listener)
+        finally:
+            if listener:
+                listener.close()  # it is the child's alone: its end is the end of listening
         checking = asyncio.create_task(self._check_until_ready(service))
         try:
             await self._forward_output(service, service.process)
             return await service.process.wait()
         finally:
             checking.cancel()
+
+    async def _start(self, service: Service, listener: socket.socket | None) -> asyncio.subprocess.Process:
+        argv = service.argv()
+        if listener:
+            argv += ["--fd", str(listener.fileno())]
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            env={**os.environ, **service.env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL if service.errors_only else asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE if service.errors_only else asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=exit_with_parent(os.getpid()),
+            pass_fds=[listener.fileno()] if listener else [],
+            limit=1 << 20,
+        )
+
+    def restart(self, service: Service) -> None:
+        """Has a service that runs end; it is started again as after any other end."""
+        if service.process and service.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(service.process.pid, signal.SIGTERM)
 
     async def _check_until_ready(self, service: Service) -> None:
         while service.check and not service.ready.is_set():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -21,7 +22,7 @@ from temporalio import activity
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.common import Priority
@@ -44,6 +45,7 @@ HANGS_UP = (
     "it hangs up: it wants TLS (TEMPORAL_TLS=1), or a client certificate (TEMPORAL_TLS_CLIENT_CERT_PATH)"
     " of an authority that it knows"
 )
+NOT_OURS = "it isn’t the one that `up` starts for this MEDIAPIPE_HOME: start `up`, or set TEMPORAL_ADDRESS"
 # Why a connection fails, by the words of the SDK's transport.
 REASONS = {
     "dns error": "its name can’t be found",
@@ -52,11 +54,15 @@ REASONS = {
     "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
     "InvalidCertificate": "its certificate isn’t valid here, or ours (TEMPORAL_TLS_CLIENT_CERT_PATH) isn’t",
     "InvalidContentType": "it doesn’t speak TLS: unset TEMPORAL_TLS",
+    NOT_OURS: NOT_OURS,
     "transport error": HANGS_UP,
     "connection closed": HANGS_UP,
 }
 
-_clients: dict[int, Client] = {}
+NOWHERE = "127.0.0.1:1"  # where nobody listens
+
+_clients: dict[tuple[int, str], Client] = {}  # by process and address
+_ours: set[tuple[int, str]] = set()  # of those, whose Temporal may be worked on
 _known_attributes: dict[tuple[str, str, frozenset[str]], tuple[bool, float]] = {}
 
 
@@ -109,12 +115,43 @@ def workflow_url(workflow_id: str, run_id: str = "") -> str:
 async def client() -> Client:
     """The shared client of this process; it connects at its first call, which may raise RuntimeError.
 
-    One lazy client works from any loop and thread. It must not cross a fork, hence the pid.
+    One lazy client works from any loop and thread. It must not cross a fork, hence the pid. Where what
+    answers isn't Temporal of this home, its calls find nobody.
     """
-    if (shared := _clients.get(os.getpid())) is None:
-        shared = await Client.connect(**_config(), lazy=True, retry_config=FAST_FAILURE)
-        _clients[os.getpid()] = shared
-    return shared
+    config = _config()  # read anew: where `up` has moved it stands there
+    known = (os.getpid(), str(config["target_host"]))
+    if (shared := _clients.get(known)) is None:
+        shared = _clients[known] = await Client.connect(**config, lazy=True, retry_config=FAST_FAILURE)
+    if known in _ours or is_cluster():
+        _ours.add(known)
+        return shared
+    with contextlib.suppress(*UNAVAILABLE):
+        async with asyncio.timeout(2):
+            if await is_of_this_home(shared):
+                _ours.add(known)
+                return shared
+    return await Client.connect(NOWHERE, lazy=True, retry_config=FAST_FAILURE)
+
+
+def mark() -> str:
+    """The name of a namespace that the dev server of this home has beside ours, and that of no other home.
+
+    A copy of a home is another home.
+    """
+    home = Path(settings.HOME)
+    return f"home-{hashlib.sha256(f'{home}:{home.stat().st_ino}'.encode()).hexdigest()[:16]}"
+
+
+async def is_of_this_home(client: Client) -> bool:
+    """Whether what answers is the dev server that `up` has started for this home. Raises as a call does."""
+    request = DescribeNamespaceRequest(namespace=mark())
+    try:
+        await client.workflow_service.describe_namespace(request, timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -167,7 +204,10 @@ async def worker_client(metrics_at: str = "") -> Client:
     metrics = PrometheusConfig(bind_address=metrics_at) if metrics_at else None
     telemetry = TelemetryConfig(logging=errors_only, metrics=metrics)
     Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
-    return await Client.connect(**_config(), interceptors=[Activities()])
+    client = await Client.connect(**_config(), interceptors=[Activities()])
+    if not is_cluster() and not await is_of_this_home(client):
+        raise RuntimeError(NOT_OURS)
+    return client
 
 
 @contextlib.asynccontextmanager

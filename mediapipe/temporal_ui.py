@@ -20,6 +20,7 @@ from django.conf import settings
 
 from mediapipe.accounts import visitor
 from mediapipe.database import OUTAGES, fresh_connections
+from mediapipe.supervisor import listen_anywhere
 
 SESSION = settings.SESSION_COOKIE_NAME
 HOST = "127.0.0.1"
@@ -179,10 +180,14 @@ class Door:
 
 
 @contextlib.asynccontextmanager
-async def door(port: int, ui: tuple[str, int], web: str) -> AsyncIterator[None]:
-    """Listens on *port* for the block; *ui* is the UI itself, *web* the dashboard's URL."""
-    server = await asyncio.start_server(Door(ui, web).serve, HOST, port, limit=MOST_HEAD)
+async def door(preferred: int, ui: tuple[str, int], web: str) -> AsyncIterator[int]:
+    """Listens for the block, on *preferred* or where that is taken elsewhere; yields the port.
+
+    *ui* is the UI itself, *web* the dashboard's URL.
+    """
+    listener = listen_anywhere(preferred)
+    server = await asyncio.start_server(Door(ui, web).serve, sock=listener, limit=MOST_HEAD)
     try:
-        yield
+        yield int(listener.getsockname()[1])
     finally:
         server.close()  # and waits for no page that is still open

@@ -21,7 +21,7 @@ from temporalio.testing import WorkflowEnvironment
 from jobs.workflow import search_attributes
 from mediapipe import temporal
 from mediapipe.engine import pieces
-from mediapipe.management.commands.up import DYNAMIC_CONFIG
+from mediapipe.management.dev_server import DYNAMIC_CONFIG
 from tests.support.environment import RUN
 
 BIN = Path(sys.executable).parent

@@ -106,7 +106,8 @@ jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry
 jobs.management.commands.status jobs.management.commands.submit
 jobs.management.commands.submit-batch
-mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.commands.up
+mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server
+mediapipe.management.commands.up
 mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
 mediapipe.management.commands.backup
 mediapipe.management.commands.restore

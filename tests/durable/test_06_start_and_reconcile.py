@@ -26,7 +26,7 @@ from jobs.workflow import search_attributes
 from mediapipe import storage, temporal
 from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
-from mediapipe.management.commands.up import prepare_namespace
+from mediapipe.management.dev_server import prepare_namespace
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
 from tests.support.product import until
 from tests.support.world import start_skipping

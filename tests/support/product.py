@@ -54,7 +54,9 @@ def hashed_password() -> str:
 
 def free_port() -> int:
     """A port that no outgoing connection of others is given before, or while, our server is away."""
-    return supervisor.free_port(random.choice(supervisor.UNCLAIMED))
+    while not supervisor.is_free(port := random.choice(supervisor.UNCLAIMED)):
+        pass
+    return port
 
 
 def make_clip(path: Path, seconds: float = 6, size: str = "1280x720", *extra: str) -> Path:

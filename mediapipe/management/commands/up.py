@@ -8,9 +8,9 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 import sys
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -19,55 +19,23 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs.workflow import search_attributes
 from mediapipe import home, temporal, temporal_ui
 from mediapipe.accounts import magic_link
 from mediapipe.management.commands.web import (
-    check_port,
     close_home,
     collect_static,
     raise_open_files,
     server,
+    taken,
 )
+from mediapipe.management.dev_server import HOST, DevServer, prepare_namespace
 from mediapipe.management.process import exit_now
-from mediapipe.supervisor import Service, Supervisor, free_port, is_listening
+from mediapipe.supervisor import Service, Supervisor, listen, reserve
 
-HOST = "127.0.0.1"
+UI_PORT = 8233  # where the door of Temporal's UI is looked for first
 # In the home, readable by its owner alone, until the first admin has signed in.
 FIRST_PASSWORD = "first_password"  # noqa: S105 - a file's name
 SIGN_IN_LINK = "sign_in_link"
-RETENTION = "30d"  # Temporal forgets a closed workflow after this; its dev server's default is one day
-# Measured: 2 to 5 times faster than SQLite's and the dev server's defaults.
-SQLITE_OPTIONS = ("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL")
-DYNAMIC_CONFIG = (
-    *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
-    # Temporal is fair to owners within a partition of a task queue, and hardly across several.
-    *("--dynamic-config-value", "matching.enableFairness=true"),
-    *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
-    *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
-    # Its HTTP API takes orders from any page in a browser. No request can have this for its Host.
-    *("--dynamic-config-value", 'frontend.httpAllowedHosts=["#"]'),
-)
-
-
-async def prepare_namespace(address: str) -> None:
-    """Has the dev server keep closed workflows for RETENTION, and know our search attributes.
-
-    One command for each: of several names in one command Temporal registers the first, and says success.
-    """
-    program = str(Path(sys.executable).with_name("temporal"))
-    commands = [["namespace", "update", "--retention", RETENTION]]
-    commands += [
-        ["search-attribute", "create", "--name", name, "--type", "Keyword"]
-        for name in search_attributes.NAMES
-    ]
-    for command in commands:
-        process = await asyncio.create_subprocess_exec(
-            *(program, "operator", *command, "--namespace", temporal.namespace(), "--address", address),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        await process.wait()
 
 
 class Command(BaseCommand):
@@ -89,17 +57,26 @@ class Command(BaseCommand):
             except BlockingIOError:
                 web = temporal.addresses().get("web", "")
                 raise CommandError(f"mediapipe is already running here. {web}".strip()) from None
-            check_port(options["host"], options["port"])
+            listener = self.listen(options["host"], options["port"])
             close_home()  # `web` says where it can't
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
             collect_static()
             raise_open_files()
             self.create_first_admin()
             try:
-                asyncio.run(self._run(options["host"], options["port"]))
+                asyncio.run(self._run(options["host"], options["port"], listener))
             finally:
                 temporal.addresses_file().unlink(missing_ok=True)
         exit_now()
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        """Where the web server will listen, and nobody else from now on. Raises CommandError."""
+        try:
+            if reserve(port, host):
+                return listen(port, host)
+        except OSError:
+            pass
+        raise taken(port)
 
     def print_line(self, line: str) -> None:
         """Prints at once, also into a pipe."""
@@ -123,13 +100,11 @@ class Command(BaseCommand):
         home.write_file(settings.HOME / name, f"{secret}\n")
         return f"in {settings.HOME / name}"
 
-    async def _run(self, host: str, port: int) -> None:
+    async def _run(self, host: str, port: int, listener: socket.socket) -> None:
         web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-        dev_server, addresses, door = self._temporal(web)
-        addresses["web"] = web
-        home.write_file(temporal.addresses_file(), json.dumps(addresses))
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         unversioned = {"MEDIAPIPE_BUILD_ID": ""}  # a run that waits for other code would wait for ever
+        listeners = [listener]
 
         async def is_healthy() -> bool:
             with contextlib.suppress(httpx.HTTPError):
@@ -138,51 +113,63 @@ class Command(BaseCommand):
             return False
 
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        worker = Service("worker", [*manage, "worker"], ready_line="worker: ready", env=env | unversioned)
-        web_server = Service("web", server(host, port), check=is_healthy, env=env)
+        worker = Service(
+            "worker", lambda: [*manage, "worker"], ready_line="worker: ready", env=env | unversioned
+        )
+        web_server = Service(
+            "web",
+            server,
+            listener=lambda: listeners.pop() if listeners else listen(port, host),
+            check=is_healthy,
+            env=env,
+        )
+        supervisor = Supervisor([worker, web_server], self.print_line)
+        async with self._temporal(web, supervisor):
+            await supervisor.run(self._on_ready)
 
-        async def on_ready() -> None:
-            self.print_line(f"Temporal: {addresses['temporal']}")
-            if addresses["temporal_ui"]:
-                self.print_line(f"Temporal UI: {addresses['temporal_ui']}")
-            admin = await get_user_model().objects.filter(is_superuser=True, last_login=None).afirst()
-            if admin:
-                path = await asyncio.to_thread(magic_link.create, admin.get_username())
-                shown = self.shown(SIGN_IN_LINK, f"{web}{path}")
-                self.print_line(f"Sign in once, within an hour, by the link {shown}")
-            self.print_line(f"Ready: {web}")
-            if dev_server:
-                await prepare_namespace(addresses["temporal"])
+    async def _on_ready(self) -> None:
+        """Says where everything is."""
+        addresses = temporal.addresses()
+        self.print_line(f"Temporal: {addresses['temporal']}")
+        if addresses["temporal_ui"]:
+            self.print_line(f"Temporal UI: {addresses['temporal_ui']}")
+        admin = await get_user_model().objects.filter(is_superuser=True, last_login=None).afirst()
+        if admin:
+            path = await asyncio.to_thread(magic_link.create, admin.get_username())
+            shown = self.shown(SIGN_IN_LINK, f"{addresses['web']}{path}")
+            self.print_line(f"Sign in once, within an hour, by the link {shown}")
+        self.print_line(f"Ready: {addresses['web']}")
+        if not os.environ.get("TEMPORAL_ADDRESS"):
+            await prepare_namespace(addresses["temporal"])
 
-        services = [worker, web_server]
-        supervisor = Supervisor([dev_server, *services] if dev_server else services, self.print_line)
-        async with door:
-            await supervisor.run(on_ready)
-
-    def _temporal(self, web: str) -> tuple[Service | None, dict[str, str], AbstractAsyncContextManager[None]]:
-        """Temporal's dev server, the addresses, and the door of its UI.
+    @contextlib.asynccontextmanager
+    async def _temporal(self, web: str, supervisor: Supervisor) -> AsyncIterator[None]:
+        """Adds Temporal's dev server to the services, opens the door of its UI, and writes who listens where.
 
         No server where TEMPORAL_ADDRESS names a cluster; no UI where it can't be hidden behind the door.
         """
-        if cluster_address := os.environ.get("TEMPORAL_ADDRESS"):
-            url = os.environ.get("TEMPORAL_UI_URL", "")
-            return None, {"temporal": cluster_address, "temporal_ui": url}, contextlib.nullcontext()
-        port = free_port(7233)
-        ui = temporal_ui.hidden_address()
-        argv = [str(Path(sys.executable).with_name("temporal")), "server", "start-dev", "--ip", HOST]
-        argv += ["--port", str(port)]
-        argv += (
-            ["--ui-ip", ui[0], "--ui-port", str(ui[1]), "--ui-disable-news-fetch"] if ui else ["--headless"]
-        )
-        argv += ["--db-filename", str(settings.HOME / "temporal.sqlite3"), "--log-level", "error"]
-        argv += [*SQLITE_OPTIONS, *DYNAMIC_CONFIG]
-        for name in search_attributes.NAMES:  # heeded only where the database is new
-            argv += ["--search-attribute", f"{name}=Keyword"]
-        if (namespace := temporal.namespace()) != "default":
-            argv += ["--namespace", namespace]
-        service = Service("temporal", argv, check=lambda: is_listening(port), errors_only=True)
-        if not ui:
-            return service, {"temporal": f"{HOST}:{port}", "temporal_ui": ""}, contextlib.nullcontext()
-        door_port = free_port(8233)
-        addresses = {"temporal": f"{HOST}:{port}", "temporal_ui": f"http://{HOST}:{door_port}"}
-        return service, addresses, temporal_ui.door(door_port, ui, web)
+
+        def write(at: str, ui: str) -> None:
+            written = {"temporal": at, "temporal_ui": ui, "web": web}
+            home.write_file(temporal.addresses_file(), json.dumps(written))
+
+        if cluster := os.environ.get("TEMPORAL_ADDRESS"):
+            write(cluster, os.environ.get("TEMPORAL_UI_URL", ""))
+            yield
+            return
+        worker = supervisor.services[0]
+
+        def moved() -> None:
+            write(dev_server.address, ui)
+            supervisor.restart(worker)  # its connection leads to the old address
+
+        dev_server = DevServer(moved)
+        service = Service("temporal", dev_server.argv, check=dev_server.is_ready, errors_only=True)
+        supervisor.services.insert(0, service)
+        async with contextlib.AsyncExitStack() as stack:
+            ui = ""
+            if dev_server.ui:
+                port = await stack.enter_async_context(temporal_ui.door(UI_PORT, dev_server.ui, web))
+                ui = f"http://{HOST}:{port}"
+            write(dev_server.address, ui)
+            yield

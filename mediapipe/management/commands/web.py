@@ -19,15 +19,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from mediapipe import home, supervisor
 
 
-def server(host: str, port: int) -> list[str]:
-    """The command line of the web server."""
+def server() -> list[str]:
+    """The command line of the web server, but for where it listens."""
     options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log", "--no-server-header"]
     options += ["--http", "mediapipe.web.connections:Connection", "--ws", "none"]
     proxies = ["--proxy-headers", "--forwarded-allow-ips", ",".join(settings.PROXIES)]
     options += proxies if settings.PROXIES else ["--no-proxy-headers"]
     program = [str(Path(sys.executable).with_name("uvicorn")), "mediapipe.asgi:application"]
     program += ["--app-dir", str(settings.BASE_DIR)]  # else it is the folder that the command is given in
-    return [*program, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5", *options]
+    return [*program, "--timeout-graceful-shutdown", "5", *options]
 
 
 def close_home() -> str:
@@ -63,9 +63,14 @@ def raise_open_files() -> None:
 def check_port(host: str, port: int) -> None:
     """Raises CommandError where the port is taken."""
     if not supervisor.is_free(port, host):
-        raise CommandError(
-            f"Port {port} is taken by another program. Stop it, or choose another port: --port {port + 1}"
-        )
+        raise taken(port)
+
+
+def taken(port: int) -> CommandError:
+    """What to do about a port that another program has."""
+    return CommandError(
+        f"Port {port} is taken by another program. Stop it, or choose another port: --port {port + 1}"
+    )
 
 
 class Command(BaseCommand):
@@ -81,11 +86,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Replaces this process by the server."""
-        check_port(options["host"], options["port"])
+        host, port = options["host"], options["port"]
+        check_port(host, port)
         if sentence := close_home():
             self.stderr.write(sentence)
         collect_static()
         raise_open_files()
-        os.environ["MEDIAPIPE_PORT"] = str(options["port"])
-        command = server(options["host"], options["port"])
+        os.environ["MEDIAPIPE_PORT"] = str(port)
+        command = [*server(), "--host", host, "--port", str(port)]
         os.execv(command[0], command)  # noqa: S606 - replacing the process is the point
