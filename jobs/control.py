@@ -28,6 +28,7 @@ from jobs.workflow_calls import NotPossible as NotPossible
 from jobs.workflow_calls import Refused as Refused
 from jobs.workflow_calls import TemporalUnavailable as TemporalUnavailable
 from mediapipe import temporal
+from mediapipe.accounts.audit import Act
 from mediapipe.database import OUTAGES
 
 log = logging.getLogger(__name__)
@@ -173,11 +174,13 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
     failed = job.stages.filter(state=StageState.FAILED, **({"name": stage} if stage else {}))
     if not await failed.aexists():  # its workflow may know better; if it can't say, nothing is promised
         try:
-            return await deliver(job, wish)
+            sentence = await deliver(job, wish)
         except TemporalUnavailable as error:
             if str(error) in workflow_calls.PROMISES:
                 raise NotPossible("Nothing has failed here, so there’s nothing to retry.") from None
             raise
+        await sync_to_async(job.recorded)(Act.RETRY, actor, wish.text)
+        return sentence
     if not await sync_to_async(job.keep_wish)(wish):
         raise NotPossible(JUST_ENDED)
     try:
@@ -249,7 +252,9 @@ async def rename(job: Job, title: str, actor: str, reason: str = "") -> str:
 @transaction.atomic
 def _rename(job: Job, title: str, actor: str) -> None:
     Job.objects.filter(pk=job.pk).update(**job.found_by(title=title))
+    text = f"Renamed from “{job.title}” to “{title}”"
     job.add_event("renamed", actor=actor, text=f"Renamed from “{job.title}”")
+    job.recorded(Act.RENAME, actor, text)
 
 
 async def delete(job: Job, actor: str, reason: str = "") -> str:

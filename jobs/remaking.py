@@ -18,6 +18,7 @@ from jobs.models import EarlierVersion, Job, Pipeline, Stage
 from jobs.pipelines import Option, StageDefinition
 from jobs.state import PASSED, JobState, StageState
 from mediapipe import storage
+from mediapipe.accounts.audit import Act
 from mediapipe.task_options import ASKED
 
 Plan = list[dict[str, Any]]
@@ -69,7 +70,9 @@ def make_again(job: Job, name: str, options: Mapping[str, Option], actor: str, r
     Job.objects.filter(pk=row.pk).update(plan=with_options(row.plan, {name: options}))
     row.queue_again(Q(), reason)
     text = f"Making {stages[name].label} again{changed and f': {changed}'}"
-    row.add_event("made_again", stage=name, actor=actor, text=f"{text} (“{reason}”)" if reason else text)
+    text = f"{text} (“{reason}”)" if reason else text
+    row.add_event("made_again", stage=name, actor=actor, text=text)
+    row.recorded(Act.MAKE_AGAIN, actor, text)
     return True
 
 
@@ -95,6 +98,7 @@ def add(job: Job, stage: StageDefinition, actor: str, reason: str = "") -> bool:
     row.queue_again(Q(), reason)
     text = f"Adding {stage.label}" + (f" (“{reason}”)" if reason else "")
     row.add_event("stage_added", stage=stage.name, actor=actor, text=text)
+    row.recorded(Act.ADD_STAGE, actor, text)
     return True
 
 
@@ -134,7 +138,9 @@ def go_back(job: Job, number: int, actor: str) -> bool:
     required = [stage["name"] for stage in row.plan if not stage.get("optional")]
     if not row.stages.filter(name__in=required).exclude(state__in=PASSED).exists():
         Job.objects.filter(pk=row.pk).update(state=JobState.SUCCEEDED, error="", receipt="")
-    row.add_event("went_back", stage=chosen.stage, actor=actor, text=f"Went back to {', '.join(labels)}")
+    text = f"Went back to {', '.join(labels)}"
+    row.add_event("went_back", stage=chosen.stage, actor=actor, text=text)
+    row.recorded(Act.GO_BACK, actor, text)
     return True
 
 
@@ -176,6 +182,7 @@ def mark_removed(job: Job, number: int, actor: str) -> EarlierVersion | None:
         label = job.stages.get(name=version.stage).label
         text = f"Removed an earlier {label}"
         job.add_event("version_removed", stage=version.stage, actor=actor, text=text)
+        job.recorded(Act.REMOVE_VERSION, actor, text)
     return version
 
 

@@ -7,7 +7,17 @@ from django.urls import path
 from jobs import monitoring
 from jobs.api import tokens
 from jobs.batches import views as batches
-from jobs.dashboard import downloads, handed_over, history, people, pipeline_pages, sharing, stage_page, views
+from jobs.dashboard import (
+    audit_page,
+    downloads,
+    handed_over,
+    history,
+    people,
+    pipeline_pages,
+    sharing,
+    stage_page,
+    views,
+)
 from jobs.notifications import views as notifications
 from jobs.uploads import views as uploads
 from jobs.workflow import webhook
@@ -77,6 +87,10 @@ urlpatterns = [
     path("people/<int:person>/role/", people.set_role, name="set_role"),
     path("people/<int:person>/active/", people.set_active, name="set_active"),
     path("people/<int:person>/link/", people.new_link, name="new_link"),
+    # Who did what, for admins
+    path("audit/", audit_page.index, name="audit"),
+    path("audit/audit.csv", audit_page.export_csv, name="audit_csv"),
+    path("audit/audit.jsonl", audit_page.export_json, name="audit_json"),
     # What can be requested, for admins
     path("pipelines/", pipeline_pages.index, name="pipelines"),
     path("pipelines/<slug:name>/", pipeline_pages.detail, name="pipeline"),

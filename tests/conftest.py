@@ -41,17 +41,25 @@ def _static_files():
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """A database whose permissions, groups and pipelines are put back after each flush, not made anew."""
+    """A database whose permissions, groups and pipelines are put back after each flush, not made anew.
+
+    A flush empties the audit log too, which the database refuses otherwise.
+    """
     from django.apps import apps
     from django.contrib.auth.models import Group, Permission
     from django.contrib.contenttypes.models import ContentType
+    from django.db import connection
     from django.db.models.signals import post_migrate
 
     from jobs.models import Pipeline, PipelineVersion
+    from mediapipe.accounts import audit
 
     tables = (ContentType, Permission, Group, Group.permissions.through, Pipeline, PipelineVersion)
     with django_db_blocker.unblock():
         kept = [(table, list(table.objects.all())) for table in tables]
+        with connection.cursor() as cursor:
+            for on in ("UPDATE", "DELETE"):
+                cursor.execute(f"DROP TRIGGER {audit.NAME}_{on}")
 
     def put_back(**_):
         for table, rows in kept:

@@ -25,8 +25,9 @@ mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapip
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.magic_link
-mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.people
-mediapipe.accounts.limits mediapipe.accounts.sessions mediapipe.accounts.login_required
+mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.limits mediapipe.accounts.audit
+mediapipe.accounts.audited_settings mediapipe.accounts.people
+mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.identities mediapipe.accounts.single_sign_on
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
 mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.outage
@@ -89,7 +90,7 @@ jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_vi
 jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.pipeline_pages
+jobs.dashboard.people jobs.dashboard.audit_page jobs.dashboard.pipeline_pages
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
 jobs.dashboard.handed_over jobs.notifications.views
@@ -109,7 +110,7 @@ jobs.management.commands.submit-batch
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server
 mediapipe.management.commands.up
 mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
-mediapipe.management.commands.backup
+mediapipe.management.commands.backup mediapipe.management.commands.audit
 mediapipe.management.commands.restore
 mediapipe.apps mediapipe.asgi mediapipe.urls mediapipe.settings
 """.split()  # noqa: SIM905 - a hundred quotes would not read better

@@ -19,7 +19,7 @@ DATA = os.urandom(1000)
 
 
 @pytest.fixture
-def url():
+def url(transactional_db):
     path = storage.path("outputs/clip.mp4")
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA)

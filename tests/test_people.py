@@ -191,7 +191,7 @@ def test_an_admin_adds_somebody_who_comes_in_once_by_a_link_and_then_by_a_passwo
     admin = browser(boss)
     answer = admin.post("/people/", {"name": "maria", "role": "editor"})
     path = link_on(answer)
-    assert "no-store" in answer["Cache-Control"] and "boss added as editor maria" in caplog.text
+    assert "no-store" in answer["Cache-Control"] and "boss added the person maria: editor" in caplog.text
     assert "/invited/" not in admin.get("/people/").content.decode(), "shown once"
     for _ in range(2):  # whoever only looks uses nothing up
         assert "Welcome, maria" in text(client.get(path))

@@ -70,9 +70,9 @@ def test_each_person_is_offered_what_is_open_to_them_and_nothing_else_is_taken(e
         (Audience.NAMED, [editor.pk], True),
         (Audience.EVERYBODY, [], True),
     ):
-        pipeline.open_to(audience, people)
+        pipeline.open_to(audience, people, "grace")
         assert ("previews" in Pipeline.usable_by(editor)) == hers and "previews" in Pipeline.usable_by(boss)
-    pipeline.open_to(Audience.ADMINS, [])
+    pipeline.open_to(Audience.ADMINS, [], "grace")
     assert "Web + previews" not in text(ada.get("/")) and "Web + previews" in text(chief.get("/"))
     refused = ada.post("/jobs/new/", {**URL, "pipeline": "previews"})
     assert refused.status_code == 400 and "Select a valid choice" in text(refused)
@@ -83,7 +83,7 @@ def test_each_person_is_offered_what_is_open_to_them_and_nothing_else_is_taken(e
 
 
 def test_a_program_is_offered_what_its_owner_may_use(editor, client):
-    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [])
+    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [], "grace")
     _, secret = ApiToken.issue(editor, "test", ["submit", "read"])
     bearer = {"Authorization": f"Bearer {secret}"}
     listed = client.get("/api/v1/pipelines", headers=bearer).json()["pipelines"]
@@ -99,18 +99,21 @@ def test_a_program_is_offered_what_its_owner_may_use(editor, client):
 
 def test_what_is_retired_gets_no_new_job_and_its_jobs_go_on(editor, ada):
     made = job(editor, pipeline="streaming")
-    Pipeline.objects.get(name="streaming").retire(True)
+    Pipeline.objects.get(name="streaming").retire(True, "grace")
     assert "streaming" not in Pipeline.usable_by(editor)
     assert "HLS" in text(ada.get(made.get_absolute_url())) and made.start_again("ada") is False
     assert remaking.make_again(made, "transcode", {"width": 640}, "ada")
     assert made.title in text(ada.get("/?pipeline=streaming"))
-    Pipeline.objects.get(name="streaming").retire(False)
+    Pipeline.objects.get(name="streaming").retire(False, "grace")
     assert "streaming" in Pipeline.usable_by(editor)
 
 
 def test_what_a_job_gets_where_nothing_is_chosen_stays_open_to_everybody():
     standard = Pipeline.objects.get(name="standard")
-    for act in (lambda: standard.retire(True), lambda: standard.open_to(Audience.ADMINS, [])):
+    for act in (
+        lambda: standard.retire(True, "grace"),
+        lambda: standard.open_to(Audience.ADMINS, [], "grace"),
+    ):
         with pytest.raises(NotChangeable, match="everybody keeps it"):
             act()
 
@@ -118,12 +121,12 @@ def test_what_a_job_gets_where_nothing_is_chosen_stays_open_to_everybody():
 def test_only_stages_of_pipelines_that_are_open_to_its_owner_are_added_to_a_job(editor):
     made = job(editor)
     assert {stage.name for stage in remaking.addable(made)} >= {"storyboard", "hls"}
-    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [])
+    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [], "grace")
     assert "storyboard" not in {stage.name for stage in remaking.addable(made)}
 
 
 def test_the_command_names_what_the_jobs_owner_may_use(editor):
-    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [])
+    Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [], "grace")
     with pytest.raises(NotStartable, match="Choose one of: standard, streaming, checked"):
         Command()._job({"pipeline": "previews", "owner": "ada", "source": URL["url"], "title": ""})
 

@@ -16,6 +16,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from jobs.api.problems import ProblemError
 from jobs.models import ApiToken
+from mediapipe.accounts import audit
 from mediapipe.recent import Recent
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -72,6 +73,7 @@ def act_as_owner(request: HttpRequest, token: ApiToken) -> None:
         return token.owner
 
     request.user = token.owner
+    audit.by_token(token.name)
     request.auser = owner
     request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # no other site can send a token
 

@@ -57,6 +57,6 @@ def index(request: PageRequest) -> HttpResponse:
 def revoke(request: PageRequest, number: int) -> HttpResponse:
     """Ends a token of one's own at once."""
     token = get_object_or_404(ApiToken, pk=number, owner=request.user)
-    token.delete()
+    token.revoke()
     messages.success(request, f"“{token.name}” is revoked. Programs can’t use it any more.")
     return redirect("jobs:tokens")

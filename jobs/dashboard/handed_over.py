@@ -179,10 +179,10 @@ def _unlock(request: HttpRequest, share: Share) -> HttpResponse:
     return response
 
 
-def _job_of(request: HttpRequest, token: str) -> Job | None:
-    """The job of a link that hasn't ended, in a browser that has given its password."""
+def _share_of(request: HttpRequest, token: str) -> Share | None:
+    """The link, where it hasn't ended, in a browser that has given its password."""
     share = Share.find(token)
-    return share.job if share and _unlocked(request, share) else None
+    return share if share and _unlocked(request, share) else None
 
 
 @login_not_required
@@ -190,8 +190,12 @@ async def file(request: HttpRequest, token: str, name: str) -> HttpResponseBase:
     """A file that is handed over, or one beside it that it names."""
 
     def refuse() -> HttpResponse | None:
-        job = _job_of(request, token)
-        return None if job and _holds(job, name) else _gone(request)
+        share = _share_of(request, token)
+        if share is None or not _holds(share.job, name):
+            return _gone(request)
+        if "download" in request.GET:
+            share.note_download(name)
+        return None
 
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
@@ -207,9 +211,12 @@ async def file(request: HttpRequest, token: str, name: str) -> HttpResponseBase:
 @require_safe
 def archive(request: HttpRequest, token: str) -> HttpResponseBase:
     """All that is handed over, as one zip."""
-    job = _job_of(request, token)
-    stages = [stage for stage, _ in handed_over(job).values()] if job else []
+    share = _share_of(request, token)
+    if share is None:
+        return _private(_gone(request))
     try:
-        return _private(zipped(job, stages) if job else _gone(request))
+        answer = zipped(share.job, [stage for stage, _ in handed_over(share.job).values()])
     except Http404:
         return _private(_gone(request))
+    share.note_download("all files as one zip")
+    return _private(answer)

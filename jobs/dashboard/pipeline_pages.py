@@ -190,7 +190,7 @@ def _form(request: PageRequest, base: PipelineVersion, editor: Editor, status: i
 def use(request: PageRequest, name: str, number: int) -> HttpResponse:
     """Gives new jobs that version."""
     pipeline = _find(name)
-    pipeline.use(_version(pipeline, number))
+    pipeline.use(_version(pipeline, number), request.user.get_username())
     messages.success(request, f"New jobs get version {number} now.")
     return redirect("jobs:pipeline", pipeline.name)
 
@@ -221,7 +221,8 @@ def set_access(request: PageRequest, name: str) -> HttpResponse:
     form = Access(request.POST)
     if form.is_valid():
         try:
-            pipeline.open_to(form.cleaned_data["audience"], [each.pk for each in form.cleaned_data["people"]])
+            people = [each.pk for each in form.cleaned_data["people"]]
+            pipeline.open_to(form.cleaned_data["audience"], people, request.user.get_username())
         except NotChangeable as error:
             form.add_error("audience", str(error))
         else:
@@ -237,7 +238,7 @@ def retire(request: PageRequest, name: str) -> HttpResponse:
     pipeline = _find(name)
     back = bool(request.POST.get("back"))
     try:
-        pipeline.retire(not back)
+        pipeline.retire(not back, request.user.get_username())
     except NotChangeable as error:
         messages.warning(request, str(error))
     else:

@@ -8,8 +8,11 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
+
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 
 PREFIX = "mediapipe_"  # by which scanners for leaked secrets find a token
 SCOPES = {
@@ -43,6 +46,7 @@ class ApiToken(models.Model):
         return self.name
 
     @classmethod
+    @transaction.atomic
     def issue(
         cls, owner: AbstractBaseUser, name: str, scopes: list[str], days: int | None = None
     ) -> tuple[ApiToken, str]:
@@ -55,7 +59,14 @@ class ApiToken(models.Model):
             scopes=" ".join(scope for scope in SCOPES if scope in scopes),
             expires_at=timezone.now() + timedelta(days=days) if days else None,
         )
+        audit.record(Act.MAKE_TOKEN, owner.get_username(), key=row.pk, name=name, text=row.scopes)
         return row, text
+
+    @transaction.atomic
+    def revoke(self) -> None:
+        """Its owner ends it at once."""
+        audit.record(Act.REVOKE_TOKEN, self.owner.get_username(), key=self.pk, name=self.name)
+        self.delete()
 
     @classmethod
     def find(cls, text: str) -> ApiToken | None:

@@ -22,6 +22,8 @@ from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.stage import Stage
 from jobs.state import JobState, Source
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 
 AT_A_TIME = 10  # jobs of a batch that are queued or run: others’ jobs, and their owner's own, go between them
 AT_ONCE = 1  # jobs that begin at each look, a second after the last: never a burst that others would feel
@@ -128,6 +130,8 @@ class Batch(models.Model):
                 item.batch = batch
                 item.number = number
             BatchItem.objects.bulk_create(made, batch_size=500)
+            text = f"{len(made)} sources"
+            audit.record(Act.SUBMIT_BATCH, owner.get_username(), key=pk, name=batch.title, text=text)
         return batch
 
     def counts(self) -> Counts:
@@ -175,6 +179,7 @@ class Batch(models.Model):
         if not mine.update(cancelled_by=actor):
             return False
         self.items.filter(state=WAITING).update(state=CANCELLED, error=NEVER_STARTED)
+        audit.record(Act.CANCEL_BATCH, actor, key=self.pk, name=self.title)
         return True
 
     def finish(self) -> bool:

@@ -9,8 +9,12 @@ from typing import Any
 
 from django.db import models
 
+from jobs.models.job_row import JobRow
 from jobs.models.stage import Stage, parse_output
 from jobs.state import Output
+from mediapipe import storage
+
+SOURCES = "sources/"  # where uploads lie
 
 
 class EarlierVersion(models.Model):
@@ -57,3 +61,12 @@ def files_of(**which: Any) -> set[str]:
     outputs = Stage.objects.filter(**which).exclude(output=None).values_list("output", flat=True)
     earlier = EarlierVersion.objects.filter(**which).values_list("output", flat=True)
     return {name for output in (*outputs, *earlier) for name in parse_output(output).names}
+
+
+def files_alone_of(job: JobRow, *, with_source: bool) -> set[str]:
+    """All files of a job, which go with it; *with_source*: no other job has the same."""
+    names = files_of(job=job.pk)
+    ours = job.source_name.startswith(SOURCES)  # what lies elsewhere in the bucket was there before
+    names |= {job.source_name} if ours and with_source else set()
+    copies = storage.under(f"outputs/{job.pk}")  # of stages that were cancelled, too
+    return {*storage.members(names), *(name for name, _, _ in copies)}

@@ -1,8 +1,7 @@
 """Job: one run of a pipeline on one source, its states, and the verbs that change them.
 
-The database is the memory: workflows report here, so lists, history and finished jobs need no
-Temporal. Each verb compares before it sets, because others act at the same time: who owns a job's state
-when is in docs/durability.md. Nothing here knows Temporal or HTTP.
+The database is the memory: workflows report here, so lists and finished jobs need no Temporal. Each verb
+compares before it sets: who owns a job's state when is in docs/durability.md. It knows no Temporal, no HTTP.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from django.db import models, transaction
 from django.db.models import Exists, F, Q
 from django.utils import timezone
 
-from jobs.models.earlier_version import files_of
+from jobs.models.earlier_version import files_alone_of
 from jobs.models.event import Event
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.job_row import JobRow
@@ -29,8 +28,8 @@ from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
 from jobs.pipelines import PipelineDefinition, StageDefinition, for_try
 from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
+from mediapipe.accounts.audit import Act
 
-SOURCES = "sources/"  # where uploads lie
 CLAIM_TIME = timedelta(seconds=10)  # for which nobody else starts a job; longer than a start may take
 
 
@@ -75,6 +74,7 @@ class Job(JobRow):
             for at, stage in enumerate(chosen.stages)
         )
         job.add_event("submitted", actor=owner.get_username(), text=f"Submitted: {job.made_by}")
+        job.recorded(Act.SUBMIT, owner.get_username(), job.made_by)
         return job
 
     def workflow_input(self) -> PipelineInput:
@@ -127,6 +127,7 @@ class Job(JobRow):
         kept = [other for other in row.wishes if other.kind not in moot]
         if not any(other.same(wish) for other in kept):
             kept.append(wish)
+            row.recorded(wish.act, wish.actor, wish.text)
         cancelling = row.cancelling or wish.kind == CANCEL
         values = [each.as_json() for each in kept]
         Job.objects.filter(pk=self.pk).update(kept_wishes=values, cancelling=cancelling)
@@ -184,6 +185,8 @@ class Job(JobRow):
         if changed:
             self.stages.exclude(state=StageState.SUCCEEDED).update(state=StageState.CANCELLED)
             self.add_event("cancelled", actor=actor, text="Cancelled before it started")
+            if not self.cancelling:  # else the wish was recorded
+                self.recorded(Act.CANCEL, actor, "Cancelled before it started")
             Notice.of_end(self, JobState.CANCELLED)
         return bool(changed)
 
@@ -202,6 +205,7 @@ class Job(JobRow):
         changed = self.queue_again(unfinished | failed_in_part, reason)
         if changed:
             self.add_event("restarted", actor=actor, text=f"Restarted: “{reason}”" if reason else "Restarted")
+            self.recorded(Act.RESTART, actor, reason)
         return changed
 
     def queue_again(self, where: Q, reason: str = "") -> bool:
@@ -267,12 +271,8 @@ class Job(JobRow):
         """
         if not self.keep_wish(Wish(DELETE, actor, run=self.run)):
             return False
-        names = files_of(job=self.pk)
-        shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name).exists()
-        ours = self.source_name.startswith(SOURCES)  # what lies elsewhere in the bucket was there before
-        names |= {self.source_name} if ours and not shared else set()
-        copies = storage.under(f"outputs/{self.pk}")  # of stages that were cancelled, too
-        for member in {*storage.members(names), *(name for name, _, _ in copies)}:
+        shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name)
+        for member in files_alone_of(self, with_source=not shared.exists()):
             storage.remove(member)
         with transaction.atomic():
             Upload.objects.filter(job=self).delete()  # a second request would start a job without a file

@@ -17,6 +17,8 @@ from jobs import pipelines
 from jobs.models.job_queryset import searchable
 from jobs.models.wish import DELETE, Wish
 from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 
 
 class JobRow(models.Model):
@@ -78,6 +80,10 @@ class JobRow(models.Model):
     def get_absolute_url(self) -> str:
         """The job's page."""
         return reverse("jobs:detail", args=[self.pk])
+
+    def recorded(self, act: Act, actor: str, text: str = "") -> None:
+        """Has the audit log say what *actor* did to it."""
+        audit.record(act, actor, key=self.pk, name=self.title, text=text)
 
     @staticmethod
     def columns_of(title: str, chosen: pipelines.PipelineDefinition, source: Source) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from django.db.models import F, Max, Q
 from django.utils import timezone
 
 from jobs.pipelines import DEFAULT, PIPELINES, PipelineDefinition, StageDefinition, for_engine
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 
 KEPT_OPEN = "Standard is what a job gets where nothing is chosen, so everybody keeps it."
 
@@ -85,33 +87,45 @@ class Pipeline(models.Model):
             stages=[asdict(stage) for stage in definition.stages],
             made_by=made_by,
         )
+        if made_by:  # nobody: it came with the code
+            audit.record(Act.SAVE_PIPELINE, made_by, key=self.name, name=version.label, text=str(version))
         if use:
-            self.use(version)
+            self.use(version, made_by)
         return version
 
     def copy_of(self, version: PipelineVersion, label: str, made_by: str) -> PipelineVersion:
         """Begins with the stages of another one's *version*, called *label*."""
         return self.add_version(replace(version.definition, label=label), made_by, use=True)
 
-    def use(self, version: PipelineVersion) -> None:
+    @transaction.atomic
+    def use(self, version: PipelineVersion, actor: str) -> None:
         """Gives new jobs that *version*."""
         self.current = version.number
         self.save(update_fields=["current"])
+        if actor:
+            audit.record(Act.USE_PIPELINE, actor, key=self.name, name=version.label, text=str(version))
 
-    def open_to(self, audience: str, people: list[int]) -> None:
+    @transaction.atomic
+    def open_to(self, audience: str, people: list[int], actor: str) -> None:
         """Says who may use it. Raises NotChangeable for the default."""
         if self.is_default and audience != Audience.EVERYBODY:
             raise NotChangeable(KEPT_OPEN)
         self.audience = audience
         self.save(update_fields=["audience"])
         self.people.set(people if audience == Audience.NAMED else [])
+        names = ", ".join(person.get_username() for person in self.people.all())
+        text = f"{Audience(audience).label}: {names}" if names else Audience(audience).label
+        audit.record(Act.OPEN_PIPELINE, actor, key=self.name, name=self.name, text=text)
 
-    def retire(self, retired: bool) -> None:
+    @transaction.atomic
+    def retire(self, retired: bool, actor: str) -> None:
         """Offers it for no new job any more, or again; jobs that have it go on. Raises NotChangeable."""
         if self.is_default and retired:
             raise NotChangeable(KEPT_OPEN)
         self.retired_at = timezone.now() if retired else None
         self.save(update_fields=["retired_at"])
+        act = Act.RETIRE_PIPELINE if retired else Act.OFFER_PIPELINE
+        audit.record(act, actor, key=self.name, name=self.name)
 
 
 class PipelineVersion(models.Model):

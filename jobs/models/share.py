@@ -16,6 +16,8 @@ from django.utils.timezone import localtime
 
 from jobs.models.api_token import digest
 from jobs.models.job import Job
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 
 
 class Share(models.Model):
@@ -50,7 +52,9 @@ class Share(models.Model):
         )
         until = f"{localtime(share.expires_at):%-d %b %Y}"
         protected = ", with a password" if password else ""
-        job.add_event("shared", actor=actor, text=f"Shared by a link until {until}{protected}")
+        text = f"Shared by a link until {until}{protected}"
+        job.add_event("shared", actor=actor, text=text)
+        job.recorded(Act.SHARE, actor, text)
         return share, token
 
     @classmethod
@@ -69,9 +73,16 @@ class Share(models.Model):
         """How often it was opened, in words."""
         return {0: "never opened", 1: "opened once"}.get(self.opened, f"opened {self.opened} times")
 
+    def note_download(self, name: str) -> None:
+        """Has the audit log say that somebody downloads the file *name* by it, once in an hour."""
+        text = f"{name.rpartition('/')[2]}, by {self.made_by}’s link"
+        audit.record_visit(Act.DOWNLOAD, key=self.job_id, name=self.job.title, text=text)
+
     @transaction.atomic
     def note_opening(self) -> None:
-        """Counts one more opening; the timeline tells of the first."""
+        """Counts one more opening; the timeline tells of the first, the audit log of each visit."""
+        text = f"{self.made_by}’s link; before this it was {self.openings}"
+        audit.record_visit(Act.OPEN_SHARE, key=self.job_id, name=self.job.title, text=text)
         rows = Share.objects.filter(pk=self.pk)
         now = timezone.now()
         if rows.filter(opened=0).update(opened=1, last_opened_at=now):
@@ -85,3 +96,4 @@ class Share(models.Model):
         if self.delete()[0]:
             text = f"{self.made_by}’s link was revoked; it was {self.openings}"
             self.job.add_event("share_revoked", actor=actor, text=text)
+            self.job.recorded(Act.REVOKE_SHARE, actor, text)

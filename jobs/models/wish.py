@@ -6,11 +6,14 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mediapipe.accounts.audit import Act
+
 # The kinds. A wish to start is no wish: the job is queued.
 RETRY = "retry"
 CANCEL = "cancel"
 FORCE_RESTART = "force_restart"  # end a workflow that can't continue, and start the job again
 DELETE = "delete"
+ACTS = {RETRY: Act.RETRY, CANCEL: Act.CANCEL, FORCE_RESTART: Act.FORCE_RESTART, DELETE: Act.DELETE}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class Wish:
         """As it was kept; what another version added is left out."""
         known = {key: value[key] for key in cls.__dataclass_fields__ if key in value}
         return cls(**known)
+
+    @property
+    def act(self) -> Act:
+        """What the audit log calls it."""
+        return ACTS[self.kind]
+
+    @property
+    def text(self) -> str:
+        """What it says beside its kind: of which stage, and why."""
+        return f"{self.stage}: {self.reason}" if self.stage and self.reason else self.stage or self.reason
 
     def as_json(self) -> dict[str, Any]:
         """As it is kept."""

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from mediapipe.accounts import people
+from mediapipe.accounts.audit import Act
 from mediapipe.accounts.models import Identity
 from mediapipe.accounts.people import NotAllowed, Role
 from mediapipe.accounts.provider import Who
@@ -39,12 +40,13 @@ def _person_for(who: Who, invited: User | None) -> User:
     if person is None:
         person = _new(who.name)
         people.set_groups(person, role or Role.EDITOR)
-        people.record(person, "came by single sign-on as", person)
+        people.record(person, Act.ADD_PERSON, person, "by single sign-on")
     elif role and not person.is_superuser and people.role_of(person) is not role:
         people.set_groups(person, role)
-        people.record(person, f"is made {role} by groups:", person)
+        people.record(person, Act.SET_ROLE, person, f"{role}, by groups of {settings.OIDC_NAME}")
     if not known:
         Identity.objects.create(issuer=who.issuer, subject=who.subject, person=person)
+        people.record(person, Act.CONNECT, person, settings.OIDC_NAME)
     return person
 
 

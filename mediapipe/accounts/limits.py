@@ -52,8 +52,12 @@ class Try:
 
 
 def network(request: HttpRequest) -> str:
-    """The network a request comes from: an IPv4 address, or the /64 that one IPv6 customer has."""
-    address = str(request.META.get("REMOTE_ADDR", ""))
+    """The network a request comes from."""
+    return network_of(str(request.META.get("REMOTE_ADDR", "")))
+
+
+def network_of(address: str) -> str:
+    """The network of an address: an IPv4 address itself, or the /64 that one IPv6 customer has."""
     with suppress(ValueError):
         parsed = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(parsed, ipaddress.IPv6Address):

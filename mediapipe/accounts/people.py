@@ -13,7 +13,8 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from mediapipe.accounts import magic_link, roles
+from mediapipe.accounts import audit, magic_link, roles
+from mediapipe.accounts.audit import Act
 from mediapipe.accounts.models import Session
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,11 @@ def may_manage(actor: User, person: User) -> bool:
     return admin and not person.is_superuser and actor.pk != person.pk
 
 
-def record(actor: User, act: str, person: User) -> None:
-    """Who did what to whom: every act on this page passes here, and is in the log."""
-    log.info("%s %s %s", actor.get_username(), act, person.get_username())
+def record(actor: User, act: Act, person: User, text: str = "") -> None:
+    """Who did what to whom: every act on this page passes here, and is in the log and in the audit log."""
+    who = actor.get_username()
+    log.info("%s %s %s%s", who, act.label, person.get_username(), text and f": {text}")
+    audit.record(act, who, key=person.pk, name=person.get_username(), text=text)
 
 
 def _to_change(actor: User, pk: int) -> User:
@@ -97,7 +100,7 @@ def add(actor: User, name: str, role: str) -> tuple[User, str]:
         raise NotAllowed(f"There’s already somebody called {person.username}. Choose another name.")
     person.save()
     set_groups(person, chosen)
-    record(actor, f"added as {chosen}", person)
+    record(actor, Act.ADD_PERSON, person, chosen)
     return person, magic_link.invite(person)
 
 
@@ -107,7 +110,7 @@ def set_role(actor: User, pk: int, role: str) -> User:
     person = _to_change(actor, pk)
     chosen = _given(role)
     set_groups(person, chosen)
-    record(actor, f"made {chosen}", person)
+    record(actor, Act.SET_ROLE, person, chosen)
     return person
 
 
@@ -121,7 +124,7 @@ def set_active(actor: User, pk: int, active: bool) -> User:
     person.save(update_fields=["is_active", "password"])
     if not active:
         Session.objects.filter(person=person).delete()  # else they would live again with the person
-    record(actor, "reactivated" if active else "deactivated", person)
+    record(actor, Act.REACTIVATE if active else Act.DEACTIVATE, person)
     return person
 
 
@@ -133,5 +136,5 @@ def renew(actor: User, pk: int) -> tuple[User, str]:
         raise NotAllowed(f"{person.get_username()} is deactivated. Reactivate them first.")
     person.set_unusable_password()
     person.save(update_fields=["password"])
-    record(actor, "made a new sign-in link for", person)
+    record(actor, Act.NEW_LINK, person)
     return person, magic_link.invite(person)

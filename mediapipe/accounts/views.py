@@ -15,7 +15,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from mediapipe.accounts import limits, magic_link, sessions
+from mediapipe.accounts import audit, limits, magic_link, sessions
+from mediapipe.accounts.audit import Act
 from mediapipe.accounts.login_required import PageRequest
 from mediapipe.accounts.provider import ways
 
@@ -126,6 +127,8 @@ class ChangePassword(auth.PasswordChangeView):
     def form_valid(self, form: Any) -> HttpResponse:
         """Changes it, and says so."""
         answer = super().form_valid(form)
+        name = self.request.user.get_username()
+        audit.record(Act.CHANGE_PASSWORD, name, key=self.request.user.pk)
         messages.success(self.request, "Password changed. Other devices were signed out.")
         return answer
 
@@ -150,6 +153,7 @@ def end_session(request: PageRequest, mark: str) -> HttpResponse:
         logout(request)
         return redirect(settings.LOGIN_URL)
     sessions.end(found)
+    audit.record(Act.END_SESSION, request.user.get_username(), key=request.user.pk, text=found[0].browser)
     messages.success(request, "This session was ended. That browser has to sign in again.")
     return redirect("sessions")
 
@@ -160,6 +164,7 @@ def end_others(request: PageRequest) -> HttpResponse:
     ended = sessions.end(
         row for row in sessions.of(request.user) if row.session_key != request.session.session_key
     )
+    audit.record(Act.END_SESSION, request.user.get_username(), key=request.user.pk, text=f"{ended} others")
     count = "1 other session was" if ended == 1 else f"{ended} other sessions were"
     messages.success(request, f"{count} ended." if ended else "There was no other session.")
     return redirect("sessions")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
@@ -27,6 +28,8 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, http_date
 
 from mediapipe import storage
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
 from mediapipe.storage import s3
 from mediapipe.threads import run_to_completion
 
@@ -116,11 +119,23 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         storage.check_signature(name, expires, signature, owner)
         if owner and (refusal := await _refuse_reader(request, owner)):
             return refusal
-        return await deliver(request, name, owner)
+        answer = await deliver(request, name, owner)
+        if not owner:
+            await sync_to_async(_note_fetch)(name)
+        return answer
     except storage.Forbidden as error:
         return _plain_text(403, f"This link can’t be used: {error}. Open the job’s page for a new one.")
     except (FileNotFoundError, NotADirectoryError):
         return _plain_text(404, "This file no longer exists. Open the job’s page to see what does.")
+
+
+def _note_fetch(name: str) -> None:
+    """Has the audit log say that somebody fetches by a link that was copied: one entry for a folder's files.
+
+    The embedded engine reads files in place: what comes here are people and programs.
+    """
+    folder, _, file = name.rpartition("/")
+    audit.record_visit(Act.FETCH, key=folder if folder.count("/") else name, name=file, text=name)
 
 
 async def deliver(

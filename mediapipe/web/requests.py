@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from structlog.contextvars import bound_contextvars
 
+from mediapipe.accounts import audit
 from mediapipe.metrics import REQUESTS
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")
@@ -47,14 +48,14 @@ def followed(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReques
 
         async def later(request: HttpRequest) -> HttpResponseBase:
             began = time.monotonic()
-            with bound_contextvars(request=(name := request_id(request))):
+            with bound_contextvars(request=(name := request_id(request))), audit.asked_by(request):
                 return _ended(request, await get_response(request), began, name)
 
         return later
 
     def now(request: HttpRequest) -> HttpResponseBase:
         began = time.monotonic()
-        with bound_contextvars(request=(name := request_id(request))):
+        with bound_contextvars(request=(name := request_id(request))), audit.asked_by(request):
             return _ended(request, get_response(request), began, name)
 
     return now

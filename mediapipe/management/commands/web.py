@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mediapipe import home, supervisor
+from mediapipe.accounts import audited_settings
 
 
 def server() -> list[str]:
@@ -91,6 +92,7 @@ class Command(BaseCommand):
         if sentence := close_home():
             self.stderr.write(sentence)
         collect_static()
+        audited_settings.note()
         raise_open_files()
         os.environ["MEDIAPIPE_PORT"] = str(port)
         command = [*server(), "--host", host, "--port", str(port)]
