@@ -147,6 +147,16 @@ async def _ends(client: Client, job: Job, found: WorkflowExecutionDescription) -
     return False
 
 
+async def end_run_before(job: Job) -> None:
+    """Ends a run that waits for a person though the row is at another. Raises TemporalUnavailable."""
+    with contextlib.suppress(NotPossible):
+        async with temporal_call(QUEUED_NOTE) as client:
+            found, run = await describe(client, job)
+            if found and run < job.run and found.status == WorkflowExecutionStatus.RUNNING:
+                before = handle(client, job, found.run_id)
+                await before.cancel(reason="\nAnother source", rpc_timeout=temporal.RPC_TIMEOUT)
+
+
 async def reread(job: Job) -> None:
     """The row as it is now. Raises Refused where it is gone: somebody else has deleted the job meanwhile."""
     try:

@@ -1,4 +1,4 @@
-"""The verbs of a finished job: make a stage again, add one, go back to an earlier version, remove one.
+"""The verbs of a job that rests: make a stage again, add one, replace the source, use or remove a version.
 
 As jobs.control, whose errors and sentences these share: whoever acts, on a page, by the API or by a command,
 acts through these. What is changed in the row is in jobs.remaking.
@@ -6,6 +6,8 @@ acts through these. What is changed in the row is in jobs.remaking.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping
 
 from asgiref.sync import sync_to_async
@@ -14,15 +16,19 @@ from django.conf import settings
 from jobs import control, remaking
 from jobs.control import NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
-from jobs.models import EarlierVersion, Job
+from jobs.models import EarlierVersion, Job, Upload
 from jobs.pipelines import THUMBNAILS, Option
+from jobs.state import Source
 from mediapipe.task_options import check_options
 from mediapipe.validators import InvalidRequest
 
 BEGINS_LATER = "It begins as soon as the workflow service is back."
 RUNNING = "This job is running. Wait until it’s done, or cancel it first."
 NO_VERSION = "This earlier version is gone: someone has removed it, or it’s in use again."
+CANCELLING = "This job is being cancelled. Try again when it has ended."
 REMOVED_LATER = "The storage can’t be reached. The files are removed when it’s back."
+
+log = logging.getLogger(__name__)
 
 
 async def make_again(
@@ -74,6 +80,36 @@ async def add_stage(job: Job, name: str, actor: str, reason: str = "") -> str:
     return await _begin(job, f"Adding {stage.label}.")
 
 
+async def check_replaceable(job: Job) -> None:
+    """Raises NotPossible where the source can't be replaced now: before a file is stored for it."""
+    await control.reread(job)
+    if job.working or job.being_deleted or job.cancelling:
+        raise await _why_not(job)
+
+
+async def replace_source(
+    job: Job, source: Source, actor: str, reason: str = "", upload: Upload | None = None
+) -> str:
+    """Runs the job on another *source*, under its own address; returns a sentence. Raises NotPossible.
+
+    *upload*: which it came by. The file that is nobody's then is removed.
+    """
+    await control.reread(job)
+    before = job.source
+    changed = await sync_to_async(remaking.replace_source)(job, source, actor, reason[:500], upload)
+    unused = before if changed else source
+    try:
+        await sync_to_async(remaking.remove_source)(unused.name)
+    except OSError as error:
+        log.warning("the source %s of job %s can't be removed: %s", unused.name, job.pk, error)
+    if not changed:
+        raise await _why_not(job)
+    await control.reread(job)
+    with contextlib.suppress(TemporalUnavailable):
+        await control.end_run_before(job)
+    return await _begin(job, "Starting on the new source.")
+
+
 async def _begin(job: Job, sentence: str) -> str:
     """Starts the job that was queued again; it is started later where Temporal is away."""
     await control.reread(job)
@@ -84,7 +120,9 @@ async def _begin(job: Job, sentence: str) -> str:
 async def _why_not(job: Job) -> NotPossible:
     """Why nothing was changed in the job as it now stands."""
     await control.reread(job)
-    return NotPossible(RUNNING) if job.active else Refused(control.BEING_DELETED)
+    if job.being_deleted:
+        return Refused(control.BEING_DELETED)
+    return NotPossible(CANCELLING if job.cancelling else RUNNING)
 
 
 async def go_back(job: Job, number: int, actor: str, reason: str = "") -> str:

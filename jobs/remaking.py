@@ -1,4 +1,4 @@
-"""What a person changes in the row of a closed job: a stage to make again or to add, a version to use.
+"""What a person changes in the row of a job that rests: a stage to make or add, a version to use, a source.
 
 Each verb compares before it sets, in one transaction: a kill leaves all of it or nothing, and a job that is
 queued then is started by jobs.reconcile like any other, with what is finished. It knows no Temporal.
@@ -14,9 +14,10 @@ from django.db import transaction
 from django.db.models import Q
 
 from jobs import option_words
-from jobs.models import EarlierVersion, Job, Pipeline, Stage
+from jobs.models import EarlierVersion, Job, Pipeline, Stage, Upload
+from jobs.models.earlier_version import SOURCES
 from jobs.pipelines import Option, StageDefinition
-from jobs.state import PASSED, JobState, StageState
+from jobs.state import PASSED, JobState, Source, StageState
 from mediapipe import storage
 from mediapipe.accounts.audit import Act
 from mediapipe.task_options import ASKED
@@ -116,6 +117,45 @@ def _set_aside(row: Job, stage: Stage) -> None:
         )
     nothing: dict[str, Any] = {"output": None, "task_id": "", "progress": None, "attempts": []}
     Stage.objects.filter(pk=stage.pk).update(state=StageState.PENDING, started_at=None, **nothing)
+
+
+@transaction.atomic
+def replace_source(
+    job: Job, source: Source, actor: str, reason: str = "", upload: Upload | None = None
+) -> bool:
+    """Queues the job to run on another *source*; what was made of the one it had becomes earlier versions.
+
+    *upload*: which it came by, and which is the job's from now on. False where the job works, or somebody has
+    asked for its end. One that waits for a person is given another run, and Temporal is told to end the one
+    that waits by whoever starts it.
+    """
+    row = job.locked()
+    if row is None or row.working or row.being_deleted or row.cancelling:
+        return False
+    for stage in row.stages.all():
+        _set_aside(row, stage)
+    names = row.found_by(source_filename=source.filename[:300])
+    where = {"source_url": source.url, "source_name": source.name, "source_size": source.size}
+    Job.objects.filter(pk=row.pk).update(**names, **where, source_sha256=upload.sha256 if upload else "")
+    Upload.objects.filter(job=row.pk).delete()
+    if upload:
+        Upload.objects.filter(pk=upload.pk).update(job=row.pk)
+    row.queue_again(Q(), reason)
+    text = f"Replaced the source {_quoted(row.source)} by {_quoted(source)}"
+    text = f"{text} (“{reason}”)" if reason else text
+    row.add_event("source_replaced", actor=actor, text=text)
+    row.recorded(Act.REPLACE_SOURCE, actor, text)
+    return True
+
+
+def _quoted(source: Source) -> str:
+    return f"“{source.filename or source.url}”"
+
+
+def remove_source(name: str) -> None:
+    """Removes a source that was uploaded and that no job has any more. Raises OSError."""
+    if name.startswith(SOURCES) and not Job.objects.filter(source_name=name).exists():
+        storage.remove(name)
 
 
 @transaction.atomic

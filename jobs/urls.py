@@ -15,6 +15,7 @@ from jobs.dashboard import (
     people,
     pipeline_pages,
     sharing,
+    source_page,
     stage_page,
     views,
 )
@@ -44,6 +45,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/stages/<slug:name>/retry/", views.retry, name="retry"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
     path("jobs/<uuid:pk>/rename/", views.rename, name="rename"),
+    path("jobs/<uuid:pk>/source/", source_page.index, name="source"),
     path("jobs/<uuid:pk>/force-restart/", views.force_restart, name="force_restart"),
     # One stage of it: its versions, and how it is made again
     path("jobs/<uuid:pk>/stages/<slug:name>/", stage_page.index, name="stage"),
@@ -102,6 +104,7 @@ urlpatterns = [
     path("pipelines/<slug:name>/versions/<int:number>/use/", pipeline_pages.use, name="use_pipeline_version"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
+    path("uploads/known/", uploads.known, name="known_upload"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),
     path("uploads/<uuid:pk>/run/", uploads.run_again, name="upload_again"),
     # Other programs

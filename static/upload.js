@@ -44,6 +44,7 @@ const loadTus = () => {
 /** What a row may ask for; the one place that knows all rows. */
 const queue = {
   endpoint: element.dataset.endpoint,
+  digest: element.dataset.digest,
   get pipeline() {
     return element.dataset.pipeline;
   },
@@ -83,8 +84,9 @@ const refusal = (file) => {
   return refused && !MEDIA_NAMES.test(file.name) ? NOT_MEDIA : "";
 };
 
-/** Uploads a file, or shows why not; one that is on the page already continues in its row. */
-const addFile = (file, refused = refusal(file)) => {
+/** Uploads a file, or shows why not; one that is on the page already continues in its row.
+    @param replaces the job whose source it is to be */
+const addFile = (file, refused = refusal(file), replaces = "") => {
   const key = fileKey(file.name, file.size, file.lastModified);
   const present = [...rows].find((row) => row.key === key && !["done", "failed"].includes(row.state));
   if (present) {
@@ -96,6 +98,7 @@ const addFile = (file, refused = refusal(file)) => {
   unfinished.delete(key);
   earlier?.element.remove();
   const row = createRow(file, earlier?.url);
+  row.replaces = replaces;
   if (refused) row.refuse(refused);
   else row.enqueue();
 };
@@ -160,6 +163,17 @@ const handleChoice = ({ target }) => {
   target.value = "";
 };
 
+/** Uploads the file that is to be a job's source, and goes back to the job's page. */
+const replaceSource = (event) => {
+  const form = event.target;
+  const file = form.dataset.replaces && !form.elements.url.value && form.elements.file.files[0];
+  if (!file) return;
+  event.preventDefault();
+  const refused = refusal(file);
+  addFile(file, refused, form.dataset.replaces);
+  if (!refused) form.querySelector("a.button").click();
+};
+
 const openChooser = (event) => {
   if (!event.target.closest("[data-choose]") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
@@ -209,6 +223,7 @@ const start = () => {
   document.addEventListener("change", handleChoice);
   document.addEventListener("change", choosePipeline);
   document.addEventListener("click", openChooser);
+  document.addEventListener("submit", replaceSource);
   document.addEventListener("dragenter", handleDrag);
   document.addEventListener("dragover", handleDrag);
   document.addEventListener("dragleave", handleDragLeave);

@@ -138,6 +138,11 @@ def test_what_is_no_json_or_no_address_or_no_method_of_the_api_is_a_problem_too(
     assert refused["Allow"] and sentence(refused, 405)
 
 
+def test_a_form_is_no_json(program, job):
+    for path in (f"{JOBS}/{job.pk}/retry", JOBS):
+        assert "isn’t valid JSON" in sentence(program.client.post(path, {"reason": "a form"}), 400)
+
+
 def test_another_persons_job_does_not_exist_and_staff_sees_all(program, grace, job, django_user_model):
     for path in ("", "/events"):
         sentence(grace.get(f"{JOBS}/{job.pk}{path}"), 404)

@@ -74,11 +74,11 @@ jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.w
 jobs.workflow.needs jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch
 jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
-jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished
+jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished jobs.shares
 jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.one_piece
-jobs.uploads.sample_clip jobs.uploads.tus jobs.uploads.views
+jobs.uploads.becoming jobs.uploads.sample_clip jobs.uploads.tus jobs.uploads.arrived jobs.uploads.views
 jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifications.channels.mail
 jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
@@ -92,9 +92,11 @@ jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.dashboard.pipeline_pages
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
-jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.sharing
+jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page
+jobs.dashboard.sharing
 jobs.dashboard.handed_over jobs.notifications.views
-jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.batches
+jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.api.views jobs.api.making
+jobs.api.batches
 jobs.api.urls jobs.api.tokens
 jobs.gauges jobs.monitoring jobs.templatetags
 jobs.templatetags.films jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
@@ -102,9 +104,10 @@ jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls
 mediapipe.management.process
-jobs.management.verbs jobs.management.remote
+jobs.management.verbs jobs.management.remote jobs.management.sources
 jobs.management.commands.cancel jobs.management.commands.check-engine
-jobs.management.commands.retry
+jobs.management.commands.retry jobs.management.commands.rename jobs.management.commands.share
+jobs.management.commands.make-again jobs.management.commands.replace-source
 jobs.management.commands.status jobs.management.commands.submit
 jobs.management.commands.submit-batch
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server

@@ -38,18 +38,21 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
         "Ingest failed",
         "contains no readable video or audio",
         "upload the new file",
-        "Retry ingest",
+        "Replace the source",
         "Technical details",
     ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
-    page.click("text=Retry ingest")
+    page.click("text=Try anyway")
     page.wait_for_selector(".notice:has-text('Retrying')")
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
-    page.click("#cancel summary")
-    page.click("text=Cancel job")
-    wait_for_state(page, "cancelled")
+    page.click(".problem >> text=Replace the source")
+    page.set_input_files("#id_file", str(make_clip(tmp_path / "whole.mp4", seconds=1)))
+    page.click("button:has-text('Replace')")
+    wait_for_state(page, "succeeded")
+    assert page.url.endswith(f"/jobs/{job}/")
+    assert "Replaced the source “raw.mp4” by “whole.mp4” by maria" in page.inner_text(".timeline")
 
 
 def over(page, part: float) -> None:

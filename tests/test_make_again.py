@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from jobs import finished, reconcile, remaking
@@ -310,6 +314,11 @@ def test_programs_do_the_same_by_the_api_with_a_token_that_may(done, editor):
     assert program.delete(f"{base}/versions/{kept['id']}").status_code == 200
     assert not storage.exists("outputs/small.bin") and storage.exists("outputs/transcode.bin")
     assert ask("stages/hls/add")[0] == 200 and states(done)["hls"] == "pending"
+    succeed(done, "outputs/hls.bin")
+    assert ask("rename", {"title": " "})[0] == 409 and ask("rename", {"title": ""})[0] == 422
+    assert ask("rename", {"title": "Harbour"})[0] == 200 and now(done).title == "Harbour"
+    assert ask("thumbnail", {"seconds": -1})[0] == 422
+    assert ask("thumbnail", {"seconds": 12.04})[0] == 200 and plan(done, "thumbnails")["start"] == 12.04
 
 
 def test_what_was_checked_is_checked_again_when_it_is_made_again(editor):
@@ -327,7 +336,34 @@ def test_no_verb_of_a_finished_job_asks_the_database_in_the_event_loop(done, edi
     for path in (
         *("stages/preview/add", "stages/audio/add", "stages/ingest", "stages/nothing/retry", "thumbnail"),
         *("versions/7/use", "versions/7/remove", "retry", "cancel", "rename", "force-restart", "delete"),
+        *("source", "share", "shares/7/revoke"),
     ):
-        form = {"at": "1", "plays": "ingest", "width": "320", "title": "b"}
+        form = {"at": "1", "plays": "ingest", "width": "320", "title": "b", "days": "1", "url": "x"}
         answer = browser.post(f"/jobs/{done.pk}/{path}/", form)
-        assert answer.status_code in (200, 302, 403, 404), path
+        assert answer.status_code in (200, 302, 400, 403, 404), path
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "status", "says"),
+    [
+        ("rename", ["Harbour"], 0, "Renamed."),
+        ("rename", [" "], 1, "Write a title."),
+        ("make-again", ["transcode", "width=640", "quality=", "codec=vp9", "format=webm"], 0, "Making Trans"),
+        ("make-again", ["transcode", "width=all"], 1, "width must be pixels"),
+        ("make-again", ["hls", "--add"], 0, "Adding HLS."),
+        ("replace-source", ["https://93.184.215.14/b.mp4"], 0, "Starting on the new source."),
+        ("replace-source", [__file__], 2, "isn’t a video or audio file"),
+        ("share", ["--days", "2"], 0, "/s/"),
+        ("share", ["--revoke", "7"], 1, "no such link"),
+    ],
+)
+@pytest.mark.usefixtures("own_api")
+def test_scripts_do_the_same_by_commands(done, monkeypatch, capfd, command, arguments, status, says):
+    monkeypatch.setattr(os, "_exit", sys.exit)  # by which a command ends its process
+    with pytest.raises((SystemExit, CommandError)) as end:
+        call_command(command, str(done.pk), *arguments)
+    told = capfd.readouterr()
+    code = end.value.code if isinstance(end.value, SystemExit) else end.value.returncode
+    assert code == status and says in told.out + told.err + str(end.value)
+    if "quality=" in arguments:
+        assert plan(done, "transcode") == {"width": 640, "codec": "vp9", "format": "webm"}

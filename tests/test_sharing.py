@@ -7,12 +7,13 @@ import io
 import re
 import zipfile
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
-from jobs.models import Job, Share, Stage
+from jobs.models import ApiToken, Job, Share, Stage
 from jobs.models.wish import DELETE, Wish
 from jobs.state import JobState
 from mediapipe import storage
@@ -146,3 +147,47 @@ def test_only_a_done_job_is_shared_and_only_by_who_may_see_it(ada, chief, editor
     failed = job(editor, "f", JobState.FAILED)
     assert ada.post(f"/jobs/{failed.pk}/share/", {"days": "7"})["Location"] == failed.get_absolute_url()
     assert Share.objects.count() == 1
+
+
+def test_programs_make_list_and_revoke_links_of_jobs_that_are_theirs(client, editor, done, django_user_model):
+    def program(owner):
+        _, token = ApiToken.issue(owner, "a script", ["act", "read"], 1)
+        return Client(headers={"Authorization": f"Bearer {token}"})
+
+    hers = program(editor)
+    path = f"/api/v1/jobs/{done.pk}/shares"
+    for wrong in ({"days": 365}, {"days": 0}, {"password": "short"}, {"to": "eve"}):
+        assert hers.post(path, wrong, content_type="application/json").status_code == 422
+    made = hers.post(path, {"days": 2, "password": "the harbour"}, content_type="application/json")
+    assert made.status_code == 201 and made.json()["share"]["password"] is True
+    link = made.json()["link"].removeprefix("http://testserver")
+    assert "Password needed" in text(client.get(urlsplit(link).path))
+    listed = hers.get(path).json()["shares"]
+    assert [(each["made_by"], each["works"], each["opened"]) for each in listed] == [("ada", True, 0)]
+    assert made.json()["link"] not in hers.get(path).content.decode()
+    eve = program(django_user_model.objects.create_user("eve"))
+    number = listed[0]["id"]
+    asked = eve.post(path, {}, content_type="application/json")
+    for answer in (eve.get(path), asked, eve.delete(f"{path}/{number}")):
+        assert answer.status_code == 404
+    assert hers.delete(f"{path}/{number}").status_code == 200
+    assert hers.delete(f"{path}/{number}").status_code == 409 and not Share.objects.exists()
+    failed = job(editor, "f", JobState.FAILED)
+    assert (
+        hers.post(f"/api/v1/jobs/{failed.pk}/shares", {}, content_type="application/json").status_code == 409
+    )
+
+
+def test_links_of_who_may_not_sign_in_any_more_open_nothing_and_admins_see_why(
+    ada, client, editor, chief, done
+):
+    link = share(ada, done)
+    editor.is_active = False
+    editor.save()
+    for rest in ("", "files/outputs/t4.mp4", "all.zip"):
+        assert client.get(f"{link}{rest}").status_code == 404
+    page = text(chief.get(f"/jobs/{done.pk}/"))
+    assert "Doesn’t work, since ada may not sign in any more" in page
+    editor.is_active = True
+    editor.save()
+    assert client.get(link).status_code == 200

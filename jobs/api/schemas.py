@@ -56,16 +56,6 @@ class Reason(Schema):
     reason: Annotated[Text, Field(max_length=500)] = ""
 
 
-class MakeAgain(Reason):
-    """What is to be other when a stage is made again; null leaves an option to the engine."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"options": {"width": 640, "quality": "high"}}]}
-    )
-
-    options: dict[str, Value | None] = Field({}, max_length=40)
-
-
 class Filters(Schema):
     """The list's own filters, and which page of it."""
 

@@ -17,13 +17,15 @@ from jobs.api.problems import ProblemError
 from jobs.api.schemas import NewJob as Body
 from jobs.dashboard import forms
 from jobs.models import IdempotencyKey, Job, Pipeline, Upload
-from jobs.uploads import intake
+from jobs.state import Source
+from jobs.uploads import becoming, intake
+from jobs.uploads.arrived import GONE, check_media
 from jobs.uploads.errors import UploadError
-from jobs.uploads.views import GONE, check_media
 
 ONE_SOURCE = "Name one source: a “url”, or an “upload” whose bytes are all here."
 OTHER_BODY = "This Idempotency-Key was sent before with another request. Use a new key for a new job."
 NOT_WHOLE = "This upload isn’t complete yet: send the rest of it first."
+TAKEN = "This upload is a job’s already. Send the file once more."
 STORAGE_AWAY = "The storage can’t be reached. The upload is complete; send this request again in a moment."
 
 
@@ -55,10 +57,15 @@ async def create(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bo
         raise ProblemError(error.status, error.text) from None
 
 
-def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
-    form = forms.NewJob(owner, {"url": body.url, "title": body.title, "pipeline": body.pipeline})
+def _checked(form: forms.SourceForm) -> None:
+    """Raises ProblemError with what the form says."""
     if not form.is_valid():
         raise ProblemError(422, next(str(error) for errors in form.errors.values() for error in errors))
+
+
+def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
+    form = forms.NewJob(owner, {"url": body.url, "title": body.title, "pipeline": body.pipeline})
+    _checked(form)
     try:
         with transaction.atomic():
             job = form.submit()
@@ -72,21 +79,47 @@ def _of_url(owner: AbstractBaseUser, body: Body, key: str) -> tuple[Job, bool]:
 
 
 async def _of_upload(owner: AbstractBaseUser, body: Body, pk: UUID, key: str) -> tuple[Job, bool]:
-    upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
-    if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
-        raise ProblemError(404, GONE)
-    if intake.offset_of(upload) != upload.length:
-        raise ProblemError(409, NOT_WHOLE)
+    upload = await _arrived(owner, pk)
     if upload.job is not None:
         return upload.job, False
     await check_media(upload)
     return await sync_to_async(_whole, thread_sensitive=False)(owner, upload, body, key)
 
 
+async def _arrived(owner: AbstractBaseUser, pk: UUID) -> Upload:
+    """An upload of theirs whose bytes are all here. Raises ProblemError."""
+    upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
+    if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
+        raise ProblemError(404, GONE)
+    if intake.offset_of(upload) != upload.length:
+        raise ProblemError(409, NOT_WHOLE)
+    return upload
+
+
+async def source_of(owner: AbstractBaseUser, url: str, pk: UUID | None) -> tuple[Source, Upload | None]:
+    """The source for a job that there is: of a URL, or of an upload that no job has. Raises ProblemError."""
+    if bool(url) == bool(pk):
+        raise ProblemError(422, ONE_SOURCE)
+    if pk is None:
+        form = forms.SourceForm({"url": url})
+        await sync_to_async(_checked)(form)
+        return forms.source_of_link(form.cleaned_data["url"]), None
+    upload = await _arrived(owner, pk)
+    if upload.job_id is not None:
+        raise ProblemError(409, TAKEN)
+    try:
+        await check_media(upload)
+        return await sync_to_async(becoming.store, thread_sensitive=False)(upload), upload
+    except UploadError as error:
+        raise ProblemError(error.status, error.text) from None
+    except OSError:
+        raise ProblemError(503, STORAGE_AWAY, Retry_After=5) from None
+
+
 def _whole(owner: AbstractBaseUser, upload: Upload, body: Body, key: str) -> tuple[Job, bool]:
     """The one job of a whole upload: a file of gigabytes is read and moved outside any transaction."""
     try:
-        job, _ = intake.create_job(upload, again=True, title=body.title, pipeline=body.pipeline)
+        job, _ = becoming.create_job(upload, again=True, title=body.title, pipeline=body.pipeline)
     except OSError:
         raise ProblemError(503, STORAGE_AWAY, Retry_After=5) from None
     except Upload.DoesNotExist:

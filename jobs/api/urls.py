@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from jobs.api.batches import router
+from jobs.api import batches, making
 from jobs.api.problems import answer
 from jobs.api.views import api
 
@@ -52,5 +52,6 @@ def _open(pattern: Any) -> Any:
     return pattern
 
 
-api.add_router("/batches", router)
+api.add_router("/batches", batches.router)
+api.add_router("/jobs", making.router)
 urlpatterns = [*map(_open, api.urls[0]), re_path("", nothing_here)]

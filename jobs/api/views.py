@@ -16,13 +16,13 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db.models import prefetch_related_objects
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict, RawPostDataException
 from ninja import Body, Query, Status
 from ninja.errors import HttpError, ValidationError
 from ninja.params import functions as params
 from ninja.security import HttpBearer
 
-from jobs import control, finished, serialize
+from jobs import control, serialize
 from jobs.api import schemas, submission
 from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
@@ -81,9 +81,11 @@ def _missing(request: HttpRequest, error: Http404) -> HttpResponse:
     return answer(404, NO_JOB)
 
 
+@api.exception_handler(RawPostDataException)  # a form, which was read as one
 @api.exception_handler(HttpError)
-def _refused(request: HttpRequest, error: HttpError) -> HttpResponse:
-    return answer(error.status_code, "The body of this request isn’t valid JSON.")
+def _refused(request: HttpRequest, error: HttpError | RawPostDataException) -> HttpResponse:
+    status = error.status_code if isinstance(error, HttpError) else 400
+    return answer(status, "The body of this request isn’t valid JSON.")
 
 
 @api.exception_handler(ValidationError)
@@ -105,7 +107,7 @@ async def _look(job: Job) -> dict[str, Any]:
     return await sync_to_async(_full)(job, live)
 
 
-async def _find(request: PageRequest, pk: UUID) -> Job:
+async def find(request: PageRequest, pk: UUID) -> Job:
     """The job, if the token's owner may see it. Raises ProblemError."""
     job = await Job.objects.visible_to(request.user).select_related("owner").filter(pk=pk).afirst()
     if job is None:
@@ -174,7 +176,7 @@ async def create_job(
     if job.workflow_started_at is None:
         await control.start(job)
     response["Location"] = f"{request.path}/{job.pk}"
-    return Status(201 if new else 200, await _look(await _find(request, job.pk)))
+    return Status(201 if new else 200, await _look(await find(request, job.pk)))
 
 
 @api.get("/jobs/{uuid:pk}", response=answers(schemas.Job, 404), summary="One job")
@@ -187,7 +189,7 @@ async def read_job(
     """The job as it is; with *wait* and *since* once it is other than it was, or when the time is over."""
     until = time.monotonic() + wait
     while True:
-        found = await _look(await _find(request, pk))
+        found = await _look(await find(request, pk))
         if found["version"] != since or time.monotonic() + LOOK_INTERVAL > until:
             return found
         await asyncio.sleep(LOOK_INTERVAL)
@@ -196,13 +198,13 @@ async def read_job(
 @api.get("/jobs/{uuid:pk}/events", response=answers(schemas.Events, 404), summary="A job’s timeline")
 async def list_events(request: PageRequest, pk: UUID) -> dict[str, Any]:
     """What happened to the job, when, and who did it."""
-    job = await _find(request, pk)
+    job = await find(request, pk)
     return {"events": [event async for event in job.events.all()]}
 
 
-async def _act(request: PageRequest, pk: UUID, verb: Verb, *arguments: object) -> dict[str, Any]:
+async def act(request: PageRequest, pk: UUID, verb: Verb, *arguments: object) -> dict[str, Any]:
     """Does what a button does. Raises ProblemError: 404, 409 if it isn't possible, 503 if it is kept."""
-    job = await _find(request, pk)
+    job = await find(request, pk)
     try:
         return {"message": await verb(job, *arguments)}
     except control.NotPossible as error:
@@ -211,7 +213,7 @@ async def _act(request: PageRequest, pk: UUID, verb: Verb, *arguments: object) -
         raise ProblemError(503, str(error), Retry_After=5) from None
 
 
-def _by(request: PageRequest, body: schemas.Reason | None) -> tuple[str, str]:
+def by(request: PageRequest, body: schemas.Reason | None) -> tuple[str, str]:
     """Who acts, and why, as the verbs of jobs.control take it."""
     return request.user.get_username(), (body and body.reason) or ""
 
@@ -222,7 +224,7 @@ VERB: dict[str, Any] = {"auth": ACT, "response": answers(schemas.Done, 404, 409,
 @api.post("/jobs/{uuid:pk}/retry", **VERB, summary="Retry all that failed")
 async def retry_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """Runs what failed again; a closed job is started again, its finished outputs kept."""
-    return await _act(request, pk, control.retry, None, *_by(request, body))
+    return await act(request, pk, control.retry, None, *by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/stages/{slug:name}/retry", **VERB, summary="Retry a stage")
@@ -230,42 +232,13 @@ async def retry_stage(
     request: PageRequest, pk: UUID, name: str, body: Body[schemas.Reason | None] = None
 ) -> Any:
     """Runs a failed stage again, and what needs it."""
-    return await _act(request, pk, control.retry, name, *_by(request, body))
-
-
-@api.post("/jobs/{uuid:pk}/stages/{slug:name}/make-again", **VERB, summary="Make a stage again")
-async def make_stage_again(
-    request: PageRequest, pk: UUID, name: str, body: Body[schemas.MakeAgain | None] = None
-) -> Any:
-    """Makes a stage of a finished job again with other options, and what needs it; what it was stays."""
-    changes = body.options if body else {}
-    return await _act(request, pk, finished.make_again, name, changes, *_by(request, body))
-
-
-@api.post("/jobs/{uuid:pk}/stages/{slug:name}/add", **VERB, summary="Add a stage of another pipeline")
-async def add_stage(
-    request: PageRequest, pk: UUID, name: str, body: Body[schemas.Reason | None] = None
-) -> Any:
-    """Adds a stage that another pipeline has to a finished job, such as `hls`."""
-    return await _act(request, pk, finished.add_stage, name, *_by(request, body))
-
-
-@api.post("/jobs/{uuid:pk}/versions/{int:number}/use", **VERB, summary="Go back to an earlier version")
-async def use_version(request: PageRequest, pk: UUID, number: int) -> Any:
-    """Uses an earlier version again; what it replaces becomes one."""
-    return await _act(request, pk, finished.go_back, number, *_by(request, None))
-
-
-@api.delete("/jobs/{uuid:pk}/versions/{int:number}", **VERB, summary="Remove an earlier version")
-async def remove_version(request: PageRequest, pk: UUID, number: int) -> Any:
-    """Removes an earlier version and its files."""
-    return await _act(request, pk, finished.remove_version, number, *_by(request, None))
+    return await act(request, pk, control.retry, name, *by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/cancel", **VERB, summary="Cancel a job")
 async def cancel_job(request: PageRequest, pk: UUID, body: Body[schemas.Reason | None] = None) -> Any:
     """Cancels the job; its finished outputs are kept."""
-    return await _act(request, pk, control.cancel, *_by(request, body))
+    return await act(request, pk, control.cancel, *by(request, body))
 
 
 @api.post("/jobs/{uuid:pk}/force-restart", **VERB, summary="End a run that can’t continue, and start again")
@@ -273,10 +246,10 @@ async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reaso
     """For admins: ends a workflow that can't continue, and starts the job again."""
     if not request.user.is_staff:
         raise ProblemError(404, "Only an admin can end a job’s run.")
-    return await _act(request, pk, control.force_restart, *_by(request, body))
+    return await act(request, pk, control.force_restart, *by(request, body))
 
 
 @api.delete("/jobs/{uuid:pk}", **VERB, summary="Delete a job")
 async def delete_job(request: PageRequest, pk: UUID) -> Any:
     """Deletes a closed job and its media."""
-    return await _act(request, pk, control.delete, request.user.get_username())
+    return await act(request, pk, control.delete, request.user.get_username())

@@ -94,3 +94,8 @@ def next_step(kind: str, *, admin: bool = False) -> str:
     """What to do about an error of this *kind*; an unknown one of the API's own may pass."""
     for_all = {**SOURCE, **ADMIN, **AGAIN}.get(kind, AGAIN["task_failed"])
     return FOR_ADMINS.get(kind, for_all) if admin else for_all
+
+
+def helped_by_another_source(kind: str) -> bool:
+    """Whether another file or link is likely to help where a retry is not, or only by luck."""
+    return kind in SOURCE or kind == "source_unreachable"

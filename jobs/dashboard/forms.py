@@ -56,27 +56,11 @@ def title_of(source: Source) -> str:
     return source.filename if named else urlsplit(source.url).hostname or source.filename
 
 
-class NewJob(forms.Form):
-    """The source and the pipeline of a job.
+class SourceForm(forms.Form):
+    """A source: a file or a link."""
 
-    *idempotency_key* makes a form that is sent twice (a double click) one job.
-    """
-
-    idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     file = forms.FileField(required=False, label="File", allow_empty_file=True)  # clean_file rejects it
     url = forms.CharField(required=False, max_length=4000, label="Link")
-    title = forms.CharField(required=False, max_length=300, label="Title")
-    pipeline = forms.ChoiceField(required=False)
-
-    def __init__(self, owner: AbstractBaseUser, *args: Any, chosen: str = "") -> None:
-        super().__init__(*args)
-        self.owner = owner
-        self.usable = Pipeline.usable_by(owner)
-        self.chosen = self.usable.get(chosen) or self.usable[DEFAULT]
-        field = self.fields["pipeline"]
-        field.initial = self.chosen.name
-        choices = [(each.name, each.label) for each in self.usable.values()]
-        field.choices = choices  # type: ignore[attr-defined]
 
     status = 400  # of the answer where it is refused
 
@@ -117,6 +101,32 @@ class NewJob(forms.Form):
                 raise forms.ValidationError("Choose a file, or paste a link to one.")
         return data
 
+    def source(self, key: uuid.UUID) -> Source:
+        """The source; a file is stored under *key*. Raises UploadError."""
+        data = self.cleaned_data
+        return one_piece.store_form_file(data["file"], key) if data["file"] else source_of_link(data["url"])
+
+
+class NewJob(SourceForm):
+    """The source and the pipeline of a job.
+
+    *idempotency_key* makes a form that is sent twice (a double click) one job.
+    """
+
+    idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
+    title = forms.CharField(required=False, max_length=300, label="Title")
+    pipeline = forms.ChoiceField(required=False)
+
+    def __init__(self, owner: AbstractBaseUser, *args: Any, chosen: str = "") -> None:
+        super().__init__(*args)
+        self.owner = owner
+        self.usable = Pipeline.usable_by(owner)
+        self.chosen = self.usable.get(chosen) or self.usable[DEFAULT]
+        field = self.fields["pipeline"]
+        field.initial = self.chosen.name
+        choices = [(each.name, each.label) for each in self.usable.values()]
+        field.choices = choices  # type: ignore[attr-defined]
+
     def submit(self) -> Job:
         """The new job, or the one that this form has created before. Raises UploadError."""
         data = self.cleaned_data
@@ -127,7 +137,7 @@ class NewJob(forms.Form):
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
         if existing := Job.objects.filter(pk=pk).first():
             return existing
-        source = one_piece.store_form_file(file, pk) if file else source_of_link(data["url"])
+        source = self.source(pk)
         title = data["title"] or title_of(source)
         try:
             job = Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-from jobs.dashboard.advice import next_step
+from jobs.dashboard.advice import helped_by_another_source, next_step
 from jobs.dashboard.formatting import duration, eta
 from jobs.findings import headline
 from jobs.live import Live
@@ -162,6 +162,11 @@ class StageView:
         """What a person may do about its failure; "" where the failure's own sentence says so."""
         step = next_step(self.status.error_kind or "")
         return "" if step in (self.status.error or "") else step
+
+    @property
+    def source_is_at_fault(self) -> bool:
+        """Whether another file or link is likely to help."""
+        return helped_by_another_source(self.status.error_kind or "")
 
     @property
     def next_step_for_admins(self) -> str:

@@ -193,12 +193,20 @@ def find(remote: Installation, text: str) -> dict[str, Any]:
 
 
 def perform(
-    remote: Installation, path: str, text: str, reason: str, out: OutputWrapper, err: OutputWrapper
+    remote: Installation,
+    path: str,
+    text: str,
+    body: dict[str, Any],
+    out: OutputWrapper,
+    err: OutputWrapper,
+    *,
+    method: str = "POST",
 ) -> NoReturn:
-    """Does what a button does, and ends the process as the command does here."""
+    """Does what a button does to the job *text*, and ends the process as the command does here."""
     key = find_key(text)
+    about = {} if method == "DELETE" else {"json": body}
     try:
-        done = remote.request("POST", f"/jobs/{key}/{path}", json={"reason": reason[:500]})
+        done = remote.request(method, f"/jobs/{key}/{path}", **about)
     except ErrorAnswer as error:
         if error.status == 404:
             raise no_job(text) from None
@@ -207,5 +215,5 @@ def perform(
         end_with(str(error), err)
     except NoAnswer as error:
         end_with(str(error), err)
-    out.write(done["message"])
+    out.write(done["link"] if "link" in done else done["message"])
     exit_now()

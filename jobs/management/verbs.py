@@ -45,6 +45,11 @@ def actor() -> str:
     return f"{getpass.getuser()} (command)"
 
 
+def why(options: dict[str, Any]) -> dict[str, Any]:
+    """What the API is told of the reason that a command was given."""
+    return {"reason": options["reason"][:500]}
+
+
 def perform(verb: Coroutine[Any, Any, str], out: OutputWrapper, err: OutputWrapper) -> NoReturn:
     """Awaits a verb of jobs.control, prints its sentence and ends the process.
 

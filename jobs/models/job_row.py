@@ -135,6 +135,11 @@ class JobRow(models.Model):
         return self.state in ACTIVE
 
     @property
+    def working(self) -> bool:
+        """Whether something may be made of its source at the moment; one that needs a person rests."""
+        return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
     def being_deleted(self) -> bool:
         """Whether somebody has asked for its end, which waits for the storage."""
         return any(wish.kind == DELETE for wish in self.wishes)

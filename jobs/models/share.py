@@ -9,6 +9,7 @@ import secrets
 from datetime import timedelta
 
 from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -21,7 +22,7 @@ from mediapipe.accounts.audit import Act
 
 
 class Share(models.Model):
-    """A link to a job's outputs. It ends by its time, when it is revoked, and with its job."""
+    """A link to a job's outputs. It ends by its time, revoked, with its job, and with its maker's account."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="shares")
     digest = models.CharField(max_length=64, unique=True)
@@ -61,12 +62,22 @@ class Share(models.Model):
     def find(cls, token: str) -> Share | None:
         """The share of this token, where it hasn't ended, nor its job."""
         found = cls.objects.select_related("job").filter(digest=digest(token)).first()
-        return None if found is None or found.expired or found.job.being_deleted else found
+        return found if found and found.works and not found.job.being_deleted else None
 
     @property
     def expired(self) -> bool:
         """Whether its time is over."""
         return self.expires_at <= timezone.now()
+
+    @property
+    def maker_left(self) -> bool:
+        """Whether who made it has been deactivated: the link doesn't work until they are back."""
+        return User.objects.filter(username=self.made_by, is_active=False).exists()
+
+    @property
+    def works(self) -> bool:
+        """Whether it opens anything, as long as its job is there."""
+        return not self.expired and not self.maker_left
 
     @property
     def openings(self) -> str:

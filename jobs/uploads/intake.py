@@ -1,4 +1,4 @@
-"""Files on their way in: part files with one writer each, and the one job that a whole file becomes.
+"""Files on their way in: part files with one writer each, and their place once they are whole.
 
 It knows files and rows. It builds no URLs and reads no headers; of HTTP it knows only the status of an
 UploadError.
@@ -22,9 +22,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from jobs.models import Job, Pipeline, Upload
+from jobs.models import Upload
 from jobs.models.job_queryset import JOINERS
-from jobs.state import JobState, Source
 from jobs.uploads.errors import UploadError
 from mediapipe import disk, storage
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 UPLOAD_LIFETIME = timedelta(days=2)  # since its last byte
-DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
 LOCKED = "Another connection is sending this file. Try again in a moment."
 
@@ -169,49 +167,6 @@ class PartFile:
         """Removes the bytes; whoever still writes them writes into a file without a name."""
         part_path(upload).unlink(missing_ok=True)
         cls.digests.pop(upload.pk, None)
-
-
-def create_job(
-    upload: Upload, *, again: bool = False, title: str = "", pipeline: str = ""
-) -> tuple[Job, bool]:
-    """The job of a whole upload, and whether it is an older one of the same bytes.
-
-    One job per upload, however often it is called; *again* runs the same bytes once more. *title* and
-    *pipeline* go before what the upload says.
-    """
-    name = source_name(upload.pk, upload.filename)
-    with suppress(FileNotFoundError):  # another request was faster
-        if not upload.sha256:
-            Upload.objects.filter(pk=upload.pk).update(sha256=PartFile.take_sha256(upload))
-        storage.publish(part_path(upload), name)
-    return _one_job(upload, name, again, title, pipeline or upload.pipeline)
-
-
-@transaction.atomic
-def _one_job(upload: Upload, name: str, again: bool, title: str, pipeline: str) -> tuple[Job, bool]:
-    upload = Upload.objects.select_for_update().get(pk=upload.pk)
-    if upload.job is not None:
-        return upload.job, False
-    chosen = Pipeline.chosen_by(upload.owner, pipeline)
-    same = {"pipeline": chosen.name, "pipeline_version": chosen.version}
-    older = (
-        Job.objects.filter(owner=upload.owner, source_sha256=upload.sha256, **same)
-        .exclude(state__in=(JobState.CANCELLED, JobState.FAILED))
-        .first()
-    )
-    if older and not again:
-        Upload.objects.filter(pk=upload.pk).update(expires_at=timezone.now() + DUPLICATE_LIFETIME)
-        return older, True
-    job = Job.submit(
-        upload.owner,
-        title=title or upload.filename,
-        pipeline=chosen.name,
-        source=Source(name=name, filename=upload.filename, size=upload.length),
-    )
-    Job.objects.filter(pk=job.pk).update(source_sha256=upload.sha256)
-    upload.job = job
-    upload.save(update_fields=["job"])
-    return job, False
 
 
 def unfinished(owner_id: int | None) -> QuerySet[Upload]:

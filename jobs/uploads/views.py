@@ -10,28 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import http_date
-from django.utils.timezone import localtime
 
-from jobs import control
 from jobs.api.bearer import accepts_token
 from jobs.models import Upload
-from jobs.uploads import intake
+from jobs.uploads import becoming, intake
+from jobs.uploads.arrived import GONE, job_headers, job_of_known_headers
+from jobs.uploads.becoming import File
 from jobs.uploads.errors import UploadError
 from jobs.uploads.intake import PartFile
-from jobs.uploads.source_check import find_problem
 from jobs.uploads.tus import (
     answer,
     check_body,
@@ -54,7 +54,6 @@ FINISH = "Finish or remove some before adding more."
 TOO_LONG = "More bytes came than Upload-Length promised."
 DISK_FULL = "The server is out of disk space. The upload will continue when there’s room."
 NOT_SAVED = "The server couldn’t save this part. The upload will continue where it stopped."
-GONE = "This upload no longer exists. Start it again."
 
 
 async def append(request: HttpRequest, upload: Upload) -> int:
@@ -92,52 +91,6 @@ async def write_body(request: HttpRequest, part: PartFile, digest: Hash | None) 
             raise OSError(errno.ENOSPC, "the reserve is reached")
         await run_to_completion(part.write, blocks, digest)
         UPLOADED.inc(sum(map(len, blocks)))
-
-
-async def wait_for_writer(upload: Upload) -> None:
-    """Waits for a writer to end: its last bytes may yet fail their checksum. Raises UploadError."""
-    for _ in range(40):
-        try:
-            with PartFile.open(upload, create=False):
-                return
-        except FileNotFoundError:
-            return
-        except UploadError:
-            await asyncio.sleep(0.05)
-    raise UploadError(423, intake.LOCKED)
-
-
-async def check_media(upload: Upload) -> None:
-    """Raises UploadError where a whole upload is certainly no media; it is removed then."""
-    if not (upload.job_id or upload.sha256):
-        await wait_for_writer(upload)
-        if problem := await find_problem(intake.part_path(upload)):
-            await sync_to_async(intake.remove)(upload)
-            raise UploadError(422, problem)
-
-
-async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
-    """Creates and starts the job of a whole upload; the headers that name it. Raises UploadError."""
-    if upload.job_id is None and parse_metadata(upload.metadata).get("job") == "later" and not again:
-        return {}  # POST /api/v1/jobs says which job it becomes
-    await check_media(upload)
-    try:
-        job, older = await sync_to_async(intake.create_job, thread_sensitive=False)(upload, again=again)
-    except Upload.DoesNotExist:
-        raise UploadError(404, GONE) from None
-    except OSError:
-        raise UploadError(
-            503, "The storage can’t be reached. The upload is complete and continues when it’s back."
-        ) from None
-    if older:
-        says = quote(
-            f"You’ve already processed this file as “{job.title}” with {job.pipeline_label}, "
-            f"{localtime(job.created_at):%-d %b}."
-        )
-        return {"Mediapipe_Duplicate": job.get_absolute_url(), "Mediapipe_Duplicate_Says": says}
-    if job.workflow_started_at is None:
-        await control.start(job)
-    return {"Mediapipe_Job": job.get_absolute_url()}
 
 
 @dataclass(frozen=True)
@@ -272,3 +225,29 @@ async def run_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if intake.offset_of(upload) != upload.length:
         raise UploadError(409, "This upload isn’t complete yet.")
     return answer(201, **await job_headers(upload, again=True))
+
+
+@accepts_token("submit")
+@tus
+async def known(request: HttpRequest) -> HttpResponse:
+    """POST asks whether a file is here before it is sent: first by its size, then by its digest.
+
+    What this person has uploaded becomes a job without being sent; `again`: though the same pipeline has had
+    it. A 204 that names no job says that the bytes are to be sent, one with Mediapipe-Size-Known that their
+    digest may spare it.
+    """
+    if request.method != "POST":
+        raise UploadError(405, "Method not allowed: use POST.", Allow="POST")
+    asked = request.GET
+    size = asked.get("size", "")
+    if not re.fullmatch(r"[0-9]{1,15}", size) or not re.fullmatch(
+        r"([0-9a-f]{64})?", asked.get("sha256", "")
+    ):
+        raise UploadError(400, "Give a file’s size in bytes, and its SHA-256 in hexadecimal.")
+    file = File(intake.display_name(asked.get("filename", "")), int(size), asked.get("sha256", ""))
+    user = cast(User, await request.auser())  # signed in, as tus() has made sure
+    if not file.sha256:
+        here = await sync_to_async(becoming.may_be_here)(user, file.size)
+        return answer(204, **({"Mediapipe_Size_Known": "1"} if here else {}))
+    pipeline = asked.get("pipeline", "").replace("\0", "")[:40]
+    return answer(204, **await job_of_known_headers(user, file, pipeline, again="again" in asked))

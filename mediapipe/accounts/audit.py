@@ -58,6 +58,7 @@ class Act(models.TextChoices):
     ADD_STAGE = "job.add_stage", "added a stage to the job"
     GO_BACK = "job.go_back", "went back to an earlier version in the job"
     REMOVE_VERSION = "job.remove_version", "removed an earlier version of the job"
+    REPLACE_SOURCE = "job.replace_source", "replaced the source of the job"
     DELETE = "job.delete", "deleted the job"
     SUBMIT_BATCH = "batch.submit", "submitted the batch"
     CANCEL_BATCH = "batch.cancel", "cancelled the batch"

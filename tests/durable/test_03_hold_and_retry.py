@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowUpdateFailedError
 
-from jobs import control
+from jobs import control, finished
 from jobs.models import Job, Stage
 from jobs.requests import Failure, RetryRequest
-from jobs.state import JobState, StageState, StageStatus
+from jobs.state import JobState, Source, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.product import until_async
 from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when
@@ -241,6 +241,18 @@ async def test_a_job_that_was_given_up_is_started_again_with_what_is_finished(in
     job = await inside.ended(job, "succeeded")
     row = await Stage.objects.aget(job=job, name="audio")
     assert (row.error, row.tries, len(inside.asked(job, "ingest"))) == ("", 2, 1)
+
+
+async def test_a_held_job_runs_on_another_source_and_the_run_that_waited_ends(inside):
+    job = await held(inside)
+    inside.api.lives.clear()
+    source = Source(url="https://93.184.215.14/better.mp4", filename="better.mp4")
+    said = await finished.replace_source(job, source, "grace", "the final cut")
+    assert said == "Starting on the new source."
+    job = await inside.ended(job, "succeeded")
+    assert (job.run, job.source_url, len(inside.asked(job, "ingest"))) == (2, source.url, 2)
+    kinds = [event.kind async for event in job.events.all()]
+    assert "source_replaced" in kinds and "cancelled" not in kinds and "cancelling" not in kinds
 
 
 async def test_a_restart_waits_until_the_run_before_it_has_closed(dashboard):

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control
 from jobs.management import remote
-from jobs.management.verbs import actor, find_job, perform
+from jobs.management.verbs import actor, find_job, perform, why
 
 
 class Command(BaseCommand):
@@ -24,6 +24,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status 0: done; 1: not possible, the sentence says why."""
         if elsewhere := remote.from_environment():
-            remote.perform(elsewhere, "cancel", options["job"], options["reason"], self.stdout, self.stderr)
+            remote.perform(elsewhere, "cancel", options["job"], why(options), self.stdout, self.stderr)
         job = find_job(options["job"])
         perform(control.cancel(job, actor(), options["reason"]), self.stdout, self.stderr)

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from jobs import control
 from jobs.management import remote
-from jobs.management.verbs import actor, find_job, perform
+from jobs.management.verbs import actor, find_job, perform, why
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         if elsewhere := remote.from_environment():
             stage = f"stages/{quote(options['stage'], safe='')}/retry" if options["stage"] else "retry"
             path = "force-restart" if options["force"] else stage
-            remote.perform(elsewhere, path, options["job"], options["reason"], self.stdout, self.stderr)
+            remote.perform(elsewhere, path, options["job"], why(options), self.stdout, self.stderr)
         job = find_job(options["job"])
         if options["force"]:
             verb = control.force_restart(job, actor(), options["reason"])

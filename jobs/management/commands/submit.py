@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -16,19 +14,14 @@ from jobs.dashboard.forms import no_pipeline
 from jobs.live import Live, reader
 from jobs.management import remote
 from jobs.management.remote import Installation
+from jobs.management.sources import Unusable, sent, source_of
 from jobs.management.verbs import find_owner, show_changes
 from jobs.models import Job, Pipeline
-from jobs.state import JobState, PipelineStatus, Source, StageState
-from jobs.uploads import intake, one_piece
-from jobs.uploads.errors import UploadError
-from mediapipe import url_safety
+from jobs.state import JobState, PipelineStatus, StageState
+from jobs.uploads import one_piece
 from mediapipe.management.process import exit_now
 
 EXIT = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.ATTENTION: 1, JobState.CANCELLED: 3}
-
-
-class NotStartable(Exception):
-    """There will be no job; the sentence says why."""
 
 
 class Command(BaseCommand):
@@ -57,7 +50,7 @@ class Command(BaseCommand):
             if elsewhere:
                 self._submit_elsewhere(elsewhere, options)
             job = self._job(options)
-        except NotStartable as error:
+        except Unusable as error:
             self.stderr.write(str(error))
             if options["json"]:
                 self.stdout.write(json.dumps({"error": str(error)}))
@@ -73,20 +66,14 @@ class Command(BaseCommand):
         exit_now(EXIT.get(status.state, 0))
 
     def _submit_elsewhere(self, elsewhere: Installation, options: dict[str, Any]) -> NoReturn:
-        """The same by another installation's API. Raises NotStartable."""
+        """The same by another installation's API. Raises Unusable."""
         if options["owner"]:
-            raise NotStartable("The token says whose job it is: leave --owner out.")
-        text = options["source"]
+            raise Unusable("The token says whose job it is: leave --owner out.")
         try:
-            if "://" in text:
-                source = {"url": text}
-            else:
-                source = {"upload": elsewhere.send(self._file(text), self.stderr)}
+            source = sent(elsewhere, options["source"], self.stderr)
             job = elsewhere.submit(source, options["title"], options["pipeline"])
         except (remote.ErrorAnswer, remote.NoAnswer) as error:
-            raise NotStartable(str(error)) from None
-        except OSError as error:
-            raise NotStartable(f"{text} can’t be read: {error.strerror or error}.") from None
+            raise Unusable(str(error)) from None
         if options["wait"]:
             shown: dict[str, str] = {}
             job = elsewhere.settled(job, lambda now: show_changes(shown, remote.lines(now), self.stderr))
@@ -107,44 +94,18 @@ class Command(BaseCommand):
             self.stderr.write(answer["error"])
 
     def _job(self, options: dict[str, Any]) -> Job:
-        """The new job. Raises NotStartable."""
+        """The new job. Raises Unusable."""
         try:
             owner = find_owner(options["owner"])
         except LookupError as error:
-            raise NotStartable(error.args[0]) from None
+            raise Unusable(error.args[0]) from None
         if options["pipeline"] not in (usable := Pipeline.usable_by(owner)):
-            raise NotStartable(no_pipeline(options["pipeline"], usable))
-        source = self._source(options["source"])
+            raise Unusable(no_pipeline(options["pipeline"], usable))
+        source = source_of(options["source"])
         title = options["title"] or source.filename or options["source"]
         job = Job.submit(owner, title=title, pipeline=options["pipeline"], source=source)
         one_piece.has_job(source)
         return job
-
-    def _source(self, text: str) -> Source:
-        if text.lower().startswith(("http://", "https://")):
-            try:
-                text = url_safety.normalised(text)
-                url_safety.check_url(text)
-            except url_safety.UnsafeUrl as error:
-                raise NotStartable(str(error)) from None
-            name = unquote(Path(urlsplit(text).path).name)
-            return Source(url=text, filename=intake.display_name(name) if name else "")
-        if "://" in text:
-            raise NotStartable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
-        path = self._file(text)
-        try:
-            return one_piece.store_local_file(path)
-        except UploadError as error:
-            raise NotStartable(f"{path.name}: {error.text}") from None
-        except OSError as error:
-            why = error.strerror or error
-            raise NotStartable(f"{path.name} couldn’t be saved: {why}.") from None
-
-    def _file(self, text: str) -> Path:
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise NotStartable(f"There is no file {text!r}. Check the path, or give an http or https URL.")
-        return path
 
     async def _wait(self, job: Job) -> PipelineStatus:
         """The job's status once it settles; each change until then is a line on stderr."""
