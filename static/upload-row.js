@@ -127,13 +127,44 @@ class UploadRow {
     this.queue.startNext();
   }
 
-  start() {
+  async start() {
     this.samples = [];
     this.lastProgress = performance.now();
     const pause = createButton("Pause", () => this.pause());
     this.setState("uploading", "Starting…", pause, this.removeButton());
+    this.turn = {};
+    const { turn } = this; // until it is paused, removed or started again
+    const answer = await this.findJob(() => this.turn === turn);
+    if (this.turn !== turn) return;
+    if (answer) return this.finish((name) => answer.headers.get(name));
     this.upload = this.createUpload();
     this.upload.start();
+  }
+
+  /** Asks once whether the file is here already, first by its size; the answer that names a job of it. */
+  async findJob(isWanted) {
+    if (this.url || this.replaces || this.known) return null;
+    const { name, size } = this.file;
+    this.known = new URLSearchParams({ filename: name, size, pipeline: this.pipeline });
+    try {
+      const sized = await this.ask();
+      if (!sized.headers.has("Mediapipe-Size-Known") || !isWanted()) return null;
+      const { sha256 } = await import(this.queue.digest);
+      const digest = await sha256(this.file, (part) => {
+        this.lastProgress = performance.now();
+        if (isWanted()) this.say(`Comparing with what is here, ${Math.floor(part * 100)}%`);
+        return isWanted();
+      });
+      this.known.set("sha256", digest);
+      const answer = digest && (await this.ask());
+      return ["Job", "Duplicate"].some((kind) => answer?.headers.has(`Mediapipe-${kind}`)) ? answer : null;
+    } catch {
+      return null; // sending it says what is wrong
+    }
+  }
+
+  ask() {
+    return request("POST", `${this.queue.endpoint}known/?${this.known}`);
   }
 
   /** The tus upload; what an aborted one still reports is ignored. */
@@ -148,7 +179,13 @@ class UploadRow {
       chunkSize: CHUNK,
       retryDelays: null,
       storeFingerprintForResuming: false,
-      metadata: { filename: name, filetype: type, modified: String(lastModified), pipeline: this.pipeline },
+      metadata: {
+        filename: name,
+        filetype: type,
+        modified: String(lastModified),
+        pipeline: this.pipeline,
+        ...(this.replaces && { replaces: this.replaces }),
+      },
       onBeforeRequest: (request) => request.setHeader("X-CSRFToken", csrfToken()),
       onUploadUrlAvailable: () => {
         this.url = upload.url;
@@ -162,6 +199,7 @@ class UploadRow {
 
   abort() {
     clearTimeout(this.retryTimer);
+    this.turn = null;
     this.upload?.abort();
     this.upload = null;
   }
@@ -225,7 +263,8 @@ class UploadRow {
       this.job = getHeader("Mediapipe-Job");
       const open = this.job ? [createLink("Open the job", this.job)] : [];
       const dismiss = createButton("Dismiss", () => this.queue.remove(this));
-      this.setState("done", "Uploaded.", ...open, dismiss);
+      const sent = this.url ? "Uploaded." : "It’s here already, so it wasn’t sent again.";
+      this.setState("done", sent, ...open, dismiss);
     }
     document.body.dispatchEvent(new CustomEvent("refresh"));
     this.queue.startNext();
@@ -234,7 +273,8 @@ class UploadRow {
   /** Starts a job of a file that has been uploaded before. */
   async runAgain() {
     try {
-      const response = await request("POST", `${this.url}run/`);
+      this.known?.set("again", "1");
+      const response = await (this.url ? request("POST", `${this.url}run/`) : this.ask());
       const fallback = "The job couldn’t be started. Reload the page and try again.";
       if (response.ok) this.finish((name) => response.headers.get(name));
       else this.refuse(refusalText(await response.text(), fallback));

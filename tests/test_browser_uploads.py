@@ -211,10 +211,12 @@ def test_at_its_end_a_row_says_that_the_file_is_checked_and_becomes_the_jobs_row
     assert "Checking the file…" in page.evaluate("window.said") and page.evaluate("window.here")
 
 
-def test_the_same_bytes_offer_the_job_that_is_there(page, film):
-    first = film("first.mp4", 0.1)
+def test_the_same_bytes_offer_the_job_that_is_there_before_one_is_sent(page, film):
+    first = film("first.mp4", 3)  # more than a slice that is read at once
     choose(page, first)
     becomes_a_job(page, "first.mp4")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
     copy = first.rename(first.with_name("copy.mp4"))
     choose(page, copy)
     page.wait_for_selector(
@@ -224,6 +226,7 @@ def test_the_same_bytes_offer_the_job_that_is_there(page, film):
     assert page.locator(f".job h2 a[href='{job}']").inner_text() == "first.mp4"
     row(page, "copy.mp4").get_by_text("Run again").click()
     becomes_a_job(page, "copy.mp4")
+    assert not [each for each in sent if "PATCH" in each or each.endswith("/uploads/")], sent
 
 
 def test_an_upload_survives_a_killed_server(product, page, film):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import av
 import httpx
@@ -27,6 +27,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs.models import Job, Upload
+from jobs.models.wish import DELETE, Wish
 from jobs.uploads import intake, one_piece, sample_clip
 from jobs.uploads import views as uploads
 from jobs.uploads.intake import PartFile
@@ -475,6 +476,64 @@ def test_an_upload_goes_with_its_job_and_the_same_file_can_come_again(signed_in)
     assert job.remove() and not storage.exists(job.source_name)
     assert head(signed_in, url).status_code == 404
     assert "Mediapipe-Job" in create(signed_in, data=DATA)
+
+
+def ask(client, data: bytes, **more):
+    """Asks whether a file is here before it is sent."""
+    about = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "filename": "copy.wav", **more}
+    query = urlencode({key: value for key, value in about.items() if value is not None})
+    return client.post(f"/uploads/known/?{query}", headers=TUS)
+
+
+def test_what_is_here_already_is_known_before_a_byte_is_sent(signed_in):
+    assert "Mediapipe-Size-Known" not in ask(signed_in, DATA, sha256=None)
+    create(signed_in, name="bikes.wav", data=DATA)
+    first = Job.objects.get()
+    assert ask(signed_in, DATA, sha256=None)["Mediapipe-Size-Known"]
+    asked = ask(signed_in, DATA)
+    assert asked["Mediapipe-Duplicate"] == first.get_absolute_url()
+    assert "as “bikes.wav” with Standard, " in unquote(asked["Mediapipe-Duplicate-Says"])
+    again = ask(signed_in, DATA, again=1)["Mediapipe-Job"]
+    other = ask(signed_in, DATA, pipeline="streaming")["Mediapipe-Job"]
+    assert len({again, other, first.get_absolute_url()}) == 3 == Job.objects.count()
+    assert set(Job.objects.values_list("source_name", flat=True)) == {first.source_name}
+    assert leftovers() == ["source.wav"] and Job.objects.filter(title="copy.wav").count() == 2
+
+
+def test_bytes_that_others_have_or_that_are_being_deleted_or_gone_are_to_be_sent(
+    signed_in, django_user_model
+):
+    create(signed_in, data=DATA)
+    made = Job.objects.get()
+    other = Client()
+    other.force_login(django_user_model.objects.create_user("eve", is_staff=True))
+    for more in ({"sha256": None}, {}, {"again": 1}):
+        answer = ask(other, DATA, **more)
+        assert answer.status_code == 204 and not [name for name in answer.headers if "Mediapipe" in name]
+    assert "Mediapipe-Job" not in ask(signed_in, sound(), size=len(DATA)), "of that size, and other bytes"
+    Job.objects.update(state="succeeded")
+    made.refresh_from_db()
+    made.keep_wish(Wish(DELETE, "ada"))
+    assert "Mediapipe-Job" not in ask(signed_in, DATA, again=1)
+    Job.objects.update(kept_wishes=None)
+    storage.remove(made.source_name)
+    assert "Mediapipe-Job" not in ask(signed_in, DATA, again=1)
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.parametrize("query", ["", "size=-1", "size=9&sha256=abc", f"size={'9' * 5000}", "size=٣"])
+def test_what_is_no_size_and_no_digest_is_refused(signed_in, query):
+    assert signed_in.post(f"/uploads/known/?{query}", headers=TUS).status_code == 400
+    assert Client().post("/uploads/known/?size=1", headers=TUS).status_code == 401
+
+
+def test_of_two_jobs_on_one_file_each_can_be_deleted(signed_in):
+    create(signed_in, data=DATA)
+    ask(signed_in, DATA, again=1)
+    Job.objects.update(state="succeeded")
+    first, second = Job.objects.all()
+    assert first.remove() and storage.exists(second.source_name)
+    assert second.remove() and not leftovers()
 
 
 # --- the sample -----------------------------------------------------------------------------------
