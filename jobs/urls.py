@@ -104,7 +104,7 @@ urlpatterns = [
     path("pipelines/<slug:name>/versions/<int:number>/use/", pipeline_pages.use, name="use_pipeline_version"),
     # tus
     path("uploads/", uploads.collection, name="uploads"),
-    path("uploads/known/", uploads.known, name="known_upload"),
+    path("uploads/known/", uploads.known, name="upload_known"),
     path("uploads/<uuid:pk>/", uploads.resource, name="upload"),
     path("uploads/<uuid:pk>/run/", uploads.run_again, name="upload_again"),
     # Other programs

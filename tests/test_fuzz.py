@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError as PydanticError
 
-from jobs.api import cursor, schemas
+from jobs.api import cursor, making, schemas
 from jobs.api.problems import ProblemError
 from jobs.dashboard.history import Echo, spreadsheet_cell
 from jobs.dashboard.job_list import in_tab, search
@@ -339,9 +339,9 @@ def test_a_place_in_a_film_is_a_number_of_seconds_or_an_error_of_the_form(at):
     assert not frame.is_valid() or math.isfinite(frame.cleaned_data["at"])
 
 
-@fuzz(body=JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(schemas.MakeAgain.model_fields, JSON)))
+@fuzz(body=JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(making.MakeAgain.model_fields, JSON)))
 def test_a_body_of_the_api_is_one_of_its_own_or_an_error_that_it_answers(body):
-    for schema in (schemas.NewJob, schemas.MakeAgain, schemas.Filters):
+    for schema in (schemas.NewJob, making.MakeAgain, making.NewSource, making.Frame, schemas.Filters):
         with suppress(PydanticError):
             schema.model_validate(body)
 

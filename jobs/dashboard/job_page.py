@@ -41,6 +41,12 @@ class JobPage(Row):
         return [WISHES[each.kind].format(each.actor) for each in self.job.wishes if each.kind in WISHES]
 
     @property
+    def retries_all(self) -> bool:
+        """Whether the head offers a retry: not where one stage has failed, which has its own button."""
+        one = sum(stage.failed for stage in self.stages) == 1
+        return self.can_retry and not (self.active and one)
+
+    @property
     def troubled(self) -> bool:
         """Whether nothing helps but to end the workflow and start the job again."""
         return bool(self.live and self.live.troubled)
