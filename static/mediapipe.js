@@ -231,6 +231,13 @@ const showPoster = (event, which) => {
   image.src = image.dataset[which];
 };
 
+/** Fetches the frames' script when the pointer is first over a picture that has some. */
+const fetchStoryboards = ({ target }) => {
+  if (!target.closest?.(".poster, .gallery a")?.querySelector("[data-storyboard]")) return;
+  document.removeEventListener("mouseover", fetchStoryboards);
+  import(document.body.dataset.storyboards);
+};
+
 const playFrom = (player, seconds) => {
   if (!player) return;
   player.currentTime = seconds;
@@ -433,6 +440,7 @@ document.addEventListener("play", pauseOthers, true);
 document.addEventListener("click", askFirst);
 document.addEventListener("submit", submitOnce);
 document.addEventListener("mouseover", (event) => showPoster(event, "preview"));
+document.addEventListener("mouseover", fetchStoryboards);
 document.addEventListener("mouseout", (event) => showPoster(event, "still"));
 document.addEventListener("keydown", handleKey);
 setInterval(updateCountdowns, 500);

@@ -266,6 +266,14 @@ def test_a_jobs_page_tells_all_of_its_work_and_that_it_went_on_after_a_crash(ada
     assert "· the encoder was interrupted once, and went on by itself" in page and "survived" not in page
 
 
+def test_typical_times_stand_in_the_order_of_the_pipeline(chief, editor):
+    job(editor, pipeline="streaming")
+    job(editor)
+    page = text(chief.get("/history/")).split("Typical time per stage")[1]
+    places = [page.index(label) for label in ("Ingest", "Thumbnails", "Audio", "Transcode", "HLS")]
+    assert places == sorted(places)
+
+
 def test_the_history_answers_in_a_sentence_and_what_it_names_is_a_link_that_keeps_the_filters(chief, editor):
     made = job(editor, "take 1")
     told = [{"number": 1, "started_at": 100.0, "finished_at": 105.0, "outcome": "succeeded", "error": ""}]
@@ -332,6 +340,11 @@ def test_every_answer_carries_the_policy(ada, client):
         assert "default-src 'self'" in policy and "unsafe" not in policy
     page = ada.get("/").content.decode()
     assert not re.search(r"<[^>]+\son\w+=|<style|style=|<script>", page)
+    for kind, bears in (("css", False), ("js", False), ("svg", True)):  # a picture may be opened by itself
+        path = re.search(rf'"(/static/[^"]+\.{kind})"', page)[1]
+        with contextlib.closing(ada.get(path)) as answer:
+            assert ("Content-Security-Policy" in answer) == bears, path
+    assert "Content-Security-Policy" in ada.get("/push-worker.js")
 
 
 def test_no_cache_keeps_a_page_and_static_files_are_kept(ada, editor):

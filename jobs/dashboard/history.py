@@ -133,14 +133,16 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
         started_at=None, finished_at=None
     )
     seconds: dict[str, list[float]] = {}
-    columns = recent.order_by("-pk").values_list("label", "started_at", "finished_at", "attempts")
-    for label, start, end, attempts in columns[:2000]:
+    places: dict[str, int] = {}  # in the pipelines
+    columns = recent.order_by("-pk").values_list("label", "position", "started_at", "finished_at", "attempts")
+    for label, place, start, end, attempts in columns[:2000]:
+        places[label] = min(place, places.get(label, place))
         last = attempts[-1] if attempts else {}
         if last.get("finished_at"):
             seconds.setdefault(label, []).append(last["finished_at"] - last["started_at"])
         elif start and end:
             seconds.setdefault(label, []).append((end - start).total_seconds())
-    medians = {label: median(values) for label, values in seconds.items()}
+    medians = {label: median(seconds[label]) for label in sorted(seconds, key=places.__getitem__)}
     longest = max([*medians.values(), 0.001])
     return {
         "done": done,
