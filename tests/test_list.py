@@ -304,7 +304,7 @@ def test_a_list_shows_each_change_at_its_next_poll(ada, editor):
     ada.post("/jobs/views/", {"name": "Mine", "query": "q=x"})
     assert "Mine" in poll() and poll() == "unchanged"
     made.refresh_from_db()
-    assert made.remove() and "Nothing here yet" in poll()
+    assert made.remove() and "Try the example" in poll()
 
 
 def test_who_watches_with_others_gets_their_rendering_and_a_token_of_their_own(editor, django_user_model):
