@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
+from django.core.management import load_command_class
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import NOT_PROVIDED
 
@@ -150,3 +153,37 @@ def test_the_last_releases_code_can_write_every_row_of_todays_database():
             if not new[name].null and new[name].db_default is NOT_PROVIDED:
                 wrong.append(f"{key}: {name} has no default in the database")
     assert not wrong
+
+
+def test_the_image_holds_what_the_product_needs_and_nothing_of_a_home():
+    steps = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "Containerfile").read_text(), re.M)
+    copied = {name for step in steps for name in step.split()}
+    needed = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert copied == needed | {
+        "manage.py",
+        "pyproject.toml",
+        "requirements.txt",
+        "LICENSE",
+        "templates",
+        "static",
+    }
+    kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert kept[0] == "*" and kept[-1] == "**/__pycache__"
+    assert {line.removeprefix("!") for line in kept[1:-1]} == copied
+
+
+def test_the_containers_run_commands_that_there_are_without_rights_and_a_worker_is_looked_after():
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    image = (DEPLOY / "Containerfile").read_text()
+    for service in compose["services"].values():
+        command = service.get("command", json.loads(re.search(r"^CMD (.+)", image, re.M)[1]))
+        parser = load_command_class("mediapipe", command[0]).create_parser("manage.py", command[0])
+        parser.parse_args(command[1:])
+        assert (
+            service["cap_drop"] == ["ALL"]
+            and service["read_only"]
+            and service["volumes"] == ["home:/var/lib/mediapipe"]
+        )
+    health = re.search(r"http://(127.0.0.1:8000)/healthz", image)[1]
+    assert compose["services"]["worker"]["environment"] == {"MEDIAPIPE_METRICS_ADDRESS": health}
+    assert "USER 10001" in image and "MEDIAPIPE_HOME=/var/lib/mediapipe" in image
