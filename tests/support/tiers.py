@@ -75,8 +75,9 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out other tiers' tests, names each one's group, and orders them."""
-    taken = [item for item in items if _is_taken(config, item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(taken)])
+    judged = [(item, _is_taken(config, item)) for item in items]
+    taken = [item for item, is_taken in judged if is_taken]
+    config.hook.pytest_deselected(items=[item for item, is_taken in judged if not is_taken])
     taken.sort(key=_place if _is_worker(config) else _weight)
     items[:] = taken
     if _is_worker(config):
