@@ -254,6 +254,7 @@ def _quick_passwords(settings):
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
 
 
+UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 running = ExitStack()  # Playwright and its Chromium, while browser tests follow one another
 
 
@@ -269,6 +270,8 @@ def browser():
     if not hasattr(running, "browser"):
         program = None if BROWSER == "playwright" else BROWSER
         quiet = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+        os.environ[UNSAFE] = "true"  # Playwright's loop runs in the thread that asks the database
+        running.callback(os.environ.pop, UNSAFE, None)
         chromium = running.enter_context(sync_playwright()).chromium
         running.browser = chromium.launch(executable_path=program, args=quiet)
         running.callback(delattr, running, "browser")

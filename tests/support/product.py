@@ -141,9 +141,8 @@ class Product:
             "MEDIAPIPE_ALLOW_PRIVATE_SOURCES": "1",
             "MEDIAPIPE_HEARTBEAT_SECONDS": "3",  # a lost worker is noticed soon
         }
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("MEDIAPIPE_", "TEMPORAL_"))
-        }
+        ours = ("MEDIAPIPE_", "TEMPORAL_", "DJANGO_")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         inherited["PATH"] = f"{ROOT / '.venv' / 'bin'}:{inherited.get('PATH', '')}"
         self.environment = {**inherited, **own, **settings}
         self.clients: list[httpx.Client] = []
