@@ -48,12 +48,17 @@ def stored(home) -> dict[str, str]:
     return {**kept, "sign-in link": (home / "sign_in_link").read_text().strip().rsplit("/", 2)[1]}
 
 
-def hooks(home) -> dict[str, str]:
-    """The tokens by which the engine tells of a task, and the sessions of who has signed in."""
+def hooks(home, job: str) -> dict[str, str]:
+    """The tokens by which the engine tells of a job's tasks, and the sessions of who has signed in.
+
+    Of this job alone: each is looked for in all of Temporal's database, and other tests leave hundreds.
+    """
     with sqlite3.connect(f"file:{home}/mediapipe.sqlite3?mode=ro", uri=True) as rows:
         urls = [
             url
-            for (url,) in rows.execute("select webhook_url from engine_enginetask")
+            for (url,) in rows.execute(
+                "select webhook_url from engine_enginetask where json_extract(metadata, '$.job') = ?", [job]
+            )
             if url and "/hooks/" in url
         ]
         keys = [key for (key,) in rows.execute("select session_key from accounts_session")]
@@ -91,7 +96,7 @@ def test_no_secret_is_in_a_log_a_command_line_a_page_or_a_history(product, tmp_p
     product.sign_in("ada")
     secrets = {
         **stored(product.home),
-        **hooks(product.home),
+        **hooks(product.home, job),
         "API token": api_token,
         "password": PASSWORD,
     }
