@@ -1,4 +1,4 @@
-"""10. One bad file blocks nobody, and a hundred uploads of one editor do not starve another's one."""
+"""10. One bad file blocks nobody, and many uploads of one editor do not starve another's one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.dashboard import look, settled
 from tests.support.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
-MORE = 100
+MANY = 30  # for a release a hundred
 
 
 @pytest.mark.parametrize("name", ["ada", "動" * 64, "ж" * 150, "😀" * 30, ""])
@@ -64,9 +64,10 @@ def waited_for(product, job: str) -> dict[str, int]:
 
 
 @pytest.mark.whole
-def test_a_hundred_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_blocks_nobody(
-    product, tmp_path
+def test_many_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_blocks_nobody(
+    product, tmp_path, request
 ):
+    more = 100 if request.config.option.all else MANY
     clip = make_clip(tmp_path / "short.mkv", 1, "320x180", "-c:v", "mpeg4").read_bytes()
     greedy, modest = product.editor("greedy"), product.editor("modest")
 
@@ -80,13 +81,13 @@ def test_a_hundred_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_bl
     code = (
         f"from jobs.models import Job; one = Job.objects.get(pk={first!r}); "
         "more = {'title': 'more', 'pipeline': 'standard', 'source': one.source}; "
-        f"[Job.submit(one.owner, **more) for _ in range({MORE})]"
+        f"[Job.submit(one.owner, **more) for _ in range({more})]"
     )
     assert product.command("shell", "-v", "0", "-c", code).returncode == 0
-    until(lambda: running_now(greedy) > MORE * 0.8, 60)  # they are started by themselves
+    until(lambda: running_now(greedy) > more * 0.8, 120, every=2)  # they are started by themselves
     one = post(modest, clip)
     assert settled(modest, one)["status"] == "succeeded"
-    assert running_now(greedy) > MORE * 0.4, "there was no line to wait in"
+    assert running_now(greedy) > more * 0.4, "there was no line to wait in"
     waited = waited_for(product, one)
     assert set(waited) == {"ingest", "thumbnails", "audio", "transcode"}
     assert max(waited.values()) <= 4, f"they did not take turns: {waited}"
@@ -99,9 +100,9 @@ def test_a_hundred_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_bl
         greedy.post("/jobs/bulk/", data={**form, "matching": "tab=running"}, timeout=120)
         return running_now(greedy) == 0
 
-    until(all_cancelled, 60, every=2)
+    until(all_cancelled, 120, every=5)
 
 
 def running_now(browser) -> int:
-    """How many jobs the list counts as running."""
-    return int(re.search(r"Running <b>(\d+)</b>", browser.get("/?tab=running").text)[1])
+    """How many jobs the list counts as running; not asked where they are listed, which asks each workflow."""
+    return int(re.search(r"Running <b>(\d+)</b>", browser.get("/?tab=attention").text)[1])
