@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.support.browsing import cookies_of, favicon, open_job, shelf, upload, wait_for_state, watched
 from tests.support.engine import X264, ffmpeg
-from tests.support.product import make_broken, make_clip, until
+from tests.support.product import CALM, make_broken, make_clip, until
 
 # The stronger of the colours in the middle of the thumbnail.
 COLOUR = """async () => {
@@ -137,7 +137,7 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
 
 
 def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):
-    film = make_clip(tmp_path / "match.mp4", 12, "640x360")
+    film = make_clip(tmp_path / "match.mp4", 12, "640x360", *CALM)
     command = ("submit", str(film), "--pipeline", "previews", "--owner", "maria", "--json", "--wait")
     job = json.loads(product.command(*command).stdout)["id"]
     page.goto(f"{product.url}/jobs/{job}/")

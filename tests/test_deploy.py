@@ -17,7 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import NOT_PROVIDED
 
 from tests.support.dashboard import settled
-from tests.support.product import ROOT, Product, free_port, make_clip, token, until
+from tests.support.product import CALM, ROOT, Product, free_port, make_clip, token, until
 
 DEPLOY = ROOT / "docs" / "deploy"
 RELEASED = [("jobs", "0001_initial"), ("engine", "0002_steps")]  # what the last release's code expects
@@ -105,7 +105,7 @@ def test_behind_nginx_people_sign_in_upload_and_watch_and_nginx_sends_the_media(
     assert all(cookie.secure for cookie in browser.cookies.jar)
     page = browser.get("/jobs/new/")
     assert page.headers["strict-transport-security"] and len(page.headers["x-request-id"]) == 32
-    film = make_clip(tmp_path / "film.mp4", 3).read_bytes()
+    film = make_clip(tmp_path / "film.mp4", 3, "640x360", *CALM).read_bytes()
     sent = browser.post(
         "/jobs/new/",
         data={"csrfmiddlewaretoken": token(page)},

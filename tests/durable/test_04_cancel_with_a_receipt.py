@@ -17,7 +17,7 @@ from jobs.requests import Failure, TaskRequest
 from jobs.state import JobState, Source, StageState
 from mediapipe import temporal
 from tests.support.dashboard import URL, engine_tasks, held_at_work, look, settled, stage, submit, timeline
-from tests.support.product import make_clip, token, until, until_async
+from tests.support.product import CALM, make_clip, token, until, until_async
 from tests.support.world import (
     BROKEN,
     FLAKY,
@@ -263,7 +263,7 @@ def encoders(product) -> list[str]:
 
 @whole
 def test_cancelling_stops_the_encoder_within_three_seconds_and_gives_a_receipt(product, tmp_path):
-    film = make_clip(tmp_path / "long.mp4", 40)
+    film = make_clip(tmp_path / "long.mp4", 40, "1280x720", *CALM)
     browser = product.editor("grace", staff=True)
     job, queued = submit(product, film), submit(product, film)
     with held_at_work(product, browser, job, "transcode"):

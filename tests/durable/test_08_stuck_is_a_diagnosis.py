@@ -32,7 +32,7 @@ from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.engine.worker import run_task
 from tests.support.dashboard import banner, frozen, held_at_work, look, settled, submit
-from tests.support.product import make_clip, token, until, until_async
+from tests.support.product import CALM, make_clip, token, until, until_async
 from tests.support.world import FLAKY, UNAVAILABLE, World, running
 
 pytestmark = pytest.mark.anyio
@@ -268,7 +268,9 @@ async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobod
 
 @pytest.mark.whole
 def test_stuck_is_a_diagnosis(product, tmp_path):
-    film = make_clip(tmp_path / "long.mkv", 240, "640x360", "-c:v", "mpeg4")  # still encoded when it is held
+    film = make_clip(
+        tmp_path / "long.mkv", 240, "640x360", "-c:v", "mpeg4", *CALM
+    )  # still encoded when it is held
     browser = product.editor("grace", staff=True)
     # its worker may be silent for as long as usual, so that there is time to say so
     usual = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="30")

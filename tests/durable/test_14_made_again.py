@@ -20,7 +20,7 @@ from tests.support.dashboard import (
     submit,
     timeline,
 )
-from tests.support.product import make_clip, until
+from tests.support.product import CALM, make_clip, until
 
 whole = pytest.mark.whole
 
@@ -96,9 +96,7 @@ async def test_what_another_pipeline_has_is_made_of_what_is_finished(inside):
 
 @whole
 def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, tmp_path):
-    film = make_clip(
-        tmp_path / "film.mkv", 40, "640x360", "-c:v", "mpeg4", "-q:v", "4"
-    )  # long enough to hold
+    film = make_clip(tmp_path / "film.mkv", 40, "640x360", "-c:v", "mpeg4", *CALM)  # long enough to hold
     browser = product.editor("grace", staff=True)
     job = submit(product, film)
     done = settled(browser, job)
