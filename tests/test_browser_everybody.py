@@ -159,7 +159,7 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
     until(lambda: stands("cancelled"), 60, 0.5)
     plain.click("text=Restart")
     assert "Restarted." in plain.inner_text(".notice")
-    until(lambda: stands("queued", "running"), 30, 0.5)
+    until(lambda: stands("queued", "running"), 60, 0.5)
     plain.goto(product.url)
     with plain.expect_navigation():
         plain.click(".job:has-text('Without scripts') >> text=Cancel")

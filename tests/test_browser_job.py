@@ -93,7 +93,7 @@ def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, m
         page.click("text=Use as thumbnail")
         page.wait_for_selector(".notice:has-text('Making Thumbnails again.')")
         wait_for_state(page, "succeeded")
-        until(lambda colour=colour: page.evaluate(COLOUR) == colour, 10)
+        until(lambda colour=colour: page.evaluate(COLOUR) == colour)
     page.click("[title='Make again'] >> nth=-1")
     page.wait_for_selector("h1:has-text('Transcode')")
     page.fill("#id_width", "160")
@@ -152,7 +152,7 @@ def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(pro
     })"""
     assert page.eval_on_selector_all("#filmstrip canvas", drawn) == [[160, 90, True]] * 3
     frames.nth(1).click()
-    until(lambda: page.evaluate("() => document.getElementById('player').currentTime") >= 5, 10)
+    until(lambda: page.evaluate("() => document.getElementById('player').currentTime") >= 5)
 
 
 def test_every_moment_on_a_page_is_by_the_readers_clock(product, browser):
@@ -193,14 +193,14 @@ def test_a_check_leads_to_the_second_in_source_and_result_under_one_playhead(pro
     assert black.get_attribute("href").partition("#")[2].startswith("t=3")
     black.click()
     places = "() => [...document.querySelectorAll('#sides video')].map((side) => side.currentTime)"
-    until(lambda: all(2.9 <= at <= 3.2 for at in page.evaluate(places)), 10)
+    until(lambda: all(2.9 <= at <= 3.2 for at in page.evaluate(places)))
     page.click("text=Play both")
-    until(lambda: all(at > 3.4 for at in page.evaluate(places)), 20)
+    until(lambda: all(at > 3.4 for at in page.evaluate(places)))
     page.click("text=Pause both")
     here, there = page.evaluate(places)
     assert abs(here - there) < 0.05
     page.locator("#sides input[type=range]").fill("7")
-    until(lambda: page.evaluate(places) == [7, 7], 10)
+    until(lambda: page.evaluate(places) == [7, 7])
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
 

@@ -137,7 +137,7 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     page.wait_for_selector("#help", state="visible")
     page.keyboard.press("Escape")
     page.keyboard.press("u")
-    until(lambda: choosers or page.wait_for_timeout(50), 20, every=0)
+    until(lambda: choosers or page.wait_for_timeout(50), 60, every=0)
     page.keyboard.press("j")
     here = page.evaluate("() => document.activeElement.getAttribute('href')")
     page.keyboard.press("Enter")
@@ -210,7 +210,7 @@ def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
     title = upload(page, product, clip)
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
-    until(lambda: asked or page.wait_for_timeout(100), 20, every=0)
+    until(lambda: asked or page.wait_for_timeout(100), 60, every=0)
     page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     page.wait_for_timeout(500)
     asked.clear()

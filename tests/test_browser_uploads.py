@@ -127,7 +127,7 @@ def percent(page, name: str) -> int:
 
 
 def moved(page, name: str, least: int) -> None:
-    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), 30, every=0)
+    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), 60, every=0)
 
 
 def becomes_a_job(page, name: str) -> None:
@@ -288,7 +288,7 @@ def test_leaving_warns_while_bytes_move_and_only_then(page, film):
     moved(page, "leaving.mp4", 1)
     page.mouse.click(5, 5)  # a page that nobody has touched may not ask
     page.close(run_before_unload=True)
-    until(lambda: asked or page.wait_for_timeout(50), 5, every=0)
+    until(lambda: asked or page.wait_for_timeout(50), 60, every=0)
     row(page, "leaving.mp4").get_by_text("Pause").click()
     page.reload()
     assert asked == ["beforeunload"]

@@ -41,7 +41,7 @@ class Server:
         self.server.capture_signals = contextlib.nullcontext  # they are the tests'
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
-        until(lambda: self.server.started, 20, 0.01)
+        until(lambda: self.server.started, 60, 0.01)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
 
     @staticmethod
@@ -184,7 +184,7 @@ def test_who_is_still_sending_when_answered_may_not_go_on_for_ever(server, soon)
 def test_who_does_not_read_the_answer_is_hung_up_on(server, soon):
     large = b"GET /?60000000 HTTP/1.1\r\n" + HOST + b"\r\n"
     with server.line(large) as line:
-        until(lambda: not connections.house.open, 30)
+        until(lambda: not connections.house.open)
         assert len(rest(line)) < 60_000_000
 
 
@@ -212,23 +212,23 @@ def test_a_chunked_body_is_no_head_however_small_its_chunks(server):
 
 def test_a_few_pipelined_requests_are_answered_in_their_order(server):
     with server.line(WHOLE * 4) as line:
-        until(lambda: line.recv(65536, socket.MSG_PEEK).count(b"HTTP/1.1 200") == 4, 20)
+        until(lambda: line.recv(65536, socket.MSG_PEEK).count(b"HTTP/1.1 200") == 4)
 
 
 def test_where_an_address_holds_too_much_its_longest_dawdler_goes_and_nobody_who_is_served(
     server, monkeypatch
 ):
     monkeypatch.setattr(connections, "PER_ADDRESS", 10)
-    until(lambda: not connections.house.open, 20)
+    until(lambda: not connections.house.open)
     server.asked.clear()
     server.patient.clear()
     with contextlib.ExitStack() as held:
         busy = held.enter_context(server.line(WHOLE))
         owned = b"POST / HTTP/1.1\r\n" + HOST + b"Authorization: x\r\nContent-Length: 90000\r\n\r\n"
         sending = held.enter_context(server.line(owned))
-        until(lambda: len(server.asked) == 2 and not connections.house.waiting, 20)
+        until(lambda: len(server.asked) == 2 and not connections.house.waiting)
         dawdlers = [held.enter_context(server.line(b"GET")) for _ in range(8)]
-        until(lambda: connections.house.open["127.0.0.1"] == 10, 20)
+        until(lambda: connections.house.open["127.0.0.1"] == 10)
         late = [held.enter_context(server.line(WHOLE)) for _ in range(3)]
         assert [rest(each) for each in dawdlers[:3]] == [b""] * 3
         server.patient.set()
@@ -236,7 +236,7 @@ def test_where_an_address_holds_too_much_its_longest_dawdler_goes_and_nobody_who
         for each in (busy, sending, *late):
             assert each.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert connections.house.open["127.0.0.1"] == 10
-    until(lambda: not connections.house.open, 20)
+    until(lambda: not connections.house.open)
 
 
 def test_who_comes_again_and_again_is_hung_up_on_and_let_in_when_it_slows_down(server, monkeypatch):
@@ -246,7 +246,7 @@ def test_who_comes_again_and_again_is_hung_up_on_and_let_in_when_it_slows_down(s
     answers = [server.ask(CLOSING) for _ in range(10)]
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert b"" in (server.ask(CLOSING) for _ in range(50))
-    until(lambda: server.ask(CLOSING), 10, 0.1)
+    until(lambda: server.ask(CLOSING), 60, 0.1)
 
 
 def test_a_proxy_brings_more_connections_than_a_person_and_says_for_whom():

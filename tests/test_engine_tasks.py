@@ -78,7 +78,7 @@ async def reached(task: EngineTask, condition) -> None:
         await task.arefresh_from_db()
         return condition()
 
-    await until_async(look, 20, about=lambda: f"{task.status}, waiting for {task.waiting_for!r}")
+    await until_async(look, about=lambda: f"{task.status}, waiting for {task.waiting_for!r}")
 
 
 async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
@@ -392,7 +392,7 @@ async def test_a_task_outlives_the_address_and_the_key_that_it_was_asked_with(
     async def told() -> bool:
         return Listener.told == ["/hooks/ittybit/token"]
 
-    await until_async(told, 10)
+    await until_async(told)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_client_that_vanishes_leaves_what_it_sent_and_the_next_one_goes_on(edi
     url = editor.create(len(data))
     with editor.raw(url, len(data)) as line:
         line.sendall(data[:400_000])
-    until(lambda: editor.offset(url) == 400_000, 10)
+    until(lambda: editor.offset(url) == 400_000)
     assert "Mediapipe-Job" in editor.patch(url, data[400_000:], 400_000).headers
 
 
@@ -101,7 +101,7 @@ def half_sent(editor):
     url = editor.create(len(data))
     with editor.raw(url, len(data)) as line:
         line.sendall(data[:10])
-        until(lambda: editor.part(url).exists(), 10)
+        until(lambda: editor.part(url).exists())
         yield url, data, line
 
 
@@ -128,7 +128,7 @@ def test_a_server_killed_in_the_middle_has_every_byte_that_it_wrote(product, edi
     url = editor.create(len(data))
     with editor.raw(url, len(data)) as line:
         line.sendall(data[: 5 << 20])
-        until(lambda: editor.part(url).stat().st_size >= 4 << 20, 20)
+        until(lambda: editor.part(url).stat().st_size >= 4 << 20)
         product.kill("web")
 
     def asked() -> int | None:
@@ -137,7 +137,7 @@ def test_a_server_killed_in_the_middle_has_every_byte_that_it_wrote(product, edi
         except httpx.HTTPError:
             return None
 
-    kept = until(lambda: asked(), 30)
+    kept = until(lambda: asked())
     assert kept == editor.part(url).stat().st_size >= 4 << 20
     job = editor.patch(url, data[kept:], kept).headers["Mediapipe-Job"]
     source = product.command(
@@ -221,7 +221,7 @@ def test_hundreds_of_dawdlers_keep_nobody_waiting(editor):
         for line in lines:
             line.close()
     assert sorted(waits)[10] < 1, waits
-    until(lambda: editor.head(url).status_code == 200, 10)  # its writer is gone, and its lock
+    until(lambda: editor.head(url).status_code == 200)  # its writer is gone, and its lock
 
 
 def test_three_hundred_broken_downloads_leave_no_open_file(product, editor):
@@ -245,5 +245,5 @@ def test_three_hundred_broken_downloads_leave_no_open_file(product, editor):
                 found += "big.mp4" in os.readlink(each)
         return found
 
-    until(lambda: still_open() == 0, 10)
+    until(lambda: still_open() == 0)
     path.unlink()

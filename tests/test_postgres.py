@@ -50,7 +50,7 @@ def database():
             [programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **who, **quiet
         )
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
-        until(lambda: _answers(url), 30)
+        until(lambda: _answers(url))
         yield url
         server.terminate()
         server.wait(timeout=30)

@@ -125,7 +125,7 @@ def test_nothing_is_left_running_when_up_ends(tmp_path, number):
     def gone():
         return not any(map(_alive, children.values()))
 
-    until(gone, 20)
+    until(gone)
 
 
 def _alive(pid: int) -> bool:

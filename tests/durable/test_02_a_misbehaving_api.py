@@ -19,7 +19,7 @@ from jobs.state import JobState, Output, Source, StageState
 from jobs.workflow.watch import Watcher
 from tests.support.dashboard import URL, banner, settled, stage, submit
 from tests.support.product import until
-from tests.support.world import FLAKY, UNAVAILABLE, World, attention, plan, running, status_when
+from tests.support.world import FLAKY, UNAVAILABLE, World, attention, plan, running, skip, status_when
 
 pytestmark = pytest.mark.anyio
 
@@ -139,19 +139,19 @@ async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doin
     api.faults = ["drip 9"]
     began = time.monotonic()
     error = await failure(create(doing))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8, "it was waited for"
     assert "wasn’t complete" in error.message and error.details[0].outage
 
 
 async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task):
     await create(doing)
     env, beats = ActivityEnvironment(), []
-    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=0.3))
+    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=1.2))
     env.on_heartbeat = lambda *details: beats.append(time.monotonic())
-    api.faults = ["slow 1"]
+    api.faults = ["slow 3"]
     began = time.monotonic()
     assert (await env.run(Watcher(doing.client, TaskWatch("task_1")).result)).url
-    assert beats[0] - began < 0.3 and sum(beat - began < 1 for beat in beats) >= 5
+    assert beats[0] - began < 1.2 and sum(beat - began < 3 for beat in beats) >= 5
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):
@@ -304,7 +304,7 @@ async def test_an_engine_that_is_away_for_a_night_leaves_room_in_the_history(ski
     world = World({"create ingest": [UNAVAILABLE, patient] * 2000})
     async with running(skipping_env, world) as handle:
         await status_when(skipping_env, handle, lambda _: len(world.created) > 2)
-        await skipping_env.sleep(12 * 3600)
+        await skip(skipping_env, 12 * 3600)
         events = (await handle.describe()).history_length
         world.script.clear()
         status = await handle.result()
@@ -324,7 +324,7 @@ def test_an_api_that_refuses_is_told_on_the_page_and_outlived(cloud, api, faults
     browser = cloud.editor("grace", staff=True)
     api.faults = list(faults)
     job = submit(cloud, URL)
-    until(lambda: re.search(says, banner(browser, job), re.IGNORECASE), 30)
+    until(lambda: re.search(says, banner(browser, job), re.IGNORECASE))
     done = settled(browser, job, 60)
     assert done["status"] == "succeeded", json.dumps(done)
     assert stage(done, "ingest")["attempt"] == attempt

@@ -13,7 +13,7 @@ from jobs.requests import Failure, RetryRequest
 from jobs.state import JobState, Source, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.product import until_async
-from tests.support.world import BOTH, BROKEN, World, attention, plan, running, states, status_when
+from tests.support.world import BOTH, BROKEN, World, attention, plan, running, skip, states, status_when
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,7 @@ async def test_a_job_nobody_decides_about_is_given_up_after_a_week_and_not_befor
     world = World({"extract_audio": [BROKEN]})
     async with running(skipping_env, world) as handle:
         await status_when(skipping_env, handle, attention)
-        await skipping_env.sleep(6.9 * 86_400)
+        await skip(skipping_env, 6.9 * 86_400)
         assert attention(await handle.query(MediaPipeline.status))
         with pytest.raises(WorkflowFailureError) as ended:
             await handle.result()
@@ -212,10 +212,10 @@ async def test_temporals_own_list_is_filtered_by_owner_pipeline_title_and_state(
 
         return found
 
-    assert await until_async(listed("attention"), 20)
+    assert await until_async(listed("attention"))
     inside.api.lives.clear()
     await control.retry(job, None, "ada")
-    assert await until_async(listed("succeeded"), 20)
+    assert await until_async(listed("succeeded"))
 
 
 async def test_a_retry_while_a_cancel_is_at_work_is_refused_with_a_sentence(dev_env):

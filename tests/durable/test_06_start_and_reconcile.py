@@ -300,14 +300,14 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
     browser = cloud.editor("grace", staff=True)
     api.lives["audio"] = ["processing", "failed"]
     waiting = submit(cloud, URL)  # for the next attempt
-    until(lambda: stage(look(browser, waiting), "audio")["retry_at"], 30)
+    until(lambda: stage(look(browser, waiting), "audio")["retry_at"])
     api.lives["audio"], api.lives["video"] = ["processing", "succeeded"], ["processing"] * 15 + ["succeeded"]
     working = submit(cloud, URL)
-    until(lambda: stage(look(browser, working), "ingest")["task_id"], 30)
+    until(lambda: stage(look(browser, working), "ingest")["task_id"])
     before = cloud.children()
     began = time.monotonic()
     with frozen(cloud, "temporal"):
-        until(lambda: "Live status is unavailable" in banner(browser, working), 20)
+        until(lambda: "Live status is unavailable" in banner(browser, working))
         answer = cloud.command("submit", URL, "--json")
         assert "Starts automatically" in answer.stderr
         later = json.loads(answer.stdout)["id"]
@@ -334,12 +334,12 @@ async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     browser = cloud.editor("grace", staff=True)
     api.lives["audio"] = ["processing"]
     ended = submit(cloud, URL)
-    until(lambda: stage(look(browser, ended), "transcode")["state"] == "succeeded", 30)
+    until(lambda: stage(look(browser, ended), "transcode")["state"] == "succeeded")
     client = await Client.connect(json.loads((cloud.home / "addresses.json").read_text())["temporal"])
     await client.get_workflow_handle(f"media-{ended}").terminate("by hand")
     api.lives["audio"] = ["processing", "succeeded"]
     never_started = cloud.command("shell", "-v", "0", "-c", code).stdout.strip()
-    now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n, 40)
+    now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n)
     assert "ended in Temporal" in now["error"] and "Restart it any time" in now["error"]
     assert settled(browser, never_started, 60)["status"] == "succeeded"
     asked = len(api.tasks)

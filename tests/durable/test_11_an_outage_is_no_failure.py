@@ -72,7 +72,7 @@ class Running:
             now = (self.task.status, self.task.waiting_for, step in self.task.steps)
             return now == ("queued", what, True)
 
-        await until_async(look, 30, about=lambda: f"{self.task.status}, {self.task.error}")
+        await until_async(look, about=lambda: f"{self.task.status}, {self.task.error}")
         assert task_json(self.task)["waiting_for"] == what
 
     async def beats_on(self) -> None:
@@ -82,7 +82,7 @@ class Running:
         async def look() -> bool:
             return len(self.beats) >= count + 2
 
-        await until_async(look, 10)
+        await until_async(look)
 
     async def succeeds(self) -> None:
         await asyncio.wait_for(self.activity, 30)
@@ -245,7 +245,7 @@ async def until_ingest(inside, job) -> str:
         wait = (await reader.aread(job)).waits.get("ingest")
         return str(wait) if wait and "storage" in str(wait) else None
 
-    return await until_async(look, 30)
+    return await until_async(look)
 
 
 async def test_a_stage_that_was_completed_by_hand_without_an_output_is_watched_again(doing):
@@ -326,7 +326,7 @@ async def test_a_finished_encode_outlives_a_bucket_and_a_database_that_are_away(
         async def look() -> bool:
             return published.exists()
 
-        await until_async(look, 20)
+        await until_async(look)
         await running.beats_on()
         assert not running.activity.done()
     finally:

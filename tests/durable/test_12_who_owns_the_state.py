@@ -63,7 +63,7 @@ async def until_status(inside, job: Job, status: str):
         found = await existing(inside, job)
         return found if found and found.status == wanted else None
 
-    return await until_async(look, 30, about=lambda: _history(found))
+    return await until_async(look, about=lambda: _history(found))
 
 
 def _history(found) -> str:
@@ -131,7 +131,7 @@ async def test_a_start_that_arrives_when_its_job_was_cancelled_makes_no_task(ins
     assert await sync_to_async(restarted.start_again)("ada")
     for job, plan in zip((cancelled, gone, restarted), plans, strict=True):
         assert not await workflow_calls.request_start(inside.client, job, plan)
-        await until_async(lambda job=job: _refused(inside, job), 30)
+        await until_async(lambda job=job: _refused(inside, job))
     monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
     await reconcile.run_once(inside.engine)
     for job in (cancelled, gone):
@@ -144,7 +144,7 @@ async def test_a_start_that_arrives_when_its_job_was_cancelled_makes_no_task(ins
         await reconcile.run_once(inside.engine)
         return (await now(restarted)).state != "queued"
 
-    await until_async(begun, 30)
+    await until_async(begun)
     await inside.ended(restarted, "succeeded")
     assert (await now(restarted)).run == 2 and len(inside.asked(restarted, "ingest")) == 1
 
@@ -201,7 +201,7 @@ async def test_a_run_that_does_not_close_holds_up_the_start_of_no_other_job(dash
     await Job.objects.all().aupdate(created_at=timezone.now() - MINUTE)
     await rows(job, created_at=timezone.now() - 2 * MINUTE)
     starting = asyncio.create_task(reconcile.run_once())
-    await until_async(Job.objects.filter(pk=other.pk, state="running").aexists, 40)
+    await until_async(Job.objects.filter(pk=other.pk, state="running").aexists)
     assert not starting.done()
     await dashboard.workflow(job).terminate()
     await starting
@@ -272,7 +272,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
         assert (await process.aread(forced)).banner
         return (await process.aread(healthy)).banner == ""
 
-    await until_async(healthy_beside_it, 20, about=lambda: "a healthy job is said to have no worker")
+    await until_async(healthy_beside_it, about=lambda: "a healthy job is said to have no worker")
     button = "End it and start again with what is finished"
     assert button in await sync_to_async(shown)(forced, live, staff=True)
     assert button not in await sync_to_async(shown)(forced, live, staff=False)
@@ -282,7 +282,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
             await control.retry(forced, None, "ada")
         return str(said.value) == workflow_calls.TROUBLED
 
-    await until_async(refused, 30)
+    await until_async(refused)
     assert not (await now(forced)).wishes, "a retry that can't be taken was promised"
 
     async def settled(job):
@@ -293,7 +293,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
     await control.force_restart(forced, "grace", "it is broken")
     assert await control.cancel(unwanted, "grace") == "Cancel requested. Finished outputs are kept."
     inside.api.lives.clear()
-    await until_async(lambda: settled(unwanted), 30)
+    await until_async(lambda: settled(unwanted))
     assert set(tasks.values()) <= set(inside.api.deleted), "a task that nobody waits for went on"
     row = await now(unwanted)
     assert (row.state, row.receipt) == ("cancelled", closing.CANCELLED_BY_FORCE)
@@ -449,7 +449,7 @@ async def test_a_workflow_that_was_reset_after_its_job_was_closed_is_stopped(ins
         found = await existing(inside, job)
         return found and found.status == WorkflowExecutionStatus.CANCELED
 
-    await until_async(stopped, 30, about=lambda: _history(found))
+    await until_async(stopped, about=lambda: _history(found))
     assert (await now(job)).state == "succeeded"
 
 
@@ -582,7 +582,7 @@ async def test_a_forced_restart_of_a_run_that_has_ended_well_meanwhile_changes_n
         await reconcile.run_once()
         return (await now(job)).state == "succeeded"
 
-    await until_async(put_right, 20)
+    await until_async(put_right)
     row = await now(job)
     assert (row.run, row.wishes) == (1, [])
 
@@ -590,7 +590,7 @@ async def test_a_forced_restart_of_a_run_that_has_ended_well_meanwhile_changes_n
 async def test_a_cancelled_job_that_an_admin_ended_by_hand_is_not_said_to_have_been_broken(dashboard):
     job = await rows(await dashboard.submit(), cancelling=True)
     await dashboard.workflow(job).terminate("by hand")
-    await until_async(reconcile.run_once, 20)  # Temporal lists it as running for a moment
+    await until_async(reconcile.run_once)  # Temporal lists it as running for a moment
     assert (await now(job)).receipt == closing.CANCELLED_AND_ENDED
 
 

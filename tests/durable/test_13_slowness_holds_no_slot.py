@@ -98,7 +98,7 @@ def left() -> list[str]:
 
 async def until_nothing_left() -> None:
     """A task's files go when its end has been said."""
-    await until_async(lambda: asyncio.sleep(0, not left()), 30, about=lambda: str(left()))
+    await until_async(lambda: asyncio.sleep(0, not left()), about=lambda: str(left()))
 
 
 @whole
@@ -178,7 +178,7 @@ async def test_a_cancel_leaves_nothing_of_a_source_that_comes_or_waits(engine, s
             f"work/{name}{end}" for name in (drips, waits) for end in ("", "/input")
         )
 
-    await until_async(both_have_a_part, 30)
+    await until_async(both_have_a_part)
     for name in (drips, waits):
         answer = await AsyncClient().delete(f"/ittybit/tasks/{name}", headers=engine.key)
         assert answer.json()["status"] == "cancelled"
@@ -261,7 +261,7 @@ def test_a_worker_killed_in_the_middle_of_a_download_goes_on_with_it(product, si
     continued = site.ranges("/drip/film.mp4")[1]
     assert continued and int(re.findall(r"\d+", continued)[0]) >= 100_000, "it began anew"
     for folder in ("work", "media/fetched"):
-        until(lambda folder=folder: not list(Path(product.home / folder).glob("*")), 30)
+        until(lambda folder=folder: not list(Path(product.home / folder).glob("*")))
 
 
 async def test_a_history_from_before_downloads_had_a_queue_replays():

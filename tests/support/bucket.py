@@ -35,7 +35,7 @@ class Bucket:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(self.answers, 20)
+        until(self.answers)
         return self
 
     def answers(self):

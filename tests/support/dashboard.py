@@ -101,8 +101,8 @@ def engine_tasks(product, job: str) -> list[dict]:
 
 def again(product, name: str, before: int) -> None:
     """Waits until `up` has started a process anew and the dashboard is ready."""
-    until(lambda: product.children().get(name, before) != before, 30)
-    until(lambda: _answers(product), 30)
+    until(lambda: product.children().get(name, before) != before)
+    until(lambda: _answers(product))
 
 
 def _answers(product) -> bool:
