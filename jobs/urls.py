@@ -10,6 +10,7 @@ from jobs.batches import views as batches
 from jobs.dashboard import (
     audit_page,
     downloads,
+    fleet,
     handed_over,
     history,
     people,
@@ -71,6 +72,9 @@ urlpatterns = [
     # Every job, for staff
     path("history/", history.index, name="history"),
     path("history/jobs.csv", history.export_csv, name="csv"),
+    # Who works, and what waits, for admins; the part that changes as a fragment
+    path("fleet/", fleet.index, name="fleet"),
+    path("fleet/status/", fleet.status, name="fleet_status"),
     # A person's API tokens
     path("account/tokens/", tokens.index, name="tokens"),
     path("account/tokens/<int:number>/revoke/", tokens.revoke, name="revoke_token"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -236,6 +237,8 @@ HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
 BUILD_ID = os.environ.get("MEDIAPIPE_BUILD_ID", "")
+VERSION = BUILD_ID or next(iter(re.findall(r"^## (\S+)", (BASE_DIR / "CHANGELOG.md").read_text(), re.M)), "")
+WORKER_NAME = os.environ.get("MEDIAPIPE_WORKER_NAME", "")  # else the machine's
 # Where a `worker` shows its metrics and whether it is ready.
 METRICS_ADDRESS = address("MEDIAPIPE_METRICS_ADDRESS")
 # What the `worker` command runs: a task queue and who builds its workers.

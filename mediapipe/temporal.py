@@ -17,23 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from structlog.contextvars import bound_contextvars
-from temporalio import activity
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import Client
-from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
-from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
+from temporalio.worker import Worker
+
+from mediapipe.at_work import Activities
 
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
 FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
-JOB = "media-"  # what the id of a job's workflow begins with; a task's is the task's own
 RPC_TIMEOUT = timedelta(seconds=3)  # for one call of a request
 POLL_INTERVAL = timedelta(seconds=70)  # a worker with a free slot polls at least this often
 SHUTDOWN_TIMEOUT = 12.0  # seconds for workers to shut down: `up` kills after 15
@@ -174,24 +172,6 @@ def explain(error: BaseException) -> str:
             return f"it has no namespace {namespace()}: set TEMPORAL_NAMESPACE, or make that one"
     known = (reason for words, reason in REASONS.items() if words in str(error))
     return next(known, "it doesn’t answer")
-
-
-class Activities(ClientInterceptor, Interceptor):
-    """Lets each line that an activity writes say whose it is. A stage's activity is named as the stage is."""
-
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Around every activity of a worker."""
-        return _Named(next)
-
-
-class _Named(ActivityInboundInterceptor):
-    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        """Runs it in the context of its job or task."""
-        info = activity.info()
-        of = info.workflow_id or ""
-        whose = {"job": of.removeprefix(JOB)} if of.startswith(JOB) else {"task": of}
-        with bound_contextvars(**whose, activity=info.activity_type, attempt=info.attempt):
-            return await super().execute_activity(input)
 
 
 async def worker_client(metrics_at: str = "") -> Client:

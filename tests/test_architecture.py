@@ -20,7 +20,8 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.addresses mediapipe.backup mediapipe.content_encoding mediapipe.database mediapipe.disk
+mediapipe mediapipe.addresses mediapipe.at_work mediapipe.backup mediapipe.content_encoding
+mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace mediapipe.part
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
@@ -64,7 +65,8 @@ jobs.notifications.push_message
 jobs.batches.batch_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
-jobs.models.api_token jobs.models.event jobs.models.job_queryset jobs.models.saved_view
+jobs.models.api_token jobs.models.event jobs.models.fleet_worker
+jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline
 jobs.models.job jobs.models.share jobs.models.batch
@@ -84,13 +86,13 @@ jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
 jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
-jobs.closing jobs.fulfilling jobs.reconcile jobs.worker
+jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
 jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.audit_page jobs.dashboard.pipeline_pages
+jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.dashboard.fleet jobs.dashboard.pipeline_pages
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page
 jobs.dashboard.sharing

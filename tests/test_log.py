@@ -18,7 +18,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client as Temporal
 from temporalio.worker import Worker
 
-from mediapipe import log, temporal
+from mediapipe import at_work, log
 
 pytestmark = pytest.mark.django_db
 LONG = "/static/" + "a\r\nb" * 5000
@@ -141,7 +141,7 @@ async def test_a_line_of_an_activity_names_its_job(dev_env):
         return get_contextvars()
 
     config = dev_env.client.config()
-    client = Temporal(**{**config, "interceptors": [temporal.Activities()]})
+    client = Temporal(**{**config, "interceptors": [at_work.Activities()]})
     queue, job = f"log-{uuid.uuid4()}", str(uuid.uuid4())
     async with Worker(client, task_queue=queue, activities=[ingest], workflows=[OneActivity]):
         found = await client.execute_workflow(OneActivity.run, id=f"media-{job}", task_queue=queue)

@@ -8,6 +8,7 @@ from jobs.models.delivery import Delivery
 from jobs.models.destination import Destination
 from jobs.models.earlier_version import EarlierVersion
 from jobs.models.event import Event
+from jobs.models.fleet_worker import FleetWorker
 from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.notice import Notice
@@ -25,6 +26,7 @@ __all__ = [
     "Destination",
     "EarlierVersion",
     "Event",
+    "FleetWorker",
     "IdempotencyKey",
     "Job",
     "JobQuerySet",

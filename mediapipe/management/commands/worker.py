@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from jobs import fleet
 from mediapipe import metrics, temporal
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.commands.web import check_port, close_home
@@ -61,7 +62,8 @@ class Command(BaseCommand):
             for queue in queues:
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
-            async with temporal.run_workers(workers) as running:
+            name = stack.enter_context(fleet.own_name())
+            async with temporal.run_workers(workers) as running, fleet.told(name, workers):
                 version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
                 if "media-engine" in queues:
                     self._tell_protection()

@@ -1,0 +1,211 @@
+"""The fleet, for admins: each worker and what it is at, the jobs in their line, and how long the disk lasts.
+
+It reads rows and live states; who works, and in which order, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from jobs import line
+from jobs.dashboard.formatting import ago, duration, filesize
+from jobs.dashboard.history import staff_only
+from jobs.dashboard.polling import fragment, once
+from jobs.dashboard.presenters import Row
+from jobs.live import reader
+from jobs.models import FleetWorker, Job, Stage
+from jobs.state import SETTLED, JobState, StageState
+from mediapipe import disk
+from mediapipe.accounts.login_required import PageRequest
+
+SHOWN = 50  # jobs of the line
+FILMS = 100  # that are done, by which the disk is measured
+ENCODES = "media-engine"  # the task queue of heavy work, whose slots the line waits for
+ENGINE = (ENCODES, "media-engine-light", "media-engine-import")
+WORDS = {"import_source": "Download", "join_pieces": "Join of pieces", "encode_piece": "Piece"}
+USUAL_FOR = 30.0  # seconds for which a measured time counts
+
+
+class Work(NamedTuple):
+    """Something that a worker is at: in words, of which job, and for how long."""
+
+    words: str
+    title: str
+    url: str
+    took: str
+
+
+class Worker:
+    """A worker as the page shows it."""
+
+    def __init__(self, row: FleetWorker, works: list[Work], now: datetime) -> None:
+        self.row = row
+        self.works = works
+        self.now = now
+
+    @property
+    def state(self) -> str:
+        """For the style sheet: what a job of that colour would be."""
+        if self.row.is_silent(self.now):
+            return "failed"
+        return "cancelled" if self.row.stopped_at else "running" if self.works else "succeeded"
+
+    @property
+    def says(self) -> str:
+        """In a word or two."""
+        words = {"failed": "No sign", "cancelled": "Stopped", "running": "At work", "succeeded": "Free"}
+        return words[self.state]
+
+    @property
+    def seen(self) -> str:
+        """When it gave its last sign."""
+        return ago(self.row.seen_at)
+
+    @property
+    def free(self) -> str:
+        """What is free where it encodes."""
+        return filesize(self.row.disk_free)
+
+    @property
+    def slots(self) -> list[tuple[str, int, int]]:
+        """The engine's work it takes: the kind, how many places are taken, and how many there are."""
+        kinds = (("encodes", ENCODES), ("short work", ENGINE[1]), ("downloads", ENGINE[2]))
+        busy = [queue for queue, *_ in self.row.doing]
+        return [
+            (words, busy.count(queue), self.row.slots[queue])
+            for words, queue in kinds
+            if queue in self.row.slots
+        ]
+
+    @property
+    def watches(self) -> int | None:
+        """How many stages it watches over; None for a worker of the engine alone."""
+        if "media-pipeline" not in self.row.slots:
+            return None
+        return sum(str(queue) == "media-pipeline" for queue, *_ in self.row.doing)
+
+
+class Place(NamedTuple):
+    """A job's place in the line; *waits*: for what, or what is done; *done*: when it is expected to be."""
+
+    row: Row
+    waits: str
+    done: datetime | None
+
+
+def _works(workers: list[FleetWorker], now: float) -> dict[str, list[Work]]:
+    """What each engine's worker is at, by its name: a task is a stage of a job."""
+    tasks = {whose for worker in workers for queue, _, whose, _ in worker.doing if queue in ENGINE}
+    stages = Stage.objects.filter(task_id__in=tasks).select_related("job")
+    by_task = {stage.task_id: stage for stage in stages} if tasks else {}
+
+    def work(name: str, whose: str, since: float) -> Work:
+        took = duration(max(0.0, now - since))
+        if (stage := by_task.get(whose)) is None:
+            return Work(WORDS.get(name, "Task"), whose, "", took)
+        words = f"{stage.label} ({WORDS[name].lower()})" if name in WORDS else stage.label
+        return Work(words, stage.job.title, stage.job.get_absolute_url(), took)
+
+    return {
+        worker.name: [work(*rest) for queue, *rest in worker.doing if queue in ENGINE] for worker in workers
+    }
+
+
+def _usual(name: str) -> float | None:
+    return once(("usual", name), None, lambda: Stage.usual_seconds(name), max_age=USUAL_FOR)
+
+
+def _left(row: Row) -> float | None:
+    """Seconds of work that a job still needs, by what its stages usually take here."""
+    if row.seconds_left is not None:
+        return row.seconds_left
+    stages = [each for each in row.stages if each.status.state not in SETTLED]
+    lefts = [_usual(each.name) if each.left is None else each.left for each in stages]
+    return None if None in lefts else float(sum(each or 0 for each in lefts))
+
+
+def _waits(row: Row) -> str:
+    if (stage := row.waiting_stage) is not None:
+        return f"{stage.label}: {stage.wait}"
+    if row.status.state == JobState.QUEUED:
+        return row.job.note or "Waits to be started"
+    running = [each for each in row.stages if each.status.state == StageState.RUNNING]
+    return ", ".join(
+        f"{each.label} {each.status.progress:.0f}%" if each.status.progress else each.label
+        for each in running
+    )
+
+
+def _line(slots: int) -> tuple[list[Place], int]:
+    """The first of the jobs that aren't done and wait for no person, and how many there are."""
+    active = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).select_related("owner")
+    begun = list(active.filter(state=JobState.RUNNING).order_by("created_at")[:SHOWN])
+    queued = list(active.filter(state=JobState.QUEUED).order_by("created_at")[: SHOWN - len(begun)])
+    jobs = [*begun, *line.in_turns(queued, lambda job: job.owner_id)]
+    live = reader.read_many(jobs)
+    rows = [Row(job, live.get(job.pk)) for job in jobs]
+    now = timezone.now()
+    done = line.ends([_left(row) for row in rows], slots)
+    return [
+        Place(row, _waits(row), None if at is None else now + timedelta(seconds=at))
+        for row, at in zip(rows, done, strict=True)
+    ], active.count()
+
+
+def _films() -> list[tuple[float, float]]:
+    """Of some jobs that are done: the bytes of all their files, and the seconds of the film."""
+    done = Job.objects.filter(state=JobState.SUCCEEDED).prefetch_related("stages")
+    found = []
+    for job in done.order_by("-created_at")[:FILMS]:
+        outputs = [stage.output for stage in job.stages.all() if stage.output]
+        seconds = max((float(each.get("duration") or 0) for each in outputs), default=0.0)
+        size = float(job.source_size or 0) + sum(float(each.get("filesize") or 0) for each in outputs)
+        found.append((size, seconds))
+    return found
+
+
+def _disk() -> dict[str, Any]:
+    """What the media's disk still takes; nothing where they are in a bucket."""
+    if settings.S3_BUCKET:
+        return {"bucket": settings.S3_BUCKET}
+    free = disk.free_for_media()
+    hours = once("footage", None, lambda: line.hours_left(1.0, _films()), max_age=USUAL_FOR)
+    return {"free": filesize(max(0, free)), "hours": None if hours is None else max(0, free) * hours}
+
+
+def _context() -> dict[str, Any]:
+    now = timezone.now()
+    rows = list(FleetWorker.known(now))
+    works = _works(rows, time.time())
+    slots = sum(int(row.slots.get(ENCODES, 0)) for row in rows if row.works(now))
+    places, total = _line(slots)
+    return {
+        "workers": [Worker(row, works[row.name], now) for row in rows],
+        "places": places,
+        "total": total,
+        "more": total - len(places),
+        "slots": slots,
+        "disk": _disk(),
+    }
+
+
+@require_GET
+@staff_only
+def index(request: PageRequest) -> HttpResponse:
+    """The page."""
+    return render(request, "jobs/fleet.html", _context())
+
+
+@require_GET
+@staff_only
+def status(request: PageRequest) -> HttpResponse:
+    """Its part that changes."""
+    return fragment(request, "jobs/_fleet.html", "staff", time.time() // 1, _context)

@@ -1,0 +1,125 @@
+"""The fleet: who works and at what, the jobs in their line, and how long the disk lasts."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from jobs import fleet, line
+from jobs.dashboard import fleet as page
+from jobs.models import FleetWorker, Job, Stage
+from jobs.state import JobState, StageState
+from tests.support import recorded
+from tests.support.recorded import text
+
+SLOTS = {"media-engine": 1, "media-engine-light": 1, "media-engine-import": 12, "media-pipeline": 200}
+
+
+@pytest.mark.parametrize(
+    ("work", "slots", "done"),
+    [
+        ([], 1, []),
+        ([10, 20, 5], 1, [10, 30, 35]),
+        ([10, 20, 5], 2, [10, 20, 15]),
+        ([10, None, 5], 2, [10, None, None]),
+        ([10], 0, [None]),
+    ],
+)
+def test_each_is_done_when_those_before_it_have_left_a_place(work, slots, done):
+    assert line.ends(work, slots) == done
+
+
+def test_owners_take_turns():
+    assert line.in_turns(["a1", "a2", "a3", "b1", "c1", "b2"], lambda name: name[0]) == [
+        *("a1", "b1", "c1", "a2", "b2", "a3")
+    ]
+
+
+def test_the_disk_lasts_for_as_many_hours_as_films_have_taken_bytes():
+    assert line.hours_left(4000, [(1000, 1800), (3000, 5400)]) == 2
+    assert line.hours_left(-1, [(1000, 1800)]) == 0
+    assert line.hours_left(4000, []) is None and line.hours_left(4000, [(0, 9), (9, 0)]) is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/fleet/", "/fleet/status/"])
+def test_the_fleet_is_an_admins_matter(ada, client, path):
+    assert ada.get(path).status_code == 403
+    assert client.get(path).status_code == 302
+
+
+@pytest.fixture
+def at_work(editor):
+    """A job whose transcode is at work, as its row has it."""
+    job = recorded.job(editor)
+    Job.objects.filter(pk=job.pk).update(state=JobState.RUNNING, title="Interview")
+    stages = Stage.objects.filter(job=job, name="transcode")
+    stages.update(state=StageState.RUNNING, task_id="task_1", finished_at=None, progress=40)
+    return job
+
+
+@pytest.mark.django_db
+def test_an_admin_sees_each_worker_and_what_it_is_at(chief, at_work):
+    since = round(time.time()) - 180
+    doing = [["media-engine", "run_task", "task_1", since], ["media-pipeline", "transcode", "media-1", since]]
+    FleetWorker.tell("cutter", machine="room-7", version="0.3.0", slots=SLOTS, doing=doing, disk_free=2e9)
+    FleetWorker.tell("spare", machine="spare", slots=SLOTS)
+    FleetWorker.tell("lost", machine="lost", slots=SLOTS)
+    FleetWorker.tell("old", machine="old", slots=SLOTS)
+    FleetWorker.objects.filter(name="lost").update(seen_at=timezone.now() - timedelta(minutes=3))
+    FleetWorker.objects.filter(name="old").update(seen_at=timezone.now() - timedelta(days=2))
+    FleetWorker.stopped("spare")
+    seen = text(chief.get("/fleet/"))
+    assert "cutter At work on room-7 · version 0.3.0 · last sign just now · 2.0 GB free" in seen
+    assert "1 of 1 encodes · 0 of 1 short work · 0 of 12 downloads · watches 1 stage" in seen
+    assert "Transcode Interview for 3 min" in seen
+    assert "spare Stopped" in seen and "lost No sign last sign 3 min ago" in seen and "old" not in seen
+    assert "Interview ada · Transcode 40%" in seen
+    assert "Estimated by what stages usually take here, with 1 encode at once." in seen
+
+
+@pytest.mark.django_db
+def test_a_fleet_without_workers_and_jobs_says_so(chief):
+    seen = text(chief.get("/fleet/"))
+    assert "No worker has given a sign for a day." in seen and "No job waits." in seen
+
+
+@pytest.mark.django_db
+def test_the_line_says_what_each_job_waits_for_and_when_it_will_be_done(chief, editor, at_work, monkeypatch):
+    monkeypatch.setattr(Stage, "usual_seconds", classmethod(lambda cls, name: 60.0))
+    page.once.__globals__["_made"].clear()
+    FleetWorker.tell("cutter", machine="cutter", slots=SLOTS)
+    queued = recorded.job(editor)
+    Job.objects.filter(pk=queued.pk).update(state=JobState.QUEUED, title="Second", note="Temporal is away.")
+    seen = text(chief.get("/fleet/status/"))
+    assert seen.index("Interview") < seen.index("Second ada · Temporal is away.")
+    assert seen.count("done about") == 2 and "can’t be estimated" not in seen
+
+
+def test_a_worker_keeps_its_name_and_a_second_one_of_a_home_has_another(tmp_path, settings):
+    settings.HOME = tmp_path
+    settings.WORKER_NAME = "room/7"
+    with fleet.own_name() as first:
+        with fleet.own_name() as second:
+            assert (first, second) == ("room/7", "room/7 (2)")
+        with fleet.own_name() as again:
+            assert again == second
+    with fleet.own_name() as again:
+        assert again == first
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.anyio
+async def test_a_worker_gives_signs_while_it_runs_and_says_when_it_stops():
+    async with fleet.told("cutter", []):
+        for _ in range(600):
+            if row := await FleetWorker.objects.filter(name="cutter").afirst():
+                break
+            await sync_to_async(time.sleep)(0.1)
+        assert row.works(timezone.now()) and row.disk_free > 0
+    await row.arefresh_from_db()
+    assert row.stopped_at and not row.works(timezone.now()) and not row.is_silent(timezone.now())
