@@ -300,9 +300,9 @@ def context(browser):
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """A short film with sound."""
-    from tests.support.product import CALM, make_clip
+    from tests.support.product import make_clip
 
-    return make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 6, "640x360", *CALM)
+    return make_clip(tmp_path_factory.mktemp("clip") / "interview.mp4", 6, "640x360")
 
 
 @pytest.fixture(scope="module")
