@@ -101,7 +101,12 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
-            "builtins": ["jobs.templatetags.films", "jobs.templatetags.icons", "jobs.templatetags.moments"],
+            "builtins": [
+                "django.contrib.humanize.templatetags.humanize",
+                "jobs.templatetags.films",
+                "jobs.templatetags.icons",
+                "jobs.templatetags.moments",
+            ],
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",

@@ -388,6 +388,7 @@ const SHORTCUTS = {
   u: () => document.getElementById("choose-files")?.click(),
   j: () => focusJob(1),
   k: () => focusJob(-1),
+  x: () => document.activeElement.closest(".job")?.querySelector("[name=job]").click(),
   r: () => clickAction("retry"),
   c: () => clickAction("cancel"),
   "?": () => document.getElementById("help").showModal(),

@@ -171,6 +171,16 @@ def test_a_database_that_is_locked_ends_what_bulk_does_with_how_far_it_came(ada,
     assert said in text(answer)
 
 
+def test_what_has_come_since_the_question_was_asked_is_not_part_of_the_answer(ada, editor):
+    asked = job(editor, "old")
+    page = ada.post("/jobs/bulk/", {"action": "delete", "matching": "tab="}).content.decode()
+    fields = dict(re.findall(r'name="(action|confirmed|matching|shown)"\s+value="([^"]*)"', page))
+    assert fields["shown"] == str(asked.pk)
+    late = job(editor, "new")
+    assert "Deleted 1 job. 1 more match" in text(ada.post("/jobs/bulk/", fields, follow=True))
+    assert list(Job.objects.all()) == [late]
+
+
 def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after(ada, editor, monkeypatch):
     monkeypatch.setattr(bulk, "MAX_JOBS", 4)
     for n in range(5):
@@ -185,6 +195,15 @@ def test_more_than_bulk_takes_at_once_is_done_in_turns_and_said_before_and_after
         ada.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True)
     )
     assert list(Job.objects.all()) == [active], "what can be deleted comes first"
+
+
+def test_a_jobs_page_leads_to_those_beside_it_in_the_list(ada, chief, editor, django_user_model):
+    job(editor, "oldest")
+    middle = job(editor, "middle")
+    job(django_user_model.objects.create_user("eve"), "hers")
+    page = ada.get(middle.get_absolute_url()).content.decode()
+    assert 'title="oldest"' in page and "Newer" not in page
+    assert 'title="hers"' in chief.get(middle.get_absolute_url()).content.decode()
 
 
 def test_nothing_ticked_is_said(ada):

@@ -111,6 +111,15 @@ class ListContext(TypedDict):
     states: tuple[tuple[str, str], ...]  # value and label
 
 
+def neighbours(user: AbstractBaseUser, job: Job) -> dict[str, Job | None]:
+    """The jobs before and after one in the list of who looks at it, newest first."""
+    seen = Job.objects.visible_to(user).only("pk", "title")
+    return {
+        "newer": seen.filter(created_at__gt=job.created_at).order_by("created_at").first(),
+        "older": seen.filter(created_at__lt=job.created_at).order_by("-created_at").first(),
+    }
+
+
 class JobList:
     """One page of the list."""
 

@@ -68,6 +68,12 @@ class Row:
         return output_url(self.job, self.output("thumbnails"))
 
     @property
+    def icon(self) -> str:
+        """What stands in the poster's place: a note where there is sound and no picture."""
+        ingested = self.output("ingest")
+        return "music" if ingested and ingested.has("video") is False else "film"
+
+    @property
     def preview(self) -> str:
         """The animated preview's address."""
         return output_url(self.job, self.output("preview"))

@@ -23,7 +23,7 @@ from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard import bulk
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
-from jobs.dashboard.job_list import JobList, in_tab, parse_moment, parse_or_none, search
+from jobs.dashboard.job_list import JobList, in_tab, neighbours, parse_moment, parse_or_none, search
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
@@ -126,6 +126,7 @@ def detail(request: PageRequest, pk: UUID) -> HttpResponse:
         "batch": Batch.objects.filter(items__job=job).first(),
         "deliveries": Delivery.of_job(job),
         "shares": job.shares.all(),
+        **neighbours(request.user, job),
     }
     return render(request, "jobs/job_detail.html", context)
 
@@ -205,6 +206,12 @@ def _selected_jobs(request: PageRequest) -> JobQuerySet:
     return Job.objects.visible_to(request.user).filter(pk__in=ids)
 
 
+def _shown_jobs(request: PageRequest) -> JobQuerySet | None:
+    """Those that the question named, which is answered for no others: what matches may be more by now."""
+    ids = [pk for text in request.POST.get("shown", "").split(",") if (pk := parse_or_none(UUID, text))]
+    return Job.objects.visible_to(request.user).filter(pk__in=ids) if ids else None
+
+
 @require_POST
 def bulk_action(request: PageRequest) -> HttpResponse:
     """Retries, cancels or deletes many jobs once confirmed, and says what was done and what was not."""
@@ -215,7 +222,7 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         messages.error(request, "Choose an action: retry, cancel or delete.")
         return redirect(back)
     selected = _selected_jobs(request)
-    jobs = bulk.select_jobs(action, selected)
+    jobs = bulk.select_jobs(action, _shown_jobs(request) or selected)
     matching = selected.count()
     if not jobs:
         messages.error(request, "Select at least one job first.")
