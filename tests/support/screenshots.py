@@ -64,6 +64,7 @@ AWAY = """
 from django.db import connection
 connection.cursor().execute("ALTER TABLE accounts_session RENAME TO away")
 """
+BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -100,7 +101,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         product = Product(Path(home) / "home").start()
         try:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
             camera = Camera(browser, product, folder)
             camera.meet("maria", staff=True)
             camera.meet("ada")
