@@ -223,6 +223,12 @@ const submitOnce = (event) => {
   }, DOUBLE_CLICK);
 };
 
+/** Keeps fields that say nothing out of a search's address. */
+const leaveOutEmpty = ({ target, formData }) => {
+  if (!target.matches(".search")) return;
+  for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+};
+
 /** Shows what a row's poster has under the pointer ("preview": the animated one), or else ("still"). */
 const showPoster = (event, which) => {
   const image = event.target.closest?.(".poster")?.querySelector("img[data-preview]");
@@ -440,6 +446,7 @@ document.addEventListener("click", playHere);
 document.addEventListener("play", pauseOthers, true);
 document.addEventListener("click", askFirst);
 document.addEventListener("submit", submitOnce);
+document.addEventListener("formdata", leaveOutEmpty);
 document.addEventListener("mouseover", (event) => showPoster(event, "preview"));
 document.addEventListener("mouseover", fetchStoryboards);
 document.addEventListener("mouseout", (event) => showPoster(event, "still"));

@@ -56,7 +56,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
 
 
 def over(page, part: float) -> None:
-    """Moves the pointer over the thumbnail to this part of its width; the first move fetches the frames."""
+    """Moves the pointer over the thumbnail to this part of its width; the first fetch what it shows."""
     page.locator("#thumbnail").scroll_into_view_if_needed()
     for step in (0, 1):
         page.wait_for_load_state("networkidle")
@@ -75,8 +75,7 @@ def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, m
     page.emulate_media(reduced_motion="no-preference")
     place = "() => document.getElementById('thumbnail').style.backgroundPosition.split('px')[0]"
     for part, at in ((0.01, 0), (0.99, -9)):
-        over(page, part)
-        page.wait_for_selector("#thumbnail.scrubbed")
+        until(lambda part=part: over(page, part) or page.locator("#thumbnail.scrubbed").count(), 60)
         wide = page.evaluate("() => document.getElementById('thumbnail').clientWidth")
         assert float(page.evaluate(place)) == pytest.approx(at * wide, abs=1)
     page.mouse.move(1, 1)

@@ -95,6 +95,15 @@ def test_all_that_match_are_deleted_with_their_media_and_active_ones_are_skipped
     assert storage.path("sources/x.mp4").exists(), "another job still works on it"
 
 
+def test_each_filter_that_is_set_stands_beside_the_search_and_goes_at_a_click(chief, editor):
+    job(editor)
+    page = chief.get("/?q=film&owner=ada&state=failed").content.decode().replace("&amp;", "&")
+    assert "Owner: ada" in page and 'href="/?q=film&state=failed"' in page
+    assert "State: Failed" in page and 'href="/?q=film&owner=ada"' in page
+    history = chief.get("/history/?why=damaged&tab=attention").content.decode()
+    assert "Reason: damaged" in history and 'href="/history/?tab=attention"' in history
+
+
 def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, editor):
     job(editor)
     ada.post("/jobs/views/", {"name": "My films", "query": "q=film&sort=title"})

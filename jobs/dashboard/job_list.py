@@ -32,6 +32,15 @@ TABS = {
     "done": ("Done", (JobState.SUCCEEDED,)),
     "cancelled": ("Cancelled", (JobState.CANCELLED,)),
 }
+CHOSEN = {  # filters that are a sheet's, as they stand beside the search
+    "state": "State",
+    "pipeline": "Pipeline",
+    "owner": "Owner",
+    "from": "From",
+    "to": "To",
+    "why": "Reason",
+    "batch": "Batch",
+}
 ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
 
 
@@ -106,7 +115,7 @@ class ListContext(TypedDict):
     filtered: bool
     can_save: bool
     filters: dict[str, str]
-    has_filters: bool
+    set_filters: list[tuple[str, str]]  # each filter that is set, in words, and the query string without it
     saved_views: list[SavedSearch]
     states: tuple[tuple[str, str], ...]  # value and label
 
@@ -193,6 +202,15 @@ class JobList:
     def _ready_at(self, job: Job, live: Live) -> datetime | None:
         return polling.once(("ready", job.pk), self._version(job), lambda: Row(job, live).ready_at)
 
+    def _set_filters(self) -> list[tuple[str, str]]:
+        """Each filter that is set, in words, and the query string of the search without it."""
+        words = {str(state): label for state, label in STATE_LABELS.items()}
+        return [
+            (f"{word}: {words.get(self.filters[key], self.filters[key])}"[:60], self.url_with(**{key: ""}))
+            for key, word in CHOSEN.items()
+            if key in self.filters
+        ]
+
     def context(self, path: str) -> ListContext:
         """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
@@ -214,7 +232,7 @@ class JobList:
             "filtered": bool(self.filters),
             "can_save": bool(set(self.filters) - {"tab"}),  # a tab alone is one click anyway
             "filters": self.filters,
-            "has_filters": bool(set(self.filters) & {"state", "pipeline", "owner", "from", "to", "batch"}),
+            "set_filters": self._set_filters(),
             "saved_views": self.saved_views,
             "states": tuple(STATE_LABELS.items()),
         }
