@@ -25,7 +25,7 @@ from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import EarlierVersion, Job, JobQuerySet
 from jobs.state import FINISHED, PipelineStatus, workflow_id
-from jobs.uploads import intake, one_piece
+from jobs.uploads import one_piece, sweeping
 from mediapipe import temporal
 from mediapipe.database import in_thread
 
@@ -52,7 +52,7 @@ async def run_forever(engine: IttybitClient) -> None:
     while True:
         try:
             await run_once(engine)
-            await sync_to_async(intake.sweep)()
+            await sync_to_async(sweeping.sweep)()
             await sync_to_async(one_piece.sweep)()
         except Exception:
             log.exception("a round of reconciling rows and workflows failed")

@@ -80,6 +80,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "mediapipe.web.requests.followed",
     "mediapipe.web.middleware.ContentSecurityPolicy",
+    "jobs.uploads.tus.version",
     "django.middleware.security.SecurityMiddleware",
     "mediapipe.web.middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",

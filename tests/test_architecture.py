@@ -31,7 +31,7 @@ mediapipe.accounts.audited_settings mediapipe.accounts.people
 mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.identities mediapipe.accounts.single_sign_on
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
-mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.outage
+mediapipe.storage.content_types mediapipe.storage.s3 mediapipe.storage.multipart mediapipe.storage.outage
 mediapipe.storage mediapipe.storage.archive mediapipe.remote mediapipe.download
 mediapipe.storage.views
 mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal
@@ -79,8 +79,10 @@ jobs.workflow.activities
 jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished jobs.shares
 jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
-jobs.uploads.errors jobs.uploads.source_check jobs.uploads.intake jobs.uploads.one_piece
-jobs.uploads.becoming jobs.uploads.sample_clip jobs.uploads.tus jobs.uploads.arrived jobs.uploads.views
+jobs.uploads.errors jobs.uploads.naming jobs.uploads.source_check
+jobs.uploads.arriving jobs.uploads.part_file jobs.uploads.bucket_part
+jobs.uploads.intake jobs.uploads.one_piece jobs.uploads.becoming jobs.uploads.sample_clip
+jobs.uploads.sweeping jobs.uploads.tus jobs.uploads.writing jobs.uploads.arrived jobs.uploads.views
 jobs.notifications.channels.channel jobs.notifications.channels.chat jobs.notifications.channels.mail
 jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload

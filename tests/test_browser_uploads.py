@@ -351,7 +351,10 @@ def test_an_upload_that_arrived_whole_before_the_server_could_look_is_finished_b
     about = {**headers, "Upload-Length": str(len(data)), "Upload-Metadata": "filename bGF0ZS5tcDQ="}
     made = browser.post("/uploads/", headers=about)
     part = (
-        product.home / "media" / "incoming" / f"{made.headers['Location'].split('/')[2].replace('-', '')}.mp4"
+        product.home
+        / "media"
+        / "incoming"
+        / f"{made.headers['Location'].split('/')[-2].replace('-', '')}.mp4"
     )
     part.write_bytes(data)
     page.context.add_cookies(

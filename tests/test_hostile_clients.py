@@ -31,7 +31,8 @@ class Editor:
 
     def create(self, length: int) -> str:
         about = {"Upload-Length": str(length), "Upload-Metadata": encoded(filename="a.wav")}
-        return self.http.post("/uploads/", headers={**self.headers, **about}).headers["Location"]
+        made = self.http.post("/uploads/", headers={**self.headers, **about})
+        return made.headers["Location"].removeprefix(self.product.url)
 
     def head(self, url: str) -> httpx.Response:
         return self.http.head(url, headers=self.headers)

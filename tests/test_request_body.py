@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,25 @@ async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one(
         {"type": "http.request", "body": b"c"},
     ]
     assert (await ask(layered(app), "/uploads/x/", headers, body))[0]["body"] == b"abc"
+
+
+async def test_a_silent_line_is_given_up_as_soon_as_somebody_else_waits(monkeypatch):
+    monkeypatch.setattr(request_body, "SILENT", 0.05)
+    asked = []
+
+    async def give_up() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) == 2
+
+    async def app(scope, receive, send):
+        with pytest.raises(request_body.Disconnected):
+            async for _ in request_body.chunks(SimpleNamespace(scope=scope), give_up):
+                pass
+
+    headers = [("content-type", request_body.OFFSET_STREAM)]
+    first = {"type": "http.request", "body": b"a", "more_body": True}
+    await asyncio.wait_for(ask(layered(app), "/uploads/x/", headers, [first]), 30)
+    assert len(asked) == 2  # nobody else waited at first
 
 
 async def test_who_holds_the_line_and_says_nothing_is_hung_up_on(monkeypatch):

@@ -50,7 +50,9 @@ def test_offsets_and_lengths_are_non_negative_integers(signed_in, url, wrong):
     assert offset(signed_in, url) == 0 and Upload.objects.count() == 1
 
 
-def test_every_reply_but_the_one_to_options_names_the_version(signed_in, url):
+def test_every_reply_but_the_one_to_options_names_the_version(signed_in, url, editor):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(editor)
     replies = [
         create(signed_in),
         head(signed_in, url),
@@ -62,6 +64,10 @@ def test_every_reply_but_the_one_to_options_names_the_version(signed_in, url):
         Client().head(url, headers=TUS),
         signed_in.delete(url, headers=TUS),
         head(signed_in, url),
+        create(strict),
+        signed_in.get("/uploads/nothing", headers=TUS),
+        signed_in.get("/uploads", headers=TUS),
+        create(signed_in, Authorization="Bearer none"),
     ]
     assert [reply.get("Tus-Resumable") for reply in replies] == ["1.0.0"] * len(replies)
     assert "Tus-Resumable" not in signed_in.options("/uploads/")
@@ -187,13 +193,40 @@ def test_other_methods_are_405_and_tell_which_are_known(signed_in, url):
 def test_creation_answers_201_with_the_place_and_no_byte_yet(signed_in):
     reply = create(signed_in)
     assert reply.status_code == 201 and reply["Upload-Offset"] == "0"
-    assert reply["Location"] == f"/uploads/{Upload.objects.get().pk}/"
+    assert reply["Location"] == f"http://testserver/uploads/{Upload.objects.get().pk}/"
 
 
-def test_a_length_must_be_known_and_may_not_be_deferred(signed_in):
-    for headers in ({"Upload-Length": None}, {"Upload-Length": None, "Upload-Defer-Length": "1"}):
-        assert create(signed_in, **headers).status_code == 400
-    assert "creation-defer-length" not in signed_in.options("/uploads/")["Tus-Extension"]
+@pytest.mark.parametrize(
+    ("public", "headers", "base"),
+    [
+        ("", {}, "http://testserver"),
+        ("https://testserver", {}, "https://testserver"),  # a proxy dropped the scheme
+        ("https://testserver:8443", {}, "https://testserver:8443"),
+        ("https://example.org", {}, "http://testserver"),  # a program inside
+        ("https://testserver", {"Origin": "http://testserver:8000"}, "http://testserver:8000"),
+        ("https://testserver", {"Origin": "https://evil.example"}, "https://testserver"),
+    ],
+)
+def test_the_place_is_the_whole_address_as_the_client_reaches_us(signed_in, settings, public, headers, base):
+    settings.PUBLIC_URL = public
+    assert create(signed_in, **headers)["Location"].startswith(f"{base}/uploads/")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Upload-Length": None},
+        {"Upload-Length": None, "Upload-Defer-Length": "1"},
+        {"Upload-Defer-Length": "1"},
+        {"Upload-Concat": "partial"},
+        {"Upload-Concat": "final;/uploads/a /uploads/b", "Upload-Length": None},
+    ],
+)
+def test_what_is_not_offered_is_refused_and_never_ignored(signed_in, headers):
+    """A third of a film that a client sends as a part of it must not become a job."""
+    assert create(signed_in, **headers).status_code == 400 and Upload.objects.count() == 0
+    offered = signed_in.options("/uploads/")["Tus-Extension"]
+    assert "creation-defer-length" not in offered and "concatenation" not in offered
 
 
 def test_a_length_over_the_largest_is_413(signed_in, settings):
@@ -260,6 +293,12 @@ def test_creation_and_each_patch_tell_until_when_and_a_patch_puts_it_off(signed_
     assert left > timedelta(days=1)
     assert reply["Upload-Expires"] == head(signed_in, url)["Upload-Expires"]
     assert reply["Upload-Expires"].endswith(" GMT") and "Upload-Expires" in create(signed_in)
+    assert "Upload-Expires" in patch(signed_in, url, DATA[:5], 0)  # 409
+
+
+def test_what_has_become_a_job_does_not_expire(signed_in):
+    made = create(signed_in, data=DATA)
+    assert "Upload-Expires" not in made and "Upload-Expires" not in head(signed_in, made["Location"])
 
 
 def test_an_expired_upload_is_410(signed_in, url):

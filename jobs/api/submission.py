@@ -18,8 +18,9 @@ from jobs.api.schemas import NewJob as Body
 from jobs.dashboard import forms
 from jobs.models import IdempotencyKey, Job, Pipeline, Upload
 from jobs.state import Source
-from jobs.uploads import becoming, intake
-from jobs.uploads.arrived import GONE, check_media
+from jobs.uploads import becoming
+from jobs.uploads.arrived import check_media, offset_of
+from jobs.uploads.arriving import GONE
 from jobs.uploads.errors import UploadError
 
 ONE_SOURCE = "Name one source: a “url”, or an “upload” whose bytes are all here."
@@ -91,7 +92,7 @@ async def _arrived(owner: AbstractBaseUser, pk: UUID) -> Upload:
     upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
     if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
         raise ProblemError(404, GONE)
-    if intake.offset_of(upload) != upload.length:
+    if await offset_of(upload) != upload.length:
         raise ProblemError(409, NOT_WHOLE)
     return upload
 
@@ -104,10 +105,10 @@ async def source_of(owner: AbstractBaseUser, url: str, pk: UUID | None) -> tuple
         form = forms.SourceForm({"url": url})
         await sync_to_async(_checked)(form)
         return forms.source_of_link(form.cleaned_data["url"]), None
-    upload = await _arrived(owner, pk)
-    if upload.job_id is not None:
-        raise ProblemError(409, TAKEN)
     try:
+        upload = await _arrived(owner, pk)
+        if upload.job_id is not None:
+            raise ProblemError(409, TAKEN)
         await check_media(upload)
         return await sync_to_async(becoming.store, thread_sensitive=False)(upload), upload
     except UploadError as error:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from jobs.dashboard.forms import source_of_link, title_of
 from jobs.models import BatchItem
 from jobs.models.batch import REJECTED
-from jobs.uploads.intake import SUFFIXES, display_name
+from jobs.uploads.naming import SUFFIXES, display_name
 from mediapipe import storage, url_safety
 
 MOST = 5000  # sources of one batch

@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from jobs.models import Job, Pipeline
 from jobs.pipelines import DEFAULT
 from jobs.state import Source
-from jobs.uploads import intake, one_piece
+from jobs.uploads import intake, naming, one_piece
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
@@ -47,7 +47,7 @@ def no_pipeline(name: str, usable: Iterable[str]) -> str:
 def source_of_link(url: str) -> Source:
     """The source that an accepted link leads to, by the file name at its end."""
     name = unquote(PurePosixPath(urlsplit(url).path).name)
-    return Source(url=url, filename=intake.display_name(name))
+    return Source(url=url, filename=naming.display_name(name))
 
 
 def title_of(source: Source) -> str:

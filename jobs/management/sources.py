@@ -9,7 +9,7 @@ from django.core.management.base import OutputWrapper
 
 from jobs.management.remote import ErrorAnswer, Installation, NoAnswer
 from jobs.state import Source
-from jobs.uploads import intake, one_piece
+from jobs.uploads import naming, one_piece
 from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
@@ -27,7 +27,7 @@ def source_of(text: str) -> Source:
         except url_safety.UnsafeUrl as error:
             raise Unusable(str(error)) from None
         name = unquote(Path(urlsplit(text).path).name)
-        return Source(url=text, filename=intake.display_name(name) if name else "")
+        return Source(url=text, filename=naming.display_name(name) if name else "")
     if "://" in text:
         raise Unusable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
     path = file_of(text)

@@ -5,7 +5,6 @@ Between HTTP's views and the rows: it names jobs by headers, and refuses by Uplo
 
 from __future__ import annotations
 
-import asyncio
 from urllib.parse import quote
 from uuid import UUID
 
@@ -17,37 +16,39 @@ from django.utils.timezone import localtime
 from jobs import control, finished
 from jobs.models import Job, Upload
 from jobs.uploads import becoming, intake
+from jobs.uploads.arriving import GONE, LOCKED
 from jobs.uploads.becoming import File
 from jobs.uploads.errors import UploadError
-from jobs.uploads.intake import PartFile
 from jobs.uploads.source_check import find_problem
 from jobs.uploads.tus import parse_metadata
+from jobs.uploads.writing import RETRY_AFTER, storage_error, wait_for_writer
+from mediapipe.threads import run_to_completion
 
-GONE = "This upload no longer exists. Start it again."
 NO_JOB = "The job whose source this was to be is gone."
 STORAGE_AWAY = "The storage can’t be reached. The upload is complete and continues when it’s back."
 
 
-async def wait_for_writer(upload: Upload) -> None:
-    """Waits for a writer to end: its last bytes may yet fail their checksum. Raises UploadError."""
-    for _ in range(40):
-        try:
-            with PartFile.open(upload, create=False):
-                return
-        except FileNotFoundError:
-            return
-        except UploadError:
-            await asyncio.sleep(0.05)
-    raise UploadError(423, intake.LOCKED)
-
-
 async def check_media(upload: Upload) -> None:
     """Raises UploadError where a whole upload is certainly no media; it is removed then."""
-    if not (upload.job_id or upload.sha256):
-        await wait_for_writer(upload)
-        if problem := await find_problem(intake.part_path(upload)):
-            await sync_to_async(intake.remove)(upload)
-            raise UploadError(422, problem)
+    if intake.is_finished(upload):
+        return
+    if not await wait_for_writer(upload):  # its last bytes may yet fail their checksum
+        raise UploadError(423, LOCKED, Retry_After=RETRY_AFTER)
+    try:
+        name = await run_to_completion(intake.store_of(upload).seal, upload)
+    except OSError:
+        raise UploadError(503, STORAGE_AWAY, Retry_After=5) from None
+    if problem := await find_problem(name):
+        await sync_to_async(intake.remove)(upload)
+        raise UploadError(422, problem)
+
+
+async def offset_of(upload: Upload) -> int:
+    """How many bytes have arrived. Raises UploadError."""
+    try:
+        return await run_to_completion(intake.offset_of, upload)
+    except OSError as error:
+        raise storage_error(error) from None
 
 
 async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
@@ -62,7 +63,7 @@ async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
     except Upload.DoesNotExist:
         raise UploadError(404, GONE) from None
     except OSError:
-        raise UploadError(503, STORAGE_AWAY) from None
+        raise UploadError(503, STORAGE_AWAY, Retry_After=5) from None
     return await _names(job, older)
 
 
@@ -106,5 +107,5 @@ async def replace_source(upload: Upload, name: str) -> dict[str, str]:
         await sync_to_async(intake.remove)(upload)
         raise UploadError(422, str(error)) from None
     except OSError:
-        raise UploadError(503, STORAGE_AWAY) from None
+        raise UploadError(503, STORAGE_AWAY, Retry_After=5) from None
     return {"Mediapipe_Job": job.get_absolute_url()}

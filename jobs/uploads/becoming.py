@@ -16,7 +16,8 @@ from django.utils import timezone
 from jobs.models import Job, JobQuerySet, Pipeline, Upload
 from jobs.pipelines import PipelineDefinition
 from jobs.state import JobState, Source
-from jobs.uploads.intake import PartFile, part_path, source_name
+from jobs.uploads.intake import store_of
+from jobs.uploads.naming import source_of
 from mediapipe import storage
 
 DUPLICATE_LIFETIME = timedelta(hours=1)  # of the same bytes as before, should they be run again
@@ -33,13 +34,12 @@ class File:
 
 def store(upload: Upload) -> Source:
     """Gives a whole upload its digest and its place, however often it is called. Raises OSError."""
-    name = source_name(upload.pk, upload.filename)
     with suppress(FileNotFoundError):  # another request was faster
         if not upload.sha256:
-            upload.sha256 = PartFile.take_sha256(upload)
+            upload.sha256 = store_of(upload).take_sha256(upload)
             Upload.objects.filter(pk=upload.pk).update(sha256=upload.sha256)
-        storage.publish(part_path(upload), name)
-    return Source(name=name, filename=upload.filename, size=upload.length)
+        store_of(upload).publish(upload)
+    return Source(name=source_of(upload), filename=upload.filename, size=upload.length)
 
 
 def create_job(

@@ -21,7 +21,8 @@ from django.core.files.uploadedfile import UploadedFile
 from jobs.models import Job
 from jobs.state import Source
 from jobs.uploads.errors import UploadError
-from jobs.uploads.intake import UPLOAD_LIFETIME, check_length, display_name, source_name, suffix
+from jobs.uploads.intake import UPLOAD_LIFETIME, check_length
+from jobs.uploads.naming import display_name, source_name, suffix
 from jobs.uploads.source_check import find_problem
 from mediapipe import storage
 
@@ -66,7 +67,7 @@ def incoming_file(filename: str) -> Iterator[Path]:
 
 def _publish(part: Path, filename: str, key: uuid.UUID | None = None) -> Source:
     """Moves a whole file to its place. Raises UploadError where it is no media, OSError."""
-    if problem := async_to_sync(find_problem)(part):
+    if problem := async_to_sync(find_problem)(f"incoming/{part.name}"):
         raise UploadError(422, problem)
     name = source_name(key or uuid.uuid4(), filename)
     size = part.stat().st_size

@@ -6,7 +6,6 @@ It knows the engine's answer and our sentences, and nothing of uploads or jobs.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import httpx
 from django.conf import settings
@@ -30,13 +29,13 @@ SENTENCES = {
 log = logging.getLogger(__name__)
 
 
-async def find_problem(part: Path) -> str:
-    """Why *part*, a file in incoming/, is certainly no usable media, in a sentence.
+async def find_problem(name: str) -> str:
+    """Why our file *name* is certainly no usable media, in a sentence.
 
     "" where it may be media, or where nobody could look: that says nothing about the file, and must not cost
     anyone an upload. Its job's first stage looks again.
     """
-    url = storage.signed_url(f"incoming/{part.name}", local=True)
+    url = storage.signed_url(name, local=True)
     try:
         async with httpx.AsyncClient(
             base_url=f"{settings.LOCAL_URL}/ittybit",
@@ -51,8 +50,8 @@ async def find_problem(part: Path) -> str:
     except (IttybitError, httpx.InvalidURL) as error:
         found = ProbeReply(None, unread=str(error))
     if found.unread:
-        log.warning("%s was accepted unchecked: %s", part.name, found.unread)
+        log.warning("%s was accepted unchecked: %s", name, found.unread)
     if found.problem is None:
         return ""
-    log.info("%s was refused (%s): %s", part.name, found.problem.kind, found.problem.message)
+    log.info("%s was refused (%s): %s", name, found.problem.kind, found.problem.message)
     return SENTENCES.get(found.problem.kind, found.problem.message)

@@ -13,9 +13,11 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 
 from jobs.uploads.errors import UploadError
 from mediapipe.web.request_body import OFFSET_STREAM, Disconnected
@@ -35,7 +37,6 @@ def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
     response = HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
     if not text:
         del response["Content-Type"]
-    response["Tus-Resumable"] = VERSION
     response["Cache-Control"] = "no-store"
     for name, value in headers.items():
         response[name.replace("_", "-")] = str(value)
@@ -44,15 +45,13 @@ def answer(status: int, text: str = "", **headers: object) -> HttpResponse:
 
 def describe_server() -> HttpResponse:
     """What this server offers; a client may ask before a version is agreed on."""
-    reply = answer(
+    return answer(
         204,
         Tus_Version=VERSION,
         Tus_Extension=EXTENSIONS,
         Tus_Max_Size=settings.MAX_UPLOAD_BYTES,
         Tus_Checksum_Algorithm=",".join(ALGORITHMS),
     )
-    del reply["Tus-Resumable"]
-    return reply
 
 
 def integer_header(request: HttpRequest, name: str) -> int:
@@ -61,6 +60,14 @@ def integer_header(request: HttpRequest, name: str) -> int:
     if not (raw.isascii() and raw.isdecimal() and len(raw) < 19):
         raise UploadError(400, f"{name} must be a non-negative integer.")
     return int(raw)
+
+
+def check_creation(request: HttpRequest) -> None:
+    """Raises UploadError for what isn't offered: ignored, it would make a job of a third of a film."""
+    if "Upload-Concat" in request.headers:
+        raise UploadError(400, "Parallel parts (Upload-Concat) aren’t offered. Send the file as one upload.")
+    if "Upload-Defer-Length" in request.headers:
+        raise UploadError(400, "A length that comes later (Upload-Defer-Length) isn’t offered. Send it now.")
 
 
 def parse_metadata(raw: str) -> dict[str, str]:
@@ -111,6 +118,28 @@ def check_body(request: HttpRequest, offset: int, length: int) -> None:
     announced = request.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > length - offset:
         raise UploadError(413, "More bytes came than Upload-Length promised.")
+
+
+def _with_version(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    if request.path_info.startswith("/uploads") and request.method != "OPTIONS":
+        response["Tus-Resumable"] = VERSION
+    return response
+
+
+@sync_and_async_middleware
+def version(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Names the protocol's version on every answer of its addresses, whoever gives it."""
+    if iscoroutinefunction(get_response):
+
+        async def async_middleware(request: HttpRequest) -> HttpResponseBase:
+            return _with_version(request, await get_response(request))
+
+        return async_middleware
+
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
+        return _with_version(request, get_response(request))
+
+    return sync_middleware
 
 
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]

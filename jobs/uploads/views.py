@@ -1,19 +1,20 @@
 """Uploads: a tus 1.0 server (core, creation, creation-with-upload, checksum, expiration, termination).
 
-Bytes go to a part file whose size is the upload's offset, so nothing can get out of step with it; a whole
-file is synced, checked, moved to its place and becomes exactly one job. These views translate between HTTP
-and jobs.uploads.intake; the protocol's own rules are in jobs.uploads.tus.
+How much has arrived is asked of where the bytes are (a part file, or the bucket), so nothing can get out of
+step with it; a whole file is checked, moved to its place and becomes exactly one job. These views translate
+between HTTP and jobs.uploads.intake; the protocol's own rules are in jobs.uploads.tus.
 https://tus.io/protocols/resumable-upload
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import re
 import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -27,70 +28,27 @@ from django.utils.http import http_date
 
 from jobs.api.bearer import accepts_token
 from jobs.models import Upload
-from jobs.uploads import becoming, intake
-from jobs.uploads.arrived import GONE, job_headers, job_of_known_headers
+from jobs.uploads import becoming, intake, sweeping
+from jobs.uploads.arrived import job_headers, job_of_known_headers, offset_of
+from jobs.uploads.arriving import GONE
 from jobs.uploads.becoming import File
 from jobs.uploads.errors import UploadError
-from jobs.uploads.intake import PartFile
+from jobs.uploads.naming import display_name
 from jobs.uploads.tus import (
     answer,
     check_body,
+    check_creation,
     has_bytes,
     integer_header,
-    parse_checksum,
     parse_metadata,
     tus,
 )
-from mediapipe import disk
-from mediapipe.metrics import UPLOADED
-from mediapipe.threads import run_to_completion
-from mediapipe.web.request_body import Disconnected, chunks
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
+from jobs.uploads.writing import append, storage_error, wait_for_writer
+from mediapipe.database import in_thread
+from mediapipe.web.request_body import Disconnected
 
 MAX_UNFINISHED = 200  # uploads of one person; their bytes in all are limited as one file's are
 FINISH = "Finish or remove some before adding more."
-TOO_LONG = "More bytes came than Upload-Length promised."
-DISK_FULL = "The server is out of disk space. The upload will continue when there’s room."
-NOT_SAVED = "The server couldn’t save this part. The upload will continue where it stopped."
-
-
-async def append(request: HttpRequest, upload: Upload) -> int:
-    """Writes the body behind what has arrived; the new offset. Raises UploadError, Disconnected.
-
-    A body that breaks off stays as far as it came, unless a checksum was to say that it is right.
-    """
-    digest, expected = parse_checksum(request)
-    with PartFile.open(upload) as part:
-        check_body(request, part.offset, upload.length)
-        try:
-            await write_body(request, part, digest)
-        except (Disconnected, OSError, asyncio.CancelledError) as error:
-            if digest:
-                part.truncate()
-            if isinstance(error, OSError):
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                raise UploadError(507, DISK_FULL if full else NOT_SAVED) from None
-            raise
-        if digest and digest.digest() != expected:
-            part.truncate()
-            raise UploadError(460, "The checksum doesn’t match; the part was dropped and can be sent again.")
-        if part.is_whole:
-            await run_to_completion(part.sync)
-    return part.offset
-
-
-async def write_body(request: HttpRequest, part: PartFile, digest: Hash | None) -> None:
-    """Writes what comes to *part* and feeds it to *digest*. Raises UploadError, Disconnected, OSError."""
-    async for blocks in chunks(request):
-        if part.offset + sum(map(len, blocks)) > part.length:
-            part.truncate()
-            raise UploadError(413, TOO_LONG)
-        if not disk.has_media_space():
-            raise OSError(errno.ENOSPC, "the reserve is reached")
-        await run_to_completion(part.write, blocks, digest)
-        UPLOADED.inc(sum(map(len, blocks)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +70,7 @@ def unfinished_uploads(owner_id: int | None) -> list[UnfinishedUpload]:
             name=upload.filename,
             size=upload.length,
             modified=parse_metadata(upload.metadata).get("modified", ""),
-            percent=intake.offset_of(upload) * 100 // upload.length,
+            percent=intake.shown_offset(upload) * 100 // upload.length,
         )
         for upload in intake.unfinished(owner_id)
         if parse_metadata(upload.metadata).get("job") != "later"  # a program's: it continues by itself
@@ -130,8 +88,20 @@ def announce(upload: Upload) -> None:
     if begun and sum(each.length for each in begun) + upload.length > settings.MAX_UPLOAD_BYTES:
         limit = settings.MAX_UPLOAD_BYTES / (1 << 30)
         raise UploadError(429, f"Your unfinished uploads may have {limit:g} GB in all. {FINISH}")
-    intake.check_length(upload.length + sum(each.length - intake.offset_of(each) for each in begun))
+    under_way = sum(each.length - intake.shown_offset(each) for each in begun)
+    intake.check_length(upload.length + under_way, in_bucket=bool(settings.S3_BUCKET))
     upload.save(force_insert=True)
+
+
+async def begin(upload: Upload) -> None:
+    """Takes a new upload. Raises UploadError."""
+    await sync_to_async(announce)(upload)
+    await in_thread(sweeping.sweep_own_disk)
+    try:
+        await in_thread(intake.begin, upload)
+    except OSError as error:
+        await upload.adelete()
+        raise storage_error(error) from None
 
 
 @accepts_token("submit")
@@ -140,8 +110,9 @@ async def collection(request: HttpRequest) -> HttpResponse:
     """POST creates an upload (creation, creation-with-upload)."""
     if request.method != "POST":
         raise UploadError(405, "Method not allowed: use POST.", Allow="POST, OPTIONS")
+    check_creation(request)
     length = integer_header(request, "Upload-Length")
-    intake.check_length(length)
+    intake.check_length(length, in_bucket=bool(settings.S3_BUCKET))
     raw = request.headers.get("Upload-Metadata", "")
     fields = parse_metadata(raw)
     has_body = has_bytes(request)
@@ -151,24 +122,25 @@ async def collection(request: HttpRequest) -> HttpResponse:
         length=length,
         metadata=raw,
         pipeline=fields.get("pipeline", "").replace("\0", "")[:40],
-        filename=intake.display_name(fields.get("filename", fields.get("name", ""))),
+        filename=display_name(fields.get("filename", fields.get("name", ""))),
         expires_at=timezone.now() + intake.UPLOAD_LIFETIME,
     )
-    await sync_to_async(announce)(upload)
+    await begin(upload)
     offset = 0
     extra: dict[str, str] = {}
     if has_body:
         try:
             offset = await append(request, upload)
         except (UploadError, Disconnected):  # the client has not learned where it is
-            await sync_to_async(intake.remove)(upload)
+            with suppress(OSError):  # else it expires
+                await sync_to_async(intake.remove)(upload)
             raise
         extra = await job_headers(upload) if offset == length else {}
     return answer(
         201,
-        Location=reverse("jobs:upload", args=[upload.pk]),
+        Location=address(request, reverse("jobs:upload", args=[upload.pk])),
         Upload_Offset=offset,
-        Upload_Expires=http_date(upload.expires_at.timestamp()),
+        **expiry(upload, extra),
         **extra,
     )
 
@@ -184,6 +156,37 @@ async def find_upload(request: HttpRequest, pk: uuid.UUID) -> Upload:
     return upload
 
 
+async def take_part(request: HttpRequest, upload: Upload, offset: int) -> int:
+    """Appends a request's body; the new offset. Raises UploadError, Disconnected."""
+    has_bytes(request)
+    if offset == upload.length:
+        check_body(request, offset, upload.length)
+        return offset
+    # anew: a slow link may take longer than that in all
+    upload.expires_at = timezone.now() + intake.UPLOAD_LIFETIME
+    await Upload.objects.filter(pk=upload.pk).aupdate(expires_at=upload.expires_at)
+    return await append(request, upload)
+
+
+def expiry(upload: Upload, made: Mapping[str, str] = {}) -> dict[str, str]:
+    """Until when an upload is kept; {} for one that was *made* a job."""
+    if upload.job_id or "Mediapipe_Job" in made:
+        return {}
+    return {"Upload_Expires": http_date(upload.expires_at.timestamp())}
+
+
+def address(request: HttpRequest, path: str) -> str:
+    """The whole address of *path*, as this client reaches us: not every client takes a relative one.
+
+    A browser says which page asks. A proxy may have dropped the scheme or the port of a program's request.
+    """
+    host = urlsplit(f"//{request.get_host()}").hostname
+    for base in (request.headers.get("Origin", ""), settings.PUBLIC_URL):
+        if base.startswith(("http://", "https://")) and urlsplit(base).hostname == host:
+            return f"{base}{path}"
+    return request.build_absolute_uri(path)
+
+
 @accepts_token("submit")
 @tus
 async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
@@ -194,20 +197,22 @@ async def resource(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         )
     upload = await find_upload(request, pk)
     if request.method == "DELETE":  # who still writes it writes into a file without a name
-        await sync_to_async(intake.remove)(upload)
+        try:
+            await sync_to_async(intake.remove)(upload)
+        except OSError as error:
+            raise storage_error(error) from None
         return answer(204)
-    offset = intake.offset_of(upload)
+    if request.method == "HEAD" and not intake.is_finished(upload):
+        await wait_for_writer(upload)  # of a line that was lost a moment ago: it still brings some
+    offset = await offset_of(upload)
     if request.method == "PATCH":
-        has_bytes(request)
-        if offset == upload.length:
-            check_body(request, offset, upload.length)
-        else:
-            # anew: a slow link may take longer than that in all
-            upload.expires_at = timezone.now() + intake.UPLOAD_LIFETIME
-            await Upload.objects.filter(pk=pk).aupdate(expires_at=upload.expires_at)
-            offset = await append(request, upload)
+        try:
+            offset = await take_part(request, upload, offset)
+        except UploadError as error:
+            error.headers |= expiry(upload)
+            raise
     whole: dict[str, str] = await job_headers(upload) if offset == upload.length else {}
-    whole["Upload_Expires"] = http_date(upload.expires_at.timestamp())
+    whole |= expiry(upload, whole)
     if request.method == "PATCH":
         return answer(204, Upload_Offset=offset, **whole)
     if upload.metadata:
@@ -222,7 +227,7 @@ async def run_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if request.method != "POST":
         raise UploadError(405, "Method not allowed: use POST.", Allow="POST")
     upload = await find_upload(request, pk)
-    if intake.offset_of(upload) != upload.length:
+    if await offset_of(upload) != upload.length:
         raise UploadError(409, "This upload isn’t complete yet.")
     return answer(201, **await job_headers(upload, again=True))
 
@@ -244,7 +249,7 @@ async def known(request: HttpRequest) -> HttpResponse:
         r"([0-9a-f]{64})?", asked.get("sha256", "")
     ):
         raise UploadError(400, "Give a file’s size in bytes, and its SHA-256 in hexadecimal.")
-    file = File(intake.display_name(asked.get("filename", "")), int(size), asked.get("sha256", ""))
+    file = File(display_name(asked.get("filename", "")), int(size), asked.get("sha256", ""))
     user = cast(User, await request.auser())  # signed in, as tus() has made sure
     if not file.sha256:
         here = await sync_to_async(becoming.may_be_here)(user, file.size)

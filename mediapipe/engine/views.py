@@ -136,10 +136,9 @@ async def probe(request: HttpRequest) -> HttpResponse:
     """What a file of this installation holds, and whether it is certain that it is no usable media."""
     url = check_probe(_body(request))
     try:
-        path = await asyncio.to_thread(source_check.local_path, url)
+        found = await source_check.look_at(source_check.local_name(url))
     except FileNotFoundError:
         return error_response(404, "source_not_found", "There is no file behind this link any more.")
-    found = await source_check.probe_result(path)
     found["source"] = found["source"] and {"object": "file", "url": url, **found["source"]}
     return JsonResponse({"object": "probe", **found})
 

@@ -140,9 +140,21 @@ def read(name: str) -> bytes:
 
 
 @as_bucket_unavailable
-def stream(name: str) -> IO[bytes]:
-    """A file of any size, to be read once and closed."""
-    body: IO[bytes] = storage().bucket.Object(name).get()["Body"]
+def write(name: str, data: bytes | bytearray) -> None:
+    """Stores a small file, whole or not at all."""
+    storage().bucket.Object(name).put(Body=data)
+
+
+@as_bucket_unavailable
+def size(name: str) -> int:
+    """Bytes of a file. Raises FileNotFoundError."""
+    return int(storage().size(name))
+
+
+@as_bucket_unavailable
+def stream(name: str, start: int = 0) -> IO[bytes]:
+    """A file of any size from the byte *start* on, to be read once and closed."""
+    body: IO[bytes] = storage().bucket.Object(name).get(Range=f"bytes={start}-")["Body"]
     return body
 
 

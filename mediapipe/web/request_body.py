@@ -9,6 +9,7 @@ bytes and headers, and nothing of uploads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from mediapipe.web import refusal
 OFFSET_STREAM = "application/offset+octet-stream"
 SCOPE_KEY = "mediapipe.receive"
 MAX_PAUSE = 60.0  # seconds that an upload's body may pause
+SILENT = 3.0  # seconds of a pause after which a line may be dead
 STRANGERS_BYTES = 32 * 1024  # of a body without an owner: signing in, a webhook
 BODY_SECONDS = 20.0  # for a body, and as long again as SLOWEST needs for what has come of it
 SLOWEST = 8 * 1024  # bytes per second
@@ -27,6 +29,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+GiveUp = Callable[[], Awaitable[bool]]
 Grant = Callable[[str, dict[str, str]], Awaitable[int]]  # path and headers in, bytes out
 
 
@@ -127,8 +130,31 @@ class _Body:
         return {"type": "http.disconnect"}
 
 
-async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[list[bytes]]:
-    """The raw body of *request*, in lists of buffers of about *size* bytes. Raises Disconnected."""
+async def _never() -> bool:
+    return False
+
+
+async def _next(receive: Receive, give_up: GiveUp) -> Message:
+    """The next message; a disconnect where none comes, and soon where somebody else waits for that."""
+    now = asyncio.get_running_loop().time
+    ends = now() + MAX_PAUSE
+    pause = SILENT
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(now() + pause, ends)):
+                return await receive()
+        if now() >= ends or await give_up():  # a silent client would lock everybody else out of this upload
+            return {"type": "http.disconnect"}
+        pause = 1.0
+
+
+async def chunks(
+    request: HttpRequest, give_up: GiveUp = _never, size: int = 1 << 20
+) -> AsyncIterator[list[bytes]]:
+    """The raw body of *request*, in lists of buffers of about *size* bytes. Raises Disconnected.
+
+    *give_up*: asked while the client is silent, whether that is enough.
+    """
     receive: Receive | None = getattr(request, "scope", {}).get(SCOPE_KEY)
     if receive is None:  # Django's test client, or another content type
         while block := request.read(size):
@@ -138,11 +164,7 @@ async def chunks(request: HttpRequest, size: int = 1 << 20) -> AsyncIterator[lis
     held = 0
     more = True
     while more:
-        try:
-            async with asyncio.timeout(MAX_PAUSE):
-                message = await receive()
-        except TimeoutError:  # a silent client would lock everybody else out of this upload
-            message = {"type": "http.disconnect"}
+        message = await _next(receive, give_up)
         if message["type"] == "http.disconnect":
             if parts:
                 yield parts

@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from jobs import control, reconcile, workflow_calls
 from jobs.models import Event, Job, Stage, Upload
 from jobs.state import EventRecord, JobState, PipelineStatus, Source
-from jobs.uploads import intake
+from jobs.uploads.part_file import part_path
 from jobs.workflow import search_attributes
 from mediapipe import storage, temporal
 from mediapipe.engine import queue
@@ -214,7 +214,7 @@ async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_no
 async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, monkeypatch):
     old = timezone.now() - HOUR
     upload = await Upload.objects.acreate(owner=inside.owner, length=1, expires_at=old)
-    intake.part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
+    part_path(upload).mkdir(parents=True)  # an upload that cannot be swept away
     monkeypatch.setattr(reconcile, "INTERVAL", 0.1)
     keeper = asyncio.create_task(reconcile.run_forever(inside.engine))
     await asyncio.sleep(0.5)
