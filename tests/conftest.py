@@ -22,6 +22,8 @@ from jobs.workflow import search_attributes
 from mediapipe import temporal
 from mediapipe.engine import pieces
 from mediapipe.management.dev_server import DYNAMIC_CONFIG
+from mediapipe.storage import s3
+from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.environment import RUN
 
 BIN = Path(sys.executable).parent
@@ -172,6 +174,24 @@ def short_pieces(monkeypatch):
     """Pieces of two seconds, whatever the machine, and of a film of six already."""
     monkeypatch.setattr(pieces, "WORK", 0.001)
     monkeypatch.setattr(pieces, "FEWEST", 3)
+
+
+@pytest.fixture
+def bucket(settings, tmp_path, monkeypatch):
+    """This process' storage: a bucket that isn't there yet."""
+
+    def forget():
+        for cached in (s3.storage.cache_clear, s3.base.cache_clear, s3._urls.clear):
+            cached()
+
+    bucket = Bucket(tmp_path / "s3")
+    settings.S3_BUCKET, settings.S3_REGION, settings.S3_ENDPOINT_URL = "media", "us-east-1", bucket.url
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    forget()
+    yield bucket
+    bucket.kill()
+    forget()
 
 
 @pytest.fixture

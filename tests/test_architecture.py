@@ -50,10 +50,11 @@ mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.beside
 mediapipe.engine.kinds
-mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps mediapipe.engine.openapi
+mediapipe.engine.course mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps
+mediapipe.engine.openapi
 mediapipe.engine.options
 mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders
-mediapipe.engine.hooks mediapipe.engine.sources mediapipe.engine.task
+mediapipe.engine.hooks mediapipe.engine.piece_files mediapipe.engine.sources mediapipe.engine.task
 mediapipe.engine.check mediapipe.engine.piecework
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings

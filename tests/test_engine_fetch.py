@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import threading
 import time
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mediapipe import content_encoding, download, pace
-from mediapipe.engine import fetch
+from mediapipe.engine import fetch, sources
 from mediapipe.engine.errors import TaskError
 
 pytestmark = pytest.mark.anyio
@@ -270,3 +271,19 @@ async def test_no_way_to_write_a_private_address_gets_through(host, settings, tm
     with pytest.raises(TaskError) as caught:
         await fetch.fetch(f"http://{host}/a.mp4", tmp_path / "input", lambda percent: None, room)
     assert caught.value.kind == "source_refused"
+
+
+def test_what_is_kept_of_a_bucket_is_bounded(settings, tmp_path, monkeypatch):
+    """By age and size: what was read first goes first, the latest stays, and who reads one loses nothing."""
+    settings.WORK_ROOT = tmp_path
+    kept = tmp_path / ".sources"
+    kept.mkdir()
+    ages = {"old": 2 * sources.CACHED_FOR, "earlier": 60, "latest": 1}
+    for name, age in ages.items():
+        (kept / name).write_bytes(DATA)
+        os.utime(kept / name, (0, time.time() - age))
+    os.link(kept / "earlier", tmp_path / "read")
+    assert sources.sweep() == 1 and {each.name for each in kept.iterdir()} == {"earlier", "latest"}
+    monkeypatch.setattr(sources, "CACHED_SHARE", 1e-12)
+    assert sources.sweep() == 1 and {each.name for each in kept.iterdir()} == {"latest"}
+    assert sources.sweep() == 0 and (tmp_path / "read").read_bytes() == DATA

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 
 from mediapipe import storage
-from mediapipe.engine import folders, pieces, queue, worker
+from mediapipe.engine import course, piece_files, pieces, queue, worker
 from mediapipe.engine.folders import folder
 from mediapipe.engine.hooks import Hooks, SoFar
 from mediapipe.engine.kinds import KINDS
@@ -110,7 +111,7 @@ async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeyp
     source = storage.path(f"sources/p/{name}")
     assert likeness(output(cut), source) == pytest.approx(likeness(output(whole), source), abs=0.003)
     assert cut.output["filesize"] == pytest.approx(whole.output["filesize"], rel=0.02)
-    assert not folders.pieces("").exists() or not list(folders.pieces("").iterdir())
+    assert not piece_files.folder("").exists() or not list(piece_files.folder("").iterdir())
     assert not folder(cut.pk).exists()
 
 
@@ -121,7 +122,7 @@ async def test_only_what_is_gone_is_encoded_again(short_pieces, made):
     division = await run(worker.run_task, first.pk, True)
     for work in works(first, division)[:-1]:
         assert await run(worker.encode_piece, work)
-    kept = folders.pieces(division.key)
+    kept = piece_files.folder(division.key)
     before = {each.name: each.stat().st_mtime_ns for each in kept.glob("*.mp4")}
     assert await run(worker.join_pieces, first.pk, division) == MISSING
     await first.arefresh_from_db()
@@ -143,8 +144,7 @@ async def test_a_film_in_pieces_takes_no_longer_than_the_hours_that_are_set(shor
         division = await run(worker.run_task, task.pk, True)
         first, second, *_ = works(task, division)
         assert await run(worker.encode_piece, first)
-        about = folders.pieces(division.key) / "0000.json"
-        about.write_text(json.dumps({**json.loads(about.read_text()), "took": 3601}))
+        await sync_to_async(course.say)(task.pk, 0, worked=3601)
         settings.MAX_ENCODE_HOURS = 1
         if quality == "medium":
             assert not await run(worker.encode_piece, second)
@@ -174,6 +174,68 @@ async def test_what_is_not_known_to_come_out_the_same_or_is_short_stays_in_one(
         monkeypatch.undo()
     film = await Film.of("t", KINDS["video"], {**ASKED, **(options or {})}, link, Hooks(endless_space))
     assert await film.division() is None
+
+
+async def test_two_machines_with_nothing_but_a_bucket_in_common_make_one_film(
+    bucket, short_pieces, settings, made, tmp_path
+):
+    """Each fetches the source once; pieces travel to where they are joined, and nothing of them stays."""
+    await asyncio.to_thread(bucket.start)
+    (bucket.folder / "sources").mkdir()
+    (bucket.folder / "sources" / "open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
+    kept = f"{storage.KEPT}sources/open.mp4"
+    film, whole = await new(kept), await new(kept)
+    here, there = tmp_path / "here", tmp_path / "there"
+    settings.WORK_ROOT = here
+    division = await run(worker.run_task, film.pk, True)
+    assert division and not (here / film.pk).exists()
+    fetched = {each.stat().st_ino for each in here.glob(".sources/*")}
+    first, *others = works(film, division)
+    assert await run(worker.encode_piece, first)
+    assert {each.stat().st_ino for each in here.glob(".sources/*")} == fetched and len(fetched) == 1
+    settings.WORK_ROOT = there
+    assert await run(worker.join_pieces, film.pk, division) == MISSING
+    await film.arefresh_from_db()
+    share = first.piece.seconds / division.seconds * 100
+    assert (film.status, film.progress) == ("queued", pytest.approx(share, abs=1))
+    for work in works(film, division):
+        assert await run(worker.encode_piece, work)
+    assert len(list(there.glob(".sources/*"))) == 1
+    assert len(list(there.glob(".pieces/*/*.mp4"))) == len(others), "the other machine's was made again"
+    assert await run(worker.join_pieces, film.pk, division) == ""
+    assert await run(worker.run_task, whole.pk) is None
+    for each in (film, whole):
+        await each.arefresh_from_db()
+        assert (each.status, each.warnings) == ("succeeded", []), each.error
+    cut, uncut = (bucket.folder / each.output["name"] for each in (film, whole))
+    assert packets(cut, "video") == packets(uncut, "video")
+    assert not list(bucket.folder.glob("pieces/**/*.*")) and not list(there.glob(".pieces/*"))
+    settings.WORK_ROOT = here
+    left = here / ".pieces" / division.key
+    assert piece_files.sweep() == 0 and left.exists()
+    os.utime(left, (0, time.time() - piece_files.UNSENT_FOR - 9))
+    piece_files.sweep()
+    assert not left.exists()
+
+
+async def test_a_bucket_that_is_away_costs_a_piece_time_alone(bucket, short_pieces, made):
+    await asyncio.to_thread(bucket.start)
+    (bucket.folder / "sources").mkdir()
+    (bucket.folder / "sources" / "open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
+    film = await new(f"{storage.KEPT}sources/open.mp4")
+    division = await run(worker.run_task, film.pk, True)
+    bucket.kill()
+    going = asyncio.ensure_future(run(worker.encode_piece, works(film, division)[0]))
+
+    async def waits() -> bool:
+        await film.arefresh_from_db()
+        return film.waiting_for == "storage"
+
+    await until_async(waits)
+    await asyncio.to_thread(bucket.start)
+    assert await going and list(bucket.folder.glob("pieces/*/0000.json"))
+    await sync_to_async(film.cancel)()
+    assert await queue.stop(film) is False and not list(bucket.folder.glob("pieces/**/*.*"))
 
 
 @pytest.fixture
@@ -209,7 +271,7 @@ async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(at_wor
     assert await queue.stop(film)
     assert asyncio.get_running_loop().time() - began < 3
     assert film.status == "cancelled" and film.freed_bytes
-    assert not list(folders.pieces("").iterdir()) and not folder(film.pk).exists()
+    assert not list(piece_files.folder("").iterdir()) and not folder(film.pk).exists()
 
 
 async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(at_work, short_pieces, made):

@@ -15,6 +15,7 @@ from django.db.models import functions
 from django.utils import timezone
 
 from mediapipe import storage
+from mediapipe.engine.course import PieceCourse as PieceCourse
 from mediapipe.engine.kinds import KINDS, LIGHT
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32

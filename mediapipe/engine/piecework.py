@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-from mediapipe.engine import encode, folders, prober
+from mediapipe.engine import encode, folders, piece_files, prober
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.encode import FfmpegExit, Progress, TimeLimit
 from mediapipe.engine.errors import Inexact, OtherWay, TaskError
@@ -47,7 +46,6 @@ from mediapipe.engine.sources import source_file
 from mediapipe.engine.task import FINAL_ERRORS, Encode, TaskOutput
 from mediapipe.validators import Options
 
-FRESH = 5.0  # seconds in which a piece that is at work says how far it is
 CONFIGURATION = b"avcC"  # the box of an MP4 that says how its H.264 is to be decoded
 INDEX = 8 << 20  # bytes at a piece's end, in which its index lies
 
@@ -60,6 +58,10 @@ class InPieces(OtherWay):
         self.division = division
 
 
+class Missing(OtherWay):
+    """A piece of a film is gone: it must be encoded again."""
+
+
 @dataclass
 class Film:
     """What a task works on, probed and planned."""
@@ -67,6 +69,7 @@ class Film:
     task_id: str
     kind: Kind
     options: Options
+    kept: str  # its source's name, or address, as its row has it
     source: Path
     media: Media
     plan: Plan
@@ -74,12 +77,14 @@ class Film:
     freed: int = 0  # bytes of what was half made when it was cancelled
 
     @classmethod
-    async def of(cls, task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks) -> Film:
-        """Raises TaskError, OSError."""
-        source, _ = await source_file(kept, folders.folder(task_id) / "input", hooks)
+    async def of(
+        cls, task_id: str, kind: Kind, options: Options, kept: str, hooks: Hooks, number: int | None = None
+    ) -> Film:
+        """*number*: of which piece, where several are encoded side by side. Raises TaskError, OSError."""
+        source, _ = await source_file(kept, folders.source(task_id, number), hooks)
         media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
         assert kind.plan is not None
-        return cls(task_id, kind, options, source, media, kind.plan(options, media, str(source)), hooks)
+        return cls(task_id, kind, options, kept, source, media, kind.plan(options, media, str(source)), hooks)
 
     async def division(self) -> Division | None:
         """Its pieces; None where it is encoded in one."""
@@ -94,7 +99,8 @@ class Film:
         """Of all that its pieces are made of: the source, FFmpeg, and what it is told."""
         stat = self.source.stat()
         commands = [picture_arguments(self.options, self.media, "", each) for each in division.pieces]
-        made_of = [str(self.source), stat.st_size, stat.st_mtime_ns, encode.ffmpeg_path(), commands]
+        changed = 0 if settings.S3_BUCKET else stat.st_mtime_ns  # each machine has a copy of its own
+        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), commands]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def facts(self) -> dict[str, Any]:
@@ -102,93 +108,33 @@ class Film:
         return file_facts(self.media, self.source)
 
 
-@dataclass
-class Course:
-    """How far all pieces of a film are together: those that are done, and those at work on any machine."""
-
-    folder: Path
-    seconds: float
-    done: dict[str, float] = field(default_factory=dict)
-
-    def _finished(self) -> float:
-        for each in self.folder.glob("*.json"):
-            if each.name not in self.done:
-                self.done[each.name] = float(_read(each).get("seconds", 0))
-        return sum(self.done.values())
-
-    def at_work(self) -> list[tuple[float, float]]:
-        """Seconds and speed of each piece that has lately said how far it is."""
-        found = []
-        for each in self.folder.glob("*.at"):
-            with contextlib.suppress(OSError):
-                if time.time() - each.stat().st_mtime < FRESH:
-                    said = _read(each)
-                    found.append((float(said.get("seconds", 0)), float(said.get("speed", 0))))
-        return found
-
-    def so_far(self) -> tuple[float, float | None, float | None]:
-        """Percent, speed and seconds left of the whole film."""
-        working = self.at_work()
-        done = min(self.seconds, self._finished() + sum(seconds for seconds, _ in working))
-        speed = sum(speed for _, speed in working)
-        left = (self.seconds - done) / speed if speed else None
-        return min(99.0, done / self.seconds * 100), speed or None, left
+def name_of(work: PieceWork) -> str:
+    """Of the file of a piece, or of the sound."""
+    return work.piece.name if work.piece else f"{SOUND}.mp4"
 
 
-def worked(key: str, task_id: str) -> float:
-    """Seconds that a task has encoded its pieces, those that are done."""
-    known = [_read(each) for each in folders.pieces(key).glob("*.json")]
-    return sum(float(each["took"]) for each in known if each.get("task") == task_id)
+async def encode_piece(film: Film, work: PieceWork, worked: float) -> float:
+    """Encodes a piece, or the sound, unless it is there already; how many seconds that took.
 
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def say_at_work(work: PieceWork, percent: float | None = None, speed: float | None = None) -> None:
-    """Says how far a piece, or the sound, is: others that work on the film count it in."""
-    seconds = work.piece.seconds * (percent or 0) / 100 if work.piece else 0
-    at = _place(work).with_suffix(".at")
-    at.parent.mkdir(parents=True, exist_ok=True)
-    at.write_text(json.dumps({"seconds": seconds, "speed": speed or 0 if work.piece else 0}))
-
-
-def _place(work: PieceWork) -> Path:
-    return folders.pieces(work.key) / (work.piece.name if work.piece else f"{SOUND}.mp4")
-
-
-async def encode_piece(film: Film, work: PieceWork) -> None:
-    """Encodes a piece, or the sound, unless it is there already; nothing of a half one stays.
-
-    Raises Inexact, TaskError, OSError.
+    Nothing of a half one stays. *worked*: seconds that the others have taken. Raises Inexact, TaskError,
+    OSError.
     """
-    say_at_work(work)
-    place = _place(work)
-    room = Path(tempfile.mkdtemp(prefix="half-", dir=place.parent))
+    if not await piece_files.missing(work.key, [name_of(work)], film.hooks):
+        return 0.0
+    kept = piece_files.folder(work.key)
+    kept.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix="half-", dir=kept))
     try:
-        if not place.exists():
-            await _encoded(film, work, room / place.name)
+        return await _encoded(film, work, room / name_of(work), worked)
     except asyncio.CancelledError:
         film.freed = sum(each.stat().st_size for each in room.iterdir())
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
-        place.with_suffix(".at").unlink(missing_ok=True)
 
 
-async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
+async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> float:
     piece = work.piece
-    kept = _place(work).parent
-    course = Course(kept, work.seconds)
-
-    def report(percent: float | None, speed: float | None, left: float | None) -> None:
-        say_at_work(work, percent, speed)
-        film.hooks.report(*course.so_far())
-
     path = str(film.source)
     seconds, frames = (piece.seconds, piece.frames) if piece else (film.plan.seconds, 0)
     arguments = (
@@ -197,14 +143,13 @@ async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
         else sound_of(film.options, film.media, path)
     )
     began = time.monotonic()
-    before = await asyncio.to_thread(worked, work.key, film.task_id)
     ended = await encode.ffmpeg(
         arguments,
         made,
         ["-f", "mp4"],
         source=film.source,
-        progress=Progress(seconds, frames, report),
-        time_limit=TimeLimit(settings.MAX_ENCODE_HOURS, before, film.plan.seconds),
+        progress=Progress(seconds, frames, film.hooks.report),
+        time_limit=TimeLimit(settings.MAX_ENCODE_HOURS, worked, film.plan.seconds),
     )
     encode.check_exit(ended)
     media = await prober.probe(made)
@@ -212,14 +157,14 @@ async def _encoded(film: Film, work: PieceWork, made: Path) -> None:
         _check_exact(piece, ended, media)
     elif media.audio is None or ended.undecodable:
         raise Inexact("The sound can’t be encoded alone.")
+    took = time.monotonic() - began
     about = {
         "start": round(media.start * 1e6),
-        "seconds": piece.seconds if piece else 0,
-        "task": film.task_id,
-        "took": time.monotonic() - began,
+        "took": took,
         "decoded_by": await asyncio.to_thread(_configuration, made) if piece else "",
     }
-    await asyncio.to_thread(_keep, made, kept, about)
+    await piece_files.keep(made, work.key, about, film.hooks)
+    return took
 
 
 def _check_exact(piece: Piece, ended: FfmpegExit, media: Media) -> None:
@@ -241,27 +186,16 @@ def _configuration(made: Path) -> str:
     return data[at : at + size - 4].hex()
 
 
-def _keep(made: Path, kept: Path, about: dict[str, Any]) -> None:
-    """Moves a finished piece to its place, whole and synced, after what is known of it."""
-    beside = made.with_suffix(".json")
-    beside.write_text(json.dumps(about))
-    for each in (beside, made):
-        with open(each, "rb") as file:
-            os.fsync(file.fileno())
-        each.rename(kept / each.name)
-
-
-def are_missing(division: Division) -> bool:
-    """Whether there is anything that must be encoded (again) before the pieces can be joined."""
-    kept = folders.pieces(division.key)
-    names = [*(piece.name for piece in division.pieces), *([f"{SOUND}.mp4"] if division.sound else [])]
-    return not all((kept / name).exists() and _read((kept / name).with_suffix(".json")) for name in names)
+def names_of(division: Division) -> list[str]:
+    """Of the files of all its pieces, and of the sound."""
+    return [*(piece.name for piece in division.pieces), *([f"{SOUND}.mp4"] if division.sound else [])]
 
 
 async def join(film: Film, division: Division, percent: float) -> TaskOutput:
     """Joins the pieces, and publishes the film. Raises Inexact, TaskError, OSError."""
-    kept = folders.pieces(division.key)
-    about = [_read((kept / piece.name).with_suffix(".json")) for piece in division.pieces]
+    kept = piece_files.folder(division.key)
+    await piece_files.bring(division.key, names_of(division), film.hooks)
+    about = [piece_files.about(division.key, piece.name) for piece in division.pieces]
     if len({each["decoded_by"] for each in about}) != 1:
         raise Inexact("The pieces aren’t decoded alike.")
     listed = kept / "list.ffconcat"
@@ -292,5 +226,6 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
         raise Inexact(" ".join(reasons) or f"There are not {wanted} pictures in it.")
     film.hooks.step("export")
     output = await work.publish(outcome)
-    await asyncio.to_thread(folders.clear_pieces, division.key)
+    with contextlib.suppress(OSError):  # of the bucket: then they are swept
+        await asyncio.to_thread(piece_files.clear, division.key)
     return TaskOutput(output, [*film.media.notes, *plan.warnings])

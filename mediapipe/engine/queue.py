@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from mediapipe import temporal
 from mediapipe.database import in_thread
-from mediapipe.engine.folders import clear_pieces
+from mediapipe.engine import piece_files
 from mediapipe.engine.models import PIECES, EngineTask, Lane
 from mediapipe.engine.task import drop_source
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
@@ -94,8 +94,10 @@ async def stop(task: EngineTask) -> bool:
             await drop_source(task.pk)
     await task.arefresh_from_db()
     if task.status == task.Status.CANCELLED and PIECES in task.steps:
-        freed = await asyncio.to_thread(clear_pieces, task.steps[PIECES])
-        await in_thread(task.add_freed, freed)
+        with contextlib.suppress(OSError):  # of a bucket that is away: then they are swept
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                freed = await asyncio.to_thread(piece_files.clear, task.steps[PIECES])
+            await in_thread(task.add_freed, freed)
         await task.arefresh_from_db()
     return stopped
 

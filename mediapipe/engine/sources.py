@@ -1,12 +1,20 @@
-"""A task's source as a file of this machine: read in place, or downloaded.
+"""A task's source as a file of this machine: read in place, or downloaded, from the bucket once for all.
 
 It knows storage and downloads, and nothing of what is made of a source.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
@@ -15,6 +23,9 @@ from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.hooks import Hooks
 from mediapipe.storage.outage import Patience
+
+CACHED_SHARE = 0.1  # of the disk, for sources of the bucket's that several tasks read
+CACHED_FOR = 3600.0  # seconds that nobody reads one
 
 
 async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
@@ -42,11 +53,82 @@ async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> s
     def report(percent: float | None) -> None:
         hooks.report(None, None, None)
 
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # a lost run's may be another task's file, too
     if name is None:
         return await fetch(
             url, target, report, hooks.wait_for_disk_space, wait_for_server=hooks.wait_for_server
         )
     patience = Patience(hooks.storage_failed, hooks.storage_answered)
-    await fetch(partial(storage.source_url, name), target, report, hooks.wait_for_disk_space, patience)
-    await hooks.storage_answered()
+    kept = _cache() / hashlib.sha256(name.encode()).hexdigest()
+    async with _turn(kept.name):
+        if not _linked(kept, target):
+            signed = partial(storage.source_url, name)
+            await fetch(signed, target, report, hooks.wait_for_disk_space, patience)
+            await hooks.storage_answered()
+            await asyncio.to_thread(_keep, target, kept)
     return ""
+
+
+def _linked(kept: Path, target: Path) -> bool:
+    """Gives what is kept a second name: who reads it by that loses nothing when the first goes."""
+    try:
+        os.utime(kept)
+        os.link(kept, target)
+    except OSError:  # it isn't there, or this file system has no second names
+        return False
+    return True
+
+
+def _cache() -> Path:
+    return Path(settings.WORK_ROOT) / ".sources"
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def _turn(name: str) -> AsyncIterator[None]:
+    """Each file's one after the other: who comes second finds what the first one has fetched."""
+    turns = _turns.setdefault(asyncio.get_running_loop(), {})
+    lock = turns.setdefault(name, asyncio.Lock())
+    async with lock:
+        yield
+    if not lock.locked():
+        turns.pop(name, None)
+
+
+def _keep(target: Path, kept: Path) -> None:
+    """Keeps what was fetched, for the next task on it."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if _linked(target, kept):
+        sweep()
+
+
+def sweep() -> int:
+    """Forgets what hasn't been read for an hour, and of more than a tenth of the disk what was read first.
+
+    How many. The last one stays, however large.
+    """
+    root = _cache()
+    if not root.is_dir():
+        return 0
+    most = shutil.disk_usage(root).total * CACHED_SHARE
+    old = time.time() - CACHED_FOR
+    size = 0
+    gone = 0
+    for at, bytes_, path in sorted(_cached(root), reverse=True):
+        size += bytes_
+        if at < old or (size > most and size > bytes_):
+            path.unlink(missing_ok=True)
+            gone += 1
+    return gone
+
+
+def _cached(root: Path) -> list[tuple[float, int, Path]]:
+    found = []
+    for path in root.iterdir():
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            found.append((stat.st_mtime, stat.st_size, path))
+    return found

@@ -83,9 +83,13 @@ class Reporter:
             self.latest = None
             if latest is not None or time.monotonic() - written > ALIVE_EVERY:
                 with contextlib.suppress(*OUTAGES):  # the next write says it all again
-                    await in_thread(self.task.update, **(latest or {}))
+                    await in_thread(self.write, latest or {})
                 written = time.monotonic()
             await asyncio.sleep(REPORT_EVERY)
+
+    def write(self, latest: dict[str, Any]) -> None:
+        """Writes these columns to the row."""
+        self.task.update(**latest)
 
 
 Work = Callable[[EngineTask, Reporter], Awaitable[None]]

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
@@ -24,10 +23,10 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from mediapipe.database import OUTAGES, in_thread, persistently
-from mediapipe.engine import check, imports, piecework, prober, queue, webhook
+from mediapipe.engine import check, course, imports, piece_files, piecework, prober, queue, sources, webhook
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.errors import Inexact, NeedsEncode
-from mediapipe.engine.folders import clear, sweep, sweep_pieces
+from mediapipe.engine.folders import clear, sweep
 from mediapipe.engine.hooks import AT_THE_BEGINNING, SoFar
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
@@ -75,10 +74,10 @@ async def copy_task(task_id: str) -> bool:
 @activity.defn
 async def join_pieces(task_id: str, division: Division) -> str:
     """Joins a film's pieces, and writes the result to its row; "", MISSING, or why it can't be done."""
-    if await asyncio.to_thread(piecework.are_missing, division):
-        return MISSING
     try:
         await _attended(task_id, partial(_join, division=division))
+    except piecework.Missing:
+        return MISSING
     except Inexact as reason:
         log.warning("task %s is encoded in one piece: %s", task_id, reason)
         return str(reason)
@@ -148,18 +147,17 @@ async def _process(
     options = check_options(kind.name, task.asked)
 
     async def divide(source: Path, media: Media, plan: Plan) -> None:
-        film = piecework.Film(task.pk, kind, options, source, media, plan, hooks)
+        film = piecework.Film(task.pk, kind, options, task.source, source, media, plan, hooks)
         if division := await film.division():
             reporter.step("encode", file=film.facts(), **{PIECES: division.key})
             await persistently(task.update, steps=reporter.steps)
             raise InPieces(division)
 
-    if divides and kind.divides and not settings.S3_BUCKET:  # its source would be fetched for each piece
+    if divides and kind.divides:
         hooks = replace(hooks, divide=divide)
     so_far = AT_THE_BEGINNING
     if note:
-        worked = await asyncio.to_thread(piecework.worked, task.steps.get(PIECES, ""), task.pk)
-        so_far = SoFar(task.progress or 0.0, worked)
+        so_far = SoFar(task.progress or 0.0, await persistently(course.worked, task.pk))
     work = check.process if kind.plan is None else partial(process, only_copy=only_copy, so_far=so_far)
     result = await work(task.pk, kind, options, task.source, hooks)
     warnings = [*result.warnings, *([note] if note else [])]
@@ -168,9 +166,11 @@ async def _process(
 
 async def _join(task: EngineTask, reporter: Reporter, *, published: list[str], division: Division) -> None:
     reporter.steps = dict(task.steps)
-    await persistently(task.begin)
     kind = KINDS[task.kind]
     hooks = hooks_of(task, reporter, published)
+    if await piece_files.missing(division.key, piecework.names_of(division), hooks):
+        raise piecework.Missing
+    await persistently(task.begin)
     film = await piecework.Film.of(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
     result = await piecework.join(film, division, task.progress or 0.0)
     await persistently(task.succeed, result.output, result.warnings, steps=reporter.steps)
@@ -188,7 +188,9 @@ async def sweep_forever() -> None:
         with contextlib.suppress(DatabaseError, OSError):
             await in_thread(sweep, active_tasks)
             await in_thread(imports.sweep, active_tasks)
-            await asyncio.to_thread(sweep_pieces)
+            await in_thread(course.sweep, EngineTask.ACTIVE)
+            await asyncio.to_thread(sources.sweep)
+            await asyncio.to_thread(piece_files.sweep)
         await asyncio.sleep(SWEEP_EVERY)
 
 

@@ -1,18 +1,22 @@
-"""What pieces are for: what a worker killed late in a film costs, and how long a short clip waits for one.
+"""What pieces are for: what a worker killed late in a film costs, how long a short clip waits, two machines.
 
-`.venv/bin/python -m tests.bench.pieces [SECONDS]` (90, of 2160p). Prints figures, as ratios in one run.
+`.venv/bin/python -m tests.bench.pieces [SECONDS]` (90, of 2160p), or `wide [SECONDS]` (120, of 1080p) for the
+machines alone. Prints figures, as ratios in one run.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 from tests.bench.engine import family
-from tests.support.product import Product, make_clip, until
+from tests.support.bucket import KEY, SECRET, Bucket
+from tests.support.product import MANAGE, Product, make_clip, until
 
 
 def main(seconds: float) -> None:
@@ -96,5 +100,66 @@ def survives(product: Product, film: Path) -> None:
     )
 
 
+def wide(seconds: float) -> None:
+    """A transcode by one worker that has one core, and by two that share nothing but the bucket."""
+    with tempfile.TemporaryDirectory() as folder:
+        bucket = Bucket(Path(folder) / "s3").start()
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "MEDIAPIPE_S3_REGION": "us-east-1"}
+        settings = {"MEDIAPIPE_S3_BUCKET": "media", "MEDIAPIPE_S3_ENDPOINT_URL": bucket.url, **keys}
+        product = Product(Path(folder) / "home", **settings).start()
+        others: list[subprocess.Popen[bytes]] = []
+        try:
+            for pid in family(product.children()["worker"]):
+                subprocess.run(
+                    ["taskset", "-a", "-p", "-c", "0", str(pid)], check=True, stdout=subprocess.DEVNULL
+                )
+            film = make_clip(Path(folder) / "film.mp4", seconds, "1920x1080")
+            one = transcoded(product, film)
+            others.append(second_machine(product, Path(folder) / "second"))
+            two = transcoded(product, film)
+            print(
+                f"| {seconds:g} s of 1080p, a worker of one core and two of them | {one:.1f} s, {two:.1f} s: "
+                f"{one / two:.2f} |",
+                flush=True,
+            )
+        finally:
+            for each in others:
+                each.terminate()
+                each.wait()
+            product.stop()
+            bucket.kill()
+
+
+def second_machine(product: Product, home: Path) -> subprocess.Popen[bytes]:
+    """A worker of encodes on the second core, with a home of its own."""
+    addresses = json.loads((product.home / "addresses.json").read_text())
+    own = {
+        "MEDIAPIPE_HOME": str(home),
+        "MEDIAPIPE_SECRET_KEY": (product.home / "secret_key").read_text().strip(),
+        "MEDIAPIPE_ENGINE_KEY": (product.home / "engine_key").read_text().strip(),
+        "MEDIAPIPE_LOCAL_URL": product.url,
+        "DATABASE_URL": f"sqlite:///{product.home}/mediapipe.sqlite3",
+        "TEMPORAL_ADDRESS": addresses["temporal"],
+    }
+    command = ["taskset", "-c", "1", *MANAGE, "worker", "--queue", "media-engine"]
+    worker = subprocess.Popen(command, env={**product.environment, **own}, stdout=subprocess.PIPE)
+    assert worker.stdout
+    assert any(b"ready" in line for line in worker.stdout), "it has ended"
+    return worker
+
+
+def transcoded(product: Product, film: Path) -> float:
+    """Seconds of a film's transcode."""
+    job = submitted(product, film)
+    until(lambda: product.status(job)["status"] == "succeeded", 3600, every=0.5)
+    found = stage(product, job, "transcode")
+    began, ended = (datetime.fromisoformat(found[each]) for each in ("started_at", "finished_at"))
+    return (ended - began).total_seconds()
+
+
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 90)
+    given = sys.argv[1:]
+    if given[:1] == ["wide"]:
+        wide(float(given[1]) if len(given) > 1 else 120)
+    else:
+        main(float(given[0]) if given else 90)

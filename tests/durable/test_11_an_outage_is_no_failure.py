@@ -31,29 +31,11 @@ from mediapipe.engine.folders import folder
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import task_json
 from mediapipe.storage import outage, s3
-from tests.support.bucket import KEY, SECRET, Bucket
+from tests.support.bucket import KEY, SECRET
 from tests.support.product import make_clip, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
 TABLE = EngineTask._meta.db_table
-
-
-@pytest.fixture
-def bucket(settings, tmp_path, monkeypatch):
-    """This process' storage: a bucket that isn't there yet."""
-
-    def forget():
-        for cached in (s3.storage.cache_clear, s3.base.cache_clear, s3._urls.clear):
-            cached()
-
-    bucket = Bucket(tmp_path / "s3")
-    settings.S3_BUCKET, settings.S3_REGION, settings.S3_ENDPOINT_URL = "media", "us-east-1", bucket.url
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    forget()
-    yield bucket
-    bucket.kill()
-    forget()
 
 
 class Running:
