@@ -75,6 +75,8 @@ urlpatterns = [
     # Who works, and what waits, for admins; the part that changes as a fragment
     path("fleet/", fleet.index, name="fleet"),
     path("fleet/status/", fleet.status, name="fleet_status"),
+    path("fleet/pause/", fleet.pause, name="pause_line"),
+    path("fleet/resume/", fleet.resume, name="resume_line"),
     # A person's API tokens
     path("account/tokens/", tokens.index, name="tokens"),
     path("account/tokens/<int:number>/revoke/", tokens.revoke, name="revoke_token"),

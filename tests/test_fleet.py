@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
+from temporalio import activity, workflow
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from jobs import fleet, line
+from jobs import fleet, line, pausing
 from jobs.dashboard import fleet as page
 from jobs.models import FleetWorker, Job, Stage
 from jobs.state import JobState, StageState
+from mediapipe import temporal
+from mediapipe.accounts.models import AuditEntry
 from tests.support import recorded
 from tests.support.recorded import text
 
@@ -90,14 +96,73 @@ def test_a_fleet_without_workers_and_jobs_says_so(chief):
 
 @pytest.mark.django_db
 def test_the_line_says_what_each_job_waits_for_and_when_it_will_be_done(chief, editor, at_work, monkeypatch):
-    monkeypatch.setattr(Stage, "usual_seconds", classmethod(lambda cls, name: 60.0))
-    page.once.__globals__["_made"].clear()
+    monkeypatch.setattr(page, "USUAL_FOR", 1e-6)
+    recorded.job(editor)  # by whose times it is estimated
     FleetWorker.tell("cutter", machine="cutter", slots=SLOTS)
     queued = recorded.job(editor)
     Job.objects.filter(pk=queued.pk).update(state=JobState.QUEUED, title="Second", note="Temporal is away.")
     seen = text(chief.get("/fleet/status/"))
     assert seen.index("Interview") < seen.index("Second ada · Temporal is away.")
     assert seen.count("done about") == 2 and "can’t be estimated" not in seen
+
+
+@pytest.mark.django_db
+def test_only_an_admin_pauses_the_line_and_reads_that_nothing_was_changed_without_temporal(ada, chief):
+    for act in ("pause", "resume"):
+        assert ada.post(f"/fleet/{act}/", {"why": "mine"}).status_code == 403
+        assert chief.get(f"/fleet/{act}/").status_code == 405
+        seen = text(chief.post(f"/fleet/{act}/", {"why": "the disk is changed"}, follow=True))
+        assert "can’t be reached, so nothing was changed." in seen
+    assert not AuditEntry.objects.filter(act__startswith="line.").exists()
+
+
+@activity.defn
+async def encode() -> str:
+    return "done"
+
+
+@workflow.defn
+class Encoding:
+    """A task that stands in line."""
+
+    @workflow.run
+    async def run(self, queue: str) -> str:
+        for_a_minute = timedelta(minutes=1)
+        return await workflow.execute_activity(encode, task_queue=queue, start_to_close_timeout=for_a_minute)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.anyio
+async def test_nothing_new_begins_while_the_line_is_paused_and_the_page_says_so(
+    dev_env, temporal_at, monkeypatch, chief, at_work
+):
+    monkeypatch.setattr(pausing, "ENCODES", "fleet-encodes")
+    monkeypatch.setattr(pausing, "QUEUES", ("fleet-encodes",))
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    runner = UnsandboxedWorkflowRunner()
+    flows = Worker(client, task_queue="fleet", workflows=[Encoding], workflow_runner=runner)
+    encodes = Worker(client, task_queue="fleet-encodes", activities=[encode])
+    async with temporal.run_workers([flows, encodes]):
+        await pausing.pause("chief", "the disk is changed")
+        found = await pausing.paused()
+        assert (found.by, found.why) == ("chief", "the disk is changed")
+        waiting = await client.start_workflow(Encoding.run, "fleet-encodes", id="fleet", task_queue="fleet")
+        for _ in range(4):  # its worker asks all the time
+            await asyncio.sleep(0.5)
+            for pending in (await waiting.describe()).raw_description.pending_activities:
+                assert pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        seen = text(await sync_to_async(chief.get)("/fleet/"))
+        assert "Paused by chief" in seen and "Reason: the disk is changed" in seen
+        assert "when the line is resumed" in seen and "done about" not in seen
+        await pausing.resume("maria")
+        assert await pausing.paused() is None
+        assert await asyncio.wait_for(waiting.result(), 60) == "done"
+    entries = AuditEntry.objects.filter(act__startswith="line.").order_by("pk")
+    assert [each async for each in entries.values_list("act", "actor", "text")] == [
+        ("line.pause", "chief", "the disk is changed"),
+        ("line.resume", "maria", ""),
+    ]
 
 
 def test_a_worker_keeps_its_name_and_a_second_one_of_a_home_has_another(tmp_path, settings):

@@ -6,16 +6,19 @@ It reads rows and live states; who works, and in which order, is decided elsewhe
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
-from jobs import line
+from jobs import line, pausing
 from jobs.dashboard.formatting import ago, duration, filesize
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.polling import fragment, once
@@ -28,8 +31,6 @@ from mediapipe.accounts.login_required import PageRequest
 
 SHOWN = 50  # jobs of the line
 FILMS = 100  # that are done, by which the disk is measured
-ENCODES = "media-engine"  # the task queue of heavy work, whose slots the line waits for
-ENGINE = (ENCODES, "media-engine-light", "media-engine-import")
 WORDS = {"import_source": "Download", "join_pieces": "Join of pieces", "encode_piece": "Piece"}
 USUAL_FOR = 30.0  # seconds for which a measured time counts
 
@@ -77,7 +78,7 @@ class Worker:
     @property
     def slots(self) -> list[tuple[str, int, int]]:
         """The engine's work it takes: the kind, how many places are taken, and how many there are."""
-        kinds = (("encodes", ENCODES), ("short work", ENGINE[1]), ("downloads", ENGINE[2]))
+        kinds = zip(("encodes", "short work", "downloads"), pausing.QUEUES, strict=True)
         busy = [queue for queue, *_ in self.row.doing]
         return [
             (words, busy.count(queue), self.row.slots[queue])
@@ -103,7 +104,7 @@ class Place(NamedTuple):
 
 def _works(workers: list[FleetWorker], now: float) -> dict[str, list[Work]]:
     """What each engine's worker is at, by its name: a task is a stage of a job."""
-    tasks = {whose for worker in workers for queue, _, whose, _ in worker.doing if queue in ENGINE}
+    tasks = {whose for worker in workers for queue, _, whose, _ in worker.doing if queue in pausing.QUEUES}
     stages = Stage.objects.filter(task_id__in=tasks).select_related("job")
     by_task = {stage.task_id: stage for stage in stages} if tasks else {}
 
@@ -115,7 +116,8 @@ def _works(workers: list[FleetWorker], now: float) -> dict[str, list[Work]]:
         return Work(words, stage.job.title, stage.job.get_absolute_url(), took)
 
     return {
-        worker.name: [work(*rest) for queue, *rest in worker.doing if queue in ENGINE] for worker in workers
+        worker.name: [work(*rest) for queue, *rest in worker.doing if queue in pausing.QUEUES]
+        for worker in workers
     }
 
 
@@ -185,14 +187,16 @@ def _context() -> dict[str, Any]:
     now = timezone.now()
     rows = list(FleetWorker.known(now))
     works = _works(rows, time.time())
-    slots = sum(int(row.slots.get(ENCODES, 0)) for row in rows if row.works(now))
-    places, total = _line(slots)
+    slots = sum(int(row.slots.get(pausing.ENCODES, 0)) for row in rows if row.works(now))
+    pause = async_to_sync(pausing.paused)()
+    places, total = _line(0 if pause else slots)
     return {
         "workers": [Worker(row, works[row.name], now) for row in rows],
         "places": places,
         "total": total,
         "more": total - len(places),
         "slots": slots,
+        "pause": pause,
         "disk": _disk(),
     }
 
@@ -209,3 +213,26 @@ def index(request: PageRequest) -> HttpResponse:
 def status(request: PageRequest) -> HttpResponse:
     """Its part that changes."""
     return fragment(request, "jobs/_fleet.html", "staff", time.time() // 1, _context)
+
+
+@require_POST
+@staff_only
+def pause(request: PageRequest) -> HttpResponse:
+    """Lets nothing new begin, for a reason that others read."""
+    why = request.POST.get("why", "").replace("\0", "").strip()[:200]
+    return _done(request, lambda: async_to_sync(pausing.pause)(request.user.get_username(), why))
+
+
+@require_POST
+@staff_only
+def resume(request: PageRequest) -> HttpResponse:
+    """Lets the line go on."""
+    return _done(request, lambda: async_to_sync(pausing.resume)(request.user.get_username()))
+
+
+def _done(request: PageRequest, act: Callable[[], None]) -> HttpResponse:
+    try:
+        act()
+    except pausing.NotPossible as error:
+        messages.error(request, str(error))
+    return redirect("jobs:fleet")

@@ -74,6 +74,8 @@ class Act(models.TextChoices):
     OPEN_PIPELINE = "pipeline.open", "said who may use the pipeline"
     RETIRE_PIPELINE = "pipeline.retire", "retired the pipeline"
     OFFER_PIPELINE = "pipeline.offer", "offered again the pipeline"
+    PAUSE_LINE = "line.pause", "paused"
+    RESUME_LINE = "line.resume", "resumed"
     CHANGE_SETTING = "setting.change", "started with another"
 
 
