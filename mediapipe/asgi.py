@@ -18,7 +18,7 @@ from django.conf import settings  # noqa: E402 - settings are read when the appl
 from django.template.loader import render_to_string  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
-from mediapipe import disk  # noqa: E402
+from mediapipe import disk, tracing  # noqa: E402
 from mediapipe.accounts import engine_key, visitor  # noqa: E402
 from mediapipe.database import fresh_connections  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
@@ -40,6 +40,7 @@ def granted(path: str, headers: dict[str, str]) -> int:
     return max(settings.MAX_BODY_BYTES, min(settings.MAX_UPLOAD_BYTES, disk.free_for_media() // 2))
 
 
+tracing.begin("web")
 FORM = reverse("jobs:new")
 application = raw_body(
     cast(App, Handler()),

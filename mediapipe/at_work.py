@@ -13,6 +13,8 @@ from temporalio import activity
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from mediapipe import tracing
+
 JOB = "media-"  # what the id of a job's workflow begins with; a task's is the task's own
 
 
@@ -47,6 +49,7 @@ class _Named(ActivityInboundInterceptor):
         info = activity.info()
         of = info.workflow_id or ""
         whose = {"job": of.removeprefix(JOB)} if of.startswith(JOB) else {"task": of}
+        tracing.note(**whose, attempt=info.attempt)
         this = object()
         _running[this] = AtWork(info.task_queue, info.activity_type, of, time.time())
         try:

@@ -28,6 +28,7 @@ from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, Telemet
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
+from mediapipe import tracing
 from mediapipe.at_work import Activities
 
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
@@ -119,7 +120,9 @@ async def client() -> Client:
     config = _config()  # read anew: where `up` has moved it stands there
     known = (os.getpid(), str(config["target_host"]))
     if (shared := _clients.get(known)) is None:
-        shared = _clients[known] = await Client.connect(**config, lazy=True, retry_config=FAST_FAILURE)
+        shared = _clients[known] = await Client.connect(
+            **config, lazy=True, retry_config=FAST_FAILURE, interceptors=tracing.interceptors()
+        )
     if known in _ours or is_cluster():
         _ours.add(known)
         return shared
@@ -184,7 +187,7 @@ async def worker_client(metrics_at: str = "") -> Client:
     metrics = PrometheusConfig(bind_address=metrics_at) if metrics_at else None
     telemetry = TelemetryConfig(logging=errors_only, metrics=metrics)
     Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
-    client = await Client.connect(**_config(), interceptors=[Activities()])
+    client = await Client.connect(**_config(), interceptors=[*tracing.interceptors(), Activities()])
     if not is_cluster() and not await is_of_this_home(client):
         raise RuntimeError(NOT_OURS)
     return client

@@ -20,7 +20,7 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.addresses mediapipe.at_work mediapipe.backup mediapipe.content_encoding
+mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.backup mediapipe.content_encoding
 mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace mediapipe.part
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor

@@ -32,6 +32,7 @@ def test_every_setting_is_in_the_example():
         "DATABASE_URL",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
     }  # read by libraries
     assert shown <= read | known, f"nothing reads: {shown - read - known}"
 

@@ -33,6 +33,7 @@ from jobs.ittybit.replies import (
 from jobs.ittybit.resource import NO_SUCH_RESOURCE, RESOURCES, Resource, other_than, refuses_resource
 from jobs.pipelines import OWN
 from jobs.requests import Cancellation
+from mediapipe import tracing
 from mediapipe.recent import Recent
 
 TIMEOUT = httpx.Timeout(20, connect=5)
@@ -58,8 +59,9 @@ class IttybitClient:
 
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:
-            async with asyncio.timeout(self.deadline):
-                return await self._send_again_if_lost(method, path, **parts)
+            with tracing.span(f"{method} to the engine"):
+                async with asyncio.timeout(self.deadline):
+                    return await self._send_again_if_lost(method, path, **parts)
         except TimeoutError:
             raise Unreachable(f"The engine’s answer wasn’t complete after {self.deadline:.0f} s.") from None
         except httpx.TimeoutException as error:
@@ -211,6 +213,11 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+async def _follow(request: httpx.Request) -> None:
+    """The engine's spans are within ours."""
+    request.headers.update(tracing.headers())
+
+
 def open_http(url: str, key: str) -> httpx.AsyncClient:
     """An HTTP client for the API at *url* with the bearer *key*: one per worker, closed with it."""
     return httpx.AsyncClient(
@@ -219,4 +226,5 @@ def open_http(url: str, key: str) -> httpx.AsyncClient:
         timeout=TIMEOUT,
         verify=_tls(),
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+        event_hooks={"request": [_follow]},
     )

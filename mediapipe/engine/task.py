@@ -17,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from mediapipe import storage
+from mediapipe import storage, tracing
 from mediapipe.engine import beside, compare, encode, prober, verify
 from mediapipe.engine.arguments import Plan, makes_several
 from mediapipe.engine.compare import Difference
@@ -121,7 +121,8 @@ class Encode:
         progress = encode.Progress(plan.seconds, plan.frames, report)
         began = time.monotonic()
         run = partial(encode.ffmpeg, source=self.source, beside=self.beside, time_limit=self.time_limit)
-        ended = await run(arguments, output, muxer, progress=progress)
+        with tracing.span("FFmpeg", copied=copied):
+            ended = await run(arguments, output, muxer, progress=progress)
         took = time.monotonic() - began + self.worked
         encode.check_exit(ended)
         media, warnings = await verify.verified(
@@ -139,7 +140,8 @@ class Encode:
             return []
         files = (self.source, self.target)
         medias = (self.media, output)
-        return await verify.differences(self.options, self.plan, files, medias, took, copied=copied)
+        with tracing.span("compare"):
+            return await verify.differences(self.options, self.plan, files, medias, took, copied=copied)
 
     def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:
         """The muxer's arguments, and the file FFmpeg is given; a master playlist names several such."""
@@ -232,7 +234,8 @@ async def process(
     clear(task_id)
     folder(task_id).mkdir(parents=True)
     hooks.step("import")
-    source, filename = await source_file(kept, folder(task_id) / "input", hooks)
+    with tracing.span("import"):
+        source, filename = await source_file(kept, folder(task_id) / "input", hooks)
     hooks.step("probe", **({"filename": filename} if filename else {}))
     media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
     assert kind.plan is not None  # else check.py does it
@@ -250,5 +253,6 @@ async def process(
     target.parent.mkdir()
     outcome = await work.run()
     hooks.step("export")
-    output = await work.publish(outcome)
+    with tracing.span("publish"):
+        output = await work.publish(outcome)
     return TaskOutput(output, [*media.notes, *plan.warnings, *outcome.warnings])

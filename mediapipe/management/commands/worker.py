@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from jobs import fleet
-from mediapipe import metrics, temporal
+from mediapipe import metrics, temporal, tracing
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.commands.web import check_port, close_home
 from mediapipe.management.process import exit_now
@@ -40,6 +40,7 @@ class Command(BaseCommand):
         queues = options["queue"] or list(settings.WORKERS)
         if sentence := close_home():
             self.stderr.write(sentence)
+        tracing.begin("worker")
         asyncio.run(self._run(queues))
         exit_now()
 
