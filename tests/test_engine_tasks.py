@@ -105,10 +105,10 @@ async def test_a_download_waits_for_room_for_itself_and_for_what_is_made_of_it(
         coming = asyncio.ensure_future(ActivityEnvironment().run(imports.import_source, foreign.pk))
         await reached(foreign, lambda: (foreign.status, foreign.waiting_for) == ("queued", "space"))
         ballast.unlink()
-        assert await asyncio.wait_for(coming, 20)
+        assert await asyncio.wait_for(coming, 60)
     await foreign.arefresh_from_db()
     assert foreign.fetched and storage.path(storage.fetched(foreign.pk)).stat().st_size == len(data)
-    tasks = job_json(foreign)
+    tasks = await sync_to_async(job_json)(foreign)
     assert [tasks[step] for step in ("import", "encode")] == ["succeeded", "waiting"]
     assert await ActivityEnvironment().run(imports.import_source, foreign.pk), "it is not downloaded twice"
     await ActivityEnvironment().run(worker.run_task, foreign.pk)
@@ -235,7 +235,7 @@ async def test_jobs_that_have_begun_take_turns_of_their_own(task):
 async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):
     """As the current API does; a plain task has none of them."""
     job = await EngineTask.objects.acreate(id=new_id("job"), kind="audio", input=task.input)
-    before = task_json(job)
+    before = await sync_to_async(task_json)(job)
     assert [part["status"] for part in before["tasks"]] == ["waiting"] * 4 and before["output"] is None
     for each in (job, task):
         await ActivityEnvironment().run(worker.run_task, each.pk)
