@@ -6,9 +6,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import httpx
 
@@ -58,12 +59,11 @@ def held_at_work(product, browser, job: str, name: str):
     """
 
     def reported() -> bool:
-        if not encoders(product):
+        if _progress(product, job, name) is None or not encoders(product):
             return False
         signal_encoders(product, signal.SIGSTOP)
         time.sleep(0.6)  # FFmpeg reports every half second, and so often its report is written down
-        tasks = [task for task in engine_tasks(product, job) if task["metadata"]["stage"] == name]
-        if any((task["progress"] or 0) > 3 for task in tasks if task["status"] == "processing"):
+        if (_progress(product, job, name) or 0) > 3:
             return True
         signal_encoders(product, signal.SIGCONT)
         return False
@@ -74,6 +74,20 @@ def held_at_work(product, browser, job: str, name: str):
         yield
     finally:
         signal_encoders(product, signal.SIGCONT)
+
+
+def _progress(product, job: str, name: str) -> float | None:
+    """How far the engine is with a stage, 0 before it says so; None while it isn't at it.
+
+    Asked of the engine's rows, many times a second: by HTTP and through Temporal it would cost an encode.
+    """
+    asked = (
+        "select coalesce(progress, 0) from engine_enginetask where status = 'processing'"
+        " and json_extract(metadata, '$.job') = ? and json_extract(metadata, '$.stage') = ?"
+    )
+    with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
+        found = rows.execute(asked, (job, name)).fetchone()
+    return found and found[0]
 
 
 def settled(browser, job: str, patience: float = 150) -> dict:

@@ -293,4 +293,4 @@ def _pauses(every: float | None) -> Iterator[float]:
     pause = 0.05
     while True:
         yield pause if every is None else every
-        pause = min(0.5, pause * 1.2)
+        pause = min(0.8, pause * 1.2)
