@@ -22,7 +22,7 @@ from mediapipe.engine.models import EngineTask, fetch_for
 from mediapipe.engine.workflows import EngineTaskWorkflow
 from mediapipe.part import Part, boot_id
 from tests.support.dashboard import again, settled, submit
-from tests.support.engine import ask, ffmpeg
+from tests.support.engine import ask
 from tests.support.histories import FOLDER
 from tests.support.product import make_clip, until, until_async
 from tests.support.slow_site import SlowSite, padded
@@ -270,12 +270,10 @@ async def test_a_history_from_before_downloads_had_a_queue_replays():
 
 
 @pytest.fixture
-def silence(tmp_path):
+def silence(made):
     """An hour of it in a small file."""
-    minute, made = tmp_path / "minute.m4a", tmp_path / "silence.m4a"
-    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=48000:cl=mono", "-t", 60, minute)
-    ffmpeg("-stream_loop", 59, "-i", minute, "-c", "copy", made)
-    return made
+    minute = made("minute.m4a", "-f", "lavfi", "-i", "anullsrc=r=48000:cl=mono", "-t", 60)
+    return made("silence.m4a", "-stream_loop", 59, "-i", minute, "-c", "copy")
 
 
 async def test_a_run_ends_as_soon_as_its_pace_says_that_it_will_take_far_too_long(silence, monkeypatch):
