@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
+import subprocess
+import threading
 import zipfile
-from urllib.parse import urljoin
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.dashboard import look, settled
-from tests.support.product import CALM, Product, make_clip, token
+from tests.support.product import CALM, MANAGE, Product, free_port, make_clip, token, until
+from tests.support.tusclient import STREAM, TUS, sound
 
 pytestmark = pytest.mark.whole
 
@@ -121,3 +127,69 @@ def test_an_upload_by_tus_reaches_the_bucket(stored, bucket, tmp_path):
     answer = browser.patch(made.headers["Location"], content=data, headers=patch)
     assert answer.status_code == 204 and "Mediapipe-Job" in answer.headers
     assert any(path.read_bytes() == data for path in folder.rglob("source.mp4"))
+
+
+@pytest.fixture
+def second_web(stored, tmp_path):
+    """Another web server, which shares the database and the bucket alone: its process, and its address."""
+    port = free_port()
+    own = {
+        "MEDIAPIPE_HOME": str(tmp_path),
+        "MEDIAPIPE_LOCAL_URL": stored.url,
+        "MEDIAPIPE_SECRET_KEY": (stored.home / "secret_key").read_text(),
+        "MEDIAPIPE_ENGINE_KEY": (stored.home / "engine_key").read_text(),
+        "DATABASE_URL": f"sqlite:///{stored.home}/mediapipe.sqlite3",
+    }
+    command = [*MANAGE, "web", "--port", str(port)]
+    web = subprocess.Popen(command, env={**stored.environment, **own}, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    until(answers, 60)
+    yield web, url
+    web.kill()
+    web.wait()
+
+
+@pytest.mark.release
+def test_a_web_that_is_killed_in_the_middle_of_an_upload_costs_a_part_and_another_goes_on(
+    stored, bucket, second_web
+):
+    web, other = second_web
+    browser = stored.editor("ada")
+    data = sound(12 << 20)  # 24 MiB
+    headers = {**TUS, "X-CSRFToken": token(browser.get("/"))}
+    made = browser.post("/uploads/", headers={**headers, "Upload-Length": str(len(data))})
+    path = urlsplit(made.headers["Location"]).path
+    killed = threading.Event()
+
+    def half() -> Iterator[bytes]:
+        yield data[: 20 << 20]
+        until(lambda: int(browser.head(path, headers=headers).headers["Upload-Offset"]) >= 16 << 20, 60)
+        web.kill()
+        killed.set()
+        yield data[20 << 20 :]
+
+    about = {**headers, "Upload-Offset": "0", "Content-Type": STREAM, "Content-Length": str(len(data))}
+    with suppress(httpx.TransportError):
+        browser.patch(f"{other}{path}", content=half(), headers=about)
+    assert killed.is_set()
+    at = int(browser.head(path, headers=headers).headers["Upload-Offset"])
+    assert 16 << 20 <= at <= 20 << 20
+
+    def sent() -> httpx.Response | None:
+        rest = {**headers, "Upload-Offset": str(at), "Content-Type": STREAM}
+        answer = browser.patch(path, content=data[at:], headers=rest)
+        assert answer.status_code in (204, 423)
+        return answer if answer.status_code == 204 else None
+
+    assert until(sent, 60).headers["Mediapipe-Job"]
+    whole = [each for each in bucket[1].rglob("source.bin") if each.read_bytes() == data]
+    question = "from jobs.models import Job; print(Job.objects.first().source_sha256)"
+    rows = stored.commands.run("shell", "-c", question)
+    assert len(whole) == 1 and hashlib.sha256(data).hexdigest() in rows.stdout

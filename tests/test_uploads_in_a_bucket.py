@@ -248,6 +248,10 @@ def test_parts_are_swept_whoever_left_them_once_they_are_old(signed_in, monkeypa
     assert offset(signed_in, kept) == PART + 9 and len(begun()) == len(ends()) == 1
 
 
+def test_a_bucket_to_which_nobody_has_sent_a_part_has_nothing_to_sweep(caplog):
+    assert sweeping.remove_strays_in_bucket() == 0 and not caplog.messages
+
+
 def test_a_web_sweeps_its_own_disk_when_it_takes_an_upload(signed_in, monkeypatch):
     stray = storage.path("incoming/stray")
     stray.parent.mkdir(parents=True)

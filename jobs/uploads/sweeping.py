@@ -94,5 +94,4 @@ def remove_strays_in_bucket() -> int:
                 removed += 1
     except s3.BucketUnavailable as error:
         log.warning("the bucket can't be looked through for what uploads left: %s", error)
-        _last.pop("bucket", None)
     return removed
