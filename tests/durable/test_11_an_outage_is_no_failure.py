@@ -55,7 +55,7 @@ class Running:
             return now == ("queued", what, True)
 
         await until_async(look, about=lambda: f"{self.task.status}, {self.task.error}")
-        assert task_json(self.task)["waiting_for"] == what
+        assert (await sync_to_async(task_json)(self.task))["waiting_for"] == what
 
     async def beats_on(self) -> None:
         """It is alive: two more heartbeats."""
