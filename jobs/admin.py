@@ -137,6 +137,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             "jobs": jobs,
             "matching": queryset.count(),
             "back": back,
+            "days": settings.TRASH_DAYS,
             "posted": {"query": "", "from": "history", "matching": ""},
         }
         return render(request, "jobs/confirm.html", context)
@@ -166,6 +167,10 @@ class StageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("job__title", "task_id", "error")
     list_select_related = ("job",)
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Without those of jobs in the trash."""
+        return super().get_queryset(request).filter(job__trashed_at=None)
+
     @admin.display(description="State", ordering="state")
     def condition(self, stage: Stage) -> str:
         """The state in the dashboard's words."""
@@ -180,6 +185,10 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("kind", "at")
     search_fields = ("job__title", "actor", "text")
     list_select_related = ("job",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Without those of jobs in the trash."""
+        return super().get_queryset(request).filter(job__trashed_at=None)
 
 
 @admin.register(Upload, site=site)

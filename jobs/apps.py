@@ -13,10 +13,12 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Shows jobs to Prometheus, and keeps the database's pipelines in step with the code's."""
+        """Connects jobs to Prometheus, the trash to the storage, and the code's pipelines to the database."""
         from jobs.gauges import Gauges
-        from jobs.models import pipeline
+        from jobs.models import TrashedFile, pipeline
         from mediapipe import metrics
+        from mediapipe.storage import views
 
         metrics.SHARED.register(Gauges())
+        views.withhold(TrashedFile.hides)
         post_migrate.connect(pipeline.keep_in_step, sender=self)

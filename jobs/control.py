@@ -1,4 +1,4 @@
-"""The verbs of a job: start, retry, cancel, force a restart, rename, delete.
+"""The verbs of a job: start, retry, cancel, force a restart, rename. To delete one is in jobs.deleting.
 
 Whoever acts, on a page, in bulk, by a command or in the back office, acts through these. What a person asks
 for is a wish in the row first and is delivered after that: at once if possible, else by jobs.reconcile. Every
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from enum import Enum, auto
 
@@ -21,7 +20,7 @@ from jobs import trouble, workflow_calls
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.job import CLAIM_TIME
-from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import CANCEL, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow_calls import JUST_ENDED, deliver, describe, handle, temporal_call
 from jobs.workflow_calls import NotPossible as NotPossible
@@ -29,22 +28,13 @@ from jobs.workflow_calls import Refused as Refused
 from jobs.workflow_calls import TemporalUnavailable as TemporalUnavailable
 from mediapipe import temporal
 from mediapipe.accounts.audit import Act
-from mediapipe.database import OUTAGES
-
-log = logging.getLogger(__name__)
 
 CLOSING_INTERVAL = 0.05  # seconds between two looks at a run that is about to close
 CLOSING_PATIENCE = 2.0  # seconds in which such a run should have closed
 QUEUED_NOTE = "Waiting for the workflow service. Starts automatically."
 CLOSING_NOTE = "Waiting for the previous run to end. Starts automatically."
-DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
-DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
 RETRY_IF_FAILED = "This job is just ending. If it has failed, your retry starts it again."
 CONTINUES = "This job can continue by itself, so it wasn’t ended."
-NOT_DELETED = (
-    "This job couldn’t be deleted, and some of its media may be gone. "
-    "An admin can find the reason in the log; delete it again after that."
-)
 BEING_DELETED = "This job is being deleted."
 GONE = "This job has been deleted."
 NOTHING_TO_CANCEL = {  # why there is nothing to cancel
@@ -163,6 +153,8 @@ async def reread(job: Job) -> None:
         await job.arefresh_from_db()
     except Job.DoesNotExist:
         raise Refused(GONE) from None
+    if job.trashed_at:
+        raise Refused(GONE)
 
 
 async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> str:
@@ -265,33 +257,3 @@ def _rename(job: Job, title: str, actor: str) -> None:
     text = f"Renamed from “{job.title}” to “{title}”"
     job.add_event("renamed", actor=actor, text=f"Renamed from “{job.title}”")
     job.recorded(Act.RENAME, actor, text)
-
-
-async def delete(job: Job, actor: str, reason: str = "") -> str:
-    """Deletes a closed job and its media; returns a sentence.
-
-    Raises NotPossible; TemporalUnavailable where the storage doesn't answer, and the wish is kept.
-    """
-    return await sync_to_async(remove)(job, actor)
-
-
-def remove(job: Job, actor: str) -> str:
-    """What delete() does, for a caller with threads of its own: a storage that is away answers late."""
-    name = job.pk  # which Django takes away with the row
-    try:
-        removed = job.remove(actor)
-    except OSError as error:
-        log.warning("job %s can't be deleted yet: %s", name, error)
-        raise TemporalUnavailable(DELETE_LATER) from None
-    except OUTAGES:
-        raise TemporalUnavailable(DATABASE_AWAY) from None
-    except Exception:
-        log.exception("job %s could not be deleted", name)
-        job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
-        raise Refused(NOT_DELETED) from None
-    if not removed and not Job.objects.filter(pk=name).exists():
-        raise Refused(GONE)
-    if not removed:
-        raise NotPossible("This job is still running; cancel it first.")
-    log.info("job %s (%s) was deleted by %s", name, job.title, actor)
-    return "Deleted."

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from asgiref.sync import sync_to_async
 
-from jobs import control, remaking, workflow_calls
+from jobs import control, deleting, remaking, trash, workflow_calls
 from jobs.closing import FORCED, Closing
 from jobs.models import EarlierVersion, Job
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
@@ -110,5 +110,5 @@ async def _delete(unwanted: Job | EarlierVersion) -> bool:
 def _remove(unwanted: Job | EarlierVersion) -> None:
     if isinstance(unwanted, EarlierVersion):
         return remaking.remove_files(unwanted)
-    actor = next((wish.actor for wish in unwanted.wishes if wish.kind == DELETE), "")
-    control.remove(unwanted, actor)
+    actor = next((wish.actor for wish in unwanted.wishes if wish.kind == DELETE), trash.NOBODY)
+    deleting.remove(unwanted, actor)

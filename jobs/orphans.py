@@ -16,7 +16,7 @@ def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
 
     What belongs to a job are the files that it names, and all that stands in a playlist's folder.
     """
-    used = set(Job.objects.exclude(source_name="").values_list("source_name", flat=True))
+    used = set(Job.with_trash.exclude(source_name="").values_list("source_name", flat=True))
     used |= files_of()
     folders = {storage.folder_of(name) for name in used}
     for folder in FOLDERS:

@@ -19,7 +19,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from jobs import control, trouble, workflow_calls
+from jobs import control, trash, trouble, workflow_calls
 from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
@@ -119,7 +119,7 @@ class Round:
         changed += await self._each(
             self.closing.end_where_it_cannot_cancel, [j for j in started if j.cancelling]
         )
-        kept = await _fetch(Job.objects.filter(kept_wishes__isnull=False))
+        kept = await _fetch(Job.with_trash.filter(kept_wishes__isnull=False))
         deleted = [job for job in kept if job.being_deleted]
         changed += await self._each(
             Fulfilling(self.closing).fulfil, [job for job in kept if job not in deleted]
@@ -128,7 +128,8 @@ class Round:
             running.pop(job.pk, None)
         changed += await self._stop_unowned(list(running.values()))
         removed = await in_thread(lambda: list(EarlierVersion.objects.filter(removed=True)[:100]))
-        return changed + await delete_some([*deleted, *removed])
+        overdue = await _fetch(trash.overdue()[:100])
+        return changed + await delete_some([*deleted, *removed, *overdue])
 
     async def _start_queued(self) -> int:
         """Only in a Temporal that knows the other jobs: one that was begun elsewhere would be lost."""
@@ -201,7 +202,7 @@ class Round:
         """
         then = datetime.now(UTC) - GRACE
         old = [each for each in running if each.started_at < then]
-        if not old or not await Job.objects.aexists():
+        if not old or not await Job.with_trash.aexists():
             return 0
         rows = {job.pk: job for job in await _fetch(Job.objects.filter(pk__in=[each.job_id for each in old]))}
         # a run records its end before it closes, and some seconds before where its worker dies in between

@@ -154,7 +154,7 @@ def _quoted(source: Source) -> str:
 
 def remove_source(name: str) -> None:
     """Removes a source that was uploaded and that no job has any more. Raises OSError."""
-    if name.startswith(SOURCES) and not Job.objects.filter(source_name=name).exists():
+    if name.startswith(SOURCES) and not Job.with_trash.filter(source_name=name).exists():
         storage.remove(name)
 
 

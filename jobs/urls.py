@@ -18,6 +18,7 @@ from jobs.dashboard import (
     sharing,
     source_page,
     stage_page,
+    trash_page,
     views,
 )
 from jobs.notifications import views as notifications
@@ -90,6 +91,11 @@ urlpatterns = [
     path("account/notifications/<int:number>/replay/", notifications.replay, name="replay"),
     path("account/notifications/confirm/<str:token>/", notifications.confirm, name="confirm_destination"),
     path("account/notifications/deliveries/<uuid:pk>/", notifications.send_again, name="send_again"),
+    # What was deleted
+    path("trash/", trash_page.index, name="trash"),
+    path("trash/undo/", trash_page.undo, name="undo"),
+    path("trash/<uuid:pk>/restore/", trash_page.restore, name="restore"),
+    path("trash/<uuid:pk>/delete/", trash_page.delete_for_good, name="delete_for_good"),
     # Who may come in, for admins
     path("people/", people.index, name="people"),
     path("people/<int:person>/role/", people.set_role, name="set_role"),

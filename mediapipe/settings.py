@@ -239,6 +239,7 @@ if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
 
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
+TRASH_DAYS = number("MEDIAPIPE_TRASH_DAYS", 7)
 HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
@@ -264,7 +265,7 @@ LOGGING = {
     "loggers": {
         "temporalio.activity": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
-        "jobs.control": {"level": "INFO"},
+        "jobs.deleting": {"level": "INFO"},
         "jobs.uploads": {"level": "INFO"},  # which uploads were refused, and why
         "mediapipe.accounts": {"level": "INFO"},  # who added, promoted or deactivated whom
         "mediapipe.web.requests": {"level": "INFO" if flag("MEDIAPIPE_ACCESS_LOG") else "WARNING"},

@@ -68,7 +68,7 @@ jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybi
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.fleet_worker
 jobs.models.job_queryset jobs.models.saved_view
-jobs.models.stage jobs.models.upload
+jobs.models.stage jobs.models.trashed_file jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline
 jobs.models.job jobs.models.share jobs.models.batch
 jobs.models.destination jobs.models.delivery
@@ -77,7 +77,8 @@ jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.w
 jobs.workflow.needs jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch
 jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
-jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.remaking jobs.finished jobs.shares
+jobs.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.deleting jobs.remaking
+jobs.finished jobs.shares
 jobs.serialize jobs.orphans
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.naming jobs.uploads.source_check
@@ -96,7 +97,7 @@ jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.dashboard.fleet
-jobs.dashboard.pipeline_pages
+jobs.dashboard.pipeline_pages jobs.dashboard.trash_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page
 jobs.dashboard.sharing

@@ -51,7 +51,7 @@ def staff(product, request):
     lists = ("/", "/?q=nothing-like-it", "/history/")
     lists += ("/?page=2", "/?tab=attention", "/history/?q=nothing") if request.config.option.all else ()
     forms = ("/jobs/new/", "/password/", "/account/tokens/", "/account/notifications/", "/account/sessions/")
-    forms += ("/audit/", "/fleet/", "/no-such-page", "/?state=failed&from=2026-01-01")
+    forms += ("/audit/", "/trash/", "/fleet/", "/no-such-page", "/?state=failed&from=2026-01-01")
     forms += ("/pipelines/", "/pipelines/standard/", "/pipelines/previews/", "/pipelines/standard/edit/")
     stage = f"/jobs/{jobs['succeeded']}/stages/transcode/"
     return cookies, [*lists, *forms, stage, *(f"/jobs/{job}/" for job in jobs.values())], jobs

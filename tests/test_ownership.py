@@ -183,7 +183,8 @@ def test_who_deleted_a_job_is_in_the_log(job, caplog):
     assert f"job {name} (a) was deleted by ada" in caplog.text
 
 
-def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job):
+def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job, settings):
+    settings.TRASH_DAYS = 0
     path = storage.path("sources/o/a.mp4")
     (path / "inside").mkdir(parents=True)  # can't be unlinked
     result = bulk.apply("delete", [closed(job)], "ada")
@@ -193,7 +194,8 @@ def test_a_storage_that_does_not_answer_keeps_the_delete_in_the_row(job):
     path.rmdir()
 
 
-def test_a_delete_that_fails_for_another_reason_is_not_promised(job):
+def test_a_delete_that_fails_for_another_reason_is_not_promised(job, settings):
+    settings.TRASH_DAYS = 0
     Job.objects.filter(pk=job.pk).update(source_name="sources/../../outside")
     result = bulk.apply("delete", [closed(job)], "ada")
     assert "Nothing was deleted. 1 can’t be changed. This job couldn’t be deleted" in str(result)

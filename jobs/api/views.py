@@ -22,7 +22,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.params import functions as params
 from ninja.security import HttpBearer
 
-from jobs import control, serialize
+from jobs import control, deleting, serialize, trash
 from jobs.api import schemas, submission
 from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
@@ -251,5 +251,17 @@ async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reaso
 
 @api.delete("/jobs/{uuid:pk}", **VERB, summary="Delete a job")
 async def delete_job(request: PageRequest, pk: UUID) -> Any:
-    """Deletes a closed job and its media."""
-    return await act(request, pk, control.delete, request.user.get_username())
+    """Puts a closed job into the trash, from where it is deleted with its media after some days."""
+    return await act(request, pk, deleting.delete, request.user.get_username())
+
+
+@api.post("/jobs/{uuid:pk}/restore", **VERB, summary="Take a deleted job out of the trash")
+async def restore_job(request: PageRequest, pk: UUID) -> Any:
+    """Gives a job back as it was before it was deleted; for some days after that."""
+    job = await trash.jobs().visible_to(request.user).filter(pk=pk).afirst()
+    if job is None:
+        raise ProblemError(404, NO_JOB)
+    try:
+        return {"message": await deleting.restore(job, request.user.get_username())}
+    except control.NotPossible as error:
+        raise ProblemError(409, str(error)) from None

@@ -24,12 +24,13 @@ def entries(batch: Batch) -> Iterator[dict[str, Any]]:
     """Each of its sources in order: where it stands, why, its job, and the URLs of one that is done."""
     items = batch.items.select_related("job__owner").prefetch_related("job__stages")
     for item in items.iterator(chunk_size=CHUNK):
-        status = item.job.status() if item.job else None
-        summary = serialize.summary(item.job, status) if item.job and status else {}
+        job = item.job_shown
+        status = job.status() if job else None
+        summary = serialize.summary(job, status) if job and status else {}
         yield {
             "number": item.number,
             "source": item.text,
-            "title": item.job.title if item.job else item.title,
+            "title": job.title if job else item.title,
             "pipeline": item.pipeline,
             "state": item.says,
             "reason": item.error or (serialize.error(status) if status else "") or None,

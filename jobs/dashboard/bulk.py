@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from asgiref.sync import async_to_sync
 from django.db.models import Case, Q, Value, When
 
-from jobs import control
+from jobs import control, deleting
 from jobs.models import Job, JobQuerySet
 from jobs.state import ACTIVE, JobState
 from mediapipe.database import OUTAGES
@@ -63,7 +63,7 @@ ACTIONS = {
 VERBS: dict[str, Callable[[Job, str], Awaitable[str]]] = {
     "retry": lambda job, actor: control.retry(job, None, actor),
     "cancel": control.cancel,
-    "delete": control.delete,
+    "delete": deleting.delete,
 }
 
 

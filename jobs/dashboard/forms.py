@@ -135,13 +135,13 @@ class NewJob(SourceForm):
         pipeline = data["pipeline"] or DEFAULT
         request = (owner.pk, data["url"], data["title"], pipeline, file and (file.name, file.size))
         pk = uuid.uuid5(data["idempotency_key"] or uuid.uuid4(), repr(request))
-        if existing := Job.objects.filter(pk=pk).first():
+        if existing := Job.with_trash.filter(pk=pk).first():
             return existing
         source = self.source(pk)
         title = data["title"] or title_of(source)
         try:
             job = Job.submit(owner, title=title, pipeline=pipeline, source=source, pk=pk)
         except IntegrityError:  # the other click was faster
-            job = Job.objects.get(pk=pk)
+            job = Job.with_trash.get(pk=pk)
         one_piece.has_job(source)
         return job

@@ -27,6 +27,7 @@ from jobs.dashboard.job_list import JobList, in_tab, neighbours, parse_moment, p
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
+from jobs.dashboard.trash_page import offer_undo
 from jobs.live import reader
 from jobs.models import Batch, Delivery, Job, JobQuerySet, Pipeline, SavedView
 from jobs.pipelines import DEFAULT
@@ -229,6 +230,7 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         return redirect(back)
     if not request.POST.get("confirmed"):
         context = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
+        context["days"] = settings.TRASH_DAYS
         return render(request, "jobs/confirm.html", context)
     result = bulk.apply(action, jobs, request.user.get_username())
     if result.database_away:  # nothing else would come to its end either, the next page last
@@ -236,7 +238,10 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
     rest = matching - len(jobs)
     more = f" {rest} more match; repeat to include them." if rest else ""
-    messages.add_message(request, level, f"{result}{more}")
+    if action == "delete":
+        offer_undo(request, f"{result}{more}", level, jobs)
+    else:
+        messages.add_message(request, level, f"{result}{more}")
     return redirect(back)
 
 

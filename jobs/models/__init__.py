@@ -16,6 +16,7 @@ from jobs.models.pipeline import Pipeline, PipelineVersion
 from jobs.models.saved_view import SavedView
 from jobs.models.share import Share
 from jobs.models.stage import Stage
+from jobs.models.trashed_file import TrashedFile
 from jobs.models.upload import Upload
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "SavedView",
     "Share",
     "Stage",
+    "TrashedFile",
     "Upload",
 ]

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4, uuid5
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
-from django.db.models import Count, Q
+from django.db.models import Case, Count, F, Q, When
 from django.urls import reverse
 from django.utils import timezone
 
@@ -84,7 +84,9 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         batches = list(self)
         found: dict[UUID, Counter[str]] = {batch.pk: Counter() for batch in batches}
         items = BatchItem.objects.order_by().filter(batch__in=list(found))
-        for batch, item, job, many in items.values_list("batch", "state", "job__state").annotate(Count("pk")):
+        job_state = Case(When(job__trashed_at=None, then=F("job__state")), default=None)
+        rows = items.annotate(of_job=job_state).values_list("batch", "state", "of_job")
+        for batch, item, job, many in rows.annotate(Count("pk")):
             found[batch][_column(item, job)] += many
         return [(batch, Counts(**found[batch.pk])) for batch in batches]
 
@@ -221,7 +223,12 @@ class BatchItem(models.Model):
     @property
     def says(self) -> str:
         """Where it stands, in the words of Counts."""
-        return _column(self.state, self.job.state if self.job else None)
+        return _column(self.state, self.job_shown.state if self.job_shown else None)
+
+    @property
+    def job_shown(self) -> Job | None:
+        """Its job, where that isn't deleted."""
+        return self.job if self.job and not self.job.trashed_at else None
 
     @transaction.atomic
     def submit(self) -> Job | None:

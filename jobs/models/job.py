@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from jobs.models.earlier_version import files_alone_of
 from jobs.models.event import Event
-from jobs.models.job_queryset import JobQuerySet
+from jobs.models.job_queryset import SHOWN, JobManager, JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.notice import Notice
 from jobs.models.pipeline import Pipeline
@@ -36,14 +36,18 @@ CLAIM_TIME = timedelta(seconds=10)  # for which nobody else starts a job; longer
 class Job(JobRow):
     """One run of a pipeline on one source."""
 
-    objects = JobQuerySet.as_manager()
+    objects = JobManager()
+    with_trash = JobQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["owner", "-created_at"]),
-            models.Index(fields=["state", "-created_at"]),
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=SHOWN),
+            models.Index(fields=["state", "-created_at"], name="jobs_by_state", condition=SHOWN),
+            models.Index(fields=["-created_at"], name="jobs_by_time", condition=SHOWN),
+            models.Index(
+                fields=["trashed_at"], name="jobs_in_the_trash", condition=Q(trashed_at__isnull=False)
+            ),
             models.Index(fields=["id"], name="jobs_with_wishes", condition=Q(kept_wishes__isnull=False)),
         ]
 
@@ -110,12 +114,12 @@ class Job(JobRow):
 
     def add_event(self, kind: str, *, stage: str = "", actor: str = "", text: str = "") -> Event:
         """Adds a line to the job's timeline that no workflow reported."""
-        Job.objects.filter(pk=self.pk).update()  # the timeline is part of the job's page
+        Job.with_trash.filter(pk=self.pk).update()  # the timeline is part of the job's page
         return Event.objects.create(job=self, kind=kind, stage=stage, actor=actor, text=text)
 
     def locked(self) -> Job | None:
         """The row of this very run as it is now, locked until the transaction ends."""
-        return Job.objects.select_for_update().filter(pk=self.pk, run=self.run).first()
+        return Job.with_trash.select_for_update().filter(pk=self.pk, run=self.run).first()
 
     @transaction.atomic
     def keep_wish(self, wish: Wish) -> bool:
@@ -130,16 +134,16 @@ class Job(JobRow):
             row.recorded(wish.act, wish.actor, wish.text)
         cancelling = row.cancelling or wish.kind == CANCEL
         values = [each.as_json() for each in kept]
-        Job.objects.filter(pk=self.pk).update(kept_wishes=values, cancelling=cancelling)
+        Job.with_trash.filter(pk=self.pk).update(kept_wishes=values, cancelling=cancelling)
         return True
 
     @transaction.atomic
     def drop_wish(self, wish: Wish) -> None:
         """Removes a wish that was taken, or that there is no more use in."""
-        row = Job.objects.select_for_update().filter(pk=self.pk).first()
+        row = Job.with_trash.select_for_update().filter(pk=self.pk).first()
         if row and row.wishes:
             values = [each.as_json() for each in row.wishes if not each.same(wish)]
-            Job.objects.filter(pk=self.pk).update(kept_wishes=values or None)
+            Job.with_trash.filter(pk=self.pk).update(kept_wishes=values or None)
 
     def claim(self) -> bool:
         """Takes it upon this process to start the workflow, for CLAIM_TIME.
@@ -265,14 +269,10 @@ class Job(JobRow):
         return bool(changed)
 
     def remove(self, actor: str = "") -> bool:
-        """Deletes the job and its media; False while it is active, or when it is started again meanwhile.
-
-        The wish comes first and the row goes last: what dies in between is finished by the reconciler.
-        """
+        """Deletes the job and its media, the wish first and the row last; False while it is active."""
         if not self.keep_wish(Wish(DELETE, actor, run=self.run)):
             return False
-        shared = Job.objects.exclude(pk=self.pk).filter(source_name=self.source_name)
-        for member in files_alone_of(self, with_source=not shared.exists()):
+        for member in files_alone_of(self, with_source=not self.shares_source()):
             storage.remove(member)
         with transaction.atomic():
             Upload.objects.filter(job=self).delete()  # a second request would start a job without a file

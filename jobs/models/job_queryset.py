@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.models.job import Job  # noqa: F401 - named in the string below
 
 
+SHOWN = Q(trashed_at__isnull=True)  # not in the trash
 JOINERS = "\u200c\u200d"  # zero width: some keyboards put them into names, others don't
 WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))
 
@@ -53,3 +54,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(
             state=JobState.QUEUED, workflow_started_at=None, created_at__lte=timezone.now() - older_than
         )
+
+
+_Jobs = models.Manager.from_queryset(JobQuerySet)
+
+
+class JobManager(_Jobs["Job"]):
+    """All jobs but those in the trash, which nobody sees but on its page."""
+
+    def get_queryset(self) -> JobQuerySet:
+        """Without the trash."""
+        return JobQuerySet(self.model, using=self._db).filter(SHOWN)

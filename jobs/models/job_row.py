@@ -59,6 +59,7 @@ class JobRow(models.Model):
     workflow_started_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    trashed_at = models.DateTimeField(null=True, blank=True)  # when somebody deleted it
 
     class Meta:
         abstract = True
@@ -141,8 +142,13 @@ class JobRow(models.Model):
 
     @property
     def being_deleted(self) -> bool:
-        """Whether somebody has asked for its end, which waits for the storage."""
-        return any(wish.kind == DELETE for wish in self.wishes)
+        """Whether it is in the trash, or somebody has asked for its end, which waits for the storage."""
+        return self.trashed_at is not None or any(wish.kind == DELETE for wish in self.wishes)
+
+    def shares_source(self) -> bool:
+        """Whether another job has the same source, in the trash too."""
+        others = type(self)._base_manager.exclude(pk=self.pk)
+        return others.filter(source_name=self.source_name).exists()
 
     @property
     def source(self) -> Source:

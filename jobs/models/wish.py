@@ -13,7 +13,7 @@ RETRY = "retry"
 CANCEL = "cancel"
 FORCE_RESTART = "force_restart"  # end a workflow that can't continue, and start the job again
 DELETE = "delete"
-ACTS = {RETRY: Act.RETRY, CANCEL: Act.CANCEL, FORCE_RESTART: Act.FORCE_RESTART, DELETE: Act.DELETE}
+ACTS = {RETRY: Act.RETRY, CANCEL: Act.CANCEL, FORCE_RESTART: Act.FORCE_RESTART, DELETE: Act.DELETE_FOR_GOOD}
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def sweep() -> int:
         with suppress(FileNotFoundError):  # it has just got its job
             if mark.stat().st_mtime < oldest:
                 name = source_name(mark.stem, mark.name)
-                if not Job.objects.filter(source_name=name).exists():
+                if not Job.with_trash.filter(source_name=name).exists():
                     storage.remove(name)
                     removed += 1
                 mark.unlink()

@@ -60,6 +60,8 @@ class Act(models.TextChoices):
     REMOVE_VERSION = "job.remove_version", "removed an earlier version of the job"
     REPLACE_SOURCE = "job.replace_source", "replaced the source of the job"
     DELETE = "job.delete", "deleted the job"
+    RESTORE = "job.restore", "restored the job"
+    DELETE_FOR_GOOD = "job.delete_for_good", "deleted for good the job"
     SUBMIT_BATCH = "batch.submit", "submitted the batch"
     CANCEL_BATCH = "batch.cancel", "cancelled the batch"
     SHARE = "share.make", "made a link to the job"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,6 +40,19 @@ LINKED_NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
 LINKS = re.compile(rf'^((?:#.*URI=")?)({LINKED_NAME})((?:"|#xywh=[\d,]+)?)$', re.MULTILINE)
 
 NOT_YOURS = "This address is for who is signed in and may see the job. “Copy link” makes one to hand on."
+
+
+_withholding: list[Callable[[str], bool]] = []
+
+
+def withhold(where: Callable[[str], bool]) -> None:
+    """From now on no link leads to a file *where* says so of its name, though it is there."""
+    _withholding.append(where)
+
+
+def withheld(name: str) -> bool:
+    """Whether somebody says so of this name."""
+    return any(where(name) for where in _withholding)
 
 
 class Unsatisfiable(Exception):
@@ -119,6 +132,8 @@ async def serve(request: HttpRequest, name: str) -> HttpResponseBase:
         storage.check_signature(name, expires, signature, owner)
         if owner and (refusal := await _refuse_reader(request, owner)):
             return refusal
+        if await sync_to_async(withheld)(name):
+            raise FileNotFoundError(name)
         answer = await deliver(request, name, owner)
         if not owner:
             await sync_to_async(_note_fetch)(name)

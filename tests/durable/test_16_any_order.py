@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import control, reconcile, workflow_calls
+from jobs import control, deleting, reconcile, workflow_calls
 from jobs.models import Job
 from jobs.models.wish import CANCEL, RETRY, Wish
 from jobs.state import ACTIVE, FINISHED, JobState
@@ -174,7 +174,7 @@ class Machine(RuleBasedStateMachine):
     def a_person_asks_and_the_process_is_killed(self, kind: str) -> None:
         self.do(self.life.wish(kind))
 
-    @rule(verb=st.sampled_from([control.cancel, control.cancel, control.delete]))
+    @rule(verb=st.sampled_from([control.cancel, control.cancel, deleting.delete_for_good]))
     def a_person_cancels_or_deletes(self, verb) -> None:
         self.do(self.life.ask(verb, "ada"))
 

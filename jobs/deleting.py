@@ -1,0 +1,84 @@
+"""The verbs that end a job: delete, which puts it into the trash, restore, and delete for good.
+
+As jobs.control, whose errors these share: whoever acts, on a page, in bulk, by the API or in the back office,
+acts through these. What changes in the rows is in jobs.trash and jobs.models.job.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from asgiref.sync import sync_to_async
+
+from jobs import control, trash
+from jobs.control import GONE, NotPossible, Refused, TemporalUnavailable
+from jobs.live import reader
+from jobs.models import Job
+from jobs.models.wish import DELETE, Wish
+from mediapipe.database import OUTAGES
+
+log = logging.getLogger(__name__)
+
+DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
+DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
+NOT_DELETED = (
+    "This job couldn’t be deleted, and some of its media may be gone. "
+    "An admin can find the reason in the log; delete it again after that."
+)
+RUNNING = "This job is still running; cancel it first."
+NOT_THERE = "This job isn’t in the trash any more."
+
+
+async def delete(job: Job, actor: str, reason: str = "") -> str:
+    """Puts a closed job into the trash; returns a sentence. Raises NotPossible.
+
+    Where no time is set for the trash, as delete_for_good().
+    """
+    if not trash.lifetime():
+        return await delete_for_good(job, actor)
+    await control.reread(job)
+    if job.being_deleted:  # for good already, which waits for the storage
+        return await delete_for_good(job, actor)
+    if await sync_to_async(trash.put_in)(job, actor):
+        log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)
+        reader.invalidate(job)
+        return "Deleted."
+    await control.reread(job)
+    raise NotPossible(RUNNING)
+
+
+async def restore(job: Job, actor: str, reason: str = "") -> str:
+    """Takes a job out of the trash; returns a sentence. Raises NotPossible."""
+    if not await sync_to_async(trash.take_out)(job, actor):
+        raise Refused(NOT_THERE)
+    return "Restored."
+
+
+async def delete_for_good(job: Job, actor: str, reason: str = "") -> str:
+    """Deletes a closed job and its media; returns a sentence.
+
+    Raises NotPossible; TemporalUnavailable where the storage doesn't answer, and the wish is kept.
+    """
+    return await sync_to_async(remove)(job, actor)
+
+
+def remove(job: Job, actor: str) -> str:
+    """What delete_for_good() does, for a caller with threads of its own: a storage may answer late."""
+    name = job.pk  # which Django takes away with the row
+    try:
+        removed = job.remove(actor)
+    except OSError as error:
+        log.warning("job %s can't be deleted yet: %s", name, error)
+        raise TemporalUnavailable(DELETE_LATER) from None
+    except OUTAGES:
+        raise TemporalUnavailable(DATABASE_AWAY) from None
+    except Exception:
+        log.exception("job %s could not be deleted", name)
+        job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
+        raise Refused(NOT_DELETED) from None
+    if not removed and not Job.with_trash.filter(pk=name).exists():
+        raise Refused(GONE)
+    if not removed:
+        raise NotPossible(RUNNING)
+    log.info("job %s (%s) was deleted for good by %s", name, job.title, actor)
+    return "Deleted."
