@@ -24,6 +24,12 @@ COLOUR = """async () => {
   return red > blue ? "red" : "blue";
 }"""
 
+# Notes whether a pressed button shows it in the very task of the click.
+ANSWERS = """() => document.addEventListener("click", ({ target }) => {
+  const busy = () => { sessionStorage.answered = target.closest("button").ariaBusy; };
+  document.addEventListener("submit", () => queueMicrotask(busy));
+}, true)"""
+
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 
 
@@ -43,8 +49,12 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     ):
         assert part in problem
     assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
+    page.evaluate(ANSWERS)
     page.click("text=Try anyway")
     page.wait_for_selector(".notice:has-text('Retrying')")
+    assert page.evaluate("sessionStorage.answered") == "true", (
+        "a pressed button waits for the server to show it"
+    )
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click(".problem >> text=Replace the source")
