@@ -114,6 +114,9 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(
     there = elsewhere("status", answer["id"], "--json")
     here = cloud.command("status", answer["id"], "--json")
     assert json.loads(there.stdout) == json.loads(here.stdout)
+    assert elsewhere("rename", answer["id"], "Another tune").stdout == "Renamed.\n"
+    link = elsewhere("share", answer["id"], "--days", "1").stdout.strip()
+    assert "Another tune" in httpx.get(link, trust_env=False).text
     late = elsewhere("cancel", answer["id"])
     local = cloud.command("cancel", answer["id"])
     assert (

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urljoin
+from urllib.parse import urlsplit
 
 import httpx
 from django.core.management.base import CommandError, OutputWrapper
@@ -119,7 +119,9 @@ class Installation:
         pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in about.items())
         headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": ",".join(pairs)}
         created = self._send("POST", f"{self.url}/uploads/", headers=headers)
-        url = urljoin(f"{self.url}/", created.headers["Location"])
+        url = (
+            self.url + urlsplit(created.headers["Location"]).path
+        )  # as we reach it, whatever it calls itself
         offset = 0
         until = time.monotonic() + PATIENCE
         while offset < size:
