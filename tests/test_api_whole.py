@@ -115,8 +115,9 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(
     here = cloud.command("status", answer["id"], "--json")
     assert json.loads(there.stdout) == json.loads(here.stdout)
     assert elsewhere("rename", answer["id"], "Another tune").stdout == "Renamed.\n"
-    link = elsewhere("share", answer["id"], "--days", "1").stdout.strip()
-    assert "Another tune" in httpx.get(link, trust_env=False).text
+    shared = elsewhere("share", answer["id"], "--days", "1")
+    assert shared.returncode == 0, shared.stderr
+    assert "Another tune" in httpx.get(shared.stdout.strip(), trust_env=False).text
     late = elsewhere("cancel", answer["id"])
     local = cloud.command("cancel", answer["id"])
     assert (

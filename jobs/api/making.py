@@ -83,11 +83,6 @@ class Link(Schema):
     password: bool = Field(description="whether it asks for one")
     opened: int = Field(description="how often")
 
-    @staticmethod
-    def resolve_password(share: Share) -> bool:
-        """Never the password itself, nor its hash."""
-        return bool(share.password)
-
 
 class MadeLink(Schema):
     """A link that was just made, and its address."""
@@ -164,7 +159,14 @@ async def remove_version(request: PageRequest, pk: UUID, number: int) -> Any:
 async def list_shares(request: PageRequest, pk: UUID) -> dict[str, Any]:
     """Who made them, until when they work, and how often they were opened."""
     job = await find(request, pk)
-    return {"shares": await sync_to_async(lambda: list(job.shares.all()))()}
+    return {"shares": await sync_to_async(lambda: list(map(_about, job.shares.all())))()}
+
+
+def _about(share: Share) -> dict[str, Any]:
+    """What is told of a link: never its password, nor a hash. It asks the database."""
+    told = ("made_by", "created_at", "expires_at", "works", "opened")
+    about = {name: getattr(share, name) for name in told}
+    return {"id": share.pk, "password": bool(share.password), **about}
 
 
 @router.post(
@@ -182,7 +184,7 @@ async def share_job(request: PageRequest, pk: UUID, body: Body[NewLink | None] =
         share, token = await make(job, request.user.get_username(), wanted.days, wanted.password or "")
     except control.NotPossible as error:
         raise ProblemError(409, str(error)) from None
-    return Status(201, {"link": shares.address(token), "share": share})
+    return Status(201, {"link": shares.address(token), "share": await sync_to_async(_about)(share)})
 
 
 @router.delete("/{uuid:pk}/shares/{int:number}", **VERB, summary="Revoke a link")
