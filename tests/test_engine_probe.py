@@ -149,6 +149,7 @@ def test_a_file_in_a_bucket_is_not_fetched_and_one_on_its_way_there_is_probed(pr
     assert local.status_code == 200 and local.json()["source"]["kind"] == "audio"
 
 
+@pytest.mark.django_db  # who fetches a file is noted
 def test_our_engine_is_asked_for_a_file_in_the_bucket_by_our_own_signature(settings, bucket):
     """The bucket's address and key may change while the task waits, so neither is kept."""
     url = storage.signed_url("sources/a.wav", local=True)
