@@ -33,7 +33,7 @@ from mediapipe.accounts.audit import Act
 from mediapipe.storage import s3
 from mediapipe.threads import run_to_completion
 
-BLOCK = 256 * 1024
+BLOCK = 512 * 1024  # bytes at a time: each is a hop to a thread and back
 RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # A file beside the playlist or storyboard that names it: a line of its own, or URI="…".
 LINKED_NAME = r"[\w-]+\.(?:m3u8|m4s|mp4|webp|jpeg|png)"
