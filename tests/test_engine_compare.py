@@ -124,7 +124,7 @@ def test_pictures_are_alike_whatever_their_light_but_not_whatever_they_show():
 async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
     source = made("compare_film.mp4", *FILM)
     asked = {"video": 0, "audio": None, "moments": [1.0, 2.0, 3.0], "places": [], "around": 0.0, "start": 0.0}
-    asked["crop"] = []
+    asked |= {"crop": [], "late": 0.0}
     assert len((await prober.looks(source, budget=60, **asked))["pictures"]) == 3
     assert len((await prober.looks(source, budget=0, **asked))["pictures"]) == 1
     once = await prober.looks(source, budget=0, in_order=True, **asked)

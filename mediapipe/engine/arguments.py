@@ -220,17 +220,23 @@ def input_arguments(path: str, media: Media, seek: float | None = None) -> list[
 
 
 def steady_clock(media: Media) -> list[str]:
-    """The arguments that take a clock's jumps out of the packets, where FFmpeg doesn’t do it itself."""
+    """The arguments that take a clock's jumps out of the packets, where FFmpeg doesn’t do it itself.
+
+    And those by which pictures that are stored in another order are not late for it.
+    """
     if media.format in RESET:
         return []
     arguments = []
     for kind, track in (("v", media.video), ("a", media.audio)):
         far = track.far if isinstance(track, Video) else 0
-        if track is None or not (track.shifts or far):
+        late = track.late if isinstance(track, Video) else 0
+        if track is None or not (track.shifts or far or late):
             continue
         by = "".join(f"-gte(N,{at})*({ticks})" for at, ticks in track.shifts)
         stored, shown = (f"if(eq({at},NOPTS),NOPTS,{at}{by})" for at in ("DTS", "PTS"))
         shown = f"if(gt(abs(PTS-DTS),{far}),{stored},{shown})" if far else shown
+        if late:  # what FFmpeg takes for the time of showing is made up
+            stored, shown = stored[:-1] + f"-round({late:.6f}/TB))", "NOPTS"
         arguments += [f"-bsf:{kind}", f"setts=dts='{stored}':pts='{shown}'"]
     return arguments
 

@@ -217,6 +217,13 @@ def length(
     return found
 
 
+def dropped(left_out: int, kept: int, *, known: Video | None) -> list[Difference]:
+    """Whether an encode left out pictures of a film that doesn't say how many it has."""
+    if known is None or known.frames or left_out <= 0.2 * (left_out + kept) + 2:
+        return []
+    return [Difference(f"The result has {kept} pictures, the source {left_out + kept}.")]
+
+
 def can_compare_pictures(options: Options, source: Media, output: Media, seconds: float) -> bool:
     """Whether moments of both belong together: a film of known length that is shown whole."""
     video = source.video

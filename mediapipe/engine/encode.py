@@ -48,6 +48,7 @@ class FfmpegExit:
     returncode: int
     ended: bool  # FFmpeg said progress=end
     frames: int = 0
+    dropped: int = 0  # pictures that it left out, because others have their time
     corrupt: int = 0  # frames that the decoder had to guess
     undecodable: int = 0  # packets that it refused
     seconds: float = 0.0  # of media that were written
@@ -110,6 +111,7 @@ class Progress:
         self.percent: float | None = None
         self.speed: float | None = None
         self.done_frames = 0
+        self.dropped_frames = 0
         self.done_seconds = 0.0
         self.mark: tuple[str, ...] = ()
         self.moved = time.monotonic()
@@ -140,6 +142,7 @@ class Progress:
         frame = self._number("frame")
         at = (self._number("out_time_us") or 0) / 1e6
         self.done_frames = int(frame or 0)
+        self.dropped_frames = int(self._number("drop_frames") or 0)
         self.done_seconds = max(self.done_seconds, at)
         share = None
         if self.frames and frame is not None:
@@ -209,6 +212,7 @@ async def ffmpeg(
     result.returncode = process.returncode if process.returncode is not None else -1
     result.ended = progress.ended
     result.frames = progress.done_frames
+    result.dropped = progress.dropped_frames
     result.seconds = progress.done_seconds
     return result
 

@@ -33,7 +33,8 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
     *asked*: `video` and `audio` (a track's number or null), `moments` (seconds on the file's own clock),
     `start` (nothing earlier counts), `around` (0: one picture for each moment, else all so many seconds about
     it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures),
-    `crop` (what of a picture isn't to be seen: left, top, right, bottom).
+    `crop` (what of a picture isn't to be seen: left, top, right, bottom), `late` (seconds that each is shown
+    late where only the order of storing is known, else 0).
     """
     import av
 
@@ -79,10 +80,11 @@ def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[
         stream = container.streams[asked["video"]]
         size = (stream.width, stream.height)
         for frame in container.decode(stream):
-            while todo and frame.time is not None and frame.time >= todo[0] - 0.001:
+            at = _time(frame, asked["late"])
+            while todo and at is not None and at >= todo[0] - 0.001:
                 moment = todo.pop(0)
                 if _has_shape(frame, size):
-                    shown[moment] = (frame.time, _dots(frame, asked["crop"]).hex())
+                    shown[moment] = (at, _dots(frame, asked["crop"]).hex())
             if not todo or time.process_time() > ends:
                 break
     return {"pictures": [[shown[moment]] if moment in shown else [] for moment in moments]}
@@ -103,7 +105,7 @@ def _pictures(
     held = last = None
     shown: list[Any] = []
     for count, frame in enumerate(container.decode(stream)):
-        at = frame.time
+        at = _time(frame, asked["late"])
         if at is None or count > MAX_FRAMES:
             break
         if last is None:  # what a file calls a keyframe need not be one
@@ -127,7 +129,14 @@ def _pictures(
     found["flipped"] |= any(is_flipped(each) for each in shown)
     found["resized"] |= any((each.width, each.height) != found["size"] for each in shown)
     alike = [each for each in shown if _has_shape(each, found["size"])]
-    return [(each.time, _dots(each, asked["crop"]).hex()) for each in alike]
+    return [(_time(each, asked["late"]) or 0.0, _dots(each, asked["crop"]).hex()) for each in alike]
+
+
+def _time(frame: Any, late: float) -> float | None:
+    """When a picture is shown."""
+    if not late:
+        return value(lambda: float(frame.time), None)
+    return value(lambda: float(frame.dts * frame.time_base) - late, None)
 
 
 def _has_shape(frame: Any, size: tuple[int, int]) -> bool:

@@ -24,7 +24,7 @@ from mediapipe.validators import Options
 EVEN_KEYS = "expr:gte(t,n_forced*2)"  # a keyframe every two seconds
 SOURCE_KEYS = "source"  # keyframes where the source has them
 MAX_GAP = 10.5  # seconds between keyframes that still seek well; x264 makes 250 frames by default
-UNTIMED = ("avi", "h264", "mpeg")  # where pictures lie without the times at which they are shown
+UNTIMED = ("avi", "asf", "h264", "mpeg")  # where pictures lie without the times at which they are shown
 PLAYED = ("", "Baseline", "Constrained Baseline", "Main", "High", "Constrained High", "Progressive High")
 MAX_LEVEL = 52  # 5.2: what players and their hardware take
 COPYABLE = {"format", "codec", "quality"}  # options that a copy of the picture can satisfy

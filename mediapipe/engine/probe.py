@@ -39,6 +39,7 @@ NAMED = {
 }
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
+MOST_REORDERED = 16  # pictures that a decoder holds back before it shows the first
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 
 
@@ -47,6 +48,15 @@ def frame_rate(stream: Any) -> float:
     average = value(lambda: float(stream.average_rate), 0.0) or value(lambda: float(stream.base_rate), 0.0)
     guess = value(lambda: float(stream.guessed_rate), 0.0)
     return guess if average > 1000 and guess else average
+
+
+def is_uneven(stream: Any) -> bool:
+    """Whether pictures follow each other otherwise than at the rate by which FFmpeg would place them.
+
+    It guesses too low a rate where few pictures of a programme stream have a time, and would drop the rest.
+    """
+    faster = float(stream.base_rate / stream.average_rate)
+    return faster > 1.05 or float(stream.guessed_rate / stream.average_rate) < 0.95
 
 
 def stream_facts(stream: Any) -> dict[str, Any]:
@@ -72,7 +82,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "sar": value(lambda: float(stream.sample_aspect_ratio), 1.0) or 1.0,
             "pix_fmt": value(lambda: str(context.pix_fmt or ""), ""),
             "fps": frame_rate(stream),
-            "uneven": value(lambda: float(stream.base_rate / stream.average_rate) > 1.05, False),
+            "uneven": value(lambda: is_uneven(stream), False),
             "frames": value(lambda: int(stream.frames), 0),
             "transfer": value(lambda: int(context.color_trc), 0),
             "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
@@ -92,7 +102,9 @@ def stream_facts(stream: Any) -> dict[str, Any]:
 def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     """Rotation, interlacing and true colour are known of a decoded frame only."""
     stream.codec_context.thread_count = 1
+    began = None
     for count, packet in enumerate(container.demux(stream)):
+        began = packet.dts if began is None else began
         for frame in value(packet.decode, list[Any]()):
             facts["rotation"] = int(frame.rotation) % 360
             facts["interlaced"] = bool(frame.interlaced_frame)
@@ -102,6 +114,8 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             facts["width"] = facts["width"] or frame.width
             facts["height"] = facts["height"] or frame.height
             facts["decodes"] = True
+            if container.format.name == "avi" and None not in (began, packet.dts) and count <= MOST_REORDERED:
+                facts["late"] = float((packet.dts - began) * stream.time_base)
             return
         if count > 2000:
             return

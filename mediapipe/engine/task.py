@@ -129,6 +129,7 @@ class Encode:
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )
         differences = await self._differences(media, took, copied=copied)
+        differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         if ended.corrupt or ended.undecodable:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
         if warnings:  # of what is damaged two decoders may make different things

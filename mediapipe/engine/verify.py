@@ -107,8 +107,8 @@ async def _in_order(file: Path, source: Media, moments: list[float], *, budget: 
     """The source's pictures at these moments, without a seek; none where that takes too long."""
     assert source.video is not None
     index = source.video.index
-    crop = source.video.crop
-    found = await prober.looks(file, in_order=True, video=index, moments=moments, budget=budget, crop=crop)
+    film = {"crop": source.video.crop, "late": source.video.late}
+    found = await prober.looks(file, in_order=True, video=index, moments=moments, budget=budget, **film)
     return found or {"pictures": []}
 
 
@@ -134,6 +134,7 @@ async def _look(
         budget=budget,
         start=start,
         crop=media.video.crop if media.video else [],
+        late=media.video.late if media.video else 0.0,
     )
 
 

@@ -37,6 +37,7 @@ PICTURES = {  # per container: encoders of the picture, and of the sound
     "flv": (["libx264", "flv"], ["aac", "libmp3lame"]),
     "wmv": (["wmv2"], ["wmav2"]),
     "3gp": (["libx264"], ["aac"]),
+    "mpg": (["libx264", "mpeg2video"], ["mp2"]),
 }
 SOUNDS = {
     "mp3": ["libmp3lame"],
@@ -269,7 +270,7 @@ def _picture_arguments(recipe: Recipe) -> list[str]:
     own = {
         "libx264": ["-preset", "ultrafast", "-bf", str(recipe.reordered)],
         "libx265": ["-preset", "ultrafast", "-x265-params", "log-level=none"],
-        "libsvtav1": ["-preset", "12"],
+        "libsvtav1": ["-preset", "10"],
         "libvpx": ["-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"],
         "libvpx-vp9": ["-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"],
     }.get(recipe.picture, ["-q:v", "3"])
