@@ -179,10 +179,20 @@ EVERY = [
 HDR10 = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
 
 
+def named(*colours: str) -> list[str]:
+    return ["-vf", "format=yuv420p,setparams=" + ":".join(colours)]
+
+
 @pytest.mark.parametrize(
     ("pixels", "colours"),
-    [("yuv420p", []), ("yuv420p10le", HDR10), ("yuva420p", [])],
-    ids=["plain", "hdr", "transparent"],
+    [
+        ("yuv420p", []),
+        ("yuv420p10le", HDR10),
+        ("yuva420p", []),
+        ("yuv420p", named("colorspace=ycgco")),
+        ("yuv420p", named("colorspace=bt2020c", "color_primaries=bt2020")),
+    ],
+    ids=["plain", "hdr", "transparent", "ycgco", "constant luminance"],
 )
 async def test_odd_sides_pass_through_every_kind(tmp_path, pixels, colours):
     source = tmp_path / "odd.mkv"

@@ -12,6 +12,7 @@ from mediapipe.engine.colours import (
     STILLS,
     TO_SDR,
     conversion,
+    even_sides,
     matrix,
     missing_of_hdr,
     tags,
@@ -156,15 +157,18 @@ def filters(
     chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
     target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
-        # odd sides have no place for half of their colour, which zscale refuses
-        chain += ["format=yuv444p10le"] if video.width % 2 or video.height % 2 else []
-        chain += [*missing_of_hdr(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
+        chain += [
+            *even_sides(video),
+            *missing_of_hdr(video),
+            f"zscale=w={width}:h={height}:f=bilinear",
+            *TO_SDR,
+        ]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
         whole = still or bool(tail) or {"width", "height"} <= set(options)
-        size = f"{width}:{height}" if whole else _kept_shape(video, width, height)
         video, named = understood(video)
         chain += named
+        size = f"{width}:{height}" if whole else _kept_shape(video, width, height)
         chain.append(f"scale={size}:flags=bicubic{conversion(video, target)}")
         chain += [] if whole else [f"pad={width}:{height}:-1:-1"]
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):

@@ -24,7 +24,7 @@ BELONGING = {
 }
 YCGCO = 8
 BY_PRIMARIES = (10, 12, 13)  # BT.2020 with constant luminance, and what is derived from primaries
-NAMES = {8: "ycgco", 10: "bt2020c", 12: "chroma-derived-nc", 13: "chroma-derived-c"}
+CONSTANT = (10, 13)  # of these with constant luminance: zscale must know the transfer
 LOGARITHMIC = (9, 10)  # transfers that the scaler refuses; nobody shows them as what they say
 TELEVISION = (5, 6)  # primaries
 TO_SDR = (
@@ -34,6 +34,12 @@ TO_SDR = (
     "tonemap=hable:desat=0",
     "zscale=t=bt709:m=bt709:r=tv",
 )
+
+
+def even_sides(video: Video) -> list[str]:
+    """Takes a row or a column from odd sides: zscale refuses them, half of their colour has no place."""
+    odd = video.width % 2 or video.height % 2
+    return ["crop=trunc(iw/2)*2:trunc(ih/2)*2"] if odd else []
 
 
 def missing_of_hdr(video: Video) -> list[str]:
@@ -52,12 +58,11 @@ def understood(video: Video) -> tuple[Video, list[str]]:
     if not video.pix_fmt.startswith("yuv"):
         return video, []
     if video.matrix == YCGCO or (video.matrix in BY_PRIMARIES and video.primaries not in UNSAID):
-        known = NAMES[video.matrix]
-        # odd sides have no place for half of their colour, which zscale refuses; the scaler does the matrix
-        whole = ["setparams=colorspace=bt709", "format=yuv444p", f"setparams=colorspace={known}"]
-        odd = video.width % 2 or video.height % 2
-        filters = [*whole, "zscale=m=bt709", "format=yuv444p"] if odd else ["zscale=m=bt709"]
-        return replace(video, matrix=BT709), filters
+        transfer = video.matrix in CONSTANT and video.transfer in (*UNSAID, *LOGARITHMIC)
+        named = ["setparams=color_trc=bt709"] if transfer else []
+        width, height = (side - side % 2 for side in (video.width, video.height))
+        known = replace(video, matrix=BT709, width=width, height=height)
+        return known, [*even_sides(video), *named, "zscale=m=bt709"]
     matrix = video.matrix if video.matrix in MATRICES else _guessed(video)
     named = [] if matrix == video.matrix else [f"colorspace={MATRICES[matrix]}"]
     named += ["color_trc=bt709"] if video.transfer in LOGARITHMIC else []

@@ -22,6 +22,7 @@ import imageio_ffmpeg
 
 from mediapipe.engine.errors import TaskError, from_ffmpeg
 from mediapipe.engine.media import MAX_DURATION
+from mediapipe.engine.timecode import hours
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTER = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine.sandbox import main; main()"
@@ -159,6 +160,13 @@ class Progress:
             left = max(0.0, (1 - min(share, 1)) * self.seconds / self.speed)
         self.report(self.percent, self.speed, left)
 
+    def tell(self, result: FfmpegExit) -> None:
+        """Notes how far it has come."""
+        result.ended = self.ended
+        result.frames = self.done_frames
+        result.dropped = self.dropped_frames
+        result.seconds = self.done_seconds
+
 
 @dataclass
 class TimeLimit:
@@ -210,10 +218,7 @@ async def ffmpeg(
         for reader in readers:
             reader.cancel()
     result.returncode = process.returncode if process.returncode is not None else -1
-    result.ended = progress.ended
-    result.frames = progress.done_frames
-    result.dropped = progress.dropped_frames
-    result.seconds = progress.done_seconds
+    progress.tell(result)
     return result
 
 
@@ -267,23 +272,18 @@ async def _watch(process: asyncio.subprocess.Process, progress: Progress, wall: 
 def _check_pace(passed: float, progress: Progress, wall: float, worked: float) -> None:
     """Raises TaskError where a run has taken longer than it may, or will by far at its pace so far."""
     if worked + passed > wall:
-        raise TaskError("too_long", f"Encoding took longer than {_hours(wall)}, so it was stopped.")
+        raise TaskError("too_long", f"Encoding took longer than {hours(wall)}, so it was stopped.")
     if progress.done_seconds > max(MAX_DURATION, 1.1 * progress.seconds):
-        sentence = f"The file goes on for more than {_hours(progress.done_seconds)}, so it was stopped."
+        sentence = f"The file goes on for more than {hours(progress.done_seconds)}, so it was stopped."
         raise TaskError("too_long", sentence)
     if passed > JUDGED_AFTER and progress.percent:
         whole = worked + passed / progress.percent * 100
         if whole > HOPE * wall:
             raise TaskError(
                 "too_long",
-                f"At its pace so far the encode would take {_hours(whole)}, and {_hours(wall)} are allowed, "
+                f"At its pace so far the encode would take {hours(whole)}, and {hours(wall)} are allowed, "
                 "so it was stopped.",
             )
-
-
-def _hours(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds / 3600:.0f} hours" if minutes >= 120 else f"{max(minutes, 1)} minutes"
 
 
 def check_exit(result: FfmpegExit) -> None:

@@ -42,6 +42,9 @@ NO_AUDIO = "The file has no audio track."
 NOTHING_READABLE = "The file opens, but contains no readable video or audio."
 TOO_MANY_PIXELS = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} megapixels are accepted."
 UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to H.264 and upload that."
+NOT_CONVERTED = (
+    "The picture’s kind can’t be converted by this engine. Export the film as ordinary H.264 and try that."
+)
 NO_MEMORY = "The file needs more memory than is allowed. It may be damaged."
 
 
@@ -81,6 +84,7 @@ FFMPEG_ERRORS = (
     ("does not contain any stream", "no_audio", NO_AUDIO),
     ("matches no streams", "no_video", NO_VIDEO),
     ("no decoder found", "unsupported", UNKNOWN_CODEC),
+    ("error reinitializing filters", "internal_error", NOT_CONVERTED),
     ("nothing was written into output", "damaged", NOTHING_READABLE),
     ("cannot allocate memory", "too_large", NO_MEMORY),
     ("could not open encoder before eof", "damaged", NOTHING_READABLE),
