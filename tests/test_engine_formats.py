@@ -301,6 +301,8 @@ async def test_outputs_go_on_where_a_clock_jumps(made, tmp_path, name, by, kinds
     assert len(times) == pytest.approx(240 if name == "again.flv" else 120, abs=2)
     apart = [b - a for a, b in pairwise(times)]
     assert min(apart) > 0.02 and max(apart) < (5.1 if name == "pause.mkv" else 0.11)
+    alone = await ask(source, *STAGES["audio"], task=f"{source.stem}-alone")
+    assert alone.warnings == [] and alone.output["duration"] == pytest.approx(seconds, abs=0.15)
 
 
 @pytest.mark.parametrize("name", ["held.mp4", "held.mkv"])

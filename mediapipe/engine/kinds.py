@@ -32,8 +32,8 @@ class Kind:
     verify: Callable[[Path, bool], Awaitable[Media]] = verify.read_file
     finish: Callable[[previews.Encoded], previews.Finished] = previews.as_encoded
     light: bool = False  # whether it goes beside the heavy encodes, because it takes a moment
-    # whether a plan for these options depends on how far the source's keyframes are apart
-    needs_keyframes: Callable[[Options], bool] = lambda options: False
+    # whether a plan for these options depends on what packets alone show: keyframes, a clock that jumps
+    needs_packets: Callable[[Options], bool] = lambda options: False
     # whether a task with these options may turn out to be a copy
     may_copy: Callable[[Options], bool] = lambda options: False
     divides: bool = False  # whether a long film is encoded in pieces
@@ -64,7 +64,7 @@ _KINDS = (
         plan.video_plan,
         verify=verify.read_video,
         compared=True,
-        needs_keyframes=lambda options: True,
+        needs_packets=lambda options: True,
         may_copy=plan.may_copy_video,
         divides=True,
         has_frame_rate=True,
@@ -75,13 +75,14 @@ _KINDS = (
         finish=previews.waveform,
         compared=True,
         light=True,
+        needs_packets=lambda options: True,
     ),
     Kind(
         "image",
         stills.image_plan,  # without a format: the source's own where that is a photo, else jpeg
         finish=previews.storyboard,
         light=True,
-        needs_keyframes=lambda options: "interval" in options,
+        needs_packets=lambda options: "interval" in options,
         has_duration=False,
     ),
     Kind(
@@ -94,7 +95,7 @@ _KINDS = (
         "adaptive_video",
         plan.hls_plan,
         verify=verify.read_stream,
-        needs_keyframes=lambda options: True,
+        needs_packets=lambda options: True,
         output_kind="video",
     ),
     Kind(

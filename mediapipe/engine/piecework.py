@@ -82,7 +82,7 @@ class Film:
     ) -> Film:
         """*number*: of which piece, where several are encoded side by side. Raises TaskError, OSError."""
         source, _ = await source_file(kept, folders.source(task_id, number), hooks)
-        media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
+        media = await prober.probe(source, *(["--gap"] if kind.needs_packets(options) else []))
         assert kind.plan is not None
         return cls(task_id, kind, options, kept, source, media, kind.plan(options, media, str(source)), hooks)
 

@@ -238,7 +238,7 @@ async def process(
     with tracing.span("import"):
         source, filename = await source_file(kept, folder(task_id) / "input", hooks)
     hooks.step("probe", **({"filename": filename} if filename else {}))
-    media = await prober.probe(source, *(["--gap"] if kind.needs_keyframes(options) else []))
+    media = await prober.probe(source, *(["--gap"] if kind.needs_packets(options) else []))
     assert kind.plan is not None  # else check.py does it
     plan = kind.plan(options, media, str(source))
     if hooks.divide:
