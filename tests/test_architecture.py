@@ -40,10 +40,10 @@ mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.picture_times mediapipe.engine.probe
 mediapipe.engine.errors
-mediapipe.engine.media mediapipe.engine.encode
+mediapipe.engine.timecode mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
-mediapipe.engine.timecode mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
+mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
 mediapipe.engine.pieces
 mediapipe.engine.listening mediapipe.engine.lookthrough

@@ -10,12 +10,10 @@ from typing import Literal
 
 from mediapipe.engine.colours import (
     STILLS,
-    TO_SDR,
     conversion,
-    even_sides,
     matrix,
-    missing_of_hdr,
     tags,
+    to_sdr,
     understood,
     untagged,
 )
@@ -157,12 +155,7 @@ def filters(
     chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
     target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
-        chain += [
-            *even_sides(video),
-            *missing_of_hdr(video),
-            f"zscale=w={width}:h={height}:f=bilinear",
-            *TO_SDR,
-        ]
+        chain += [*to_sdr(video, width, height)]
         chain += [f"scale=flags=bicubic{target}"] if still else []
     else:
         whole = still or bool(tail) or {"width", "height"} <= set(options)

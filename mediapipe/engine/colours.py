@@ -42,6 +42,11 @@ def even_sides(video: Video) -> list[str]:
     return ["crop=trunc(iw/2)*2:trunc(ih/2)*2"] if odd else []
 
 
+def to_sdr(video: Video, width: int, height: int) -> list[str]:
+    """The filters that make an HDR film of another size one for ordinary screens."""
+    return [*even_sides(video), *missing_of_hdr(video), f"zscale=w={width}:h={height}:f=bilinear", *TO_SDR]
+
+
 def missing_of_hdr(video: Video) -> list[str]:
     """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
     lacking = [] if video.primaries not in UNSAID else ["color_primaries=bt2020"]

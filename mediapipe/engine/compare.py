@@ -213,15 +213,21 @@ def length(
         return found
     few = made.frames < video.frames * (0.98 if copied else 0.8) - 2
     if made.frames and few and seconds - output.duration < max(0.5, 0.02 * seconds):
-        found.append(Difference(f"The result has {made.frames} pictures, the source {video.frames}."))
+        found.append(_few(made.frames, video.frames))
     return found
+
+
+def _few(made: int, wanted: int) -> Difference:
+    return Difference(
+        f"The source has {wanted} pictures by its own account, the result {made}. Look for gaps."
+    )
 
 
 def dropped(left_out: int, kept: int, *, known: Video | None) -> list[Difference]:
     """Whether an encode left out pictures of a film that doesn't say how many it has."""
     if known is None or known.frames or left_out <= 0.2 * (left_out + kept) + 2:
         return []
-    return [Difference(f"The result has {kept} pictures, the source {left_out + kept}.")]
+    return [_few(kept, left_out + kept)]
 
 
 def can_compare_pictures(options: Options, source: Media, output: Media, seconds: float) -> bool:

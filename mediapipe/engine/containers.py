@@ -12,6 +12,8 @@ from typing import IO, Any
 
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
+# of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
+BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
 TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
 
 
@@ -39,6 +41,12 @@ def is_iso(path: str) -> bool:
     """Whether it begins as MP4 and MOV files do; FFmpeg takes their extension for it."""
     with open(path, "rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
+
+
+def is_media(path: str) -> bool:
+    """Whether it begins as another kind of video or sound file does."""
+    with open(path, "rb") as file:
+        return file.read(16).startswith(BEGINNINGS)
 
 
 def is_protected(path: str) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from mediapipe.engine.errors import TaskError, from_ffmpeg
+from mediapipe.engine.errors import TaskError, from_ffmpeg, is_of_damage
 from mediapipe.engine.media import MAX_DURATION
 from mediapipe.engine.timecode import hours
 
@@ -243,7 +243,7 @@ async def _read_errors(
         text = raw.decode(errors="replace").replace("\0", "").strip()  # no database stores a NUL
         hear(text)
         result.corrupt += "corrupt decoded frame" in text
-        result.undecodable += "Error submitting packet to decoder" in text
+        result.undecodable += is_of_damage(text)
         for path, name in hidden.items():
             text = text.replace(path, name)
         result.lines = [*result.lines[1 - MAX_LINES :], text[:500]]

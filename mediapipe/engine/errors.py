@@ -39,6 +39,10 @@ def storage_given_up(refused: str, words: str) -> TaskError:
 
 NO_VIDEO = "The file has no video track."
 NO_AUDIO = "The file has no audio track."
+PICTURE_UNKNOWN = "The picture is in a format that this engine can’t decode"
+SOUND_UNKNOWN = "The sound is in a format that this engine can’t decode"
+PICTURE_BROKEN = "The picture can’t be decoded"
+CONVERT = "Convert it to H.264 with AAC and upload that."
 NOTHING_READABLE = "The file opens, but contains no readable video or audio."
 TOO_MANY_PIXELS = f"The picture is too large: at most {MAX_PIXELS // 1_000_000} megapixels are accepted."
 UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to H.264 and upload that."
@@ -48,12 +52,21 @@ NOT_CONVERTED = (
 NO_MEMORY = "The file needs more memory than is allowed. It may be damaged."
 
 
-def from_reader(message: str, *, is_iso: bool = False) -> TaskError:
-    """Why a file couldn’t even be opened; *message*: PyAV's error, *is_iso*: the file begins as MP4 does."""
+def from_reader(message: str, *, is_iso: bool = False, is_media: bool = False) -> TaskError:
+    """Why a file couldn’t even be opened.
+
+    *message*: PyAV's error; *is_iso*, *is_media*: the file begins as MP4, or another kind of recording, does.
+    """
     text = message.lower()
     if "moov atom" in text and is_iso:
         return TaskError(
             "damaged", "The file is incomplete: the upload or the recording stopped before its end.", message
+        )
+    if is_media and "invalid data" in text:
+        return TaskError(
+            "damaged",
+            "The file begins as a recording does, but the rest can’t be read. It may be cut off or damaged.",
+            message,
         )
     if "whitelist" in text:
         return TaskError(
@@ -90,6 +103,19 @@ FFMPEG_ERRORS = (
     ("could not open encoder before eof", "damaged", NOTHING_READABLE),
     ("invalid data found when processing input", "damaged", "The file is damaged and can’t be decoded."),
 )
+
+
+DAMAGE = (  # what FFmpeg says of packets that it can't use, in copies too
+    "Error submitting packet to decoder",
+    "missing picture in access unit",
+    "Invalid NAL unit size",
+    "] changing packet size to",
+)
+
+
+def is_of_damage(line: str) -> bool:
+    """Whether a line of FFmpeg's log says that a part of the source was left out."""
+    return any(said in line for said in DAMAGE)
 
 
 def from_ffmpeg(log: str, returncode: int) -> TaskError:

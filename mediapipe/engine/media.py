@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mediapipe.engine import tracks
-from mediapipe.engine.errors import TOO_MANY_PIXELS, UNKNOWN_CODEC, TaskError, from_reader
+from mediapipe.engine.errors import (
+    CONVERT,
+    NO_AUDIO,
+    NO_VIDEO,
+    PICTURE_BROKEN,
+    PICTURE_UNKNOWN,
+    SOUND_UNKNOWN,
+    TOO_MANY_PIXELS,
+    UNKNOWN_CODEC,
+    TaskError,
+    from_reader,
+)
 from mediapipe.engine.probe import MAX_PIXELS
 
 MAX_DURATION = 24 * 3600
@@ -100,6 +111,8 @@ class Media:
     guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
     jumps: bool = False  # whether its clock does, so that no seek leads anywhere
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
+    no_picture: str = NO_VIDEO  # why there is none, where there is none
+    no_sound: str = NO_AUDIO
 
     @property
     def is_mp4(self) -> bool:
@@ -124,14 +137,15 @@ def media_from_probe(found: dict[str, Any]) -> Media:
     if found.get("protected"):
         raise TaskError("protected", "This file is copy-protected. Upload an unprotected copy.")
     if "error" in found:
-        raise from_reader(str(found["error"]), is_iso=bool(found.get("is_iso")))
+        begins = {name: bool(found.get(name)) for name in ("is_iso", "is_media")}
+        raise from_reader(str(found["error"]), **begins)
     streams: list[dict[str, Any]] = found.get("streams", [])
     film = tracks.picture(streams)
     sound = tracks.sound(streams, film)
     notes = tracks.left_out(streams, film, sound)
     if film is not None and film.get("undecodable") and sound is not None and not sound.get("undecodable"):
         film = None
-        notes.append("The picture can’t be decoded, so only the sound was processed.")
+    said = _undecodable(streams, film, sound)
     if film is not None and film["width"] * film["height"] > MAX_PIXELS:
         raise TaskError("too_large", TOO_MANY_PIXELS)
     video = _video(film)
@@ -144,13 +158,43 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         bit_rate=int(found.get("bit_rate") or 0),
         video=video,
         audio=audio,
-        undecodable=[s["type"] for s in streams if s["type"] in ("video", "audio") and not s["codec"]],
+        undecodable=[s["type"] for s in streams if _is_unknown(s)],
+        no_picture=said.get("video", NO_VIDEO),
+        no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
         jumps=bool(found.get("jumps")),
-        notes=notes,
+        notes=[*notes, *_left_without(said, film, sound)],
     )
     check_limits(media)
     return media
+
+
+def _is_unknown(track: dict[str, Any]) -> bool:
+    return track["type"] in ("video", "audio") and not track["codec"]
+
+
+def _undecodable(
+    streams: list[dict[str, Any]], film: dict[str, Any] | None, sound: dict[str, Any] | None
+) -> dict[str, str]:
+    """Why the file has no picture, or no sound, where a track of it can't be decoded."""
+    unknown = {s["type"] for s in streams if _is_unknown(s)}
+    said = {}
+    if film is None and "video" in unknown:
+        said["video"] = f"{PICTURE_UNKNOWN}. {CONVERT}"
+    elif film is None and any(s.get("undecodable") for s in streams if s["type"] == "video"):
+        said["video"] = f"{PICTURE_BROKEN}. {CONVERT}"
+    if sound is None and "audio" in unknown:
+        said["audio"] = f"{SOUND_UNKNOWN}. {CONVERT}"
+    return said
+
+
+def _left_without(
+    said: dict[str, str], film: dict[str, Any] | None, sound: dict[str, Any] | None
+) -> list[str]:
+    """What to say to somebody who gets the rest."""
+    beside = {"video": (sound, "only the sound was processed"), "audio": (film, "the result is silent")}
+    kept = [(text, *beside[kind]) for kind, text in said.items()]
+    return [f"{text.removesuffix(f'. {CONVERT}')}, so {result}." for text, other, result in kept if other]
 
 
 def _video(film: dict[str, Any] | None) -> Video | None:

@@ -16,7 +16,7 @@ from mediapipe.engine.arguments import (
     trim,
 )
 from mediapipe.engine.colours import copied_tags
-from mediapipe.engine.errors import NO_VIDEO, TaskError
+from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, Video
 from mediapipe.engine.sound import sound_arguments
 from mediapipe.validators import Options
@@ -83,7 +83,7 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
     film = media.video if media.video and not media.video.cover else None
     if film is None:
         if media.audio is None or {"width", "height", "fit", "fps", "codec"} & set(options):
-            raise TaskError("no_video", NO_VIDEO)
+            raise TaskError("no_video", media.no_picture)
         seek, limit, seconds = trim(media.duration, options)
         only = ["-map", f"0:{media.audio.index}", "-vn"]
         arguments = [*HEAD, *input_arguments(path, media, seek), *only, *limit]

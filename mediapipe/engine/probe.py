@@ -16,6 +16,7 @@ from mediapipe.engine.containers import (
     canvas,
     cropping,
     is_iso,
+    is_media,
     is_protected,
     known_length,
     programmes,
@@ -265,4 +266,5 @@ def print_facts(path: str, extra: list[str]) -> None:
         said = f"{type(problem).__name__}: {problem}".replace(path, "source")[:300]
         found = {"error": said, "protected": value(lambda: is_protected(path), False)}
         found["is_iso"] = value(lambda: is_iso(path), False)
+        found["is_media"] = value(lambda: is_media(path), False)
     print(json.dumps(found), flush=True)

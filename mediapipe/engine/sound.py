@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mediapipe.engine.arguments import CLEAN, HEAD, Plan, input_arguments, trim
-from mediapipe.engine.errors import NO_AUDIO, TaskError
+from mediapipe.engine.errors import TaskError
 from mediapipe.engine.looks import FOLDED
 from mediapipe.engine.media import Audio, Media
 from mediapipe.validators import Options
@@ -66,7 +66,7 @@ def audio_plan(options: Options, media: Media, path: str) -> Plan:
     """The sound alone, or its waveform's samples. Raises TaskError."""
     audio = media.audio
     if audio is None:
-        raise TaskError("no_audio", NO_AUDIO)
+        raise TaskError("no_audio", media.no_sound)
     seek, limit, seconds = trim(audio.duration or media.duration, options)
     track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
     head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *CLEAN]

@@ -15,7 +15,7 @@ from mediapipe.engine.arguments import (
     map_picture,
     trim,
 )
-from mediapipe.engine.errors import NO_VIDEO, TaskError
+from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, Video
 from mediapipe.validators import Options
 
@@ -61,7 +61,7 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     """
     video = media.video
     if video is None:
-        raise TaskError("no_video", NO_VIDEO)
+        raise TaskError("no_video", media.no_picture)
     options = {"format": SAME.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
     muxer, pixels, encode = picture(options, has_alpha(video))
     start = float(options.get("start", 0))
@@ -128,7 +128,7 @@ def _moving(media: Media) -> Video:
     """The film’s picture track; cover art and photos are none. Raises TaskError."""
     video = media.video
     if video is None or video.cover:
-        raise TaskError("no_video", NO_VIDEO)
+        raise TaskError("no_video", media.no_picture)
     if video.tiled:
         raise TaskError(
             "no_video", "This is a photo, so there is nothing to animate. Ask for an image instead."

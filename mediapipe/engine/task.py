@@ -125,6 +125,8 @@ class Encode:
             ended = await run(arguments, output, muxer, progress=progress)
         took = time.monotonic() - began + self.worked
         encode.check_exit(ended)
+        if copied and ended.undecodable:  # an encode conceals it, and says so
+            raise TaskError("damaged", "The file is damaged and can’t be copied.", ended.last_lines)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )

@@ -1,0 +1,83 @@
+"""What is said of files in which something is missing, damaged or of an unknown kind: only what is so."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mediapipe.engine.errors import TaskError, from_ffmpeg
+from tests.support.engine import STAGES, X264, ask
+
+pytestmark = pytest.mark.anyio
+FILM = [
+    *["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2", "-f", "lavfi", "-i", "sine=440:d=2"],
+    *[*X264, "-g", "25", "-c:a", "aac"],
+]
+DAMAGED = "The source is damaged; the result may have errors where it is."
+
+
+@pytest.fixture
+def changed(made, tmp_path):
+    """The film in a container, its bytes changed by a function."""
+
+    def change(ending, by):
+        film = made("sentences.mp4", *FILM)
+        data = (
+            film if ending == "mp4" else made(f"sentences.{ending}", "-i", film, "-c", "copy")
+        ).read_bytes()
+        path = tmp_path / f"changed.{ending}"
+        path.write_bytes(by(data))
+        return path
+
+    return change
+
+
+def noise(start: float, end: float):
+    def by(data):
+        changed = bytearray(data)
+        first, last = (int(share * len(data)) for share in (start, end))
+        changed[first:last] = random.Random(1).randbytes(last - first)
+        return bytes(changed)
+
+    return by
+
+
+async def test_a_picture_of_an_unknown_kind_is_named_and_its_sound_is_kept(changed):
+    source = changed("mkv", lambda data: data.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/XSO/AVC"))
+    done = await ask(source, *STAGES["ingest"])
+    sentence = "The picture is in a format that this engine can’t decode"
+    assert done.warnings == [f"{sentence}, so only the sound was processed."]
+    for kind, asked in (STAGES["thumbnails"], STAGES["transcode"], ("animation", {"end": 1})):
+        with pytest.raises(TaskError, match=sentence) as refused:
+            await ask(source, kind, asked)
+        assert refused.value.kind == "no_video"
+
+
+async def test_a_sound_of_an_unknown_kind_is_named_and_the_picture_is_kept(changed):
+    source = changed("mkv", lambda data: data.replace(b"A_AAC", b"A_XYZ"))
+    done = await ask(source, *STAGES["ingest"])
+    sentence = "The sound is in a format that this engine can’t decode"
+    assert done.warnings == [f"{sentence}, so the result is silent."]
+    with pytest.raises(TaskError, match=sentence):
+        await ask(source, *STAGES["audio"])
+
+
+@pytest.mark.parametrize("ending", ["mp4", "ts"])
+async def test_a_damaged_film_is_not_copied_without_a_word(changed, ending):
+    done = await ask(changed(ending, noise(0.4, 0.6)), *STAGES["ingest"])
+    assert DAMAGED in done.warnings
+
+
+async def test_a_recording_of_which_only_the_beginning_is_there_is_called_one(tmp_path, made):
+    source = tmp_path / "head.wav"
+    source.write_bytes(made("sentences.wav", "-f", "lavfi", "-i", "sine=440:d=1").read_bytes()[:44])
+    with pytest.raises(TaskError, match="begins as a recording does") as refused:
+        await ask(source, *STAGES["audio"])
+    assert refused.value.kind == "damaged"
+
+
+def test_what_our_own_filters_refuse_is_not_called_an_empty_file():
+    log = "[vf#0:0] Error reinitializing filters!\n[out#0/gif] Nothing was written into output file, because"
+    refused = from_ffmpeg(log, 218)
+    assert refused.kind == "internal_error" and "can’t be converted" in str(refused)
