@@ -57,7 +57,7 @@ class Part:
         return [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
 
 
-Pictures = list[list[tuple[float, str]]]
+Pictures = list[list[tuple[float, str]] | None]  # None: not looked at
 
 
 def pictures(
@@ -70,7 +70,7 @@ def pictures(
     other: list[float] = []
     compared = 0
     for theirs, ours in zip(source, output, strict=False):
-        if not theirs:
+        if not theirs or ours is None:
             continue
         compared += 1
         at, dots = theirs[0]
@@ -112,9 +112,9 @@ def _measure(dots: Sequence[int]) -> tuple[float, float]:
     return mean, (sum((dot - mean) ** 2 for dot in dots) / len(dots)) ** 0.5
 
 
-def distinct(pictures: Pictures) -> Pictures:
+def distinct(pictures: Pictures) -> list[list[tuple[float, str]]]:
     """Of pictures that lie close together, or of none, the first alone."""
-    kept: Pictures = []
+    kept: list[list[tuple[float, str]]] = []
     for each in pictures:
         if each and all(abs(each[0][0] - other[0][0]) > AROUND for other in kept):
             kept.append(each)

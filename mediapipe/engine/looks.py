@@ -21,6 +21,7 @@ MAX_FRAMES = 600  # of a track that are decoded in search of one moment
 LATE = 0.5  # seconds by which a seek may lead past its moment
 PREDICTED = (2, 3)  # P and B: pictures that can't be decoded alone
 FOLDED = 8  # channels to which a bass channel is left out of stereo
+ENOUGH = 12  # pictures that are decoded in search of one, whatever the budget
 AHEAD = 0.3  # seconds of pictures that a decoder may hold back
 Picture = tuple[float, str]  # when it is shown, and its dots
 
@@ -32,7 +33,8 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
 
     *asked*: `video` and `audio` (a track's number or null), `moments` (seconds on the file's own clock),
     `start` (nothing earlier counts), `around` (0: one picture for each moment, else all so many seconds about
-    it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures),
+    it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures;
+    what it isn't enough for is None),
     `crop` (what of a picture isn't to be seen: left, top, right, bottom), `late` (seconds that each is shown
     late where only the order of storing is known, else 0).
     """
@@ -57,11 +59,11 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
             stream.codec_context.options = {"skip_loop_filter": "all"}  # a small picture needs none
             ends = time.process_time() + asked["budget"]
             for moment in asked["moments"]:
-                nothing = list[Picture]()
-                shown = value(lambda m=moment: _pictures(container, stream, m, asked, found), nothing)  # type: ignore[misc]
-                found["pictures"].append(shown)
-                if time.process_time() > ends:
-                    break
+                # where none could be reached, the one near the beginning still can
+                last_hope = moment == min(asked["moments"]) and not any(found["pictures"])
+                wanted = not found["pictures"] or last_hope or time.process_time() < ends
+                seen = _try_pictures(container, stream, moment, asked, found, ends) if wanted else None
+                found["pictures"].append(seen)
     return found
 
 
@@ -90,15 +92,23 @@ def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[
     return {"pictures": [[shown[moment]] if moment in shown else [] for moment in moments]}
 
 
+def _try_pictures(*given: Any) -> list[Picture] | None:
+    try:
+        return _pictures(*given)
+    except Exception:  # what a damaged file may raise
+        return []
+
+
 def _pictures(
-    container: Any, stream: Any, moment: float, asked: dict[str, Any], found: dict[str, Any]
-) -> list[Picture]:
+    container: Any, stream: Any, moment: float, asked: dict[str, Any], found: dict[str, Any], ends: float
+) -> list[Picture] | None:
     """The picture at *moment*, or as near before it as its share of the budget takes us from a keyframe.
 
-    With `around` all pictures that begin about the moment; the one that is held, where none begins.
+    With `around` all pictures that begin about the moment; the one that is held, where none begins; None
+    where the budget *ends* before it is reached.
     """
     around = asked["around"]
-    ends = time.process_time() + asked["budget"] / len(asked["moments"])
+    share = time.process_time() + asked["budget"] / len(asked["moments"])
     stream.codec_context.skip_frame = "NONREF"  # on the way there
     container.seek(max(0, int(moment / stream.time_base)), stream=stream)
     first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
@@ -123,9 +133,15 @@ def _pictures(
             held = frame
         if around and at >= moment - around - AHEAD:
             stream.codec_context.skip_frame = "DEFAULT"
-        if not around and (at >= moment - 0.001 or time.process_time() > ends):
+        if not around and (at >= moment - 0.001 or time.process_time() > share):
             break
-    shown = shown or ([held] if held else [])
+        if around and at < moment - around and count > ENOUGH and time.process_time() > ends:
+            return None
+    return _small(shown or ([held] if held else []), asked, found)
+
+
+def _small(shown: list[Any], asked: dict[str, Any], found: dict[str, Any]) -> list[Picture]:
+    """The dots of these pictures, as far as they have the track's shape."""
     found["flipped"] |= any(is_flipped(each) for each in shown)
     found["resized"] |= any((each.width, each.height) != found["size"] for each in shown)
     alike = [each for each in shown if _has_shape(each, found["size"])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,11 +119,11 @@ class Encode:
         silent = copied and not makes_several(arguments)
         report = self._report_alive if silent else self._report
         progress = encode.Progress(plan.seconds, plan.frames, report)
-        began = time.monotonic()
+        before = _processor_seconds()
         run = partial(encode.ffmpeg, source=self.source, beside=self.beside, time_limit=self.time_limit)
         with tracing.span("FFmpeg", copied=copied):
             ended = await run(arguments, output, muxer, progress=progress)
-        took = time.monotonic() - began + self.worked
+        took = _processor_seconds() - before + self.worked
         encode.check_exit(ended)
         if copied and ended.undecodable:  # an encode conceals it, and says so
             raise TaskError("damaged", "The file is damaged and can’t be copied.", ended.last_lines)
@@ -197,6 +197,12 @@ class Encode:
         """`outputs/<task>.mp4`, or in a folder of the task's."""
         own = f"/{file.name}" if self.plan.layout == "folder" else file.name.removeprefix(self.target.stem)
         return f"outputs/{self.task_id}{own}"
+
+
+def _processor_seconds() -> float:
+    """Of all programs that this process has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def store(file: Path, name: str, hooks: Hooks) -> None:

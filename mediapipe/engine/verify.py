@@ -24,7 +24,7 @@ from mediapipe.validators import Options
 CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which count time in other units
 
 LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
-LOOKS_SHARE = 0.008  # and the share of the encode's seconds beside it
+LOOKS_SHARE = 0.006  # and the share of the encode's beside it
 SURELY = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
@@ -72,8 +72,8 @@ async def differences(
 ) -> list[Difference]:
     """How the output isn’t what its source is; nothing where they can’t be compared.
 
-    *files* and *medias*: of the source and of the output; *took*: the seconds of the encode, which say how
-    long the looks may take.
+    *files* and *medias*: of the source and of the output; *took*: the processor's seconds for the
+    encode, which say how long the looks may take.
     """
     source, output = medias
     start = source.start + float(options.get("start", 0))

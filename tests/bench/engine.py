@@ -2,11 +2,13 @@
 
 `.venv/bin/python -m tests.bench.engine [SECONDS] [ROUNDS]` (60, 3): a clip of 1080p and one of 2160p, made
 by FFmpeg. The plain commands are the best ones for the same result (a copy for ingest), one after the other.
+Below each table stands what it costs to compare an output with its source, and what it may.
 On a busy machine the CPU seconds are the fair column: seconds on the clock measure the neighbours too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -18,6 +20,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from mediapipe.engine import prober, verify
+from mediapipe.engine.arguments import Plan
 from tests.support.product import FFMPEG, Product, make_clip
 
 QUIET = [FFMPEG, "-nostdin", "-v", "error", "-y"]
@@ -112,6 +116,27 @@ def run_job(product: Product, clip: Path) -> dict[str, float]:
     return seconds | {"CPU": cpu(product) - before}
 
 
+async def comparison(clip: Path, folder: Path) -> str:
+    """What comparing a transcode with its source costs, and may cost: CPU seconds of the reading child."""
+    *arguments, target = plain(clip, folder)["transcode"]
+    arguments[1] = str(clip)
+    before = spent()
+    keys = ["-force_key_frames", "expr:gte(t,n_forced*2)"]
+    subprocess.run([*QUIET, *arguments, *keys, target], check=True)
+    encode = spent() - before
+    medias = (await prober.probe(clip, "--gap"), await prober.probe(Path(target), "--gap"))
+    plan = Plan([[]], "mp4", "mp4", medias[0].duration, wants_video=True)
+    reader = prober._prober.process
+    assert reader is not None
+    before = used(reader.pid)
+    found = await verify.differences({}, plan, (clip, Path(target)), medias, encode, copied=False)
+    cost = used(reader.pid) - before
+    assert found == [], found
+    return (
+        f"comparison: {cost:.2f} CPU s beside {encode:.1f} of the encode; allowed {0.3 + 0.02 * encode:.2f}"
+    )
+
+
 class Memory(threading.Thread):
     """Watches for the largest memory of any encoder that process *root* has started, in MB."""
 
@@ -148,6 +173,7 @@ def main(seconds: float, rounds: int) -> None:
                 length = seconds if size.startswith("19") else seconds / 3
                 clip = make_clip(Path(folder) / f"{size}.mp4", length, size)
                 measure(product, clip, f"{length:.0f} s of {size}", rounds)
+                print(asyncio.run(comparison(clip, Path(folder))), flush=True)
         finally:
             product.stop()
 
