@@ -59,6 +59,15 @@ async def test_a_sound_track_that_is_heard_is_taken_before_a_silent_one(made):
     assert media.notes == ["The file has 2 sound tracks. Number 2 was taken, because another is silent."]
 
 
+async def test_a_sound_that_begins_between_two_keyframes_is_not_silent(made):
+    silence = ["-f", "lavfi", "-t", "2", "-i", "anullsrc=r=48000:cl=mono"]
+    later = ["-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*440*t)*between(t,1.2,1.5)':d=2"]
+    for name in ("tracks_later.mkv", "tracks_later.mp4"):
+        tracks = ["-map", "2", "-map", "0", "-map", "1", *X264, "-g", "250"]
+        media = read(made(name, *silence, *later, *SMALL, *tracks))
+        assert media.audio.index == 2, name
+
+
 async def test_a_commentary_is_not_the_sound_of_the_film(made):
     tracks = [
         "-map",

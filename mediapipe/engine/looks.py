@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mediapipe.engine.containers import boxes
-from mediapipe.engine.survey import value
+from mediapipe.engine.survey import frames_from, value
 
 SIDE = 24  # dots of a picture's side
 BIN = 0.05  # seconds of sound that one peak is of
@@ -198,7 +198,7 @@ def _peaks(container: Any, stream: Any, place: float, seconds: float, found: dic
     places = [each.name for each in stream.codec_context.layout.channels]
     bass = places.index("LFE") if "LFE" in places and 1 < len(places) <= FOLDED else None
     seen = False
-    for at, channels in _samples(container, stream):
+    for at, channels in _samples(container, stream, place - 0.1):
         if at > place + seconds:
             break
         for number, samples in enumerate(channels):
@@ -216,12 +216,12 @@ def _peaks(container: Any, stream: Any, place: float, seconds: float, found: dic
     return [round(peak, 5) for peak in peaks] if seen else []
 
 
-def _samples(container: Any, stream: Any) -> Iterator[tuple[float, list[Any]]]:
-    """The time of each piece of sound from here on, and the samples of each channel."""
+def _samples(container: Any, stream: Any, place: float) -> Iterator[tuple[float, list[Any]]]:
+    """The time of each piece of sound from a place on, and the samples of each channel."""
     import av
 
     resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout.name, rate=RATE)
-    for frame in container.decode(stream):
+    for frame in frames_from(container, stream, place):
         at = frame.time
         for piece in resampler.resample(frame):
             yield at, [memoryview(plane).cast("B").cast("f")[: piece.samples] for plane in piece.planes]

@@ -7,7 +7,7 @@ For a sandboxed child (probe.py): PyAV and the standard library. It says what is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
@@ -15,6 +15,7 @@ from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
 MAX_READ = 32 << 20  # bytes of packets
 MAX_TIME = 30.0  # seconds of the film
 MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
+BEFORE = 0.1  # seconds before a place from which on it is decoded
 PLACES = 10  # where it is listened to each of several sound tracks
 T = TypeVar("T")
 LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -109,12 +110,12 @@ def _peak(container: Any, stream: Any, at: float) -> float | None:
 def _loudest(container: Any, stream: Any, at: float) -> float:
     import av
 
-    start = container.start_time or 0
-    container.seek(start + int(at * 1e6))
+    wanted = (container.start_time or 0) / 1e6 + at
+    container.seek(int(wanted * 1e6))
     resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout.name, rate=8000)
     loudest = 0.0
     seen = 0
-    for frame in container.decode(stream):
+    for frame in frames_from(container, stream, wanted):
         for piece in resampler.resample(frame):
             samples = (
                 memoryview(piece.planes[0])
@@ -128,3 +129,14 @@ def _loudest(container: Any, stream: Any, at: float) -> float:
     if not seen:
         raise ValueError("no sound")
     return loudest
+
+
+def frames_from(container: Any, stream: Any, wanted: float) -> Iterator[Any]:
+    """The sound from a moment on: a seek leads to a keyframe of the picture, which may lie long before it."""
+    first: int | None = None
+    for packet in container.demux(stream):
+        place = packet.pos or 0
+        first = place if first is None else first
+        early = packet.pts is not None and float(packet.pts * packet.time_base) < wanted - BEFORE
+        if not early or place - first > MAX_READ:
+            yield from packet.decode()
