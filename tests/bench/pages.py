@@ -44,7 +44,7 @@ def visits(product: Product, browser: Browser, cookies: list[dict], job: str) ->
     """A line for each page: requests, bytes, layout shift."""
     paths = ["/login/", "/", f"/jobs/{job}/", "/jobs/new/", "/history/", "/people/", "/password/"]
     print(f"{'first visit':28} {'requests':>8} {'kB':>6} {'limit':>6} {'media kB':>9} {'CLS':>7}")
-    for path in (*paths, "/account/tokens/", "/account/sessions/"):
+    for path in (*paths, "/audit/", "/trash/", "/account/tokens/", "/account/sessions/"):
         context = browser.new_context(viewport=VIEW)
         context.add_cookies([] if path == "/login/" else cookies)
         page = counting(context.new_page())
