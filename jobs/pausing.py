@@ -10,6 +10,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from asgiref.sync import sync_to_async
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, UpdateTaskQueueConfigRequest
@@ -18,7 +19,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from mediapipe import temporal
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
-from mediapipe.database import in_thread
 
 ENCODES = "media-engine"  # the task queue of heavy work
 QUEUES = (ENCODES, "media-engine-light", "media-engine-import")
@@ -65,13 +65,13 @@ async def paused() -> Pause | None:
 async def pause(who: str, why: str) -> None:
     """Lets nothing new begin. Raises NotPossible."""
     await _set(who, why, stopped=True)
-    await in_thread(audit.record, Act.PAUSE_LINE, who, name="the line", text=why)
+    await sync_to_async(audit.record)(Act.PAUSE_LINE, who, name="the line", text=why)
 
 
 async def resume(who: str) -> None:
     """Lets it go on. Raises NotPossible."""
     await _set(who, "", stopped=False)
-    await in_thread(audit.record, Act.RESUME_LINE, who, name="the line")
+    await sync_to_async(audit.record)(Act.RESUME_LINE, who, name="the line")
 
 
 async def _set(who: str, why: str, *, stopped: bool) -> None:

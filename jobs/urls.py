@@ -76,6 +76,7 @@ urlpatterns = [
     # Who works, and what waits, for admins; the part that changes as a fragment
     path("fleet/", fleet.index, name="fleet"),
     path("fleet/status/", fleet.status, name="fleet_status"),
+    path("fleet/jobs/<uuid:pk>/first/", fleet.move_first, name="move_first"),
     path("fleet/pause/", fleet.pause, name="pause_line"),
     path("fleet/resume/", fleet.resume, name="resume_line"),
     # A person's API tokens

@@ -96,7 +96,7 @@ jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_vi
 jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.dashboard.fleet
+jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.first jobs.dashboard.fleet
 jobs.dashboard.pipeline_pages jobs.dashboard.trash_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -11,11 +12,13 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from temporalio import activity, workflow
 from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from jobs import fleet, line, pausing
+from jobs import first, fleet, line, pausing
 from jobs.dashboard import fleet as page
-from jobs.models import FleetWorker, Job, Stage
+from jobs.models import Event, FleetWorker, Job, Stage
 from jobs.state import JobState, StageState
 from mediapipe import temporal
 from mediapipe.accounts.models import AuditEntry
@@ -153,7 +156,7 @@ async def test_nothing_new_begins_while_the_line_is_paused_and_the_page_says_so(
             for pending in (await waiting.describe()).raw_description.pending_activities:
                 assert pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
         seen = text(await sync_to_async(chief.get)("/fleet/"))
-        assert "Paused by chief" in seen and "Reason: the disk is changed" in seen
+        assert "Paused since" in seen and "by chief" in seen and "Reason: the disk is changed" in seen
         assert "when the line is resumed" in seen and "done about" not in seen
         await pausing.resume("maria")
         assert await pausing.paused() is None
@@ -163,6 +166,70 @@ async def test_nothing_new_begins_while_the_line_is_paused_and_the_page_says_so(
         ("line.pause", "chief", "the disk is changed"),
         ("line.resume", "maria", ""),
     ]
+
+
+@pytest.mark.django_db
+def test_only_an_admin_moves_a_job_to_the_front_and_only_one_that_waits(ada, chief, at_work):
+    path = f"/fleet/jobs/{at_work.pk}/first/"
+    assert ada.get(path).status_code == ada.post(path).status_code == 403
+    assert chief.get(f"/fleet/jobs/{uuid.uuid4()}/first/").status_code == 404
+    assert "Interview" in text(chief.get(path))
+    assert "nothing was changed" in text(chief.post(path, {"why": "on air"}, follow=True))
+    Stage.objects.update(task_id="")
+    assert first.NOTHING in text(chief.post(path, {"why": "on air"}, follow=True))
+    assert not Event.objects.filter(kind="moved").exists()
+
+
+async def of_first_priority(client, queue: str) -> bool:
+    """Whether something of the first priority stands in that line."""
+    found = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=pausing.ACTIVITIES,
+            report_stats=True,
+        )
+    )
+    return found.stats_by_priority_key[first.FIRST].approximate_backlog_count > 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.anyio
+async def test_a_job_that_was_moved_to_the_front_is_worked_on_next(dev_env, temporal_at, at_work):
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    order: list[str] = []
+
+    @activity.defn(name="encode")
+    async def note() -> str:
+        order.append(activity.info().workflow_id)
+        return "done"
+
+    runner = UnsandboxedWorkflowRunner()
+    flows = Worker(client, task_queue="front", workflows=[Encoding], workflow_runner=runner)
+    names = [*(f"task_{number}" for number in range(10, 22)), "task_1"]  # the last one is the job's
+    async with temporal.run_workers([flows]):
+        waiting = [
+            await client.start_workflow(Encoding.run, "front-encodes", id=name, task_queue="front")
+            for name in names
+        ]
+        for each in waiting:  # all stand in line before anybody works
+            while not (await each.describe()).raw_description.pending_activities:
+                await asyncio.sleep(0.1)
+        await first.move(at_work, "chief", "on air at eight")
+        while not await of_first_priority(client, "front-encodes"):
+            await asyncio.sleep(0.1)
+        encodes = Worker(client, task_queue="front-encodes", activities=[note], max_concurrent_activities=1)
+        async with temporal.run_workers([encodes]):
+            await asyncio.wait_for(asyncio.gather(*(each.result() for each in waiting)), 60)
+    assert order.index("task_1") < 3, "of thirteen"
+    event = await Event.objects.aget(kind="moved")
+    assert (event.stage, event.actor) == ("transcode", "chief")
+    assert event.text == "Moved to the front: on air at eight"
+    entry = await AuditEntry.objects.aget(act="job.move_first")
+    assert (entry.actor, entry.text, entry.key) == ("chief", "on air at eight", str(at_work.pk))
+    with pytest.raises(pausing.NotPossible, match="nothing to move"):
+        await first.move(at_work, "chief", "")
 
 
 def test_a_worker_keeps_its_name_and_a_second_one_of_a_home_has_another(tmp_path, settings):

@@ -9,22 +9,23 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from jobs import line, pausing
+from jobs import first, line, pausing
 from jobs.dashboard.formatting import ago, duration, filesize
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.polling import fragment, once
 from jobs.dashboard.presenters import Row
 from jobs.live import reader
-from jobs.models import FleetWorker, Job, Stage
+from jobs.models import Event, FleetWorker, Job, Stage
 from jobs.state import SETTLED, JobState, StageState
 from mediapipe import disk
 from mediapipe.accounts.login_required import PageRequest
@@ -101,6 +102,11 @@ class Place(NamedTuple):
     waits: str
     done: datetime | None
 
+    @property
+    def can_move(self) -> bool:
+        """Whether it stands in the engine's line."""
+        return settings.EMBEDDED_ENGINE and self.row.waiting_stage is not None
+
 
 def _works(workers: list[FleetWorker], now: float) -> dict[str, list[Work]]:
     """What each engine's worker is at, by its name: a task is a stage of a job."""
@@ -134,9 +140,19 @@ def _left(row: Row) -> float | None:
     return None if None in lefts else float(sum(each or 0 for each in lefts))
 
 
-def _waits(row: Row) -> str:
+def _order(row: Row, moved: set[tuple[UUID, str]]) -> int:
+    """What is at work, then what was moved to the front, what waits, what hasn't been started."""
+    if row.status.state == JobState.QUEUED:
+        return 3
+    if (stage := row.waiting_stage) is None:
+        return 0
+    return 1 if (row.job.pk, stage.name) in moved else 2
+
+
+def _waits(row: Row, moved: set[tuple[UUID, str]]) -> str:
     if (stage := row.waiting_stage) is not None:
-        return f"{stage.label}: {stage.wait}"
+        words = "moved to the front" if (row.job.pk, stage.name) in moved else stage.wait
+        return f"{stage.label}: {words}"
     if row.status.state == JobState.QUEUED:
         return row.job.note or "Waits to be started"
     running = [each for each in row.stages if each.status.state == StageState.RUNNING]
@@ -153,11 +169,14 @@ def _line(slots: int) -> tuple[list[Place], int]:
     queued = list(active.filter(state=JobState.QUEUED).order_by("created_at")[: SHOWN - len(begun)])
     jobs = [*begun, *line.in_turns(queued, lambda job: job.owner_id)]
     live = reader.read_many(jobs)
+    events = Event.objects.filter(job__in=begun, kind=first.MOVED)
+    moved = set(events.values_list("job_id", "stage"))
     rows = [Row(job, live.get(job.pk)) for job in jobs]
+    rows.sort(key=lambda row: _order(row, moved))
     now = timezone.now()
     done = line.ends([_left(row) for row in rows], slots)
     return [
-        Place(row, _waits(row), None if at is None else now + timedelta(seconds=at))
+        Place(row, _waits(row, moved), None if at is None else now + timedelta(seconds=at))
         for row, at in zip(rows, done, strict=True)
     ], active.count()
 
@@ -219,8 +238,7 @@ def status(request: PageRequest) -> HttpResponse:
 @staff_only
 def pause(request: PageRequest) -> HttpResponse:
     """Lets nothing new begin, for a reason that others read."""
-    why = request.POST.get("why", "").replace("\0", "").strip()[:200]
-    return _done(request, lambda: async_to_sync(pausing.pause)(request.user.get_username(), why))
+    return _done(request, lambda: async_to_sync(pausing.pause)(request.user.get_username(), _why(request)))
 
 
 @require_POST
@@ -228,6 +246,21 @@ def pause(request: PageRequest) -> HttpResponse:
 def resume(request: PageRequest) -> HttpResponse:
     """Lets the line go on."""
     return _done(request, lambda: async_to_sync(pausing.resume)(request.user.get_username()))
+
+
+@require_http_methods(["GET", "POST"])
+@staff_only
+def move_first(request: PageRequest, pk: UUID) -> HttpResponse:
+    """Asks why, and moves a job to the front."""
+    job = get_object_or_404(Job, pk=pk)
+    if request.method == "GET":
+        return render(request, "jobs/first.html", {"job": job})
+    who = request.user.get_username()
+    return _done(request, lambda: async_to_sync(first.move)(job, who, _why(request)))
+
+
+def _why(request: PageRequest) -> str:
+    return request.POST.get("why", "").replace("\0", "").strip()[:200]
 
 
 def _done(request: PageRequest, act: Callable[[], None]) -> HttpResponse:

@@ -59,6 +59,7 @@ class Act(models.TextChoices):
     GO_BACK = "job.go_back", "went back to an earlier version in the job"
     REMOVE_VERSION = "job.remove_version", "removed an earlier version of the job"
     REPLACE_SOURCE = "job.replace_source", "replaced the source of the job"
+    MOVE_FIRST = "job.move_first", "moved to the front the job"
     DELETE = "job.delete", "deleted the job"
     RESTORE = "job.restore", "restored the job"
     DELETE_FOR_GOOD = "job.delete_for_good", "deleted for good the job"
