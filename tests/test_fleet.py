@@ -134,6 +134,7 @@ class Encoding:
         return await workflow.execute_activity(encode, task_queue=queue, start_to_close_timeout=for_a_minute)
 
 
+@pytest.mark.release
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.anyio
 async def test_nothing_new_begins_while_the_line_is_paused_and_the_page_says_so(
@@ -193,6 +194,7 @@ async def of_first_priority(client, queue: str) -> bool:
     return found.stats_by_priority_key[first.FIRST].approximate_backlog_count > 0
 
 
+@pytest.mark.release
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.anyio
 async def test_a_job_that_was_moved_to_the_front_is_worked_on_next(dev_env, temporal_at, at_work):

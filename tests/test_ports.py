@@ -113,6 +113,7 @@ def another_home(dev_env, tmp_path, settings, monkeypatch):
     """A home in which the address of a Temporal stands that isn't its own."""
     settings.HOME = tmp_path
     monkeypatch.delenv("TEMPORAL_ADDRESS")
+    monkeypatch.setattr(temporal, "_ours", set())  # by TEMPORAL_ADDRESS it may have been used before
     at = dev_env.client.service_client.config.target_host
     temporal.addresses_file().write_text(json.dumps({"temporal": at}))
     return dev_env.client
