@@ -7,21 +7,25 @@ themselves anything. People are managed on the page of that name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import wraps
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Prefetch
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobs.dashboard import bulk, presenters, stage_view
-from jobs.models import Event, Job, JobQuerySet, Stage, Upload
+from jobs.dashboard import bulk, counting, presenters, stage_view
+from jobs.dashboard.job_list import parse_or_none
+from jobs.models import Event, Job, JobQuerySet, Pipeline, Stage, Upload
 from jobs.state import JobState, StageState
 from mediapipe import temporal
 
@@ -72,6 +76,15 @@ def by_state(labels: Mapping[Any, str]) -> type[admin.SimpleListFilter]:
     return ByState
 
 
+class Bounded(Paginator):  # type: ignore[type-arg]
+    """Pages of the newest MOST rows: to count all of them would take longer than to show a page."""
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows there are, as far as they are counted."""
+        return counting.count(self.object_list).many  # type: ignore[arg-type]
+
+
 class ReadOnly:
     """Rows that only workflows and the dashboard write."""
 
@@ -86,6 +99,16 @@ class ReadOnly:
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """No: it would leave the workflow and the files. A job has an action that takes all of it."""
         return False
+
+
+class Many(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list of very many rows."""
+
+    paginator = Bounded
+    list_per_page = 50
+    show_full_result_count = False
+    ordering: ClassVar[tuple[str, ...]] = ("-id",)
+    sortable_by: ClassVar[tuple[str, ...]] = ()  # each column would want an index of its own
 
 
 class StageInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
@@ -104,18 +127,65 @@ class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     can_delete = False
 
 
+class ByPipeline(admin.SimpleListFilter):
+    """A filter by pipeline: of those that are, not of all that jobs name."""
+
+    title = parameter_name = "pipeline"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Each pipeline by its name."""
+        return [(name, name) for name in Pipeline.objects.values_list("name", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Its jobs."""
+        return queryset.filter(pipeline=self.value()) if self.value() else queryset
+
+
+def _named(jobs: JobQuerySet, text: str) -> JobQuerySet:
+    """The jobs that a search for *text* finds; all where there is none."""
+    if key := parse_or_none(UUID, text):
+        return jobs.filter(pk=key)
+    return jobs.matching(text) if text else jobs
+
+
+class OfAJob(Many):
+    """Rows of jobs: a search names a job, of which the newest some are looked at."""
+
+    search_help_text = "A job’s title, file, owner or id"
+    search_fields = ("job__searched",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """With their jobs, each asked for once."""
+        return self.model._default_manager.prefetch_related(Prefetch("job", Job.objects.only("title")))
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """The rows of the jobs that are found."""
+        if not search_term:
+            return queryset, False
+        found = _named(Job.objects.order_by("-created_at"), search_term).values_list("pk", flat=True)
+        return queryset.filter(job__in=list(found[: counting.RECENT])), False
+
+
 @admin.register(Job, site=site)
-class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class JobAdmin(Many):
     """Jobs, with a link to their workflow in Temporal's own UI."""
 
     list_display = ("title", "owner", "pipeline", "condition", "created_at", "finished_at", "in_temporal")
-    list_filter = (by_state(presenters.STATE_LABELS), "pipeline", "created_at", "owner")
-    search_fields = ("title", "source_filename", "source_url", "owner__username", "id")
-    list_select_related = ("owner",)
-    date_hierarchy = "created_at"
+    list_filter = (by_state(presenters.STATE_LABELS), ByPipeline, "created_at", "owner")
+    search_fields = ("searched",)
+    ordering: ClassVar[tuple[str, ...]] = ("-created_at",)
+    sortable_by: ClassVar[tuple[str, ...]] = ("title", "created_at")
     inlines = (StageInline, EventInline)
 
     actions = ("retry", "cancel", "delete")
+
+    def get_queryset(self, request: HttpRequest) -> JobQuerySet:
+        """Without what no column shows."""
+        return Job.objects.defer("plan", "searched").prefetch_related("owner")
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """As the list of jobs is searched, or by a job's id."""
+        return _named(queryset, search_term), False
 
     @admin.action(description="Retry what failed", permissions=["view"])
     def retry(self, request: HttpRequest, queryset: JobQuerySet) -> None:
@@ -135,7 +205,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         context = {
             "action": "delete",
             "jobs": jobs,
-            "matching": queryset.count(),
+            "matching": counting.count(queryset),
             "back": back,
             "days": settings.TRASH_DAYS,
             "posted": {"query": "", "from": "history", "matching": ""},
@@ -159,13 +229,11 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Stage, site=site)
-class StageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class StageAdmin(OfAJob):
     """Stages of all jobs, to see what fails and how often."""
 
     list_display = ("job", "name", "condition", "attempt", "started_at", "finished_at", "error_kind")
-    list_filter = (by_state(stage_view.STATE_LABELS), "name", "error_kind")
-    search_fields = ("job__title", "task_id", "error")
-    list_select_related = ("job",)
+    list_filter = (by_state(stage_view.STATE_LABELS),)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Without those of jobs in the trash."""
@@ -178,13 +246,10 @@ class StageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Event, site=site)
-class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class EventAdmin(OfAJob):
     """Who did what, and when."""
 
     list_display = ("at", "job", "kind", "stage", "actor", "text")
-    list_filter = ("kind", "at")
-    search_fields = ("job__title", "actor", "text")
-    list_select_related = ("job",)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Without those of jobs in the trash."""
@@ -192,8 +257,13 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Upload, site=site)
-class UploadAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class UploadAdmin(OfAJob):
     """Uploads, unfinished ones too."""
 
+    ordering: ClassVar[tuple[str, ...]] = ("-created_at",)
+
     list_display = ("filename", "owner", "length", "created_at", "expires_at", "job")
-    search_fields = ("filename", "owner__username")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """With their jobs and people."""
+        return super().get_queryset(request).prefetch_related("owner")

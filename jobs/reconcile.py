@@ -23,7 +23,7 @@ from jobs import control, trash, trouble, workflow_calls
 from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
-from jobs.models import EarlierVersion, Job, JobQuerySet
+from jobs.models import EarlierVersion, Job, JobQuerySet, Turn
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import one_piece, sweeping
 from mediapipe import temporal
@@ -48,10 +48,13 @@ _unknown_since: list[float] = []  # since when (monotonic) Temporal has known no
 
 
 async def run_forever(engine: IttybitClient) -> None:
-    """Rounds until cancelled; a round that fails is logged, and the next one tries again."""
+    """Rounds until cancelled, one worker's for all; one that fails is logged, and the next tries again."""
     while True:
         try:
-            await run_once(engine)
+            if await in_thread(Turn.take, "reconcile", timedelta(seconds=INTERVAL)):
+                await run_once(engine)
+            else:
+                _unknown_since.clear()  # what another has seen since isn't known here
             await sync_to_async(sweeping.sweep)()
             await sync_to_async(one_piece.sweep)()
         except Exception:

@@ -67,6 +67,7 @@ jobs.batches.batch_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.fleet_worker
+jobs.models.search_index jobs.models.turn
 jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.trashed_file jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline
@@ -91,6 +92,7 @@ jobs.notifications.channels jobs.notifications.confirming jobs.notifications.pay
 jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet
+jobs.dashboard.counting jobs.dashboard.keyset
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
 jobs.dashboard.polling jobs.dashboard.stage_view

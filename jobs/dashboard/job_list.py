@@ -6,17 +6,21 @@ It knows a user and a query, and no request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import date, datetime, time, timedelta
+from functools import reduce
 from typing import Any, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, prefetch_related_objects
+from django.db.models import prefetch_related_objects
 from django.http import QueryDict
+from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from jobs.dashboard import polling
+from jobs.dashboard.counting import Count, count_each, count_newest
+from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.live import Live, reader
 from jobs.models import Job, JobQuerySet, SavedView, Stage
@@ -24,6 +28,8 @@ from jobs.state import JobState, StageState
 
 T = TypeVar("T")
 PAGE_SIZE = 25
+FIRST_DAY = date(1970, 1, 1)
+LAST_DAY = date(9000, 1, 1)
 FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
 TABS = {
     "": ("All", tuple(JobState)),
@@ -41,6 +47,8 @@ CHOSEN = {  # filters that are a sheet's, as they stand beside the search
     "why": "Reason",
     "batch": "Batch",
 }
+SEARCHES = {"q", "why"}  # filters that no index combines with a state
+GROUPS = {tab: states for tab, (_, states) in TABS.items() if tab}  # each job is in one of them
 ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
 
 
@@ -52,15 +60,9 @@ def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
         return None
 
 
-def parse_moment(text: str) -> datetime:
-    """A moment with its zone, in UTC. Raises ValueError, also for one that no calendar of UTC has."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(text) from error
+def start_of(day: date) -> datetime:
+    """When a day begins here; what is before all clocks begins with them."""
+    return timezone.make_aware(datetime.combine(max(day, FIRST_DAY), time.min))
 
 
 def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
@@ -73,14 +75,15 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
     if pipeline := query.get("pipeline", "").replace("\0", "")[:40]:
         jobs = jobs.filter(pipeline=pipeline)
     if owner := query.get("owner", "").replace("\0", "")[:200]:
-        jobs = jobs.filter(owner__username=owner)
+        jobs = jobs.of_person(owner)
     if why := query.get("why", "").replace("\0", "")[:60]:
         jobs = jobs.filter(pk__in=Stage.failed_by(why))
     if batch := parse_or_none(UUID, query.get("batch", "")):
         jobs = jobs.filter(batch_item__batch=batch)
-    for name, lookup in (("from", "created_at__date__gte"), ("to", "created_at__date__lte")):
-        if day := parse_or_none(parse_date, query.get(name, "")):
-            jobs = jobs.filter(**{lookup: day})
+    if day := parse_or_none(parse_date, query.get("from", "")):
+        jobs = jobs.filter(created_at__gte=start_of(min(day, LAST_DAY)))
+    if day := parse_or_none(parse_date, query.get("to", "")):
+        jobs = jobs.filter(created_at__lt=start_of(min(day, LAST_DAY) + timedelta(days=1)))
     return jobs
 
 
@@ -96,20 +99,28 @@ class SavedSearch(NamedTuple):
     query: str
 
 
+class Place(NamedTuple):
+    """A page that begins "after" the row of a cursor, or ends "before" it."""
+
+    side: str
+    cursor: str
+    values: list[Any]
+
+
 class ListContext(TypedDict):
     """What the templates show around the rows; plain values alone, because models compare by key."""
 
     path: str  # of the whole page: a fragment's own is another
     tab: str
-    tabs: list[tuple[str, str, int, str]]  # key, label, jobs, query string
+    tabs: list[tuple[str, str, str, str]]  # key, label, jobs, query string
     running: int
     poll_interval: str
     banner: str
     ready: str  # when the last of the running jobs is expected to be done; "" while that is unknown
     query: str
-    total: int
+    total: str
     number: int  # of the page, from 1
-    last_page: int
+    last_page: str  # "" where there are more than are counted
     newer: str  # query string of the previous page; "" where there is none
     older: str
     filtered: bool
@@ -138,23 +149,54 @@ class JobList:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
         self.filters = {key: str(query[key]) for key in FILTERS if query.get(key)}
         self.matching = search(user, query)
-        counts = self.matching.order_by().values_list("state").annotate(Count("pk"))
-        self.counts: dict[str, int] = dict(counts)
-        self.total = self._count(self.tab)
-        self.last_page = max(1, -(-self.total // page_size))
+        counted = count_newest if self.filters.keys() & SEARCHES else count_each
+        self.counts = counted(self.matching, GROUPS)
+        self.counts[""] = reduce(Count.and_also, self.counts.values())
+        self.total = self.counts[self.tab]
+        self.last_page = max(1, -(-self.total.many // page_size))
         page = query.get("page", "")
-        requested = int(page) if page.isdecimal() and len(page) < 9 else 1
-        self.number = min(max(1, requested), self.last_page)
-        start = (self.number - 1) * page_size
-        order = ORDERS.get(query.get("sort", ""), ORDERS[""])
-        jobs = in_tab(self.matching, self.tab).select_related("owner").defer("plan").order_by(*order, "pk")
-        self.jobs = list(jobs[start : start + page_size])
+        self.number = max(1, int(page) if page.isdecimal() and len(page) < 9 else 1)
+        self.order = (*ORDERS.get(query.get("sort", ""), ORDERS[""]), "id")
+        self.place = self._place(query)
+        self.jobs, self.goes_on = self._load(page_size)
         self.live = reader.read_many(job for job in self.jobs if job.active)
         views = SavedView.objects.filter(owner_id=user.pk).values_list("name", "query")
         self.saved_views = [SavedSearch(*view) for view in views]
 
-    def _count(self, tab: str) -> int:
-        return sum(self.counts.get(state, 0) for state in TABS[tab][1])
+    def _place(self, query: QueryDict) -> Place | None:
+        """Where a page begins that lies beyond those that are counted."""
+        for side in ("after", "before"):
+            if values := parse_or_none(lambda text: decode(text, self.order), query.get(side, "")):
+                return Place(side, query.get(side, ""), values)
+        return None
+
+    def _load(self, page_size: int) -> tuple[list[Job], bool]:
+        """The page's jobs, and whether there are more after them."""
+        jobs = in_tab(self.matching, self.tab).defer("plan", "searched")
+        if self.place is None:
+            self.number = min(self.number, self.last_page)
+            start = (self.number - 1) * page_size
+            found = list(jobs.order_by(*self.order)[start : start + page_size + 1])
+            return found[:page_size], len(found) > page_size
+        back = self.place.side == "before"
+        jobs = beyond(jobs, self.order, self.place.values, back=back)
+        order = reversed_order(self.order) if back else self.order
+        found = list(jobs.order_by(*order)[: page_size + 1])
+        return (found[:page_size][::-1], True) if back else (found[:page_size], len(found) > page_size)
+
+    def _newer(self) -> str:
+        """The query string of the previous page; "" where there is none."""
+        if self.number > self.last_page + 1 and self.jobs:
+            return self.url_with(page=self.number - 1, before=cursor_of(self.jobs[0], self.order))
+        return self.url_with(page=min(self.number - 1, self.last_page)) if self.number > 1 else ""
+
+    def _older(self) -> str:
+        """The query string of the next page; "" where there is none."""
+        if self.number < self.last_page:
+            return self.url_with(page=self.number + 1)
+        if not self.goes_on:
+            return ""
+        return self.url_with(page=self.number + 1, after=cursor_of(self.jobs[-1], self.order))
 
     def url_with(self, **changed: object) -> str:
         """The query string of the same search with other filters."""
@@ -164,14 +206,16 @@ class JobList:
         """Each row's markup."""
         return [self._row(job) for job in self.jobs]
 
+    def load_rows(self) -> None:
+        """Reads what rows show beside the job itself, in one query each for the whole page."""
+        prefetch_related_objects(self.jobs, "owner")
+        prefetch_related_objects([job for job in self.jobs if job.pk not in self.live], "stages")
+
     def _row(self, job: Job) -> str:
         """A row's markup, rendered anew where the job or its live answer has a new version."""
 
         def context() -> dict[str, Any]:
-            if (
-                job.pk not in self.live
-            ):  # one query for the page's stages, at the first row that needs its own
-                prefetch_related_objects([each for each in self.jobs if each.pk not in self.live], "stages")
+            self.load_rows()  # asks nothing but at the first row that is drawn
             return {"row": Row(job, self.live.get(job.pk))}
 
         return polling.render_once("jobs/_job_row.html", job.pk, self._version(job), context)
@@ -197,7 +241,7 @@ class JobList:
         """The moment for which a tab's title has room: of all that run, where each can be estimated."""
         moments = [self._ready_at(job, live) for job in self.jobs if (live := self.live.get(job.pk))]
         known = [each for each in moments if each]
-        return max(known).isoformat() if len(known) == self._count("running") > 0 else ""
+        return max(known).isoformat() if len(known) == self.counts["running"].many > 0 else ""
 
     def _ready_at(self, job: Job, live: Live) -> datetime | None:
         return polling.once(("ready", job.pk), self._version(job), lambda: Row(job, live).ready_at)
@@ -211,24 +255,30 @@ class JobList:
             if key in self.filters
         ]
 
+    def _query(self) -> str:
+        page = {"page": str(self.number)} if self.number > 1 else {}
+        place = {self.place.side: self.place.cursor} if self.place else {}
+        return urlencode(self.filters | page | place)
+
     def context(self, path: str) -> ListContext:
         """The page around its rows, at *path*: while it compares equal, so does what is rendered from it."""
         return {
             "path": path,
             "tab": self.tab,
             "tabs": [
-                (key, label, self._count(key), self.url_with(tab=key)) for key, (label, _) in TABS.items()
+                (key, label, str(self.counts[key]), self.url_with(tab=key))
+                for key, (label, _) in TABS.items()
             ],
-            "running": self._count("running"),
+            "running": self.counts["running"].many,
             "poll_interval": self.poll_interval,
             "banner": self._banner(),
             "ready": self._ready(),
-            "query": urlencode(self.filters | ({"page": str(self.number)} if self.number > 1 else {})),
-            "total": self.total,
+            "query": self._query(),
+            "total": str(self.total),
             "number": self.number,
-            "last_page": self.last_page,
-            "newer": self.url_with(page=self.number - 1) if self.number > 1 else "",
-            "older": self.url_with(page=self.number + 1) if self.number < self.last_page else "",
+            "last_page": "" if self.total.more else str(self.last_page),
+            "newer": self._newer(),
+            "older": self._older(),
             "filtered": bool(self.filters),
             "can_save": bool(set(self.filters) - {"tab"}),  # a tab alone is one click anyway
             "filters": self.filters,

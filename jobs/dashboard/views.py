@@ -22,9 +22,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard import bulk
+from jobs.dashboard.counting import count
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
-from jobs.dashboard.job_list import JobList, in_tab, neighbours, parse_moment, parse_or_none, search
+from jobs.dashboard.job_list import JobList, in_tab, neighbours, parse_or_none, search
 from jobs.dashboard.job_page import JobPage
+from jobs.dashboard.keyset import parse_moment
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.dashboard.trash_page import offer_undo
@@ -224,20 +226,26 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         return redirect(back)
     selected = _selected_jobs(request)
     jobs = bulk.select_jobs(action, _shown_jobs(request) or selected)
-    matching = selected.count()
+    matching = count(selected)
     if not jobs:
         messages.error(request, "Select at least one job first.")
         return redirect(back)
     if not request.POST.get("confirmed"):
-        context = {"action": action, "jobs": jobs, "matching": matching, "back": back, "posted": request.POST}
-        context["days"] = settings.TRASH_DAYS
+        context = {
+            "action": action,
+            "jobs": jobs,
+            "matching": matching,
+            "back": back,
+            "posted": request.POST,
+            "days": settings.TRASH_DAYS,
+        }
         return render(request, "jobs/confirm.html", context)
     result = bulk.apply(action, jobs, request.user.get_username())
     if result.database_away:  # nothing else would come to its end either, the next page last
         return render(request, "503.html", {"sentence": str(result)}, status=503)
     level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
-    rest = matching - len(jobs)
-    more = f" {rest} more match; repeat to include them." if rest else ""
+    rest = matching.without(len(jobs))
+    more = f" {rest} more match; repeat to include them." if rest.many else ""
     if action == "delete":
         offer_undo(request, f"{result}{more}", level, jobs)
     else:

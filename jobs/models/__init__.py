@@ -17,6 +17,7 @@ from jobs.models.saved_view import SavedView
 from jobs.models.share import Share
 from jobs.models.stage import Stage
 from jobs.models.trashed_file import TrashedFile
+from jobs.models.turn import Turn
 from jobs.models.upload import Upload
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "Share",
     "Stage",
     "TrashedFile",
+    "Turn",
     "Upload",
 ]

@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import models, transaction
+from django.db import transaction
 from django.db.models import Exists, F, Q
 from django.utils import timezone
 
 from jobs.models.earlier_version import files_alone_of
 from jobs.models.event import Event
-from jobs.models.job_queryset import SHOWN, JobManager, JobQuerySet
+from jobs.models.job_queryset import JobManager, JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.notice import Notice
 from jobs.models.pipeline import Pipeline
@@ -38,18 +38,6 @@ class Job(JobRow):
 
     objects = JobManager()
     with_trash = JobQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-created_at"]
-        indexes = [
-            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=SHOWN),
-            models.Index(fields=["state", "-created_at"], name="jobs_by_state", condition=SHOWN),
-            models.Index(fields=["-created_at"], name="jobs_by_time", condition=SHOWN),
-            models.Index(
-                fields=["trashed_at"], name="jobs_in_the_trash", condition=Q(trashed_at__isnull=False)
-            ),
-            models.Index(fields=["id"], name="jobs_with_wishes", condition=Q(kept_wishes__isnull=False)),
-        ]
 
     @classmethod
     @transaction.atomic

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
-from jobs.models.job_queryset import searchable
+from jobs.models.job_queryset import SHOWN, searchable
+from jobs.models.search_index import SearchIndex
 from jobs.models.wish import DELETE, Wish
 from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
 from mediapipe.accounts import audit
@@ -63,6 +64,37 @@ class JobRow(models.Model):
 
     class Meta:
         abstract = True
+        ordering = ["-created_at"]
+        # trashed_at stands in those from which is counted: SQLite asks for it though the condition says it
+        indexes = [
+            models.Index(fields=["-created_at", "state", "trashed_at"], name="jobs_by_time", condition=SHOWN),
+            models.Index(
+                fields=["state", "-created_at", "trashed_at"], name="jobs_by_state", condition=SHOWN
+            ),
+            models.Index(fields=["title", "-created_at"], name="jobs_by_title", condition=SHOWN),
+            models.Index(
+                fields=["pipeline", "state", "-created_at", "trashed_at"],
+                name="jobs_of_pipeline",
+                condition=SHOWN,
+            ),
+            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=SHOWN),
+            models.Index(
+                fields=["owner", "state", "-created_at", "trashed_at"],
+                name="jobs_of_owner_by_state",
+                condition=SHOWN,
+            ),
+            models.Index(fields=["owner", "finished_at"], name="jobs_of_owner_ended", condition=SHOWN),
+            SearchIndex(
+                fields=["-created_at", "searched", "owner", "state", "id", "trashed_at"],
+                name="jobs_searched",
+                condition=SHOWN,
+            ),
+            models.Index(fields=["source_name"], name="jobs_on_source"),
+            models.Index(
+                fields=["trashed_at"], name="jobs_in_the_trash", condition=Q(trashed_at__isnull=False)
+            ),
+            models.Index(fields=["id"], name="jobs_with_wishes", condition=Q(kept_wishes__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return self.title

@@ -15,6 +15,8 @@ from jobs.state import Attempt, Output, StageState, StageStatus
 from mediapipe.metrics import STAGES, count_failure
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from jobs.models.job import Job
 
 REASONS = 8  # why jobs failed, that are named
@@ -72,6 +74,11 @@ class Stage(models.Model):
     class Meta:
         ordering = ["position"]
         constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_stage_of_a_name")]
+        indexes = [
+            models.Index(fields=["error_kind", "state", "job"], name="stages_by_error_kind"),
+            models.Index(fields=["name", "state", "-id"], name="stages_by_name"),
+            models.Index(fields=["state", "-id"], name="stages_by_state"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.label} of {self.job_id}"
@@ -92,9 +99,9 @@ class Stage(models.Model):
         return cls.objects.filter(state=StageState.FAILED, error_kind=kind).values("job")
 
     @classmethod
-    def reasons(cls, jobs: models.QuerySet[Job]) -> list[Reason]:
+    def reasons(cls, jobs: models.QuerySet[Job] | list[UUID]) -> list[Reason]:
         """Why *jobs* failed, the most frequent first."""
-        failed = cls.objects.filter(state=StageState.FAILED, job__in=jobs.order_by().values("pk"))
+        failed = cls.objects.filter(state=StageState.FAILED, job__in=jobs)
         kinds = failed.exclude(error_kind="").order_by().values_list("error_kind")
         counted = kinds.annotate(Max("error"), many=Count("job", distinct=True))
         return [Reason(*each) for each in counted.order_by("-many", "error_kind")[:REASONS]]

@@ -43,6 +43,7 @@ class Upload(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [models.Index(fields=["-created_at"], name="uploads_newest")]
 
     def __str__(self) -> str:
         return self.filename or str(self.pk)

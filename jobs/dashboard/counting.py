@@ -1,0 +1,71 @@
+"""How many jobs there are of a kind, as far as a page says it: a million are not counted for a number.
+
+It knows jobs and no query string.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from django.db.models import IntegerField, QuerySet, Subquery
+
+from jobs.models import Job, JobQuerySet
+from jobs.state import JobState
+
+MOST = 10_000  # that are counted; of more a page says that they are more
+RECENT = 1_000  # the newest jobs, which stand for all where more than these match
+
+
+class Count(NamedTuple):
+    """So *many*, or *more*: "7", "10,000+"."""
+
+    many: int = 0
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.many:,}{'+' if self.more else ''}"
+
+    def and_also(self, other: Count) -> Count:
+        """Both together."""
+        many = self.many + other.many
+        return Count(min(many, MOST), self.more or other.more or many > MOST)
+
+    def without(self, many: int) -> Count:
+        """The rest."""
+        return Count(self.many - many, self.more)
+
+
+class _Counted(Subquery):
+    """How many rows a query has, as a value."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
+    output_field = IntegerField()
+    empty_result_set_value = 0
+
+
+def count(rows: QuerySet[Any]) -> Count:
+    """How many rows, up to MOST."""
+    found = rows.order_by()[: MOST + 1].count()
+    return Count(min(found, MOST), found > MOST)
+
+
+def count_each(jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
+    """How many jobs are in the states of each group, each up to MOST."""
+    each = {
+        name: _Counted(jobs.filter(state__in=states).order_by().values("state")[: MOST + 1])
+        for name, states in groups.items()
+    }
+    found = Job.objects.order_by().values_list(*each.values())[
+        :1
+    ]  # one question; no row where there is no job
+    counted = next(iter(found), [0] * len(each))
+    return {name: Count(min(many, MOST), many > MOST) for name, many in zip(each, counted, strict=True)}
+
+
+def count_newest(jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
+    """The same by the newest alone, for a search that no index answers state by state."""
+    states = list(jobs.order_by("-created_at").values_list("state", flat=True)[: RECENT + 1])
+    counted = Counter(states[:RECENT])
+    more = len(states) > RECENT
+    return {name: Count(sum(counted[s] for s in group), more) for name, group in groups.items()}

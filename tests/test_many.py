@@ -1,0 +1,208 @@
+"""Very many jobs: which index answers which question, what is counted no further, and pages that go on."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from jobs.dashboard import bulk, counting, history, job_list
+from jobs.models import Event, Job, Stage, Turn
+from jobs.state import JobState
+from tests.support.recorded import job, text
+
+pytestmark = pytest.mark.django_db
+
+
+def listed(person, query="", order="") -> str:
+    """How SQLite finds the first page of a list."""
+    found = job_list.search(person, QueryDict(query)).defer("plan")
+    return found.order_by(*job_list.ORDERS[order], "id")[:26].explain()
+
+
+@pytest.mark.parametrize(
+    ("query", "order", "index"),
+    [
+        ("", "title", "jobs_by_title"),
+        ("state=failed", "", "jobs_by_state"),
+        ("pipeline=previews&state=failed", "", "jobs_of_pipeline"),
+        ("why=damaged", "", "stages_by_error_kind"),
+        ("q=film", "", "jobs_searched"),
+    ],
+)
+def test_a_list_of_everybodys_jobs_is_found_by_an_index(chief, django_user_model, query, order, index):
+    plan = listed(django_user_model.objects.get(username="chief"), query, order)
+    assert index in plan and "SCAN jobs_job\n" not in f"{plan}\n", plan
+
+
+def test_what_a_person_sees_is_found_by_their_own_jobs(editor):
+    now = timezone.now()
+    news = Job.objects.filter(owner=editor, finished_at__gt=now).order_by("finished_at")
+    assert "jobs_of_owner_ended" in news.explain()
+    waiting = Job.objects.filter(owner=editor, state__in=(JobState.QUEUED, JobState.RUNNING))
+    assert "jobs_of_owner_by_state" in waiting.order_by().explain()
+    assert "(owner_id=?" in listed(editor)
+
+
+def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
+    assert "jobs_on_source" in Job.objects.filter(source_name="sources/x").order_by().explain()
+    done = Stage.objects.filter(name="ingest", state="succeeded").order_by("-pk")
+    assert "stages_by_name" in done.explain()
+    assert "stages_by_state" in Stage.objects.filter(state="running").order_by("-pk").explain()
+
+
+def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_model):
+    with CaptureQueriesContext(connection) as seen:
+        counting.count_each(Job.objects.all(), job_list.GROUPS)
+        counting.count_newest(Job.objects.matching("film"), job_list.GROUPS)
+    counts, _, search = (query["sql"] for query in seen.captured_queries)
+    for sql in (counts, search):
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = [step for *_, step in cursor.fetchall() if "state=?" in step or "jobs_searched" in step]
+        by_rows = [step for step in plan if "COVERING INDEX" not in step]
+        assert plan and not by_rows, plan
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A list that counts to ten, and of searches to six."""
+    monkeypatch.setattr(counting, "MOST", 10)
+    monkeypatch.setattr(counting, "RECENT", 6)
+
+
+@pytest.mark.parametrize("order", ["", "oldest", "title"])
+def test_beyond_what_is_counted_the_pages_go_on_and_back(chief, editor, few, order):
+    made = {str(job(editor, f"clip {number % 7}").pk) for number in range(130)}
+    seen: list[list[str]] = []
+    path = f"/?sort={order}"
+    while path:
+        page = chief.get(path).content.decode()
+        seen.append(re.findall(r'name="job"\s+value="([^"]+)"', page))
+        assert "All <b>10+</b>" in page and f"Page {len(seen)}</span>" in re.sub(r"\s+", " ", page)
+        path = (re.search(r'href="([^"]+)" rel="next"', page) or [None, ""])[1].replace("&amp;", "&")
+    assert [len(each) for each in seen] == [25] * 5 + [5]
+    assert {pk for each in seen for pk in each} == made
+    for before in reversed(seen[:-1]):
+        path = re.search(r'href="([^"]+)" rel="prev"', page)[1].replace("&amp;", "&")
+        page = chief.get(path).content.decode()
+        assert re.findall(r'name="job"\s+value="([^"]+)"', page) == before
+    assert 'rel="prev"' not in page
+
+
+def test_a_page_of_no_place_in_the_list_is_the_first_one(chief, editor):
+    job(editor, "clip")
+    for query in ("after=x", "after=W10=", "before=WzEsIDJd", "after=", "page=7&after=é"):
+        assert "clip" in text(chief.get(f"/?{query}")), query
+
+
+def test_a_search_counts_the_newest_that_it_finds(chief, editor, few):
+    for number in range(8):
+        job(editor, f"film {number}", JobState.FAILED if number < 4 else JobState.SUCCEEDED)
+    page = chief.get("/?q=film").content.decode()
+    assert "All <b>6+</b>" in page and "Done <b>4+</b>" in page and "Needs attention <b>2+</b>" in page
+    assert "Done <b>1</b>" in chief.get("/?q=film+7").content.decode()
+
+
+def test_a_search_finds_an_owners_jobs_beside_titles(chief, editor, django_user_model):
+    job(editor, "the clip of ada’s friend")
+    job(editor, "another")
+    job(django_user_model.objects.create_user("eve"), "hers")
+    assert chief.get("/?q=ADA").content.decode().count('class="job"') == 2
+    assert chief.get("/?q=friend").content.decode().count('class="job"') == 1
+
+
+def test_a_day_is_the_readers_own(chief, editor, settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+    zone = ZoneInfo("Europe/Berlin")
+    with timezone.override(zone):
+        made = job(editor, "late")
+        late = timezone.datetime(2026, 10, 25, 23, 59, 59, tzinfo=zone)  # a day of 25 hours
+        Job.objects.filter(pk=made.pk).update(created_at=late)
+        for query, found in (
+            ("from=2026-10-25&to=2026-10-25", 1),
+            ("from=2026-10-26", 0),
+            ("to=2026-10-24", 0),
+        ):
+            assert job_list.search(made.owner, QueryDict(query)).count() == found, query
+    for query in ("from=0001-01-01&to=9999-12-31", "to=9999-12-31"):
+        assert job_list.search(made.owner, QueryDict(query)).count() == 1
+
+
+def test_each_job_of_the_last_days_stands_in_its_own_column(editor):
+    today = timezone.localdate()
+    starts = [job_list.start_of(today - timedelta(days=back)) for back in range(6, -1, -1)]
+    for at, start in enumerate(starts):
+        for moment in (start, start + timedelta(hours=23)):
+            Job.objects.filter(pk=job(editor, str(at)).pk).update(created_at=moment)
+    found = Job.objects.annotate(day=history.day_of(starts)).values_list("title", "day")
+    assert all(title == str(day) for title, day in found) and len(found) == 14
+
+
+def test_the_export_reads_some_at_a_time_and_each_job_once(editor, django_assert_num_queries):
+    made = [job(editor, f"clip {number}").pk for number in range(7)]
+    Job.objects.filter(pk__in=made[:3]).update(created_at=timezone.now())  # at one moment
+    with django_assert_num_queries(
+        3 * 4 - 2
+    ):  # jobs, owners, stages; nothing to ask of the last, empty block
+        found = [each.pk for each in history.in_blocks(Job.objects.all(), 3)]
+    assert len(found) == 7 and set(found) == set(made)
+
+
+def test_no_list_of_records_counts_or_orders_them_all(chief, editor):
+    made = job(editor, "clip")
+    Event.objects.create(job=made, kind="note", text="x")
+    for path in ("job/", "job/?q=clip", "stage/", "stage/?q=clip", "event/", "event/?q=clip", "upload/"):
+        with CaptureQueriesContext(connection) as seen:
+            assert chief.get(f"/admin/jobs/{path}").status_code == 200
+        for query in seen.captured_queries:
+            sql = query["sql"]
+            assert "COUNT(*)" not in sql or "LIMIT 10001" in sql, sql
+            assert "DISTINCT" not in sql, sql
+            if "ORDER BY" in sql and "LIMIT" in sql and "jobs_" in sql and "SELECT COUNT" not in sql:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+                    plan = [row[-1] for row in cursor.fetchall()]
+                assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (path, sql, plan)
+
+
+def test_the_records_of_a_job_are_found_by_its_names_or_its_id(chief, editor):
+    made = job(editor, "a clip of its own")
+    job(editor, "another")
+    for asked in ("OF ITS own", str(made.pk)):
+        for table, rows in (("job", 1), ("stage", 4), ("event", 1)):
+            answer = chief.get(f"/admin/jobs/{table}/", {"q": asked})
+            assert len(answer.context["cl"].result_list) == rows and "another" not in text(answer), table
+
+
+def test_those_that_an_action_applies_to_come_first(editor, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_JOBS", 3)
+    for number in range(2):
+        job(editor, f"ended {number}")
+    Job.objects.filter(pk=job(editor, "waiting").pk).update(state=JobState.QUEUED)
+    for number in range(2, 4):
+        job(editor, f"ended {number}")
+    assert bulk.select_jobs("cancel", Job.objects.all())[0].title == "waiting"
+    assert len(bulk.select_jobs("cancel", Job.objects.all())) == 3
+
+
+def test_one_process_has_the_turn_until_it_is_overdue():
+    mine, other, every = uuid4(), uuid4(), timedelta(seconds=5)
+
+    def wait(seconds: float) -> None:
+        Turn.objects.update(at=Turn.objects.get().at - timedelta(seconds=seconds))
+
+    assert Turn.take("work", every, mine) and not Turn.take("work", every, other)
+    assert not Turn.take("work", every, mine), "it has just been done"
+    wait(6)
+    assert not Turn.take("work", every, other) and Turn.take("work", every, mine)
+    wait(11)
+    assert Turn.take("work", every, other) and not Turn.take("work", every, mine)
+    assert Turn.take("other work", every, mine)
