@@ -49,7 +49,7 @@ def _what_it_does() -> list[list[Any]]:
 
 
 @contextlib.asynccontextmanager
-async def told(name: str, workers: Sequence[Worker]) -> AsyncIterator[None]:
+async def announced(name: str, workers: Sequence[Worker]) -> AsyncIterator[None]:
     """Tells the fleet of *workers* while the block runs, and at its end that they stop."""
     about = {
         "machine": socket.gethostname(),

@@ -296,16 +296,19 @@ def browser():
         running.browser = chromium.launch(executable_path=program, args=quiet)
         running.callback(delattr, running, "browser")
         running.callback(running.browser.close)
-    return running.browser
+    yield running.browser
+    if not running.goes_on:  # what the session holds may need a loop of its own to end
+        running.close()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
     """Ends the browser before a test without one: until Playwright stops its loop runs in this thread."""
+    running.goes_on = nextitem is not None and "browser" in nextitem.keywords
     try:
         return (yield)
     finally:
-        if nextitem is None or "browser" not in nextitem.keywords:
+        if not running.goes_on:
             running.close()
 
 

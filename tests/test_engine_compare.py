@@ -124,13 +124,13 @@ def test_pictures_are_alike_whatever_their_light_but_not_whatever_they_show():
 async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
     source = made("compare_film.mp4", *FILM)
     asked = {"video": 0, "audio": None, "moments": [1.0, 2.0, 3.0], "places": [], "around": 0.0, "start": 0.0}
-    asked |= {"crop": [], "late": 0.0}
+    asked |= {"crop": [], "late": 0.0}  # a budget of 0 could last until the clock's next tick
     assert all((await prober.looks(source, budget=60, **asked))["pictures"])
-    assert [bool(each) for each in (await prober.looks(source, budget=0, **asked))["pictures"]] == [1, 0, 0]
+    assert [bool(each) for each in (await prober.looks(source, budget=-1, **asked))["pictures"]] == [1, 0, 0]
     far = asked | {"moments": [3.9, 2.0, 0.1], "around": 0.15}  # its keyframes are two seconds apart
-    assert (await prober.looks(source, budget=0, **far))["pictures"][:2] == [None, None]
-    assert (await prober.looks(source, budget=0, **far))["pictures"][2], "the one near the beginning"
-    once = await prober.looks(source, budget=0, in_order=True, **asked)
+    assert (await prober.looks(source, budget=-1, **far))["pictures"][:2] == [None, None]
+    assert (await prober.looks(source, budget=-1, **far))["pictures"][2], "the one near the beginning"
+    once = await prober.looks(source, budget=-1, in_order=True, **asked)
     assert not any(once["pictures"])
 
 

@@ -249,7 +249,7 @@ def test_a_worker_keeps_its_name_and_a_second_one_of_a_home_has_another(tmp_path
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.anyio
 async def test_a_worker_gives_signs_while_it_runs_and_says_when_it_stops():
-    async with fleet.told("cutter", []):
+    async with fleet.announced("cutter", []):
         for _ in range(600):
             if row := await FleetWorker.objects.filter(name="cutter").afirst():
                 break

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from jobs import remaking
-from jobs.management.commands.submit import Command, NotStartable
+from jobs.management.commands.submit import Command
+from jobs.management.sources import Unusable
 from jobs.models import ApiToken, Job, Pipeline
 from jobs.models import pipeline as pipeline_rows
 from jobs.models.pipeline import Audience, NotChangeable
@@ -127,7 +128,7 @@ def test_only_stages_of_pipelines_that_are_open_to_its_owner_are_added_to_a_job(
 
 def test_the_command_names_what_the_jobs_owner_may_use(editor):
     Pipeline.objects.get(name="previews").open_to(Audience.ADMINS, [], "grace")
-    with pytest.raises(NotStartable, match="Choose one of: standard, streaming, checked"):
+    with pytest.raises(Unusable, match="Choose one of: standard, streaming, checked"):
         Command()._job({"pipeline": "previews", "owner": "ada", "source": URL["url"], "title": ""})
 
 

@@ -54,9 +54,7 @@ def sign_in(company: Provider, client: Client | None = None, **asked: str):
 def sentence(client: Client) -> str:
     """What the sign-in page says."""
     page = client.get("/login/", follow=True)
-    return html.unescape(
-        re.search(r'data-level="error">\s*(.+?)\s*</p>', page.content.decode(), re.DOTALL)[1]
-    )
+    return html.unescape(re.search(r'data-level="error">\s*(.+?)\s*<', page.content.decode())[1])
 
 
 def refused(company: Provider, client: Client | None = None, **asked: str) -> str:

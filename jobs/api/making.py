@@ -164,8 +164,8 @@ async def list_shares(request: PageRequest, pk: UUID) -> dict[str, Any]:
 
 def _about(share: Share) -> dict[str, Any]:
     """What is told of a link: never its password, nor a hash. It asks the database."""
-    told = ("made_by", "created_at", "expires_at", "works", "opened")
-    about = {name: getattr(share, name) for name in told}
+    shown = ("made_by", "created_at", "expires_at", "works", "opened")
+    about = {name: getattr(share, name) for name in shown}
     return {"id": share.pk, "password": bool(share.password), **about}
 
 

@@ -25,8 +25,10 @@ from tests.support.tusclient import STREAM, TUS, encoded, sound
 
 FILM = "http://127.0.0.1:9/film.mp4"  # fetched by nobody: the stand-in API takes any source
 PATIENCE = 40.0  # seconds that somebody repeats a submission which is not answered
-TOASTS = re.compile(r'<div class="toasts" role="status">(.*?)</div>', re.S)
-NOTICE = re.compile(r'<p class="notice"[^>]*>\s*(.*?)\s*</p>', re.S)
+TOASTS = re.compile(
+    r'<div class="toasts" role="status">((?:\s*<div class="notice".*?</div>)*)\s*</div>', re.S
+)
+NOTICE = re.compile(r'<div class="notice"[^>]*>\s*([^<]*?)\s*<')
 ERROR = re.compile(r'class="error"[^>]*>\s*(.*?)\s*<', re.S)
 SAID = (503, 507)  # a part that is away, a disk that is full: the page says so, and is right
 VERBS = {"cancel": "cancel", "retry": "retry"}
