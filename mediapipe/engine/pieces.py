@@ -193,5 +193,5 @@ def join_arguments(listed: str, sound: str | None) -> list[str]:
 
 
 def cores() -> int:
-    """How many this machine has."""
-    return os.cpu_count() or 1
+    """How many this process may use: `taskset` may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
