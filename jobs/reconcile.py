@@ -27,11 +27,12 @@ from jobs.models import EarlierVersion, Job, JobQuerySet, Turn
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import one_piece, sweeping
 from mediapipe import temporal
-from mediapipe.database import in_thread
+from mediapipe.database import OUTAGES, in_thread
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
+TURN = "reconcile"
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
 GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its start and after its row's end
 CONCURRENCY = 20  # requests to Temporal at the same time
@@ -49,17 +50,22 @@ _unknown_since: list[float] = []  # since when (monotonic) Temporal has known no
 
 async def run_forever(engine: IttybitClient) -> None:
     """Rounds until cancelled, one worker's for all; one that fails is logged, and the next tries again."""
-    while True:
-        try:
-            if await in_thread(Turn.take, "reconcile", timedelta(seconds=INTERVAL)):
-                await run_once(engine)
-            else:
-                _unknown_since.clear()  # what another has seen since isn't known here
-            await sync_to_async(sweeping.sweep)()
-            await sync_to_async(one_piece.sweep)()
-        except Exception:
-            log.exception("a round of reconciling rows and workflows failed")
-        await asyncio.sleep(INTERVAL)
+    try:
+        while True:
+            try:
+                if await in_thread(Turn.take, TURN, timedelta(seconds=INTERVAL)):
+                    await run_once(engine)
+                else:
+                    _unknown_since.clear()  # what another has seen since isn't known here
+                await sync_to_async(sweeping.sweep)()
+                await sync_to_async(one_piece.sweep)()
+            except Exception:
+                log.exception("a round of reconciling rows and workflows failed")
+            await asyncio.sleep(INTERVAL / 2)
+    finally:
+        with contextlib.suppress(TimeoutError, *OUTAGES):
+            async with asyncio.timeout(2):
+                await in_thread(Turn.give_up, TURN)
 
 
 async def run_once(engine: IttybitClient | None = None) -> int:

@@ -206,3 +206,7 @@ def test_one_process_has_the_turn_until_it_is_overdue():
     wait(11)
     assert Turn.take("work", every, other) and not Turn.take("work", every, mine)
     assert Turn.take("other work", every, mine)
+    Turn.give_up("work", mine)
+    assert not Turn.take("work", every, mine), "it is another’s to give up"
+    Turn.give_up("work", other)
+    assert Turn.take("work", every, mine)

@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 ME = uuid4()  # this process
-OVERDUE = 2  # times as long as usual
+OVERDUE = 1.5  # times as long as usual
 
 
 class Turn(models.Model):
@@ -34,6 +34,11 @@ class Turn(models.Model):
         if cls.objects.filter(due, name=name).update(by=me, at=Now()):
             return True
         return not cls.objects.filter(name=name).exists() and cls._begin(name, me)
+
+    @classmethod
+    def give_up(cls, name: str, me: UUID = ME) -> None:
+        """Whoever comes next takes it at once: this process ends."""
+        cls.objects.filter(name=name, by=me).delete()
 
     @classmethod
     def _begin(cls, name: str, me: UUID) -> bool:

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from jobs.requests import Cancellation, RecordRequest, RetryRequest
     from jobs.result import PipelineResult
     from jobs.state import (
+        FINISHED,
         PASSED,
         SETTLED,
         EventRecord,
@@ -255,9 +256,17 @@ class MediaPipeline:
             seq = self.job.seq
             count = len(self.events)
             request = RecordRequest(self.plan.job_id, self.job, self.events[:count], self.plan.run)
-            await activity_calls.record(request, locally=self.gathers)
+            await activity_calls.record(request, locally=self.gathers and not self._has_ended())
             self.recorded_seq = seq
             del self.events[:count]
+
+    def _has_ended(self) -> bool:
+        """Whether the end is what is recorded: Temporal must know that before it is asked to close the run.
+
+        Where a cancel comes meanwhile, or the worker is lost, Temporal forgets what was done locally, and the
+        row would have another end than the workflow.
+        """
+        return self.job.state in FINISHED and workflow.patched("end-recorded-as-an-activity")
 
     async def _flush(self, recorders: list[asyncio.Task[None]]) -> None:
         """Waits until everything is recorded and every update is answered, then stops the *recorders*."""

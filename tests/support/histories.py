@@ -168,8 +168,18 @@ async def cancelled_too_late(env):
         return await handle.fetch_history()
 
 
+async def cancelled_at_its_end(env):
+    """While its end is recorded."""
+    world = World()
+    async with running(env, world) as handle:
+        world.at_end = handle.cancel
+        await handle.result()
+        return await handle.fetch_history()
+
+
 SKIPPING = (straight, checked, in_order, retried, fallen_back, held, given_up, skipped, carried, timed_out)
-REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created, cancelled_too_late)
+REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created)
+REAL += (cancelled_too_late, cancelled_at_its_end)
 
 
 def save(name: str, history) -> None:

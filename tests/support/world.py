@@ -20,7 +20,17 @@ from temporalio.worker import Worker
 
 from jobs.pipelines import CLOUD_THEN_OWN, PIPELINES
 from jobs.requests import Cancellation, Failure, KeepRequest, RecordRequest, TaskRequest, TaskWatch
-from jobs.state import CONTROL, STAGE_FAILED, TRANSFERS, JobState, Output, PipelineInput, Source, workflow_id
+from jobs.state import (
+    CONTROL,
+    FINISHED,
+    STAGE_FAILED,
+    TRANSFERS,
+    JobState,
+    Output,
+    PipelineInput,
+    Source,
+    workflow_id,
+)
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
 from tests.support.product import until_async
@@ -47,6 +57,7 @@ class World:
         self.records = []
         self.watches = []
         self.gate = asyncio.Event()
+        self.at_end = None  # what is called while the end is recorded for the first time
 
     async def step(self, key):
         steps = self.script.get(key)
@@ -102,6 +113,9 @@ class World:
         @activity.defn
         async def record(request: RecordRequest) -> bool:
             await self.step("record")
+            if self.at_end and request.status.state in FINISHED:
+                await self.at_end()
+                self.at_end = None
             self.records.append(request)
             return True
 
