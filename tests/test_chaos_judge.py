@@ -443,11 +443,15 @@ def test_a_person_reads_what_todays_pages_say(ada, editor):
     assert said(ada.get("/").content.decode()) == []
 
 
-def test_a_part_of_a_form_that_a_killed_web_process_left_waits_for_the_sweep():
+@pytest.mark.parametrize(
+    ("name", "killed"),
+    [("incoming/4711.mp4", "web_killed"), ("incoming/download-47-11", "worker_killed")],
+)
+def test_a_part_that_a_killed_process_left_waits_for_the_sweep(name, killed):
     facts = good()
-    facts.files.append("incoming/4711.mp4")
+    facts.files.append(name)
     assert [broken.rule for broken in judge(facts)] == ["every_file_has_an_owner_and_no_file_is_missing"]
-    facts.web_killed = True
+    setattr(facts, killed, True)
     assert not judge(facts)
 
 

@@ -74,6 +74,7 @@ def play(
         facts.answers, facts.waited = people.diary, waited
         facts.encoders_killed_at, facts.database_locked = fate.encoders_killed_at, "database" in fate.dealt
         facts.web_killed = "kill web" in fate.dealt
+        facts.worker_killed = "kill worker" in fate.dealt
         installation.stop()
         facts.errors = re.findall(r"^web: [\w.]+(?:Error|Exception|Exist)\b.*", installation.log, re.M)
         left = time.monotonic() + 5

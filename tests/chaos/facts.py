@@ -142,6 +142,7 @@ class Facts:
     encoders_killed_at: list[float] = field(default_factory=list)  # alone, without their worker
     database_locked: bool = False  # for a time, by somebody else
     web_killed: bool = False
+    worker_killed: bool = False
 
     @property
     def fates(self) -> dict[str, str]:

@@ -172,6 +172,7 @@ def every_file_has_an_owner_and_no_file_is_missing(facts: Facts) -> Found:
     for name in facts.files:
         in_own_folder = name.removeprefix("outputs/").partition("/")[0] in jobs
         left = facts.web_killed and name.startswith(("incoming/", "storing/"))  # of a form: swept when old
+        left |= facts.worker_killed and name.startswith("incoming/download-")  # likewise
         left |= f"storing/{Path(name).parent.name}{Path(name).suffix}" in facts.files
         if not (name in owners or name in facts.unfinished or in_own_folder or left):
             made_by = next((task.job for task in facts.tasks if task.id in name or task.job in name), "")
