@@ -266,6 +266,12 @@ def own_api(settings):
 
 
 @pytest.fixture(autouse=True)
+def _counts_of_its_own(monkeypatch):
+    """What an earlier test has counted for /metrics counts for no other."""
+    monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
 def _quick_passwords(settings):
     """Hashing that is made to be slow would be half the time of the quick tests."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
