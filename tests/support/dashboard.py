@@ -69,7 +69,11 @@ def held_at_work(product, browser, job: str, name: str):
         return False
 
     try:
-        until(reported, 120, 0.05)
+        try:
+            until(reported, 120, 0.05)
+        except AssertionError:
+            seen = f"{look(browser, job)}, encoders {encoders(product)}"
+            raise AssertionError(f"{name} was never held: {seen}") from None
         working(browser, job, name)
         yield
     finally:
