@@ -13,6 +13,7 @@ from jobs.models.batch import Counts
 from jobs.result import PipelineResult
 from jobs.state import JobState, Output, PipelineStatus, StageState, StageStatus
 from mediapipe import storage
+from mediapipe.own_address import absolute
 
 
 def absolute_url(output: Output) -> str:
@@ -28,12 +29,11 @@ def _iso(seconds: float | None) -> str | None:
 
 def summary(job: Job, status: PipelineStatus) -> dict[str, Any]:
     """What `submit --json` prints: id, workflow_id, status, url, and a result once there is one."""
-    base = settings.PUBLIC_URL or settings.LOCAL_URL
     return {
         "id": str(job.pk),
         "workflow_id": job.workflow_id,
         "status": str(status.state),
-        "url": f"{base}{job.get_absolute_url()}",
+        "url": absolute(job.get_absolute_url()),
         "result": _result(status),
     }
 
@@ -99,8 +99,7 @@ def _making(job: Job, name: str) -> dict[str, Any]:
 
 def batch_summary(batch: Batch, counts: Counts) -> dict[str, Any]:
     """What `submit-batch --json` prints, and what a manifest begins with."""
-    base = settings.PUBLIC_URL or settings.LOCAL_URL
-    url = f"{base}{batch.get_absolute_url()}"
+    url = absolute(batch.get_absolute_url())
     return {
         "id": str(batch.pk),
         "title": batch.title,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 
-from django.conf import settings
 from django.urls import reverse
 
 from jobs.control import NotPossible
 from jobs.models import Job, Share
 from jobs.state import JobState
+from mediapipe.own_address import absolute
 
 MOST = 50  # links to one job
 LONGEST = 30  # days
@@ -36,7 +36,7 @@ def make(job: Job, actor: str, days: int, password: str = "") -> tuple[Share, st
 
 def address(token: str) -> str:
     """The link of a *token*, as it is handed on."""
-    return f"{settings.PUBLIC_URL or settings.LOCAL_URL}{reverse('jobs:shared', args=[token])}"
+    return absolute(reverse("jobs:shared", args=[token]))
 
 
 def revoke(job: Job, number: int, actor: str) -> str:

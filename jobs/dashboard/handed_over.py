@@ -25,6 +25,7 @@ from jobs.models import Job, Share
 from jobs.state import Output, StageState, StageStatus
 from mediapipe import storage
 from mediapipe.accounts import limits
+from mediapipe.own_address import absolute_for
 from mediapipe.storage.views import deliver
 from mediapipe.web.handler import streams
 
@@ -132,7 +133,7 @@ def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object
         "sound": views.get(first.get("audio", "")),
         "poster": views.get(first.get("image", "")),
         "length": timecode(film.duration) if film else "",
-        "site": settings.PUBLIC_URL or request.build_absolute_uri("/")[:-1],
+        "site": absolute_for(request, "/")[:-1],
         "all": reverse("jobs:shared_zip", args=[token]),
     }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.db.models import Count, Max
@@ -23,6 +22,7 @@ from jobs.models import Job
 from mediapipe.accounts import people
 from mediapipe.accounts.login_required import PageRequest
 from mediapipe.accounts.people import Role
+from mediapipe.own_address import absolute_for
 
 ROLES = {Role.EDITOR: "Editor", Role.ADMIN: "Admin", Role.SUPERUSER: "Superuser"}
 
@@ -58,7 +58,7 @@ def index(request: PageRequest) -> HttpResponse:
         person, path = people.add(request.user, name, role)
     except people.NotAllowed as error:
         return _page(request, problem=str(error), status=400)
-    return _page(request, Link(person.get_username(), _url(request, path)))
+    return _page(request, Link(person.get_username(), absolute_for(request, path)))
 
 
 @never_cache
@@ -70,7 +70,7 @@ def new_link(request: PageRequest, person: int) -> HttpResponse:
         user, path = people.renew(request.user, person)
     except people.NotAllowed as error:
         return _refused(request, error)
-    return _page(request, Link(user.get_username(), _url(request, path)))
+    return _page(request, Link(user.get_username(), absolute_for(request, path)))
 
 
 @require_POST
@@ -102,10 +102,6 @@ def set_active(request: PageRequest, person: int) -> HttpResponse:
 
 def _refused(request: PageRequest, error: people.NotAllowed) -> HttpResponse:
     return _page(request, problem=str(error), status=403)
-
-
-def _url(request: PageRequest, path: str) -> str:
-    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else request.build_absolute_uri(path)
 
 
 def _page(

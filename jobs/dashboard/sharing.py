@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -21,6 +20,7 @@ from jobs import control, shares
 from jobs.dashboard.views import find_job
 from jobs.state import JobState
 from mediapipe.accounts.login_required import PageRequest
+from mediapipe.own_address import absolute_for
 
 LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days"}
 
@@ -39,12 +39,6 @@ class NewShare(forms.Form):
     )
 
 
-def address(request: PageRequest, token: str) -> str:
-    """The link of a *token*, as it is handed on."""
-    path = reverse("jobs:shared", args=[token])
-    return shares.address(token) if settings.PUBLIC_URL else request.build_absolute_uri(path)
-
-
 @never_cache
 @require_http_methods(["GET", "POST"])
 def index(request: PageRequest, pk: UUID) -> HttpResponse:
@@ -59,7 +53,7 @@ def index(request: PageRequest, pk: UUID) -> HttpResponse:
         days = int(form.cleaned_data["days"])
         try:
             made, token = shares.make(job, request.user.get_username(), days, form.cleaned_data["password"])
-            context = {"issued": made, "link": address(request, token)}
+            context = {"issued": made, "link": absolute_for(request, reverse("jobs:shared", args=[token]))}
             form = NewShare()
         except control.NotPossible as error:
             form.add_error(None, str(error))

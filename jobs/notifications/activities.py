@@ -20,10 +20,10 @@ from jobs.notifications import confirming, events, payload, wording
 from jobs.notifications.channels import BY_NAME
 from jobs.notifications.channels.channel import NotDelivered, Parcel
 from jobs.notifications.delivery_workflow import DELIVER, GIVE_UP
-from jobs.notifications.payload import absolute
 from jobs.notifications.wording import BatchNews, Message, News
 from jobs.state import ACTIVE, JobState, StageState
 from mediapipe.database import in_thread, persistently
+from mediapipe.own_address import absolute
 
 REMOVED = "This destination has been removed."
 MENDED = "There was nothing left to tell: it was settled before the message went."

@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
-
 from jobs.models.notice import Notice
-
-
-def absolute(path: str) -> str:
-    """An address that is reached from elsewhere."""
-    return f"{settings.PUBLIC_URL or settings.LOCAL_URL}{path}"
+from mediapipe.own_address import absolute
 
 
 def event_of(notice: Notice) -> dict[str, Any]:

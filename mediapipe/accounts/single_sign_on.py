@@ -25,6 +25,7 @@ from django.views.decorators.http import require_GET
 
 from mediapipe.accounts import identities, magic_link, provider
 from mediapipe.accounts.people import NotAllowed
+from mediapipe.own_address import absolute_for
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,7 @@ def _begun(cookie: str) -> dict[str, Any]:
 
 
 def _back_url(request: HttpRequest) -> str:
-    path = reverse("single_sign_on_back")
-    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else request.build_absolute_uri(path)
+    return absolute_for(request, reverse("single_sign_on_back"))
 
 
 def _unusable(request: HttpRequest, error: provider.ProviderError) -> HttpResponse:
