@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -15,12 +14,10 @@ from uuid import UUID
 from django.http import HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET
 
 from jobs.dashboard.history import Echo, spreadsheet_cell, staff_only, stream
-from jobs.dashboard.job_list import parse_or_none
+from jobs.dashboard.job_list import days_of, parse_or_none
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act, Query
 from mediapipe.accounts.login_required import PageRequest
@@ -40,26 +37,15 @@ class Line(NamedTuple):
     url: str
 
 
-def _midnight(text: str, days: int = 0) -> datetime | None:
-    """When that day begins here, or so many *days* later; None for what is no day."""
-    day = parse_or_none(parse_date, text)
-    if day is None:
-        return None
-    try:
-        later = day + timedelta(days=days)
-    except OverflowError:
-        return None
-    return timezone.make_aware(datetime(later.year, later.month, later.day))
-
-
 def query_of(given: QueryDict) -> Query:
     """What the page's address asks for."""
+    since, until = days_of(given)
     return Query(
         actor=given.get("actor", "").strip()[:200],
         act=given.get("act", "")[:40],
         about=given.get("about", "").strip()[:300],
-        since=_midnight(given.get("from", "")),
-        until=_midnight(given.get("to", ""), days=1),
+        since=since,
+        until=until,
     )
 
 

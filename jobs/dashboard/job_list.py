@@ -65,6 +65,14 @@ def start_of(day: date) -> datetime:
     return timezone.make_aware(datetime.combine(max(day, FIRST_DAY), time.min))
 
 
+def days_of(query: QueryDict) -> tuple[datetime | None, datetime | None]:
+    """When the day `from` begins and the day `to` ends here; None where one is no day."""
+    first, last = (parse_or_none(parse_date, query.get(name, "")) for name in ("from", "to"))
+    since = start_of(min(first, LAST_DAY)) if first else None
+    until = start_of(min(last, LAST_DAY) + timedelta(days=1)) if last else None
+    return since, until
+
+
 def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
     """The jobs that *user* may see and *query* selects; its tab is not applied."""
     jobs = Job.objects.visible_to(user)
@@ -80,10 +88,11 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuery
         jobs = jobs.filter(pk__in=Stage.failed_by(why))
     if batch := parse_or_none(UUID, query.get("batch", "")):
         jobs = jobs.filter(batch_item__batch=batch)
-    if day := parse_or_none(parse_date, query.get("from", "")):
-        jobs = jobs.filter(created_at__gte=start_of(min(day, LAST_DAY)))
-    if day := parse_or_none(parse_date, query.get("to", "")):
-        jobs = jobs.filter(created_at__lt=start_of(min(day, LAST_DAY) + timedelta(days=1)))
+    since, until = days_of(query)
+    if since:
+        jobs = jobs.filter(created_at__gte=since)
+    if until:
+        jobs = jobs.filter(created_at__lt=until)
     return jobs
 
 
