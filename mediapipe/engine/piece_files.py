@@ -23,6 +23,7 @@ from mediapipe.engine import folders
 from mediapipe.engine.hooks import Hooks
 from mediapipe.storage import s3
 from mediapipe.storage.content_types import content_type
+from mediapipe.threads import run_to_completion
 
 KEPT_FOR = 24 * 3600.0  # seconds, for a retry of a task that has failed
 UNSENT_FOR = 3600.0  # seconds after which copies of what is no longer in the bucket go
@@ -104,13 +105,8 @@ def _bring(key: str, name: str) -> None:
 async def _patiently(hooks: Hooks, function: Callable[..., T], *arguments: Any) -> T:
     """What a call of the bucket answers, however long that is away; a cancel waits until it has ended."""
     while True:
-        asking = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
         try:
-            found = await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            with contextlib.suppress(OSError):
-                await asyncio.shield(asking)
-            raise
+            found = await run_to_completion(function, *arguments)
         except s3.BucketUnavailable as error:
             await hooks.storage_failed(error)
         else:

@@ -8,7 +8,6 @@ the URL's signature: whoever holds it, or, on our pages, only its owner and staf
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import glob
 import hmac
@@ -17,7 +16,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -28,6 +26,7 @@ from mediapipe.storage import s3
 from mediapipe.storage.content_types import content_type as content_type
 from mediapipe.storage.outage import WaitOut as WaitOut
 from mediapipe.storage.s3 import URL_PERIOD
+from mediapipe.threads import run_to_completion
 
 URL_LIFETIME = 7 * 24 * 3600  # seconds: longer than any wait in a queue
 LINKING = (".m3u8", ".vtt")  # texts that name files beside them
@@ -128,13 +127,8 @@ async def publish_patiently(source: Path, name: str, wait_out: WaitOut) -> None:
     A cancel takes effect when a copy under way has ended, so that whoever removes the file finds it.
     """
     while True:
-        storing = asyncio.ensure_future(asyncio.to_thread(publish, source, name))
         try:
-            return await asyncio.shield(storing)
-        except asyncio.CancelledError:
-            with suppress(OSError):
-                await asyncio.shield(storing)
-            raise
+            return await run_to_completion(publish, source, name)
         except FileNotFoundError:  # it isn't the storage that fails
             raise
         except OSError as error:
