@@ -237,11 +237,8 @@ class BucketPart(Arriving):
         return name
 
     @classmethod
-    def take_sha256(cls, upload: Upload) -> str:
-        """sha256 of a sealed upload: as carried along, else of what the bucket has. Raises OSError."""
-        seen, digest = cls.digests.pop(upload.pk, (0, None))
-        if digest is not None and seen == upload.length:
-            return digest.hexdigest()
+    def read_sha256(cls, upload: Upload) -> str:
+        """sha256 of what the bucket has."""
         digest = hashlib.sha256()
         with s3.stream(source_of(upload)) as body:
             while block := body.read(BLOCK):

@@ -113,11 +113,8 @@ class PartFile(Arriving):
         return _name(upload)
 
     @classmethod
-    def take_sha256(cls, upload: Upload) -> str:
-        """sha256 of a whole part file: as carried along, else by reading it. Raises FileNotFoundError."""
-        seen, digest = cls.digests.pop(upload.pk, (0, None))
-        if digest is not None and seen == upload.length:
-            return digest.hexdigest()
+    def read_sha256(cls, upload: Upload) -> str:
+        """sha256 of the part file."""
         with open(part_path(upload), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
