@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,6 +33,7 @@ from mediapipe.database import OUTAGES, in_thread
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
+LOOKS = 2  # in that time, whether the turn is ours by now
 TURN = "reconcile"
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
 GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its start and after its row's end
@@ -51,17 +53,18 @@ _unknown_since: list[float] = []  # since when (monotonic) Temporal has known no
 async def run_forever(engine: IttybitClient) -> None:
     """Rounds until cancelled, one worker's for all; one that fails is logged, and the next tries again."""
     try:
-        while True:
+        for look in itertools.count():
             try:
                 if await in_thread(Turn.take, TURN, timedelta(seconds=INTERVAL)):
                     await run_once(engine)
                 else:
                     _unknown_since.clear()  # what another has seen since isn't known here
-                await sync_to_async(sweeping.sweep)()
-                await sync_to_async(one_piece.sweep)()
+                if look % LOOKS == 0:
+                    await sync_to_async(sweeping.sweep)()
+                    await sync_to_async(one_piece.sweep)()
             except Exception:
                 log.exception("a round of reconciling rows and workflows failed")
-            await asyncio.sleep(INTERVAL / 2)
+            await asyncio.sleep(INTERVAL / LOOKS)
     finally:
         with contextlib.suppress(TimeoutError, *OUTAGES):
             async with asyncio.timeout(2):
