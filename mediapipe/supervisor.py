@@ -28,8 +28,6 @@ LONGEST_RESTART_DELAY = 15.0
 STABLE = 30.0
 UNCLAIMED = range(10000, 30000)  # ports that no system gives to outgoing connections
 
-_reserved: list[socket.socket] = []  # open as long as this process lives
-
 
 @dataclass
 class Service:
@@ -94,7 +92,7 @@ def reserve(port: int, host: str = "127.0.0.1") -> bool:
     if not is_free(port, host):
         twin.close()
         return False
-    _reserved.append(twin)
+    twin.detach()  # it stays open as long as this process lives
     return True
 
 
