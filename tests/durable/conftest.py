@@ -22,7 +22,7 @@ from tests.support.product import make_clip, until_async
 def film(tmp_path_factory):
     """A film that ingest must encode."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
-    return make_clip(path, 12, "640x360", "-c:v", "mpeg4", "-q:v", "4")
+    return make_clip(path, 24, "640x360", "-c:v", "mpeg4", "-q:v", "4")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import time
 
 import pytest
@@ -16,7 +15,17 @@ from jobs.models import Stage
 from jobs.requests import Failure, TaskRequest
 from jobs.state import JobState, Source, StageState
 from mediapipe import temporal
-from tests.support.dashboard import URL, engine_tasks, held_at_work, look, settled, stage, submit, timeline
+from tests.support.dashboard import (
+    URL,
+    encoders,
+    engine_tasks,
+    held_at_work,
+    look,
+    settled,
+    stage,
+    submit,
+    timeline,
+)
 from tests.support.product import CALM, make_clip, token, until, until_async
 from tests.support.world import (
     BROKEN,
@@ -254,11 +263,6 @@ def test_a_cancel_while_holding_and_during_a_retry_wait_ends_at_once(cloud, api)
         assert cloud.command("cancel", job).returncode == 0
         done = until(lambda job=job: (n := look(browser, job))["status"] == "cancelled" and n, 10)
         assert done["receipt"].endswith(" kept.")
-
-
-def encoders(product) -> list[str]:
-    found = subprocess.run(["pgrep", "-f", f"{product.home}/work"], capture_output=True, text=True)
-    return found.stdout.split()
 
 
 @whole

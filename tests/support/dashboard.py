@@ -7,9 +7,9 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import time
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import httpx
 
@@ -38,9 +38,14 @@ def working(browser, job: str, name: str):
 
 
 def encoders(product) -> list[int]:
-    """The pids of the product's encoders at work."""
-    found = subprocess.run(["pgrep", "-f", f"ffmpeg.*{product.home}/work"], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
+    """The pids of the product's encoders at work. Read here: on a busy machine pgrep starts too late."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = (process / "cmdline").read_bytes()
+            if b"ffmpeg" in command and f"{product.home}/work".encode() in command:
+                found.append(int(process.name))
+    return found
 
 
 def signal_encoders(product, number: int) -> None:
@@ -62,11 +67,14 @@ def held_at_work(product, browser, job: str, name: str):
         if _progress(product, job, name) is None or not encoders(product):
             return False
         signal_encoders(product, signal.SIGSTOP)
-        time.sleep(0.6)  # FFmpeg reports every half second, and so often its report is written down
-        if (_progress(product, job, name) or 0) > 3:
-            return True
-        signal_encoders(product, signal.SIGCONT)
-        return False
+        # what FFmpeg has reported is written down within this time, on a busy machine too
+        deadline = time.monotonic() + 2
+        while (_progress(product, job, name) or 0) <= 3:
+            if time.monotonic() > deadline:
+                _work_a_little(product)
+                return False
+            time.sleep(0.05)
+        return True
 
     try:
         try:
@@ -78,6 +86,30 @@ def held_at_work(product, browser, job: str, name: str):
         yield
     finally:
         signal_encoders(product, signal.SIGCONT)
+
+
+def _work_a_little(product, seconds: float = 0.1) -> None:
+    """Lets the encoders go on until one has used so much of a processor, or 10 s are over.
+
+    They yield to all other processes: on a busy machine they would get next to nothing in a fixed moment.
+    """
+    before = {pid: _processor_seconds(pid) for pid in encoders(product)}
+    signal_encoders(product, signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        used = [_processor_seconds(pid) - since for pid, since in before.items()]
+        if any(each < 0 or each >= seconds for each in used):  # less than before: it has ended
+            return
+        time.sleep(0.01)
+
+
+def _processor_seconds(pid: int) -> float:
+    """What a process has used; -1 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return -1.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _progress(product, job: str, name: str) -> float | None:
