@@ -112,7 +112,7 @@ def test_a_url_submitted_by_a_script_prints_the_seeds_result(product, clip):
 def test_nothing_is_left_running_when_up_ends(tmp_path, number):
     (tmp_path / "home").mkdir()
     (tmp_path / "home").chmod(0o755)
-    own = Product(tmp_path / "home").start(gathered=False)
+    own = Product(tmp_path / "home").start(prepared=False)
     assert (tmp_path / "home" / "static" / "staticfiles.json").exists()
     children = own.children()
     assert set(children) == {"temporal", "worker", "web"}

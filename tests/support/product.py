@@ -6,6 +6,7 @@ It knows the product from outside only: processes, files, HTTP.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -99,6 +100,19 @@ def make_broken(path: Path) -> Path:
     return path
 
 
+def migrated(home: Path) -> Path:
+    """A database with nothing but its tables: made once in a run, in *home*, for first starts."""
+    home.mkdir(exist_ok=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "done").exists():
+            subprocess.run(
+                [*MANAGE, "migrate", "-v", "0"], check=True, env={**os.environ, "MEDIAPIPE_HOME": str(home)}
+            )
+            (home / "done").touch()
+    return home / "mediapipe.sqlite3"
+
+
 class Commands:
     """Management commands without the second that a start takes (tests.support.forked)."""
 
@@ -149,13 +163,11 @@ class Product:
         self.people: dict[str, httpx.Cookies] = {}  # of who has signed in
         self.commands = Commands(self.environment)
 
-    def start(self, gathered: bool = True, patience: float = 150) -> Product:
-        """Returns when a browser can use it. It finds static files *gathered*, where this run has any."""
+    def start(self, prepared: bool = True, patience: float = 150) -> Product:
+        """Returns when a browser can use it. *prepared*: it finds what any first start makes alike."""
         self.home.mkdir(exist_ok=True, parents=True)
-        run = Path(os.environ.get("MEDIAPIPE_TEST_RUN", ""))
-        if gathered and (run / "static.stamp").exists():
-            shutil.copytree(run / "static", self.home / "static", dirs_exist_ok=True)
-            shutil.copy(run / "static.stamp", self.home)
+        if prepared:
+            self._prepare()
         self.log = self.home / "up.log"
         with open(self.log, "w") as out:
             command = [*MANAGE, "up", "--port", str(self.port)]
@@ -172,6 +184,16 @@ class Product:
             self.process.wait()
             raise
         return self
+
+    def _prepare(self) -> None:
+        """Static files, where this run has gathered any, and an empty database with its tables."""
+        run = Path(os.environ.get("MEDIAPIPE_TEST_RUN", ""))
+        if (run / "static.stamp").exists():
+            shutil.copytree(run / "static", self.home / "static", dirs_exist_ok=True)
+            shutil.copy(run / "static.stamp", self.home)
+        database = self.home / "mediapipe.sqlite3"
+        if run.name and "DATABASE_URL" not in self.environment and not database.exists():
+            shutil.copy(migrated(run / "migrated"), database)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit status after that signal."""
