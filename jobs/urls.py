@@ -9,6 +9,7 @@ from jobs.api import tokens
 from jobs.batches import views as batches
 from jobs.dashboard import (
     audit_page,
+    bulk_page,
     downloads,
     fleet,
     handed_over,
@@ -30,7 +31,7 @@ urlpatterns = [
     # The list, its rows as a fragment, and what is done from it
     path("", views.job_list, name="list"),
     path("jobs/rows/", views.rows, name="rows"),
-    path("jobs/bulk/", views.bulk_action, name="bulk"),
+    path("jobs/bulk/", bulk_page.bulk_action, name="bulk"),
     path("jobs/views/", views.save_view, name="save_view"),
     path("jobs/news/", views.news, name="news"),
     # New jobs

@@ -107,6 +107,7 @@ TEMPLATES = [
                 "jobs.templatetags.films",
                 "jobs.templatetags.icons",
                 "jobs.templatetags.moments",
+                "jobs.templatetags.titles",
             ],
             "context_processors": [
                 "django.template.context_processors.request",

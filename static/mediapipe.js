@@ -207,6 +207,32 @@ const askFirst = (event) => {
   dialog.showModal();
 };
 
+/** Asks in a dialog what a link's page asks: the form is that page's, and leads back to this one. */
+const openDialog = async (event) => {
+  const link = event.target.closest("a[data-dialog]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const response = await fetch(link.href).catch(() => null);
+  const page = response && new DOMParser().parseFromString(await response.text(), "text/html");
+  const form = page?.querySelector("main form");
+  if (!form || response.redirected) return location.assign(link.href);
+  const { next, query } = form.elements;
+  if (next) next.value = location.pathname + location.search;
+  if (query) query.value = location.search.slice(1);
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-label", form.querySelector("h1").textContent);
+  dialog.append(form);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("click", (click) => {
+    if (!click.target.closest("a.button")) return;
+    click.preventDefault();
+    dialog.close();
+  });
+  document.addEventListener("visit", () => dialog.close(), { once: true });
+  dialog.showModal();
+};
+
 /** A form is sent once, and its button shows at once that it is. */
 const submitOnce = (event) => {
   const form = event.target;
@@ -383,28 +409,37 @@ const focusJob = (step) => {
   (next ?? links.at(step > 0 ? 0 : -1))?.focus();
 };
 
-/** Clicks the focused job's button for an action. */
-const clickAction = (action) => {
-  const row = document.activeElement.closest(".job");
-  row?.querySelector(`button[formaction$="/${action}/"]`)?.click();
-};
+const showHelp = () => document.getElementById("help").showModal();
+
+/** Clicks what the focused job's row has for a key, also where it is in the menu. */
+const clickIn = (selector) => document.activeElement.closest(".job")?.querySelector(selector)?.click();
+
+let lastKey = ""; // "g" begins "g h"
+
+/** Follows the link of the head that leads to an address. */
+const goTo = (path) => lastKey === "g" && document.querySelector(`#top nav a[href="${path}"]`)?.click();
 
 const SHORTCUTS = {
   "/": () => document.getElementById("q")?.focus(),
   u: () => document.getElementById("choose-files")?.click(),
-  j: () => focusJob(1),
+  j: () => (lastKey === "g" ? goTo("/") : focusJob(1)),
   k: () => focusJob(-1),
-  x: () => document.activeElement.closest(".job")?.querySelector("[name=job]").click(),
-  r: () => clickAction("retry"),
-  c: () => clickAction("cancel"),
-  "?": () => document.getElementById("help").showModal(),
+  x: () => clickIn("[name=job]"),
+  o: () => clickIn("h2 a"),
+  e: () => clickIn("a[href$='/rename/']"),
+  r: () => clickIn("button[formaction$='/retry/']"),
+  c: () => clickIn("button[formaction$='/cancel/']"),
+  g: () => {},
+  h: () => goTo("/history/"),
+  "?": showHelp,
 };
 
 const handleKey = (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !SHORTCUTS[event.key]) return;
-  if (event.target.closest("input, select, textarea, video, audio")) return;
+  if (event.target.closest("input:not([type=checkbox]), select, textarea, video, audio, dialog")) return;
   event.preventDefault();
   SHORTCUTS[event.key]();
+  lastKey = event.key;
 };
 
 /** Brings a new page, or a part that has just been swapped in, up to date. */
@@ -440,6 +475,11 @@ window.addEventListener("pageshow", refreshOnReturn);
 document.addEventListener("change", updateSelection);
 document.addEventListener("click", copy);
 document.addEventListener("click", toggleMore);
+document.addEventListener("click", openDialog);
+document.addEventListener("click", (event) => event.target.closest("[data-help]") && showHelp());
+document.addEventListener("click", ({ target }) =>
+  target.closest("[popover] label")?.parentElement.hidePopover(),
+);
 document.addEventListener("click", allowNotifications);
 document.addEventListener("click", chooseVersion);
 document.addEventListener("click", playHere);

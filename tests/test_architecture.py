@@ -100,7 +100,7 @@ jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.first jobs.dashboard.fleet
-jobs.dashboard.pipeline_pages jobs.dashboard.trash_page
+jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page
 jobs.dashboard.sharing
@@ -109,7 +109,8 @@ jobs.api.cursor jobs.api.schemas jobs.api.submission jobs.api.description jobs.a
 jobs.api.batches
 jobs.api.urls jobs.api.tokens
 jobs.gauges jobs.monitoring jobs.templatetags
-jobs.templatetags.films jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.uploading
+jobs.templatetags.films jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.titles
+jobs.templatetags.uploading
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 
-from tests.support.browsing import cookies_of, shelf, watched
+from tests.support.browsing import choose, cookies_of, shelf, watched
 from tests.support.product import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -107,6 +107,10 @@ def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff):
     page.goto(product.url)
     page.check(".job >> nth=0 >> input")
     accessible(page, "ticked")
+    page.set_viewport_size(VIEWS["a telephone"]["viewport"])
+    page.click(".job >> nth=0 >> [popovertarget]")
+    accessible(page, "a menu on a telephone")
+    page.keyboard.press("Escape")
     page.click(".bulk button[value=delete]")
     page.wait_for_selector("form button.danger")
     accessible(page, "asked")
@@ -162,7 +166,7 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
     until(lambda: stands("queued", "running"), 60, 0.5)
     plain.goto(product.url)
     with plain.expect_navigation():
-        plain.click(".job:has-text('Without scripts') >> text=Cancel")
+        choose(plain, ".job:has-text('Without scripts')", "Cancel")
     again = ".job:has-text('Without scripts') >> text=Restart"
     until(lambda: plain.reload() and plain.is_visible(again), 60, 0.5)
 

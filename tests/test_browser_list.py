@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.support.browsing import PATIENCE, cookies_of, polls, say_yes, shelf, upload, watched
+from tests.support.browsing import PATIENCE, choose, cookies_of, polls, say_yes, shelf, upload, watched
 from tests.support.product import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -126,8 +126,16 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     for key, at in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
         page.keyboard.press(key)
         assert focused(page) == ids[at]
-        outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+        outline = page.evaluate("() => getComputedStyle(document.activeElement.closest('.job')).outlineStyle")
         assert outline == "solid", "the focus cannot be seen"
+    page.keyboard.press("x")
+    assert page.locator(".job input:checked").count() == 1
+    page.keyboard.press("x")
+    page.keyboard.press("e")
+    page.fill("dialog #title", "Renamed by a key")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#{ids[1]}:has-text('Renamed by a key')")
+    assert page.url == f"{product.url}/?sort=oldest"
     page.keyboard.press("/")
     assert page.evaluate("() => document.activeElement.id") == "q"
     page.keyboard.type("jk/?rcu")
@@ -136,12 +144,18 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     page.keyboard.press("?")
     page.wait_for_selector("#help", state="visible")
     page.keyboard.press("Escape")
+    page.click("[data-help]")
+    page.wait_for_selector("#help", state="visible")
+    page.keyboard.press("Escape")
     page.keyboard.press("u")
     until(lambda: choosers or page.wait_for_timeout(50), 60, every=0)
     page.keyboard.press("j")
     here = page.evaluate("() => document.activeElement.getAttribute('href')")
-    page.keyboard.press("Enter")
+    page.keyboard.press("o")
     page.wait_for_url(f"**{here}")
+    page.keyboard.press("g")
+    page.keyboard.press("j")
+    page.wait_for_url(f"{product.url}/")
 
 
 def hrefs(page) -> list[str]:
@@ -151,7 +165,7 @@ def hrefs(page) -> list[str]:
 def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(product, page, clip, endless):
     title = upload(page, product, clip)
     row = f".job:has-text('{title}')"
-    page.wait_for_selector(f"{row} >> text=Cancel")
+    page.wait_for_selector(f"{row} >> [formaction$='/cancel/']", state="attached")
     page.focus(f"{row} h2 a")
     page.keyboard.press("c")
     assert title in page.inner_text("#confirm")
@@ -164,8 +178,8 @@ def test_the_keys_r_and_c_retry_and_cancel_the_job_in_focus_and_c_asks_first(pro
     page.focus(f"{row} h2 a")
     page.keyboard.press("r")
     page.wait_for_selector(".notice:has-text('Restarted.')")
-    page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running]) >> text=Cancel")
-    page.click(f"{row} >> text=Cancel")
+    page.wait_for_selector(f"{row}:is([data-state=queued], [data-state=running])")
+    choose(page, row, "Cancel")
     say_yes(page)
     page.wait_for_selector(f"{row}[data-state=cancelled]")
 
@@ -224,7 +238,7 @@ def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
     )
     until(lambda: asked or page.wait_for_timeout(20), 1, every=0)
     assert "running" in page.title(), "the tab doesn't tell that something runs"
-    page.click(f".job:has-text('{title}') >> text=Cancel")
+    choose(page, f".job:has-text('{title}')", "Cancel")
     say_yes(page)
     page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
 

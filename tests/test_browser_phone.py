@@ -71,7 +71,11 @@ def test_whatever_can_be_tapped_is_as_large_as_a_thumb(product, phone, jobs):
         assert phone.evaluate(SMALL, THUMB) == [], path
     phone.goto(product.url)
     phone.tap("#more")
-    phone.tap(".job >> nth=0 >> .tick")
+    phone.tap(".job >> nth=0 >> [popovertarget]")
+    assert phone.evaluate(SMALL, THUMB) == [], "with a menu"
+    phone.tap(".items:popover-open >> text=Select")
+    phone.tap(".job >> nth=1 >> .tick")
+    assert phone.inner_text("#selected") == "2 selected"
     assert phone.evaluate(SMALL, THUMB) == [], "with everything unfolded"
     phone.context.clear_cookies()
     phone.goto(f"{product.url}/login/")

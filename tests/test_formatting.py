@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.dashboard.bulk import ACTIONS, BulkResult
-from jobs.dashboard.formatting import SEPARATOR, describe_output, duration, eta, filesize, timecode
+from jobs.dashboard.formatting import SEPARATOR, describe_output, duration, eta, filesize, middle, timecode
 from jobs.dashboard.stage_view import StageView
 from jobs.live import Live
 from jobs.state import Output, PipelineStatus, StageState, StageStatus
@@ -77,3 +77,11 @@ def test_the_result_of_a_bulk_action_is_a_sentence(result, text):
 def test_a_stage_says_what_it_does(status, needs, text):
     live = Live(PipelineStatus("x"), speeds={"film": 0.3}, time_left={"film": 170})
     assert StageView(status, live, needs).summary == text
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "shown"),
+    [("short", 5, "short"), ("abcdefghij", 5, "ab…ij"), ("take one, the end", 9, "take…end")],
+)
+def test_a_long_name_is_cut_in_its_middle(text, most, shown):
+    assert middle(text, most) == shown

@@ -363,3 +363,30 @@ def test_the_buttons_of_a_polled_part_have_their_forms_with_a_token_on_the_page(
         forms = dict(re.findall(r'<form id="([\w-]+)"[^>]*>(.*?)</form>', page, re.S))
         assert least <= used <= set(forms)
         assert all("csrfmiddlewaretoken" in forms[name] for name in used)
+
+
+def test_a_row_offers_what_can_be_done_with_its_job(ada, editor):
+    done = job(editor, "done")
+    menu = ada.get("/").content.decode()
+    assert f'href="/jobs/{done.pk}/rename/"' in menu and f"action=delete&amp;job={done.pk}" in menu
+    assert f'href="/jobs/{done.pk}/source/"' in menu and "Cancel…" not in menu
+    done.delete()
+    runs = Job.submit(editor, title="runs", pipeline="standard", source=Source(url="http://x/"))
+    menu = ada.get("/").content.decode()
+    assert f'formaction="/jobs/{runs.pk}/cancel/"' in menu and "Delete…" not in menu
+
+
+def test_what_is_asked_by_a_link_is_only_a_question(ada, chief, editor, django_user_model):
+    made = job(editor, "mine")
+    asked = ada.get(f"/jobs/bulk/?action=delete&job={made.pk}&confirmed=1")
+    assert "Delete 1 job?" in text(asked) and Job.objects.filter(pk=made.pk).exists()
+    asked = ada.get(f"/jobs/{made.pk}/rename/")
+    assert 'value="mine"' in asked.content.decode()
+    hers = job(django_user_model.objects.create_user("eve"), "hers")
+    assert ada.get(f"/jobs/{hers.pk}/rename/").status_code == 404
+    assert "hers" not in text(ada.get(f"/jobs/bulk/?action=delete&job={hers.pk}", follow=True))
+
+
+def test_a_long_title_keeps_its_end_in_a_row(ada, editor):
+    job(editor, "demands 2026-11-24_CAM-A_interview_take_03_graded_master_v2.mov")
+    assert ">demands 2026-1…master_v2.mov<" in ada.get("/").content.decode()

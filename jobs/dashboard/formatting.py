@@ -57,6 +57,14 @@ def join_facts(*facts: str) -> str:
     return SEPARATOR.join(nbsp(fact) for fact in facts if fact)
 
 
+def middle(text: str, most: int) -> str:
+    """The text in so many characters: what tells long names apart is at their beginning and at their end."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end].rstrip()}…{text[-end:].lstrip()}"
+
+
 def describe_output(output: Output) -> str:
     """Format, codecs, size in pixels, length and bytes of an output in one line."""
     pixels = f"{output.width} × {output.height}" if output.width and output.height else ""

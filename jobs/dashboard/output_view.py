@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from jobs.dashboard.formatting import SEPARATOR, describe_output, filesize, nbsp
+from jobs.dashboard.formatting import describe_output, filesize, nbsp
 from jobs.models import Job
 from jobs.state import Output, StageStatus
 from mediapipe import storage
@@ -30,6 +30,7 @@ class OutputView:
 
     label: str
     facts: str
+    name: str = ""  # of a source
     url: str = ""
     download_url: str = ""
     link: str = ""
@@ -97,12 +98,11 @@ def view_place(stage: StageStatus, words: str) -> OutputView:
 
 def view_source(job: Job, probed: Output | None) -> OutputView:
     """The job's source; *probed*: what the engine found in it, once it did."""
-    name = job.source_filename or job.source_url
     if probed:
         facts = describe_output(replace(probed, filesize=job.source_size))
     else:
         facts = nbsp(filesize(job.source_size))
-    shown = OutputView("Source", SEPARATOR.join(filter(None, (name, facts))))
+    shown = OutputView("Source", facts, job.source_filename or job.source_url)
     if not job.source_name:
         return shown
     saved_as = job.source_filename or job.title

@@ -12,7 +12,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,17 +21,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
-from jobs.dashboard import bulk
-from jobs.dashboard.counting import count
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
-from jobs.dashboard.job_list import JobList, in_tab, neighbours, parse_or_none, search
+from jobs.dashboard.job_list import JobList, neighbours, parse_or_none
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.keyset import parse_moment
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.stage_axis import AXIS_STEP
-from jobs.dashboard.trash_page import offer_undo
 from jobs.live import reader
-from jobs.models import Batch, Delivery, Job, JobQuerySet, Pipeline, SavedView
+from jobs.models import Batch, Delivery, Job, Pipeline, SavedView
 from jobs.pipelines import DEFAULT
 from jobs.state import JobState
 from jobs.uploads import sample_clip
@@ -194,63 +191,13 @@ def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     return act(request, find_job(request, pk), control.cancel)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def rename(request: PageRequest, pk: UUID) -> HttpResponse:
-    """Gives a job another title."""
-    return act(request, find_job(request, pk), control.rename, request.POST.get("title", ""))
-
-
-def _selected_jobs(request: PageRequest) -> JobQuerySet:
-    """The ticked jobs, or all that the list's search matches, as far as the user may see them."""
-    if request.POST.get("matching"):
-        query = QueryDict(request.POST["matching"])
-        return in_tab(search(request.user, query), query.get("tab", ""))
-    ids = [pk for text in request.POST.getlist("job") if (pk := parse_or_none(UUID, text))]
-    return Job.objects.visible_to(request.user).filter(pk__in=ids)
-
-
-def _shown_jobs(request: PageRequest) -> JobQuerySet | None:
-    """Those that the question named, which is answered for no others: what matches may be more by now."""
-    ids = [pk for text in request.POST.get("shown", "").split(",") if (pk := parse_or_none(UUID, text))]
-    return Job.objects.visible_to(request.user).filter(pk__in=ids) if ids else None
-
-
-@require_POST
-def bulk_action(request: PageRequest) -> HttpResponse:
-    """Retries, cancels or deletes many jobs once confirmed, and says what was done and what was not."""
-    action = request.POST.get("action", "")
-    back = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
-    back += f"?{request.POST.get('query', '')}"
-    if action not in bulk.ACTIONS:
-        messages.error(request, "Choose an action: retry, cancel or delete.")
-        return redirect(back)
-    selected = _selected_jobs(request)
-    jobs = bulk.select_jobs(action, _shown_jobs(request) or selected)
-    matching = count(selected)
-    if not jobs:
-        messages.error(request, "Select at least one job first.")
-        return redirect(back)
-    if not request.POST.get("confirmed"):
-        context = {
-            "action": action,
-            "jobs": jobs,
-            "matching": matching,
-            "back": back,
-            "posted": request.POST,
-            "days": settings.TRASH_DAYS,
-        }
-        return render(request, "jobs/confirm.html", context)
-    result = bulk.apply(action, jobs, request.user.get_username())
-    if result.database_away:  # nothing else would come to its end either, the next page last
-        return render(request, "503.html", {"sentence": str(result)}, status=503)
-    level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
-    rest = matching.without(len(jobs))
-    more = f" {rest} more match; repeat to include them." if rest.many else ""
-    if action == "delete":
-        offer_undo(request, f"{result}{more}", level, jobs)
-    else:
-        messages.add_message(request, level, f"{result}{more}")
-    return redirect(back)
+    """Asks for another title of a job; POST gives it."""
+    job = find_job(request, pk)
+    if request.method == "GET":
+        return render(request, "jobs/rename.html", {"job": job})
+    return act(request, job, control.rename, request.POST.get("title", ""))
 
 
 @require_POST

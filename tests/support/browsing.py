@@ -105,6 +105,12 @@ def polls(page, path: str) -> list[int]:
     return heard
 
 
+def choose(page, row: str, words: str) -> None:
+    """Chooses what a row of the list has in its menu."""
+    page.click(f"{row} >> [popovertarget]")
+    page.click(f"{row} >> .items >> text={words}")
+
+
 def say_yes(page) -> None:
     """To what is asked before work is stopped."""
     page.click("#confirm button[value=yes]")

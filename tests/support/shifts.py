@@ -74,7 +74,7 @@ def tick_some(page) -> tuple[float, list]:
     """What moves while rows of the list are ticked and unticked again."""
     before = len(page.evaluate("() => window.shifts"))
     for number in (0, 2, 0, 2):
-        page.click(f".job >> nth={number} >> input")
+        page.press(f".job >> nth={number} >> input", "Space")
         page.wait_for_timeout(100)
     value, seen = shift(page)
     return (0.0, []) if len(seen) == before else (value, seen[before:])
