@@ -24,6 +24,7 @@ from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
+from mediapipe.payloads import WorkflowRunner
 
 DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
 MAX_STAGES = 200  # that one worker watches at once; more of them wait, or are completed by webhooks
@@ -64,6 +65,7 @@ def _of_deliveries(client: Client, task_queue: str) -> Worker:
         client,
         task_queue=task_queue + NOTIFICATIONS,
         workflows=[DeliveryWorkflow],
+        workflow_runner=WorkflowRunner(),
         activities=delivering.ALL,
         max_concurrent_activities=10,
         max_concurrent_activity_task_polls=2,
@@ -84,6 +86,7 @@ def build(
             client,
             task_queue=task_queue,
             workflows=[MediaPipeline, BatchWorkflow],
+            workflow_runner=WorkflowRunner(),
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=THROTTLE,

@@ -30,6 +30,7 @@ from temporalio.worker import Worker
 
 from mediapipe import tracing
 from mediapipe.at_work import Activities
+from mediapipe.payloads import DATA_CONVERTER
 
 # While no server listens a call fails after 60 ms instead of 6 to 10 s: rpc_timeout alone doesn't bound it.
 FAST_FAILURE = RetryConfig(initial_interval_millis=50, max_retries=2, max_elapsed_time_millis=1000)
@@ -121,7 +122,11 @@ async def client() -> Client:
     known = (os.getpid(), str(config["target_host"]))
     if (shared := _clients.get(known)) is None:
         shared = _clients[known] = await Client.connect(
-            **config, lazy=True, retry_config=FAST_FAILURE, interceptors=tracing.interceptors()
+            **config,
+            lazy=True,
+            retry_config=FAST_FAILURE,
+            interceptors=tracing.interceptors(),
+            data_converter=DATA_CONVERTER,
         )
     if known in _ours or is_cluster():
         _ours.add(known)
@@ -187,7 +192,8 @@ async def worker_client(metrics_at: str = "") -> Client:
     metrics = PrometheusConfig(bind_address=metrics_at) if metrics_at else None
     telemetry = TelemetryConfig(logging=errors_only, metrics=metrics)
     Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
-    client = await Client.connect(**_config(), interceptors=[*tracing.interceptors(), Activities()])
+    interceptors = [*tracing.interceptors(), Activities()]
+    client = await Client.connect(**_config(), interceptors=interceptors, data_converter=DATA_CONVERTER)
     if not is_cluster() and not await is_of_this_home(client):
         raise RuntimeError(NOT_OURS)
     return client

@@ -23,7 +23,7 @@ ORDER = """
 mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.backup mediapipe.content_encoding
 mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
-mediapipe.part
+mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.magic_link

@@ -24,6 +24,7 @@ from mediapipe.engine.pieces import IN_ONE, MISSING, Division, PieceWork
 from mediapipe.engine.piecework import Film
 from mediapipe.engine.task import process
 from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.payloads import WorkflowRunner
 from tests.support.engine import X264, endless_space, likeness, packets
 from tests.support.histories import FOLDER
 from tests.support.product import until_async
@@ -292,4 +293,4 @@ async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(at_w
 async def test_a_history_of_pieces_replays():
     """One whose last piece was not exact, and that was encoded in one."""
     history = WorkflowHistory.from_json("task_x", (FOLDER / "engine" / "pieces.json").read_text())
-    await Replayer(workflows=[EngineTaskWorkflow]).replay_workflow(history)
+    await Replayer(workflows=[EngineTaskWorkflow], workflow_runner=WorkflowRunner()).replay_workflow(history)

@@ -148,6 +148,18 @@ def test_a_repeated_report_changes_nothing(job):
     assert Stage.objects.get(job=job, name="ingest").state == StageState.RUNNING
 
 
+def test_a_report_writes_the_stages_that_have_changed_and_no_others(job):
+    _record(job)
+    job.refresh_from_db()
+    ingest, *others = job.status().stages
+    ingest.state, ingest.started_at = StageState.SUCCEEDED, 1.25
+    status = PipelineStatus(str(job.pk), JobState.RUNNING, seq=job.seq + 1, stages=[ingest, *others])
+    with CaptureQueriesContext(connection) as queries:
+        assert job.record(status, [], job.run)
+    assert sum('UPDATE "jobs_stage"' in sql["sql"] for sql in queries.captured_queries) == 1 < len(others)
+    assert job.status().stages == status.stages
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_live_answer_has_a_new_version_when_it_changes_and_only_then(job, monkeypatch):
     monkeypatch.setattr(live, "CACHE_SECONDS", 0)  # each read asks, in vain: no Temporal is there

@@ -249,10 +249,9 @@ class Job(JobRow):
         if changed:
             Event.store(events, job=self, run=run)
             Notice.of_report(row, status)
-            before = dict(self.stages.values_list("name", "state"))
+            before = {each.name: each for each in self.stages.all()}
             for stage in status.stages:
-                self.stages.filter(name=stage.name).update(**Stage.fields_from(stage))
-                if stage.state != before.get(stage.name):
+                if (kept := before.get(stage.name)) and kept.take(stage):
                     Stage.count_end(stage)
         return bool(changed)
 

@@ -127,6 +127,13 @@ class Stage(models.Model):
             "attempts": [asdict(attempt) for attempt in stage.attempts],
         }
 
+    def take(self, stage: StageStatus) -> bool:
+        """Writes what a reported status has that the row hasn't; whether its state is another one."""
+        fields = self.fields_from(stage)
+        if any(getattr(self, name) != value for name, value in fields.items()):
+            Stage.objects.filter(pk=self.pk).update(**fields)
+        return bool(stage.state != self.state)
+
     @staticmethod
     def count_end(stage: StageStatus) -> None:
         """Counts the end of a stage for Prometheus; nothing where it hasn't ended."""

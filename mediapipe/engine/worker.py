@@ -39,6 +39,7 @@ from mediapipe.engine.surroundings import Reporter, Work, again, attend, beat_fo
 from mediapipe.engine.task import drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.metrics import TASK_WAITS, TASKS
+from mediapipe.payloads import WorkflowRunner
 from mediapipe.task_options import check_options
 
 SWEEP_EVERY = 3600.0  # seconds
@@ -227,6 +228,7 @@ async def workers(client: Client) -> AsyncIterator[list[Worker]]:
             client,
             task_queue=HEAVY_QUEUE,
             workflows=[EngineTaskWorkflow],
+            workflow_runner=WorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             **encodes,  # type: ignore[arg-type]
         ),

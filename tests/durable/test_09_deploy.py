@@ -34,6 +34,7 @@ from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
+from mediapipe.payloads import DATA_CONVERTER, WorkflowRunner
 from tests.support import histories
 from tests.support.dashboard import URL, held_at_work, look, settled, stage, timeline
 from tests.support.product import make_clip, until, until_async
@@ -60,7 +61,10 @@ class Other:
 
 @pytest.mark.parametrize("path", SAVED, ids=NAMES)
 async def test_a_saved_history_replays(path):
-    await Replayer(workflows=[MediaPipeline]).replay_workflow(saved(path))
+    replayer = Replayer(
+        workflows=[MediaPipeline], workflow_runner=WorkflowRunner(), data_converter=DATA_CONVERTER
+    )
+    await replayer.replay_workflow(saved(path))
 
 
 def test_every_shape_of_a_job_is_saved():
