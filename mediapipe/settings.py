@@ -95,6 +95,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "mediapipe.urls"
+CSRF_FAILURE_VIEW = "mediapipe.urls.expired"
 ASGI_APPLICATION = "mediapipe.asgi.application"
 TEMPLATES = [
     {
@@ -171,7 +172,7 @@ if not PASSWORD_SIGN_IN and not OIDC_ISSUER:
 LOGIN_REDIRECT_URL = "jobs:list"
 LOGOUT_REDIRECT_URL = "login"
 
-LANGUAGE_CODE = "en-gb"
+LANGUAGE_CODE = "en-ie"  # British English, with times as 14:30
 TIME_ZONE = time_zone()
 USE_TZ = True
 USE_I18N = False

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 from django.conf import settings
+from django.contrib.auth import get_user
 from django.contrib.auth import views as auth
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -23,13 +26,16 @@ AWAY = "The database can’t be reached. Try again in a moment."
 BROKEN = "Something went wrong on the server. An admin can find the reason in the log."
 UNREADABLE = "This request can’t be read: it isn’t valid HTTP, or a field of it isn’t plain text."
 
+NOBODY: dict[str, AbstractBaseUser | AnonymousUser] = {"user": AnonymousUser()}
+
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """The page for an error of ours; another one where it is the database that can't be reached."""
     status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
     if request.path.startswith("/api/"):
         return problems.answer(status, AWAY if status == 503 else BROKEN)
-    return render(request, f"{status}.html", status=status)
+    visitor = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
+    return render(request, f"{status}.html", visitor, status=status)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -38,7 +44,20 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         return JsonResponse({"kind": "request_invalid", "message": UNREADABLE}, status=400)
     if request.path.startswith("/api/"):
         return problems.answer(400, UNREADABLE)
-    return render(request, "400.html", status=400)
+    return render(request, "400.html", _visitor(request), status=400)
+
+
+def expired(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The page for a form without its token (settings.CSRF_FAILURE_VIEW): Django's knows no visitor."""
+    return render(request, "403_csrf.html", _visitor(request), status=403)
+
+
+def _visitor(request: HttpRequest) -> dict[str, AbstractBaseUser | AnonymousUser]:
+    """Who an error's page is for, so that its head leads on; nobody where that can't be found out now."""
+    try:
+        return {"user": get_user(request)}
+    except Exception:  # the page is about one error, and makes no other
+        return NOBODY
 
 
 @staff_only

@@ -383,6 +383,24 @@ def test_pages_that_do_not_exist_look_like_ours(ada):
     assert answer.status_code == 404 and "you may not have access" in text(answer)
 
 
+def test_a_page_that_says_no_keeps_the_way_on_for_who_has_signed_in(ada, editor, client):
+    broken = job(editor)
+    broken.stages.update(attempts=[{}])
+    form = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    form.force_login(editor)
+    answers = {
+        400: ada.get("/?q=%00"),
+        403: ada.get("/history/"),
+        404: ada.get("/nothing-here"),
+        500: form.get(broken.get_absolute_url()),
+    }
+    for status, answer in [*answers.items(), (403, form.post("/login/", {"username": "ada"}))]:
+        assert answer.status_code == status
+        assert "Jobs Upload ada Sign out" in text(answer), status
+    for path in ("/nothing-here", "/?q=%00"):
+        assert "Sign out" not in text(client.get(path)) and "mediapipe" in text(client.get(path))
+
+
 def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path):
     from django.db import connection
 
