@@ -107,24 +107,36 @@ class Many(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = Bounded
     list_per_page = 50
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # it would count all rows for each choice
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
     sortable_by: ClassVar[tuple[str, ...]] = ()  # each column would want an index of its own
 
 
-class StageInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
-    """A job's stages."""
+class Rows(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+    """Rows of a job, on its page."""
 
-    model = Stage
-    fields = ("name", "state", "attempt", "max_attempts", "started_at", "finished_at", "task_id", "error")
+    template = "admin/rows.html"
     can_delete = False
 
 
-class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class StageInline(Rows):
+    """A job's stages."""
+
+    model = Stage
+    fields = ("name", "condition", "attempt", "max_attempts", "started_at", "finished_at", "task_id", "error")
+    readonly_fields = ("condition",)
+
+    @admin.display(description="State")
+    def condition(self, stage: Stage) -> str:
+        """The state in the dashboard's words."""
+        return stage_view.STATE_LABELS[StageState(stage.state)]
+
+
+class EventInline(Rows):
     """A job's timeline."""
 
     model = Event
     fields = ("at", "kind", "stage", "actor", "text")
-    can_delete = False
 
 
 class ByPipeline(admin.SimpleListFilter):
@@ -175,6 +187,12 @@ class JobAdmin(Many):
     search_fields = ("searched",)
     ordering: ClassVar[tuple[str, ...]] = ("-created_at",)
     sortable_by: ClassVar[tuple[str, ...]] = ("title", "created_at")
+    fields = (
+        *("owner", "title", "made_by", "condition", "error", "note", "reason", "receipt"),
+        *("source_url", "source_filename", "source_name", "source_size", "source_sha256"),
+        *("created_at", "started_at", "finished_at", "run", "in_temporal"),
+    )
+    readonly_fields = ("made_by", "condition", "in_temporal")
     inlines = (StageInline, EventInline)
 
     actions = ("retry", "cancel", "delete")
@@ -225,7 +243,7 @@ class JobAdmin(Many):
     def in_temporal(self, job: Job) -> SafeString | str:
         """A link to the workflow's page."""
         url = temporal.workflow_url(job.workflow_id) if job.workflow_started_at else ""
-        return format_html('<a href="{}">{}</a>', url, job.workflow_id) if url else ""
+        return format_html('<a href="{}" title="{}">Workflow</a>', url, job.workflow_id) if url else ""
 
 
 @admin.register(Stage, site=site)

@@ -177,10 +177,15 @@ def test_the_back_office_knows_no_people_and_nothing_in_it_can_be_changed(boss, 
 
 
 def test_the_back_office_speaks_as_the_dashboard_does(boss, editor):
-    job(editor, "finished.mp4")
+    made = job(editor, "finished.mp4")
     client = browser(boss)
     page = text(client.get("/admin/jobs/job/"))
     assert "Done" in page and "Succeeded" not in page.split("finished.mp4")[1]
+    assert page.strip().startswith("Jobs · mediapipe") and "Jobs History Pipelines People Upload" in page
+    assert "Select job to view" not in page and not re.search(r"\d [ap]\.m\.", page)
+    row = client.get(f"/admin/jobs/job/{made.pk}/change/")
+    assert "State: Done" in text(row) and "Open the job’s page" in text(row) and "Succeeded" not in text(row)
+    assert "records." in row.content.decode() and "favicon." in row.content.decode()
     assert client.get("/admin/login/")["Location"].startswith("/login/")
     assert "You don’t have access" in text(browser(editor).get("/admin/"))
     assert browser(editor).get("/admin/login/").status_code == 403
