@@ -170,6 +170,23 @@ async def test_sound_with_a_hole_stays_in_step(made):
     assert max(peaks[12:28]) == 0 < min(peaks[2:8]) and min(peaks[32:38]) > 0.05
 
 
+@pytest.mark.parametrize("name", ["lost.mkv", "lost.mp4"])
+async def test_sound_with_a_hole_is_not_copied_because_some_players_would_play_the_rest_too_early(
+    made, tmp_path, name
+):
+    plain = made("lost-plain.mp4", *PICTURE, *TONE, "-s", "160x90", *X264, "-c:a", "aac")
+    source = tmp_path / name
+    with av.open(str(plain)) as given, av.open(str(source), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            lost = packet.stream.type == "audio" and packet.size and 1 < packet.pts * packet.time_base < 2
+            if packet.size and not lost:
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    done = await ask(source, *STAGES["ingest"], task=source.stem)
+    assert done.warnings == [] and beeps(storage.path(done.output["name"]))[2] == pytest.approx(4, abs=0.1)
+
+
 @pytest.mark.parametrize("megabytes", [0.2, 4])
 async def test_sound_behind_garbage_is_found(made, tmp_path, megabytes):
     tone = made("tone.mp3", *TONE)

@@ -109,9 +109,13 @@ class _Jump:
 
 @dataclass
 class _Track:
-    """What has been seen of a track's clock. *turn*: the seconds of one of its pictures; 0 for sound."""
+    """What has been seen of a track's clock.
+
+    *turn*: the seconds of one of its pictures, 0 for sound; *frame*: of one packet of sound, 0 where they differ.
+    """
 
     turn: float
+    frame: float = 0.0
     first: float | None = None
     last: float = 0.0  # when its last packet begins
     lasts: float = 0.0  # and how long that claims to last
@@ -139,16 +143,24 @@ class _Track:
             self.last + (self.turn or self.lasts) - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
         )
 
+    @property
+    def missing(self) -> float:
+        """Seconds of sound that its packets haven’t, though its clock counts them."""
+        own = self.last - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
+        return own - (self.packets - 1) * self.frame if self.frame and self.packets else 0.0
+
 
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     """Notes for each track the `shifts` that take its clock's jumps out; how long the file is without them.
 
-    0 where no clock jumps. *container*: freshly opened; *tracks*: the film first, then its sound.
+    And how much sound is `missing` in it. 0 where no clock jumps. *container*: freshly opened; *tracks*: the film first, then its sound.
     """
     seen = {}
     for facts in tracks:
-        rate = value(lambda index=facts["index"]: float(container.streams[index].guessed_rate), 25.0)  # type: ignore[misc]
-        seen[facts["index"]] = _Track(1 / (rate or 25.0) if facts["type"] == "video" else 0.0)
+        stream = container.streams[facts["index"]]
+        rate = value(lambda s=stream: float(s.guessed_rate), 25.0) or 25.0  # type: ignore[misc]
+        frame = value(lambda s=stream: s.codec_context.frame_size / s.codec_context.sample_rate, 0.0)  # type: ignore[misc]
+        seen[facts["index"]] = _Track(1 / rate) if facts["type"] == "video" else _Track(0.0, frame)
     ends = time.monotonic() + MAX_SECONDS
     for number, packet in enumerate(container.demux([container.streams[index] for index in seen])):
         track = seen[packet.stream_index]
@@ -168,6 +180,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         unit = container.streams[facts["index"]].time_base
         facts["shifts"] = [(jump.at, round(jump.by / unit)) for jump in track.jumps]
         facts["far"] = round(FAR / unit) if track.far else 0
+        facts["missing"] = track.missing
     found = any(track.jumps or track.far for track in clocks)
     return max(track.seconds for track in clocks) if found else 0.0
 

@@ -93,6 +93,7 @@ class Audio:
     duration: float = 0.0
     end: float = 0.0
     discarded: int = 0
+    missing: float = 0.0  # seconds that its clock counts and its packets haven’t: holes
     shifts: list[list[int]] = field(default_factory=list)
 
 

@@ -11,6 +11,7 @@ from mediapipe.validators import Options
 AAC = {"very_low": 64, "low": 96, "medium": 128, "high": 192, "very_high": 256}
 MP3 = {"very_low": 7, "low": 5, "medium": 4, "high": 2, "very_high": 0}
 VORBIS = {"very_low": 1, "low": 3, "medium": 4, "high": 6, "very_high": 8}
+HOLE = 0.1  # seconds of missing sound that players don’t notice; some play what follows so much too early
 PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
 WAVEFORM_POINTS = 800
 PLACES = {"FL", "FR", "FC", "LFE", "BL", "BR", "BC", "SL", "SR", "FLC", "FRC"}  # that FFmpeg folds to stereo
@@ -26,7 +27,8 @@ def sound_arguments(options: Options, media: Media, container: str, *, copy: boo
         return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    if copy and fits and not cut and audio.discarded <= PRIMING:
+    whole = audio.discarded <= PRIMING and abs(audio.missing) <= HOLE
+    if copy and fits and whole and not cut:
         return ["-c:a", "copy"]
     return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media)]
 
