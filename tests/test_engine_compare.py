@@ -10,7 +10,7 @@ import pytest
 from mediapipe import storage
 from mediapipe.engine import prober, verify
 from mediapipe.engine.arguments import Plan
-from mediapipe.engine.compare import Difference, instead, is_alike
+from mediapipe.engine.compare import Difference, Part, instead, is_alike
 from mediapipe.engine.errors import TaskError
 from tests.support.drawn import dot, pictures
 from tests.support.engine import PICTURE, STAGES, X264, ask, facts, ffmpeg
@@ -119,6 +119,31 @@ def test_pictures_are_alike_whatever_their_light_but_not_whatever_they_show():
     assert is_alike(one, bytes(each // 2 + 60 for each in one))
     assert not is_alike(one, one[::-1]) and not is_alike(one, bytes(576))
     assert is_alike(bytes(576), bytes([9]) * 576) and not is_alike(bytes(576), bytes([200]) * 576)
+
+
+@pytest.mark.parametrize("seconds", [2.003, 3.0, 60.0])
+def test_sound_is_compared_within_the_film_alone(seconds):
+    """What encoders leave behind a sound that is cut off was called sound that the source hasn’t."""
+    places = Part(1.0, seconds).places(0.0)
+    assert len(places) == 6 and max(at + each for at, each in places) <= seconds + 0.001
+
+
+BEEP = ["-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*440*t)*lt(mod(t+0.8,1),0.2)':s={0}:d=4"]
+
+
+async def test_what_an_encoder_puts_before_a_sound_is_not_taken_for_a_late_sound(made):
+    """An MP3 of 8 kHz has 0.14 s of it, which its header tells players to leave out."""
+    source = made("compare_low.wav", *[each.format(8000) for each in BEEP], "-ac", "1")
+    assert (await ask(source, *STAGES["audio"])).warnings == []
+
+
+async def test_a_film_that_begins_below_zero_is_compared_from_its_beginning(made):
+    """Cut without encoding by a tool that leaves the times as they fall: Matroska may count from -0.75 s."""
+    whole = made("compare_whole.mkv", *PICTURE, *[each.format(48000) for each in BEEP], *X264, "-c:a", "aac")
+    below = ["-ss", "0.5", "-i", whole, "-c", "copy", "-avoid_negative_ts", "disabled"]
+    source = made("compare_below.mkv", *below)
+    assert (await prober.probe(source)).start < -0.2
+    assert (await ask(source, *STAGES["ingest"])).warnings == []
 
 
 async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):

@@ -111,7 +111,7 @@ class _Jump:
 class _Track:
     """What has been seen of a track's clock.
 
-    *turn*: the seconds of one of its pictures, 0 for sound; *frame*: of one packet of sound, 0 where they differ.
+    *turn*: the seconds of one of its pictures, 0 for sound; *frame*: of a packet of sound, else 0.
     """
 
     turn: float
@@ -151,9 +151,10 @@ class _Track:
 
 
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
-    """Notes for each track the `shifts` that take its clock's jumps out; how long the file is without them.
+    """Notes for each track the `shifts` that take its clock's jumps out, and what of its sound is `missing`.
 
-    And how much sound is `missing` in it. 0 where no clock jumps. *container*: freshly opened; *tracks*: the film first, then its sound.
+    How long the file is without its jumps; 0 where no clock jumps. *container*: freshly opened; *tracks*: the
+    film first, then its sound.
     """
     seen = {}
     for facts in tracks:

@@ -51,10 +51,12 @@ class Part:
         """Where to look in the source."""
         return [self.start + share * self.seconds for share in MOMENTS]
 
-    def places(self) -> list[tuple[float, float]]:
-        """Where to listen in the output, and for how long."""
-        short = [(share * self.seconds, WINDOW) for share in PLACES if self.seconds > BEGINNING]
-        return [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
+    def places(self, begins: float) -> list[tuple[float, float]]:
+        """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are."""
+        last = self.seconds - WINDOW
+        short = [(min(share * self.seconds, last), WINDOW) for share in PLACES if self.seconds > BEGINNING]
+        whole = [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
+        return [(begins + at, seconds) for at, seconds in whole]
 
 
 Pictures = list[list[tuple[float, str]] | None]  # None: not looked at
@@ -237,11 +239,6 @@ def can_compare_pictures(options: Options, source: Media, output: Media, seconds
         return False
     framed = {"width", "height"} <= set(options) and options.get("fit", "contain") != "fill"
     return not framed and not source.guessed and abs(output.duration - seconds) <= max(0.5, 0.02 * seconds)
-
-
-def shifted(moments: list[tuple[float, float]], by: float) -> list[tuple[float, float]]:
-    """The same places on another clock."""
-    return [(at + by, seconds) for at, seconds in moments]
 
 
 def as_warnings(differences: list[Difference]) -> list[Difference]:

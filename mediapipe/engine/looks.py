@@ -48,10 +48,7 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
         begin = [value(lambda s=each: float(s.start_time * s.time_base), None) for each in tracks]  # type: ignore[misc]
         found["begins"] = min((at for at in begin if at is not None), default=None)
         if asked["audio"] is not None:
-            stream = container.streams[asked["audio"]]
-            for place, seconds in asked["places"]:
-                peaks = value(lambda p=place, s=seconds: _peaks(container, stream, p, s, found), None)  # type: ignore[misc]
-                found["sound"].append(peaks)
+            found["sound"] = list(_sounds(container, asked, found))
         if asked["video"] is not None:
             stream = container.streams[asked["video"]]
             found["size"] = (stream.width, stream.height)  # the decoder will change it with the pictures
@@ -110,7 +107,7 @@ def _pictures(
     around = asked["around"]
     share = time.process_time() + asked["budget"] / len(asked["moments"])
     stream.codec_context.skip_frame = "NONREF"  # on the way there
-    container.seek(max(0, int(moment / stream.time_base)), stream=stream)
+    _seek(container, stream, moment)
     first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
     held = last = None
     shown: list[Any] = []
@@ -138,6 +135,12 @@ def _pictures(
         if around and at < moment - around and count > ENOUGH and time.process_time() > ends:
             return None
     return _small(shown or ([held] if held else []), asked, found)
+
+
+def _seek(container: Any, stream: Any, at: float) -> None:
+    """Goes to the keyframe before a moment; not before the beginning of the file, which may be below 0."""
+    begins = value(lambda: container.start_time / 1e6, 0.0)
+    container.seek(int(max(min(0.0, begins), at) / stream.time_base), stream=stream)
 
 
 def _small(shown: list[Any], asked: dict[str, Any], found: dict[str, Any]) -> list[Picture]:
@@ -188,12 +191,21 @@ def _dots(frame: Any, crop: Sequence[int]) -> bytes:
     return dots
 
 
+def _sounds(container: Any, asked: dict[str, Any], found: dict[str, Any]) -> Iterator[list[float] | None]:
+    """The peaks at each of the places; None where it can't be decoded."""
+    stream = container.streams[asked["audio"]]
+    for number, (place, seconds) in enumerate(asked["places"]):
+        # what a file has before its index begins, no seek finds
+        if number or place > (found["begins"] or 0.0) + 0.01:
+            value(lambda p=place: _seek(container, stream, p - 0.1), None)  # type: ignore[misc]
+        yield value(lambda p=place, s=seconds: _peaks(container, stream, p, s, found), None)  # type: ignore[misc]
+
+
 def _peaks(container: Any, stream: Any, place: float, seconds: float, found: dict[str, Any]) -> list[float]:
-    """The loudest sample of each bin from *place* on; nothing where there is no sound at all.
+    """The loudest sample of each bin from *place* on, which is ahead; nothing where there is no sound at all.
 
     The bass channel doesn't count: nothing else than `bass` tells whether it is heard.
     """
-    container.seek(max(0, int((place - 0.1) / stream.time_base)), stream=stream)
     peaks = [0.0] * round(seconds / BIN)
     places = [each.name for each in stream.codec_context.layout.channels]
     bass = places.index("LFE") if "LFE" in places and 1 < len(places) <= FOLDED else None

@@ -81,7 +81,7 @@ async def differences(
     films = compare.can_compare_pictures(options, source, output, part.seconds)
     sounds = bool(source.audio and output.audio)
     look = partial(_look, films=films, sounds=sounds, budget=LOOKS + LOOKS_SHARE * took)
-    places = compare.shifted(part.places(), start)
+    places = part.places(start)
     seen = await look(files[0], source, part.moments(), places, start) if films or sounds else None
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
@@ -92,8 +92,8 @@ async def differences(
     seen |= await surely(part.moments()) if misled else {}
     seen["pictures"] = compare.distinct(seen["pictures"])
     moments = [each[0][0] for each in seen["pictures"]]
-    theirs = [moment - start for moment in moments]
-    made = await look(files[1], output, theirs, part.places(), 0.0, around=compare.AROUND)
+    heard = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
+    made = await look(files[1], output, [at - start for at in moments], heard, 0.0, around=compare.AROUND)
     if made is None:
         return [Difference("The result can’t be read.", grave=True)]
     judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
