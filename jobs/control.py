@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from enum import Enum, auto
 
 from asgiref.sync import sync_to_async
@@ -20,6 +21,7 @@ from jobs import trouble, workflow_calls
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.job import CLAIM_TIME
+from jobs.models.removal import UNDER_WAY, Removal, SourceGone
 from jobs.models.wish import CANCEL, FORCE_RESTART, RETRY, Wish
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState
 from jobs.workflow_calls import JUST_ENDED, deliver, describe, handle, temporal_call
@@ -191,14 +193,27 @@ async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> st
         raise Refused(RETRY_IF_FAILED) from None
 
 
+@contextlib.contextmanager
+def source_is_wanted() -> Iterator[None]:
+    """Around what queues a job again. Raises NotPossible where it needs a source that was removed."""
+    try:
+        yield
+    except SourceGone as error:
+        raise NotPossible(str(error)) from None
+
+
 async def start_again(job: Job, actor: str, reason: str = "") -> str:
     """Starts a closed job again; returns a sentence. Raises NotPossible."""
-    if not await sync_to_async(job.start_again)(actor, reason):
+    with source_is_wanted():
+        started = await sync_to_async(job.start_again)(actor, reason)
+    if not started:
         await reread(job)
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
         if job.being_deleted:
             raise Refused(BEING_DELETED)
+        if await sync_to_async(Removal.is_under_way)(job):
+            raise NotPossible(UNDER_WAY)
         raise NotPossible("Someone else has just restarted this job.")
     await reread(job)
     reader.invalidate(job)

@@ -16,7 +16,8 @@ from django.conf import settings
 from jobs import control, remaking
 from jobs.control import NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
-from jobs.models import EarlierVersion, Job, Upload
+from jobs.models import EarlierVersion, Job, Removal, Upload
+from jobs.models.removal import UNDER_WAY
 from jobs.pipelines import THUMBNAILS, Option
 from jobs.state import Source
 from mediapipe.task_options import check_options
@@ -48,7 +49,9 @@ async def make_again(
         check_options(planned["kind"], wanted)
     except InvalidRequest as error:
         raise NotPossible(str(error)) from None
-    if not await sync_to_async(remaking.make_again)(job, stage, wanted, actor, reason[:500]):
+    with control.source_is_wanted():
+        begun = await sync_to_async(remaking.make_again)(job, stage, wanted, actor, reason[:500])
+    if not begun:
         raise await _why_not(job)
     return await _begin(job, f"Making {planned['label']} again.")
 
@@ -75,7 +78,9 @@ async def add_stage(job: Job, name: str, actor: str, reason: str = "") -> str:
     stage = next((each for each in addable if each.name == name), None)
     if stage is None:
         raise NotPossible(f"There’s no {name!r:.60} to add: this job has it, or no pipeline offers it.")
-    if not await sync_to_async(remaking.add)(job, stage, actor, reason[:500]):
+    with control.source_is_wanted():
+        begun = await sync_to_async(remaking.add)(job, stage, actor, reason[:500])
+    if not begun:
         raise await _why_not(job)
     return await _begin(job, f"Adding {stage.label}.")
 
@@ -122,6 +127,8 @@ async def _why_not(job: Job) -> NotPossible:
     await control.reread(job)
     if job.being_deleted:
         return Refused(control.BEING_DELETED)
+    if await sync_to_async(Removal.is_under_way)(job):
+        return NotPossible(UNDER_WAY)
     return NotPossible(CANCELLING if job.cancelling else RUNNING)
 
 

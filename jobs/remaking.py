@@ -14,8 +14,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from jobs import option_words
-from jobs.models import EarlierVersion, Job, Pipeline, Stage, Upload
+from jobs.models import EarlierVersion, Job, Pipeline, Removal, Stage, Upload
 from jobs.models.earlier_version import SOURCES
+from jobs.models.removal import AS_NOTHING, SOURCE
 from jobs.pipelines import Option, StageDefinition
 from jobs.state import PASSED, JobState, Source, StageState
 from mediapipe import storage
@@ -50,9 +51,10 @@ def with_options(plan: Plan, options: Mapping[str, Mapping[str, Option]]) -> Pla
 
 
 def _closed(job: Job) -> Job | None:
-    """The row as it is now, locked; None where it may not be changed: it runs, or is being deleted."""
+    """The row as it is now, locked; None where it may not be changed: it runs, or it or its files go."""
     row = job.locked()
-    return None if row is None or row.active or row.being_deleted else row
+    kept = row is not None and not (row.active or row.being_deleted or Removal.is_under_way(row))
+    return row if kept else None
 
 
 @transaction.atomic
@@ -115,8 +117,7 @@ def _set_aside(row: Job, stage: Stage) -> None:
             started_at=stage.started_at,
             made_at=stage.finished_at,
         )
-    nothing: dict[str, Any] = {"output": None, "task_id": "", "progress": None, "attempts": []}
-    Stage.objects.filter(pk=stage.pk).update(state=StageState.PENDING, started_at=None, **nothing)
+    Stage.objects.filter(pk=stage.pk).update(state=StageState.PENDING, output=None, **AS_NOTHING)
 
 
 @transaction.atomic
@@ -130,13 +131,14 @@ def replace_source(
     that waits by whoever starts it.
     """
     row = job.locked()
-    if row is None or row.working or row.being_deleted or row.cancelling:
+    if row is None or row.working or row.being_deleted or row.cancelling or Removal.is_under_way(row):
         return False
     for stage in row.stages.all():
         _set_aside(row, stage)
     names = row.found_by(source_filename=source.filename[:300])
     where = {"source_url": source.url, "source_name": source.name, "source_size": source.size}
     Job.objects.filter(pk=row.pk).update(**names, **where, source_sha256=upload.sha256 if upload else "")
+    Removal.objects.filter(job=row.pk, what=SOURCE).delete()
     Upload.objects.filter(job=row.pk).delete()
     if upload:
         Upload.objects.filter(pk=upload.pk).update(job=row.pk)

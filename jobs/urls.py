@@ -113,6 +113,7 @@ urlpatterns = [
     path("pipelines/<slug:name>/edit/", pipeline_pages.edit, name="edit_pipeline"),
     path("pipelines/<slug:name>/try/", pipeline_pages.try_out, name="try_pipeline"),
     path("pipelines/<slug:name>/access/", pipeline_pages.set_access, name="pipeline_access"),
+    path("pipelines/<slug:name>/keeping/", pipeline_pages.set_keeping, name="pipeline_keeping"),
     path("pipelines/<slug:name>/retire/", pipeline_pages.retire, name="retire_pipeline"),
     path("pipelines/<slug:name>/copy/", pipeline_pages.copy, name="copy_pipeline"),
     path("pipelines/<slug:name>/versions/<int:number>/use/", pipeline_pages.use, name="use_pipeline_version"),

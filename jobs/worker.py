@@ -1,18 +1,19 @@
-"""The workers of the pipeline's task queues, and what runs beside them: reconciler, outbox, batches."""
+"""The workers of the pipeline's task queues, and reconciler, outbox, batches and schedule beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from jobs import reconcile
+from jobs import pruning, reconcile
 from jobs.batches import waking
 from jobs.batches.activities import advance
 from jobs.batches.batch_workflow import BatchWorkflow
@@ -21,6 +22,7 @@ from jobs.ittybit.client import IttybitClient
 from jobs.notifications import activities as delivering
 from jobs.notifications import outbox
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
+from jobs.prune_workflow import PruneWorkflow
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -38,7 +40,12 @@ RETIRED = {CONTROL: "-desk", TRANSFERS: "-copies"}
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """The pipeline's workers, around their one HTTP client; what runs beside them ends with the context."""
     async with open_client() as engine:
-        loops = (reconcile.run_forever(engine), outbox.run_forever(), waking.run_forever())
+        loops = (
+            reconcile.run_forever(engine),
+            outbox.run_forever(),
+            waking.run_forever(),
+            pruning.keep_scheduled(),
+        )
         beside = [asyncio.create_task(each) for each in loops]
         try:
             yield build(client, engine)
@@ -81,11 +88,12 @@ def build(
     """The workers, not yet running: heartbeats reach Temporal each second, 5 s are left to hand over."""
     task_queue = task_queue or TASK_QUEUE
     activities = Activities(engine)
+    of_their_own: list[Callable[..., Any]] = [advance, pruning.prune]
     return [
         Worker(
             client,
             task_queue=task_queue,
-            workflows=[MediaPipeline, BatchWorkflow],
+            workflows=[MediaPipeline, BatchWorkflow, PruneWorkflow],
             workflow_runner=WorkflowRunner(),
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
@@ -107,7 +115,7 @@ def build(
                 deployment_config=None if suffix in RETIRED.values() else deployment(),
             )
             for suffix, functions, concurrent, polls in (
-                (CONTROL, [*activities.control(), advance], 200, 5),
+                (CONTROL, [*activities.control(), *of_their_own], 200, 5),
                 (TRANSFERS, activities.transfers(), 10, 5),
                 (RETIRED[CONTROL], activities.control(), 200, 1),
                 (RETIRED[TRANSFERS], activities.transfers(), 10, 1),

@@ -242,6 +242,16 @@ if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
 HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
 TRASH_DAYS = number("MEDIAPIPE_TRASH_DAYS", 7)
+# For how many days after its end something is kept; 0 is for ever (docs/retention.md).
+KEEP_DAYS = {
+    "sources": number("MEDIAPIPE_KEEP_SOURCES_DAYS", 0),
+    "failed_sources": number("MEDIAPIPE_KEEP_FAILED_SOURCES_DAYS", 0),
+    "outputs": number("MEDIAPIPE_KEEP_OUTPUTS_DAYS", 0),
+    "timelines": number("MEDIAPIPE_KEEP_TIMELINES_DAYS", 0),
+    "tasks": number("MEDIAPIPE_KEEP_TASKS_DAYS", 90),
+    "audit": number("MEDIAPIPE_KEEP_AUDIT_DAYS", 0),
+}
+RETENTION = ["jobs.retention.KINDS", "mediapipe.engine.retention.KINDS", "mediapipe.accounts.retention.KINDS"]
 HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.

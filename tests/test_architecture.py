@@ -26,9 +26,10 @@ mediapipe.home mediapipe.own_address mediapipe.environment mediapipe.kernel medi
 mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
+mediapipe.retention mediapipe.old_rows
 mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.limits mediapipe.accounts.audit
-mediapipe.accounts.audited_settings mediapipe.accounts.people
+mediapipe.accounts.audited_settings mediapipe.accounts.people mediapipe.accounts.retention
 mediapipe.accounts.sessions mediapipe.accounts.login_required
 mediapipe.accounts.identities mediapipe.accounts.single_sign_on
 mediapipe.accounts.apps mediapipe.accounts.views mediapipe.accounts.visitor mediapipe.temporal_ui
@@ -51,7 +52,8 @@ mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
 mediapipe.engine.beside
 mediapipe.engine.kinds
-mediapipe.engine.course mediapipe.engine.models mediapipe.engine.gauges mediapipe.engine.apps
+mediapipe.engine.course mediapipe.engine.models mediapipe.engine.retention mediapipe.engine.gauges
+mediapipe.engine.apps
 mediapipe.engine.openapi
 mediapipe.engine.options
 mediapipe.engine.serialize mediapipe.engine.source_check mediapipe.engine.folders
@@ -64,7 +66,7 @@ jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
 jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.notifications.push_message
-jobs.batches.batch_workflow
+jobs.batches.batch_workflow jobs.prune_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.fleet_worker
@@ -72,6 +74,7 @@ jobs.models.search_index jobs.models.turn
 jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.trashed_file jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline
+jobs.models.removal
 jobs.models.job jobs.models.share jobs.models.batch
 jobs.models.destination jobs.models.delivery
 jobs.models
@@ -81,7 +84,7 @@ jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
 jobs.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.deleting jobs.remaking
 jobs.finished jobs.shares
-jobs.serialize jobs.orphans
+jobs.serialize jobs.orphans jobs.retention jobs.dashboard.formatting jobs.pruning
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.naming jobs.uploads.source_check
 jobs.uploads.arriving jobs.uploads.part_file jobs.uploads.bucket_part
@@ -94,13 +97,13 @@ jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet
 jobs.dashboard.counting jobs.dashboard.keyset
-jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.formatting jobs.dashboard.forms
+jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
 jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.first jobs.dashboard.fleet
-jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
+jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page
 jobs.dashboard.sharing
@@ -120,7 +123,7 @@ jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry jobs.management.commands.rename jobs.management.commands.share
 jobs.management.commands.make-again jobs.management.commands.replace-source
 jobs.management.commands.status jobs.management.commands.submit
-jobs.management.commands.submit-batch
+jobs.management.commands.submit-batch jobs.management.commands.prune
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server
 mediapipe.management.commands.up
 mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
@@ -234,6 +237,7 @@ for name in sys.argv[1:]:
         "jobs.workflow.media_pipeline",
         "jobs.notifications.delivery_workflow",
         "jobs.batches.batch_workflow",
+        "jobs.prune_workflow",
         "mediapipe.engine.workflows",
     ],
 )

@@ -14,7 +14,7 @@ from jobs.dashboard.formatting import nbsp
 from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
 from jobs.dashboard.presenters import Row
 from jobs.dashboard.stage_axis import TimeAxis, draw
-from jobs.models import Event, wish
+from jobs.models import Event, Removal, wish
 from jobs.pipelines import StageDefinition
 from jobs.state import StageState
 from mediapipe import storage
@@ -39,6 +39,11 @@ class JobPage(Row):
     def wishes(self) -> list[str]:
         """What people asked for and the workflow hasn't taken yet, in sentences."""
         return [WISHES[each.kind].format(each.actor) for each in self.job.wishes if each.kind in WISHES]
+
+    @property
+    def removals(self) -> list[str]:
+        """What was removed since it was kept for its days, in sentences."""
+        return [] if self.active else Removal.sentences(self.job)
 
     @property
     def retries_all(self) -> bool:

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from jobs import control
 from jobs.dashboard.history import staff_only
+from jobs.dashboard.keeping import Keeping
 from jobs.dashboard.pipeline_form import Editor
 from jobs.models import Job, Pipeline, PipelineVersion
 from jobs.models.pipeline import Audience, NotChangeable
@@ -141,6 +142,7 @@ def _page(request: PageRequest, pipeline: Pipeline, status: int = 200, **forms_:
         "jobs": Job.objects.filter(pipeline=pipeline.name).count(),
         "access": Access(initial=access),
         "try": Try(pipeline, request.user),
+        "keeping": Keeping(pipeline),
         "copy": Copy(initial={"label": f"{used.label} copy"[:60]}),
         **forms_,
     }
@@ -229,6 +231,19 @@ def set_access(request: PageRequest, name: str) -> HttpResponse:
             messages.success(request, "Saved.")
             return redirect("jobs:pipeline", pipeline.name)
     return _page(request, pipeline, 400, access=form)
+
+
+@require_POST
+@staff_only
+def set_keeping(request: PageRequest, name: str) -> HttpResponse:
+    """Says for how long its jobs keep what is theirs."""
+    pipeline = _find(name)
+    form = Keeping(pipeline, request.POST)
+    if not form.is_valid():
+        return _page(request, pipeline, 400, keeping=form)
+    pipeline.keep(form.days, request.user.get_username())
+    messages.success(request, "Saved.")
+    return redirect("jobs:pipeline", pipeline.name)
 
 
 @require_POST

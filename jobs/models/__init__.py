@@ -13,6 +13,7 @@ from jobs.models.job import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.models.notice import Notice
 from jobs.models.pipeline import Pipeline, PipelineVersion
+from jobs.models.removal import Removal
 from jobs.models.saved_view import SavedView
 from jobs.models.share import Share
 from jobs.models.stage import Stage
@@ -35,6 +36,7 @@ __all__ = [
     "Notice",
     "Pipeline",
     "PipelineVersion",
+    "Removal",
     "SavedView",
     "Share",
     "Stage",

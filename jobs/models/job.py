@@ -22,6 +22,7 @@ from jobs.models.job_queryset import JobManager, JobQuerySet
 from jobs.models.job_row import JobRow
 from jobs.models.notice import Notice
 from jobs.models.pipeline import Pipeline
+from jobs.models.removal import Removal
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
@@ -189,7 +190,7 @@ class Job(JobRow):
         False where another request was faster, or the job is not closed, or nothing in it failed.
         """
         row = self.locked()
-        if row is None or row.being_deleted:
+        if row is None or row.being_deleted or Removal.is_under_way(row):
             return False
         failed = Stage.objects.filter(job=self.pk, state=StageState.FAILED)
         unfinished = Q(state__in=(JobState.FAILED, JobState.CANCELLED))
@@ -201,7 +202,10 @@ class Job(JobRow):
         return changed
 
     def queue_again(self, where: Q, reason: str = "") -> bool:
-        """Queues the job for one more workflow where it is as *where* says; what has succeeded stays."""
+        """Queues the job for one more workflow where it is as *where* says; what has succeeded stays.
+
+        Raises SourceGone where a stage needs a source that was removed.
+        """
         changed = Job.objects.filter(where, pk=self.pk).update(
             state=JobState.QUEUED,
             workflow_started_at=None,
@@ -216,9 +220,11 @@ class Job(JobRow):
             run=F("run") + 1,
         )
         if changed:
+            Removal.make_all_again(self)
             self.stages.exclude(state=StageState.SUCCEEDED).update(
                 state=StageState.PENDING, error="", error_kind="", details="", finished_at=None, attempt=0
             )
+            Removal.check_source(self)
         return bool(changed)
 
     @transaction.atomic

@@ -18,6 +18,7 @@ from django.utils import timezone
 from jobs.pipelines import DEFAULT, PIPELINES, PipelineDefinition, StageDefinition, for_engine
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
+from mediapipe.retention import in_days
 
 KEPT_OPEN = "Standard is what a job gets where nothing is chosen, so everybody keeps it."
 
@@ -42,6 +43,10 @@ class Pipeline(models.Model):
     audience = models.CharField(max_length=10, choices=Audience.choices, default=Audience.EVERYBODY)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="pipelines")
     retired_at = models.DateTimeField(null=True, blank=True)
+    # for how many days its jobs keep theirs; 0: for ever, null: as the settings say
+    keep_sources = models.PositiveIntegerField(null=True, blank=True)
+    keep_failed_sources = models.PositiveIntegerField(null=True, blank=True)
+    keep_outputs = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
@@ -116,6 +121,14 @@ class Pipeline(models.Model):
         names = ", ".join(person.get_username() for person in self.people.all())
         text = f"{Audience(audience).label}: {names}" if names else Audience(audience).label
         audit.record(Act.OPEN_PIPELINE, actor, key=self.name, name=self.name, text=text)
+
+    @transaction.atomic
+    def keep(self, days: dict[str, int | None], actor: str) -> None:
+        """Says for how many *days* its jobs keep what: "sources", "failed_sources", "outputs"."""
+        Pipeline.objects.filter(pk=self.pk).update(**{f"keep_{what}": value for what, value in days.items()})
+        said = (f"{what} {in_days(value)}" for what, value in days.items() if value is not None)
+        text = ", ".join(said).replace("_", " ") or "as the settings say"
+        audit.record(Act.KEEP, actor, key=self.name, name=self.name, text=text)
 
     @transaction.atomic
     def retire(self, retired: bool, actor: str) -> None:

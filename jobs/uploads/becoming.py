@@ -13,7 +13,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.models import Job, JobQuerySet, Pipeline, Upload
+from jobs.models import Job, JobQuerySet, Pipeline, Removal, Upload
+from jobs.models.removal import OUTPUTS
 from jobs.pipelines import PipelineDefinition
 from jobs.state import JobState, Source
 from jobs.uploads.intake import store_of
@@ -76,7 +77,7 @@ def _same_bytes(owner: AbstractBaseUser, sha256: str) -> JobQuerySet:
 
 def _made_by(chosen: PipelineDefinition, jobs: JobQuerySet) -> Job | None:
     """The newest of *jobs* that has come, or may come, to what the pipeline makes."""
-    same = jobs.filter(pipeline=chosen.name, pipeline_version=chosen.version)
+    same = jobs.filter(pipeline=chosen.name, pipeline_version=chosen.version).exclude(removals__what=OUTPUTS)
     return same.exclude(state__in=(JobState.CANCELLED, JobState.FAILED)).first()
 
 
@@ -107,7 +108,7 @@ def job_of_bytes_here(
     if (older := _made_by(chosen, same)) and not again:
         return older, True
     for found in same.exclude(source_name="").select_for_update():
-        if not found.being_deleted and storage.exists(found.source_name):
+        if not (found.being_deleted or Removal.is_under_way(found)) and storage.exists(found.source_name):
             source = Source(name=found.source_name, filename=file.name, size=file.size)
             return _submit(owner, file.name, chosen, source, file.sha256), False
     return None

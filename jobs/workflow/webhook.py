@@ -48,7 +48,7 @@ async def on_webhook(token: str) -> bool:
     except (signing.BadSignature, ValueError):
         return False
     client = await temporal.client()
-    run = client.get_workflow_handle_for(MediaPipeline.run, workflow_id(job_id))
+    run = client.get_workflow_handle(workflow_id(job_id))
     with contextlib.suppress(
         RPCError, RuntimeError, TimeoutError, KeyError, WorkflowQueryFailedError, replies.IttybitError
     ):

@@ -1,0 +1,159 @@
+"""Removes what is no longer kept: once a day by a schedule of Temporal's, or by a command.
+
+What that is, each part says for itself (mediapipe.retention). The audit log says each time what was removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from django.conf import settings
+from temporalio import activity
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCStatusCode
+
+from jobs.dashboard.formatting import filesize
+from jobs.prune_workflow import PRUNE, PruneWorkflow
+from jobs.retention import BY
+from jobs.state import TASK_QUEUE
+from jobs.workflow.watch import or_hand_over
+from mediapipe import retention, temporal
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
+from mediapipe.database import in_thread
+from mediapipe.retention import Kind, Removed
+
+log = logging.getLogger(__name__)
+
+SCHEDULE = "prune"
+HOUR = 3  # of the night, by this installation's clock
+BEAT = 10.0  # seconds between two heartbeats while one step is slow
+LOOK_EVERY = 3600.0  # seconds until it is looked again whether the schedule is there
+AGAIN = 30.0  # and where Temporal didn't answer
+FOR_LONG = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
+Totals = dict[str, list[int]]  # by a kind's name: how many were removed, and how many bytes
+
+
+def step(kind: Kind, totals: Totals) -> bool:
+    """Removes some of a *kind*, and adds to *totals*; whether there may be more. Raises as a database does.
+
+    A storage that is away ends this kind for today.
+    """
+    try:
+        removed = kind.remove()
+    except OSError as error:
+        log.warning("%s can't be removed yet: %s", kind.words, error)
+        removed = Removed()
+    count, size = totals.get(kind.name, (0, 0))
+    if removed.many:
+        totals[kind.name] = [count + removed.many, size + removed.size]
+    return removed.more
+
+
+def in_words(totals: Totals) -> str:
+    """What was removed, like "ended sessions (2), jobs’ outputs (3, 1.2 GB)"; "" for nothing."""
+    words = {kind.name: kind.words for kind in retention.kinds()}
+    return ", ".join(
+        f"{words.get(name, name)} ({count:,}{f', {filesize(size)}' if size else ''})"
+        for name, (count, size) in totals.items()
+    )
+
+
+def record(totals: Totals, actor: str) -> str:
+    """Has the audit log say what was removed; the same in words."""
+    if text := in_words(totals):
+        audit.record(Act.PRUNE, actor, text=text)
+    return text
+
+
+def remove_all(actor: str) -> Totals:
+    """Removes all that is no longer kept, by a command; what was removed."""
+    totals: Totals = {}
+    try:
+        for kind in retention.kinds():
+            while step(kind, totals):
+                pass
+    finally:
+        record(totals, actor)
+    return totals
+
+
+@activity.defn(name=PRUNE)
+async def prune() -> str:
+    """The same as an activity: another worker that goes on with it knows what was removed before."""
+    totals: Totals = next(iter(activity.info().heartbeat_details), {})
+    beats = asyncio.create_task(_beat(totals))
+    try:
+        return await or_hand_over(_prune(totals))
+    finally:
+        beats.cancel()
+
+
+async def _prune(totals: Totals) -> str:
+    for kind in retention.kinds():
+        while await in_thread(step, kind, totals):
+            activity.heartbeat(totals)
+    return await in_thread(record, totals, BY)
+
+
+async def _beat(totals: Totals) -> None:
+    while True:
+        activity.heartbeat(totals)
+        await asyncio.sleep(BEAT)
+
+
+def wanted(task_queue: str) -> Schedule:
+    """The schedule: once a day, one at a time; a night without Temporal is made up for."""
+    return Schedule(
+        action=ScheduleActionStartWorkflow(PruneWorkflow.run, id=SCHEDULE, task_queue=task_queue),
+        spec=ScheduleSpec(
+            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(HOUR)])],
+            jitter=timedelta(hours=1),
+            time_zone_name=settings.TIME_ZONE,
+        ),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(days=1)),
+    )
+
+
+async def schedule(client: Client, task_queue: str = TASK_QUEUE) -> None:
+    """Makes the schedule, or has it be as wanted; a pause of it stays. Raises as Temporal's client."""
+    new = wanted(task_queue)
+    try:
+        await client.create_schedule(SCHEDULE, new, rpc_timeout=temporal.RPC_TIMEOUT)
+    except ScheduleAlreadyRunningError:
+
+        async def updated(given: ScheduleUpdateInput) -> ScheduleUpdate:
+            return ScheduleUpdate(replace(new, state=given.description.schedule.state))
+
+        await client.get_schedule_handle(SCHEDULE).update(updated, rpc_timeout=temporal.RPC_TIMEOUT)
+
+
+async def keep_scheduled() -> None:
+    """Has the schedule be there, until cancelled: a Temporal whose database was replaced has none."""
+    while True:
+        pause = LOOK_EVERY
+        try:
+            await schedule(await temporal.client())
+        except temporal.UNAVAILABLE as error:
+            pause = AGAIN
+            if not temporal.is_unavailable(error) or getattr(error, "status", None) in FOR_LONG:
+                log.warning("what is no longer kept stays: its schedule can't be made: %s", error)
+                pause = LOOK_EVERY
+        except Exception:
+            log.exception("the schedule that removes what is no longer kept can't be made")
+        await asyncio.sleep(pause)
