@@ -7,6 +7,7 @@ acts through these. What changes in the rows is in jobs.trash and jobs.models.jo
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
@@ -18,6 +19,8 @@ from jobs.models.wish import DELETE, Wish
 from mediapipe.database import OUTAGES
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 100  # jobs that are put into the trash at a time: their rows are locked for as long
 
 DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
 DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
@@ -39,12 +42,35 @@ async def delete(job: Job, actor: str, reason: str = "") -> str:
     await control.reread(job)
     if job.being_deleted:  # for good already, which waits for the storage
         return await delete_for_good(job, actor)
-    if await sync_to_async(trash.put_in)(job, actor):
-        log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)
-        reader.invalidate(job)
+    if await sync_to_async(_put_in_trash)([job], actor):
         return "Deleted."
     await control.reread(job)
     raise NotPossible(RUNNING)
+
+
+def delete_together(jobs: list[Job], actor: str) -> list[Job]:
+    """Puts what can be of *jobs* into the trash, many in a transaction; the rest, of which delete() says why.
+
+    All of them are the rest where no time is set for the trash, and what comes after an outage is.
+    """
+    rest = list(jobs)
+    for at in range(0, len(jobs) if trash.lifetime() else 0, TOGETHER):
+        try:
+            done = _put_in_trash(jobs[at : at + TOGETHER], actor)
+        except OUTAGES as error:
+            log.warning("jobs can't be deleted yet: %s", error)
+            break
+        rest = [job for job in rest if job.pk not in done]
+    return rest
+
+
+def _put_in_trash(jobs: list[Job], actor: str) -> set[UUID]:
+    done = trash.put_in(jobs, actor)
+    for job in jobs:
+        if job.pk in done:
+            log.info("job %s (%s) was deleted by %s", job.pk, job.title, actor)
+            reader.invalidate(job)
+    return done
 
 
 async def restore(job: Job, actor: str, reason: str = "") -> str:

@@ -17,7 +17,7 @@ def orphaned_files(before: float) -> Iterator[tuple[str, int]]:
     What belongs to a job are the files that it names, and all that stands in a playlist's folder.
     """
     used = set(Job.with_trash.exclude(source_name="").values_list("source_name", flat=True))
-    used |= files_of()
+    used.update(*files_of().values())
     folders = {storage.folder_of(name) for name in used}
     for folder in FOLDERS:
         for name, size, changed in storage.under(folder):

@@ -7,10 +7,13 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs import control, deleting, orphans, trash
+from jobs.dashboard import bulk
 from jobs.fulfilling import delete_some
 from jobs.gauges import Gauges
 from jobs.models import ApiToken, Batch, BatchItem, Job, Share, Stage, TrashedFile
@@ -87,6 +90,24 @@ def test_what_was_deleted_last_comes_back_by_undo_and_only_by_who_may_see_it(ada
     assert "nothing to undo" in text(ada.post("/trash/undo/", follow=True))
 
 
+def test_many_deletes_ask_the_database_no_more_often_than_a_few_do(ada, editor):
+    for name in ("one", "two", "three", "four", "five", "six"):
+        shared = "sources/a/shared.mov" if name in ("one", "two") else f"sources/a/{name}.mov"
+        job(editor, name, source_name=shared)
+    jobs = list(Job.objects.all())
+    with CaptureQueriesContext(connection) as few:
+        assert str(bulk.apply("delete", jobs[:2], "ada")) == "Deleted 2 jobs."
+    with CaptureQueriesContext(connection) as many:
+        assert str(bulk.apply("delete", jobs[2:], "ada")) == "Deleted 4 jobs."
+    assert len(many) <= len(few)
+    assert AuditEntry.objects.filter(act="job.delete", actor="ada").count() == 6
+    assert sorted(Job.with_trash.filter(events__kind="trashed").values_list("title", flat=True)) == sorted(
+        each.title for each in jobs
+    )
+    hidden = set(TrashedFile.objects.filter(name__startswith="sources/").values_list("name", flat=True))
+    assert hidden == {f"sources/a/{name}.mov" for name in ("three", "four", "five", "six")}
+
+
 def chief_of(browser):
     from django.contrib.auth.models import User
 
@@ -120,7 +141,7 @@ def test_while_it_lies_there_its_files_stay_and_nothing_acts_on_it(ada, done):
     for verb, *more in ((control.retry, None), (control.cancel,), (deleting.delete,)):
         with pytest.raises(control.Refused, match="has been deleted"):
             async_to_sync(verb)(row, *more, "ada")
-    assert not row.start_again("ada") and not trash.put_in(row, "ada")
+    assert not row.start_again("ada") and not trash.put_in([row], "ada")
     for act in ("retry", "cancel", "rename", "share"):
         assert ada.post(f"/jobs/{done.pk}/{act}/", {"title": "x"}).status_code == 404
 

@@ -107,11 +107,14 @@ def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
 
 def apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
     """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name."""
-    return async_to_sync(_apply)(action, jobs, actor)
-
-
-async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
     result = BulkResult(action)
+    rest = deleting.delete_together(jobs, actor) if action == "delete" else jobs
+    result.done = len(jobs) - len(rest)
+    async_to_sync(_apply)(result, rest, actor)
+    return result
+
+
+async def _apply(result: BulkResult, jobs: list[Job], actor: str) -> None:
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def apply_to(job: Job) -> None:
@@ -120,7 +123,7 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
                 result.untried += 1
                 return
             try:
-                await VERBS[action](job, actor)
+                await VERBS[result.action](job, actor)
             except control.Refused as error:
                 result.refused[str(error)] += 1
             except control.NotPossible:
@@ -133,4 +136,3 @@ async def _apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
                 result.done += 1
 
     await asyncio.gather(*map(apply_to, jobs))
-    return result

@@ -6,6 +6,7 @@ It knows no workflow.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 
@@ -53,19 +54,22 @@ class EarlierVersion(models.Model):
         return {"id": self.pk, "made_at": made, "options": self.options, "output": output}
 
 
-def files_of(**which: Any) -> set[str]:
-    """The files in our storage that stages consist of, those of their earlier versions, too.
+def files_of(**which: Any) -> dict[UUID, set[str]]:
+    """The files in our storage that each job's stages consist of, those of their earlier versions, too.
 
     *which*: as filter() takes it, of both, such as those of one job; all of them without it.
     """
-    outputs = Stage.objects.filter(**which).exclude(output=None).values_list("output", flat=True)
-    earlier = EarlierVersion.objects.filter(**which).values_list("output", flat=True)
-    return {name for output in (*outputs, *earlier) for name in parse_output(output).names}
+    outputs = Stage.objects.filter(**which).exclude(output=None).values_list("job", "output")
+    earlier = EarlierVersion.objects.filter(**which).values_list("job", "output")
+    found: dict[UUID, set[str]] = {}
+    for job, output in (*outputs, *earlier):
+        found.setdefault(job, set()).update(parse_output(output).names)
+    return found
 
 
 def files_alone_of(job: JobRow, *, with_source: bool) -> set[str]:
     """All files of a job, which go with it; *with_source*: no other job has the same."""
-    names = files_of(job=job.pk)
+    names = files_of(job=job.pk).get(job.pk, set())
     ours = job.source_name.startswith(SOURCES)  # what lies elsewhere in the bucket was there before
     names |= {job.source_name} if ours and with_source else set()
     copies = storage.under(f"outputs/{job.pk}")  # of stages that were cancelled, too

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -118,16 +118,22 @@ def record(act: Act, actor: str, *, key: object = "", name: str = "", text: str 
     *actor*: a user name, or who else acts. *key* and *name*: what it is done to. *text*: what else is to be
     said, such as a reason.
     """
+    record_each(act, actor, [(key, name)], text=text)
+
+
+def record_each(act: Act, actor: str, things: Iterable[tuple[object, str]], *, text: str = "") -> None:
+    """record() for each of *things*, by their keys and names, in one statement."""
     client = _client.get() or Client()
-    AuditEntry.objects.create(
-        act=act.value,
-        actor=actor[:200] or SOMEBODY,
-        token=client.token[:60],
-        key=str(key)[:300],
-        name=name[:300],
-        text=text[:2000],
-        network=network_of(client.address)[:60],
-        request=str(get_contextvars().get("request", ""))[:64],
+    same = {
+        "act": act.value,
+        "actor": actor[:200] or SOMEBODY,
+        "token": client.token[:60],
+        "text": text[:2000],
+        "network": network_of(client.address)[:60],
+        "request": str(get_contextvars().get("request", ""))[:64],
+    }
+    AuditEntry.objects.bulk_create(
+        AuditEntry(key=str(key)[:300], name=name[:300], **same) for key, name in things
     )
 
 
