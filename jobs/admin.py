@@ -16,7 +16,7 @@ from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Prefetch
+from django.db.models import Exists, OuterRef, Prefetch
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
@@ -79,10 +79,12 @@ def by_state(labels: Mapping[Any, str]) -> type[admin.SimpleListFilter]:
 class Bounded(Paginator):  # type: ignore[type-arg]
     """Pages of the newest MOST rows: to count all of them would take longer than to show a page."""
 
+    most = 0  # that are counted, where they are other than usual
+
     @cached_property
     def count(self) -> int:
         """How many rows there are, as far as they are counted."""
-        return counting.count(self.object_list).many  # type: ignore[arg-type]
+        return counting.count(self.object_list, self.most).many  # type: ignore[arg-type]
 
 
 class ReadOnly:
@@ -108,8 +110,16 @@ class Many(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # it would count all rows for each choice
+    list_select_related = ()  # by a join the database may begin at the people, and sort all their rows
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
     sortable_by: ClassVar[tuple[str, ...]] = ()  # each column would want an index of its own
+
+    def get_paginator(self, request: HttpRequest, *args: Any, **more: Any) -> Paginator:  # type: ignore[type-arg]
+        """As Django's; what a search finds is counted as far as in the list of jobs."""
+        pages = super().get_paginator(request, *args, **more)
+        if isinstance(pages, Bounded) and request.GET.get("q"):
+            pages.most = counting.RECENT
+        return pages
 
 
 class Rows(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
@@ -158,6 +168,10 @@ def _named(jobs: JobQuerySet, text: str) -> JobQuerySet:
     if key := parse_or_none(UUID, text):
         return jobs.filter(pk=key)
     return jobs.matching(text) if text else jobs
+
+
+# asked of each row that is shown: by a join the database may begin at the jobs, and sort the rows of all
+_IN_THE_TRASH = Exists(Job.with_trash.filter(pk=OuterRef("job"), trashed_at__isnull=False))
 
 
 class OfAJob(Many):
@@ -255,7 +269,7 @@ class StageAdmin(OfAJob):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Without those of jobs in the trash."""
-        return super().get_queryset(request).filter(job__trashed_at=None)
+        return super().get_queryset(request).filter(~_IN_THE_TRASH)
 
     @admin.display(description="State", ordering="state")
     def condition(self, stage: Stage) -> str:
@@ -271,7 +285,7 @@ class EventAdmin(OfAJob):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Without those of jobs in the trash."""
-        return super().get_queryset(request).filter(job__trashed_at=None)
+        return super().get_queryset(request).filter(~_IN_THE_TRASH)
 
 
 @admin.register(Upload, site=site)

@@ -44,10 +44,11 @@ class _Counted(Subquery):
     empty_result_set_value = 0
 
 
-def count(rows: QuerySet[Any]) -> Count:
-    """How many rows, up to MOST."""
-    found = rows.order_by()[: MOST + 1].count()
-    return Count(min(found, MOST), found > MOST)
+def count(rows: QuerySet[Any], most: int | None = None) -> Count:
+    """How many rows, up to *most*, or else MOST."""
+    end = most or MOST
+    found = rows.order_by()[: end + 1].count()
+    return Count(min(found, end), found > end)
 
 
 def count_each(jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
