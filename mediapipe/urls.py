@@ -14,7 +14,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import include, path
 
-from jobs import admin
+from jobs import (
+    admin,  # noqa: F401 - registers what the records are
+    records,
+)
 from jobs.api import problems
 from jobs.dashboard.history import staff_only
 from mediapipe import temporal, temporal_ui
@@ -86,5 +89,5 @@ urlpatterns = [
     path("account/sessions/others/end/", accounts.end_others, name="end_others"),
     path("account/sessions/<str:mark>/end/", accounts.end_session, name="end_session"),
     path("temporal/", to_temporal, name="temporal"),
-    path("admin/", admin.site.urls),
+    path("admin/", records.site.urls),
 ]

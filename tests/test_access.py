@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
-from jobs import admin
+from jobs import records
 from jobs.models import Event, Job, Stage, Upload
 from jobs.state import JobState, Source
 from tests.support.recorded import job, text
@@ -214,7 +214,7 @@ def test_no_door_of_the_back_office_deletes_a_running_job_or_changes_its_state(c
     forms |= {f"stages-0-{name}": value for name, value in whole(running.stages.first()).items()}
     before, seen = everything(), 0
     for model in (Job, Stage, Event, Upload):
-        for pattern in admin.site.get_model_admin(model).get_urls():
+        for pattern in records.site.get_model_admin(model).get_urls():
             kinds = pattern.pattern.converters
             row = model.objects.first().pk
             place = f"admin:{pattern.name}"

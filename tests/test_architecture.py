@@ -114,6 +114,7 @@ jobs.api.urls jobs.api.tokens
 jobs.gauges jobs.monitoring jobs.templatetags
 jobs.templatetags.films jobs.templatetags.icons jobs.templatetags.moments jobs.templatetags.titles
 jobs.templatetags.uploading
+jobs.records
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls

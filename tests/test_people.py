@@ -15,9 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import urls
-from jobs.admin import site
 from jobs.models import ApiToken
 from jobs.models.destination import Destination
+from jobs.records import site
 from jobs.state import Source
 from mediapipe.accounts import magic_link
 from tests.support.recorded import job, text
