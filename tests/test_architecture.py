@@ -39,7 +39,7 @@ mediapipe.storage.views
 mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal
 mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
-mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey
+mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey mediapipe.engine.turns
 mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.picture_times mediapipe.engine.probe
 mediapipe.engine.errors
 mediapipe.engine.timecode mediapipe.engine.media mediapipe.engine.encode

@@ -149,7 +149,7 @@ async def test_a_film_that_begins_below_zero_is_compared_from_its_beginning(made
 async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
     source = made("compare_film.mp4", *FILM)
     asked = {"video": 0, "audio": None, "moments": [1.0, 2.0, 3.0], "places": [], "around": 0.0, "start": 0.0}
-    asked |= {"crop": [], "late": 0.0}  # a budget of 0 could last until the clock's next tick
+    asked |= {"crop": [], "turn": 0, "late": 0.0}  # a budget of 0 could last until the clock's next tick
     assert all((await prober.looks(source, budget=60, **asked))["pictures"])
     assert [bool(each) for each in (await prober.looks(source, budget=-1, **asked))["pictures"]] == [1, 0, 0]
     far = asked | {"moments": [3.9, 2.0, 0.1], "around": 0.15}  # its keyframes are two seconds apart

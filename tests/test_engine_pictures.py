@@ -6,7 +6,9 @@ import av
 import pytest
 
 from mediapipe import storage
-from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, light, probe
+from mediapipe.engine.turns import is_mirrored
+from tests.support.drawn import Recipe, corners, make, pictures
+from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, ffmpeg, light, probe
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +37,33 @@ async def test_a_turned_film_stands_upright_in_every_output(made, degrees):
     assert facts(transcode)["turned"] == 0
     thumbnail = (await ask(source, *STAGES["thumbnails"])).output
     assert facts(thumbnail)["size"] == ((640, 360) if upright else (360, 640))
+
+
+FOUR = Recipe("mp4", "libx264", "aac", pictures_apart=30, reordered=0)  # a film of four colours
+SEI = ["-c", "copy", "-bsf:v", "h264_metadata=display_orientation=insert:rotate=90"]
+ODDLY = {  # how a copy is made of it, and what it is to show from the upper left on, clockwise
+    "mirrored.mp4": (["-display_hflip"], ["-c", "copy"], "green red grey blue"),
+    "slanted.mp4": (["-display_rotation", "45"], ["-c", "copy"], "red green blue grey"),
+    "pictures.mp4": ([], SEI, "green blue grey red"),
+    "pictures.ts": ([], SEI, "green blue grey red"),
+    "both.mp4": (["-display_rotation", "90"], SEI, "green blue grey red"),
+}
+
+
+@pytest.mark.parametrize("name", ODDLY)
+async def test_a_film_that_is_turned_in_an_odd_way_looks_alike_to_every_player(tmp_path, name):
+    """Browsers know a container's quarter turns; not what pictures say, and only some know mirroring."""
+    before, after, wanted = ODDLY[name]
+    source = tmp_path / name
+    ffmpeg(*before, "-i", make(FOUR, tmp_path), *after, source)
+    for kind, asked in (STAGES["ingest"], STAGES["transcode"], ("image", {"format": "png", "start": 0})):
+        done = await ask(source, kind, asked, task=f"{kind}{len(asked)}")
+        shown = pictures(storage.path(done.output["name"]))
+        assert done.warnings == [] and corners(shown[0][1]) == corners(shown[-1][1]) == wanted.split()
+    with probe((await ask(source, *STAGES["ingest"])).output) as copy:
+        frames = [frame for frame, _ in zip(copy.decode(video=0), range(3), strict=False)]
+    assert len({frame.rotation for frame in frames}) == 1 and not frames[0].rotation % 90
+    assert not any(map(is_mirrored, frames))
 
 
 @pytest.mark.parametrize(

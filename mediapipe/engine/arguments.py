@@ -18,7 +18,7 @@ from mediapipe.engine.colours import (
     untagged,
 )
 from mediapipe.engine.errors import TaskError
-from mediapipe.engine.media import Media, Video
+from mediapipe.engine.media import Audio, Media, Video
 from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
 from mediapipe.validators import Options, Value
 
@@ -47,6 +47,10 @@ GUARD = (  # what may be opened, and how much of it
 )
 CLEAN = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
+TURNED_BY_PICTURES = {  # filters that take out what pictures say of their turn
+    "h264": "h264_metadata=display_orientation=remove",
+    "hevc": "filter_units=remove_types=39",
+}
 RESET = ("mpegts", "mpeg", "ogg")  # containers whose clock may begin anew: FFmpeg takes that out itself
 
 
@@ -211,31 +215,43 @@ def input_arguments(path: str, media: Media, seek: float | None = None) -> list[
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
     place = ["-ss", f"{seek:.3f}"] if seek else []
-    opened = [*before, *steady_clock(media), "-i", f"file:{path}"]
+    opened = [*before, *named_turn(video), *packet_filters(media), "-i", f"file:{path}"]
     # where a clock jumps, a seek would lead anywhere: all of it is decoded
     return [*GUARD, *opened, *place] if media.jumps else [*GUARD, *place, *opened]
 
 
-def steady_clock(media: Media) -> list[str]:
-    """The arguments that take a clock's jumps out of the packets, where FFmpeg doesn’t do it itself.
-
-    And those by which pictures that are stored in another order are not late for it.
-    """
-    if media.format in RESET:
-        return []
+def packet_filters(media: Media) -> list[str]:
+    """The arguments that change a source's packets before anything else is done with them."""
     arguments = []
-    for kind, track in (("v", media.video), ("a", media.audio)):
-        far = track.far if isinstance(track, Video) else 0
-        late = track.late if isinstance(track, Video) else 0
-        if track is None or not (track.shifts or far or late):
-            continue
-        by = "".join(f"-gte(N,{at})*({ticks})" for at, ticks in track.shifts)
-        stored, shown = (f"if(eq({at},NOPTS),NOPTS,{at}{by})" for at in ("DTS", "PTS"))
-        shown = f"if(gt(abs(PTS-DTS),{far}),{stored},{shown})" if far else shown
-        if late:  # what FFmpeg takes for the time of showing is made up
-            stored, shown = stored[:-1] + f"-round({late:.6f}/TB))", "NOPTS"
-        arguments += [f"-bsf:{kind}", f"setts=dts='{stored}':pts='{shown}'"]
+    for track in (media.video, media.audio):
+        turned = TURNED_BY_PICTURES.get(track.codec) if isinstance(track, Video) and track.told else None
+        chain = [turned] if turned else []
+        chain += steady_clock(track) if track and media.format not in RESET else []
+        arguments += [f"-bsf:{track.index}", ",".join(chain)] if track and chain else []
     return arguments
+
+
+def steady_clock(track: Video | Audio) -> list[str]:
+    """The filter that takes a clock's jumps out of the packets, which FFmpeg does itself in some containers.
+
+    And the lateness of pictures that are stored in another order.
+    """
+    far = track.far if isinstance(track, Video) else 0
+    late = track.late if isinstance(track, Video) else 0
+    if not (track.shifts or far or late):
+        return []
+    by = "".join(f"-gte(N,{at})*({ticks})" for at, ticks in track.shifts)
+    stored, shown = (f"if(eq({at},NOPTS),NOPTS,{at}{by})" for at in ("DTS", "PTS"))
+    shown = f"if(gt(abs(PTS-DTS),{far}),{stored},{shown})" if far else shown
+    if late:  # what FFmpeg takes for the time of showing is made up
+        stored, shown = stored[:-1] + f"-round({late:.6f}/TB))", "NOPTS"
+    return [f"setts=dts='{stored}':pts='{shown}'"]
+
+
+def named_turn(video: Video | None) -> list[str]:
+    """The arguments that name a film's turn, where FFmpeg would make something odd of what it says."""
+    odd = video is not None and (video.slanted or video.told)
+    return [f"-display_rotation:{video.index}", str(video.rotation)] if video and odd else []
 
 
 def map_picture(video: Video) -> list[str]:

@@ -5,11 +5,11 @@ For a sandboxed child (probe.py): PyAV and the standard library. It judges nothi
 
 from __future__ import annotations
 
-import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from mediapipe.engine import turns
 from mediapipe.engine.containers import boxes
 from mediapipe.engine.survey import frames_from, value
 
@@ -35,8 +35,8 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
     `start` (nothing earlier counts), `around` (0: one picture for each moment, else all so many seconds about
     it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures;
     what it isn't enough for is None),
-    `crop` (what of a picture isn't to be seen: left, top, right, bottom), `late` (seconds that each is shown
-    late where only the order of storing is known, else 0).
+    `crop` (what of a picture isn't to be seen: left, top, right, bottom), `turn` (counter-clockwise),
+    `late` (seconds that each is shown late where only the order of storing is known, else 0).
     """
     import av
 
@@ -83,7 +83,7 @@ def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[
             while todo and at is not None and at >= todo[0] - 0.001:
                 moment = todo.pop(0)
                 if _has_shape(frame, size):
-                    shown[moment] = (at, _dots(frame, asked["crop"]).hex())
+                    shown[moment] = (at, _dots(frame, asked).hex())
             if not todo or time.process_time() > ends:
                 break
     return {"pictures": [[shown[moment]] if moment in shown else [] for moment in moments]}
@@ -145,10 +145,10 @@ def _seek(container: Any, stream: Any, at: float) -> None:
 
 def _small(shown: list[Any], asked: dict[str, Any], found: dict[str, Any]) -> list[Picture]:
     """The dots of these pictures, as far as they have the track's shape."""
-    found["flipped"] |= any(is_flipped(each) for each in shown)
+    found["flipped"] |= any(turns.is_mirrored(each) for each in shown)
     found["resized"] |= any((each.width, each.height) != found["size"] for each in shown)
     alike = [each for each in shown if _has_shape(each, found["size"])]
-    return [(_time(each, asked["late"]) or 0.0, _dots(each, asked["crop"]).hex()) for each in alike]
+    return [(_time(each, asked["late"]) or 0.0, _dots(each, asked).hex()) for each in alike]
 
 
 def _time(frame: Any, late: float) -> float | None:
@@ -164,18 +164,9 @@ def _has_shape(frame: Any, size: tuple[int, int]) -> bool:
     return 0.98 < wider < 1.02
 
 
-def is_flipped(frame: Any) -> bool:
-    """Whether a file wants its picture mirrored: its matrix turns right-handed into left-handed."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return False
-    a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
-    return bool(a * d - b * c < 0)
-
-
-def _dots(frame: Any, crop: Sequence[int]) -> bytes:
+def _dots(frame: Any, asked: dict[str, Any]) -> bytes:
     """The upright picture, small and grey, of what is to be seen of it."""
-    left, top, right, bottom = crop or (0, 0, 0, 0)
+    left, top, right, bottom = asked["crop"] or (0, 0, 0, 0)
     across = SIDE / (frame.width - left - right)
     down = SIDE / (frame.height - top - bottom)
     width = round(frame.width * across)
@@ -186,7 +177,7 @@ def _dots(frame: Any, crop: Sequence[int]) -> bytes:
     first = round(left * across)
     rows = range(round(top * down), round(top * down) + SIDE)
     dots = b"".join(data[row * plane.line_size + first :][:SIDE] for row in rows)
-    for _ in range(frame.rotation % 360 // 90):  # counter-clockwise
+    for _ in range(asked["turn"] // 90):
         dots = bytes(dots[x * SIDE + SIDE - 1 - y] for y in range(SIDE) for x in range(SIDE))
     return dots
 

@@ -38,6 +38,9 @@ class Video:
     profile: str = ""
     sar: float = 1.0
     rotation: int = 0
+    mirrored: bool = False
+    slanted: bool = False  # whether its file wants it turned by less than a quarter, which nobody does
+    told: bool = False  # whether its pictures say themselves how they are turned
     pix_fmt: str = "yuv420p"
     fps: float = 0.0
     uneven: bool = False  # whether pictures follow each other faster than that in places

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mediapipe.engine import clock, looks, survey, tracks
+from mediapipe.engine import clock, looks, survey, tracks, turns
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
@@ -103,11 +103,15 @@ def stream_facts(stream: Any) -> dict[str, Any]:
 def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     """Rotation, interlacing and true colour are known of a decoded frame only."""
     stream.codec_context.thread_count = 1
-    began = None
+    began = first = None
     for count, packet in enumerate(container.demux(stream)):
         began = packet.dts if began is None else began
         for frame in value(packet.decode, list[Any]()):
-            facts["rotation"] = int(frame.rotation) % 360
+            if first is not None:
+                facts["told"] = turns.is_told_by_pictures(first, frame)
+                facts |= turns.turn(frame) if frame.rotation else {}
+                return
+            facts |= turns.turn(frame)
             facts["interlaced"] = bool(frame.interlaced_frame)
             facts["transfer"] = value(lambda frame=frame: int(frame.color_trc), 0) or facts["transfer"]  # type: ignore[misc]
             facts["matrix"] = value(lambda frame=frame: int(frame.colorspace), 2)  # type: ignore[misc]
@@ -117,7 +121,9 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             facts["decodes"] = True
             if container.format.name == "avi" and None not in (began, packet.dts) and count <= MOST_REORDERED:
                 facts["late"] = float((packet.dts - began) * stream.time_base)
-            return
+            if not frame.rotation:
+                return
+            first = frame
         if count > 2000:
             return
 

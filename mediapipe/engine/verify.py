@@ -106,9 +106,9 @@ async def differences(
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
     """The source's pictures at these moments, without a seek; none where that takes too long."""
     assert source.video is not None
-    index = source.video.index
-    film = {"crop": source.video.crop, "late": source.video.late}
-    found = await prober.looks(file, in_order=True, video=index, moments=moments, budget=budget, **film)
+    film = source.video
+    about = {"video": film.index, "crop": film.crop, "turn": film.rotation, "late": film.late}
+    found = await prober.looks(file, in_order=True, moments=moments, budget=budget, **about)
     return found or {"pictures": []}
 
 
@@ -135,6 +135,7 @@ async def _look(
         start=start,
         crop=media.video.crop if media.video else [],
         late=media.video.late if media.video else 0.0,
+        turn=media.video.rotation if media.video else 0,
     )
 
 
