@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from jobs.dashboard import bulk, counting, presenters, stage_view
-from jobs.dashboard.job_list import parse_or_none
+from jobs.dashboard.searching import parse_or_none
 from jobs.models import Event, Job, JobQuerySet, Pipeline, Stage, Upload
 from jobs.records import Many, ReadOnly, by_state, site
 from jobs.state import JobState, StageState

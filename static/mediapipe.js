@@ -442,6 +442,20 @@ const handleKey = (event) => {
   lastKey = event.key;
 };
 
+/** Ways back to the list keep what was searched in it, as far as this tab has seen it. */
+const keepSearch = () => {
+  if (document.getElementById("job-rows")) sessionStorage.setItem("list", location.search);
+  for (const link of document.querySelectorAll("[data-list]"))
+    link.search = sessionStorage.getItem("list") ?? "";
+};
+
+/** A search that was made while somebody typed stands in the address, as one that was sent. */
+const showSearch = ({ detail }) => {
+  const form = detail.ctx?.sourceElement;
+  if (!form?.matches(".search")) return;
+  history.replaceState(history.state, "", `?${new URLSearchParams(new FormData(form))}`);
+};
+
 /** Brings a new page, or a part that has just been swapped in, up to date. */
 const update = () => {
   updateTab();
@@ -449,6 +463,7 @@ const update = () => {
   localiseTimes();
   updateCountdowns();
   updateSelection();
+  keepSearch();
   updatePlayer();
   followFrames();
   drawOnce("waveform", drawWaveform);
@@ -463,6 +478,7 @@ const toggleMore = (event) => {
 
 document.addEventListener("htmx:before:request", skipPoll);
 document.addEventListener("htmx:before:swap", rememberPlaces);
+document.addEventListener("htmx:before:swap", showSearch);
 document.addEventListener("htmx:after:swap", update);
 document.addEventListener("visit", () => {
   lastState = undefined;

@@ -96,11 +96,12 @@ jobs.notifications.channels jobs.notifications.confirming jobs.notifications.pay
 jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
 jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet
-jobs.dashboard.counting jobs.dashboard.keyset
+jobs.dashboard.counting jobs.dashboard.keyset jobs.dashboard.searching
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
 jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
+jobs.dashboard.saved_views
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.first jobs.dashboard.fleet
 jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page

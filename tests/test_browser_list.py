@@ -85,35 +85,43 @@ def test_a_new_job_appears_in_an_idle_list_without_a_reload(product, shelf_page)
 def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
     page = shelf_page
     page.goto(product.url)
-    page.fill("#q", "take")
+    page.type("#q", "take")
+    page.wait_for_url("**/?q=take")  # while somebody types, and nothing else is in it
+    assert page.evaluate("() => document.activeElement.id") == "q"
     page.keyboard.press("Enter")
-    page.wait_for_url("**q=take**")
+    page.click(".tabs >> text=Failed")
+    page.wait_for_url("**tab=failed**")
     page.click("#filters summary")
-    page.select_option("[name=state]", "failed")
     page.select_option("[name=sort]", "title")
     page.click("#filters >> text=Apply")
-    page.wait_for_url("**state=failed**")
-    assert "q=take" in page.url and "sort=title" in page.url
+    page.wait_for_url("**sort=title**")
+    assert sorted(page.url.split("?")[1].split("&")) == ["q=take", "sort=title", "tab=failed"]
     assert page.locator(".job").count() == len(page.query_selector_all(".job .pill[data-state=failed]")) > 5
     page.goto(f"{product.url}/?tab=done")
     page.click("text=Next")
     page.wait_for_url("**page=2**")
     assert "tab=done" in page.url and page.locator(".job").count() > 0
+    listed = page.url
+    page.click(".job h2 a >> nth=0")
+    page.click(".crumbs >> text=Jobs")
+    page.wait_for_url(listed)
 
 
 def test_a_search_is_saved_found_again_and_forgotten(product, shelf_page):
     page = shelf_page
     page.goto(f"{product.url}/?q=take&sort=title")
-    page.click("#save-view summary")
+    found = page.inner_text(".tabs a >> nth=0").split()[-1]
+    page.click("#filters summary")
     page.fill("#save-view [name=name]", "My takes")
     page.click("#save-view button")
-    page.wait_for_selector(".saved >> text=My takes")
+    page.wait_for_selector(f".tabs [aria-current] >> text=My takes {found}")
     page.goto(product.url)
-    page.click(".saved >> text=My takes")
+    page.click(f".tabs >> text=My takes {found}")
     page.wait_for_url("**q=take**")
     assert "sort=title" in page.url
-    page.click(".saved button[name=forget]")
-    page.wait_for_selector(".saved >> text=My takes", state="detached")
+    page.click("#filters summary")
+    page.click("button[name=forget]")
+    page.wait_for_selector(".tabs >> text=My takes", state="detached")
 
 
 def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
@@ -140,6 +148,9 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     assert page.evaluate("() => document.activeElement.id") == "q"
     page.keyboard.type("jk/?rcu")
     assert page.input_value("#q") == "jk/?rcu" and not page.is_visible("#help")
+    page.wait_for_selector(".empty")
+    page.fill("#q", "")
+    page.wait_for_selector(f"#{ids[0]}")
     page.evaluate("() => document.activeElement.blur()")
     page.keyboard.press("?")
     page.wait_for_selector("#help", state="visible")

@@ -27,8 +27,8 @@ from pydantic import ValidationError as PydanticError
 from jobs.api import making, schemas
 from jobs.dashboard import keyset
 from jobs.dashboard.history import Echo, spreadsheet_cell
-from jobs.dashboard.job_list import in_tab, search
 from jobs.dashboard.option_form import StageOptions
+from jobs.dashboard.searching import in_tab, search
 from jobs.dashboard.stage_page import Frame
 from jobs.ittybit.probe import parse_probe
 from jobs.ittybit.replies import Broken, IttybitError, Task, check_response, parse_task

@@ -118,10 +118,40 @@ def test_a_view_is_saved_shown_and_forgotten_by_its_owner_alone(ada, chief, edit
     assert "Enter a name." in text(ada.post("/jobs/views/", {"query": "q=x"}, follow=True))
 
 
+def test_a_saved_view_is_a_tab_with_its_count_and_is_marked_where_it_is_shown(ada, chief, editor):
+    for title in ("film 1", "film 2", "other"):
+        job(editor, title)
+    ada.post("/jobs/views/", {"name": "Films", "query": "q=film&sort=oldest"})
+    elsewhere = ada.get("/").content.decode()
+    assert re.search(r">Films\s+<b>2</b>", elsewhere) and elsewhere.count('aria-current="true"') == 1
+    job(editor, "film 3")
+    here = ada.get("/?sort=oldest&q=film").content.decode()
+    assert re.search(r'aria-current="true"\s*>Films\s+<b>3</b>', here) and "Delete view" in here
+    assert here.count('aria-current="true"') == 1
+    chief.post("/jobs/views/", {"name": "Hers", "query": "owner=ada", "from": "history"})
+    history = chief.get("/history/").content.decode()
+    assert re.search(r'href="/history/\?owner=ada"\s*>Hers\s+<b>4</b>', history)
+
+
+def test_what_failed_has_a_tab_of_its_own_and_needs_attention_as_well(ada, editor):
+    for state in (JobState.FAILED, JobState.FAILED, JobState.SUCCEEDED):
+        job(editor, "film", state)
+    page = ada.get("/?tab=failed").content.decode()
+    assert "Failed <b>2</b>" in page and page.count('class="job"') == 2
+    assert "Needs attention <b>2</b>" in page and "All <b>3</b>" in page
+
+
+def test_staff_choose_an_owner_among_the_people_and_editors_see_no_names(ada, chief, editor):
+    job(editor)
+    assert '<option value="ada">' in chief.get("/").content.decode()
+    assert '<option value="ada">' in chief.get("/history/").content.decode()
+    assert "owners" not in ada.get("/").content.decode()
+
+
 def test_a_tab_alone_is_no_view_to_save(ada, editor):
     job(editor)
-    assert "Save view" not in text(ada.get("/?tab=done"))
-    assert "Save view" in text(ada.get("/?tab=done&sort=title"))
+    assert "Save view as" not in text(ada.get("/?tab=done"))
+    assert "Save view as" in text(ada.get("/?tab=done&sort=title"))
 
 
 def test_filters_narrow_the_list(chief, editor, django_user_model):

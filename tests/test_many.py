@@ -13,7 +13,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dashboard import bulk, counting, history, job_list
+from jobs.dashboard import bulk, counting, history, searching
 from jobs.models import Event, Job, Stage, Turn
 from jobs.state import JobState
 from tests.support.recorded import job, text
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.django_db
 
 def listed(person, query="", order="") -> str:
     """How SQLite finds the first page of a list."""
-    found = job_list.search(person, QueryDict(query)).defer("plan")
-    return found.order_by(*job_list.ORDERS[order], "id")[:26].explain()
+    found = searching.search(person, QueryDict(query)).defer("plan")
+    return found.order_by(*searching.ORDERS[order], "id")[:26].explain()
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
 
 def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_model):
     with CaptureQueriesContext(connection) as seen:
-        counting.count_each(Job.objects.all(), job_list.GROUPS)
-        counting.count_newest(Job.objects.matching("film"), job_list.GROUPS)
+        counting.count_each(Job.objects.all(), searching.GROUPS)
+        counting.count_newest(Job.objects.matching("film"), searching.GROUPS)
     counts, _, search = (query["sql"] for query in seen.captured_queries)
     for sql in (counts, search):
         with connection.cursor() as cursor:
@@ -131,14 +131,14 @@ def test_a_day_is_the_readers_own(chief, editor, settings):
             ("from=2026-10-26", 0),
             ("to=2026-10-24", 0),
         ):
-            assert job_list.search(made.owner, QueryDict(query)).count() == found, query
+            assert searching.search(made.owner, QueryDict(query)).count() == found, query
     for query in ("from=0001-01-01&to=9999-12-31", "to=9999-12-31"):
-        assert job_list.search(made.owner, QueryDict(query)).count() == 1
+        assert searching.search(made.owner, QueryDict(query)).count() == 1
 
 
 def test_each_job_of_the_last_days_stands_in_its_own_column(editor):
     today = timezone.localdate()
-    starts = [job_list.start_of(today - timedelta(days=back)) for back in range(6, -1, -1)]
+    starts = [searching.start_of(today - timedelta(days=back)) for back in range(6, -1, -1)]
     for at, start in enumerate(starts):
         for moment in (start, start + timedelta(hours=23)):
             Job.objects.filter(pk=job(editor, str(at)).pk).update(created_at=moment)

@@ -60,7 +60,7 @@ class Filters(Schema):
     """The list's own filters, and which page of it."""
 
     q: Annotated[Text, Field(max_length=200, description="in the title, the file’s name or the owner’s")] = ""
-    tab: Literal["", "running", "attention", "done", "cancelled"] = ""
+    tab: Literal["", "running", "attention", "failed", "done", "cancelled"] = ""
     state: Literal[("", *map(str, JobState))] = ""  # type: ignore[valid-type]
     pipeline: Annotated[Text, Field(max_length=40, description="its name")] = ""
     owner: Annotated[Text, Field(max_length=200)] = ""

@@ -1,7 +1,7 @@
 """The dashboard's own API at /api/v1/, for programs: get, act, answer.
 
 What a job is and what may be done to it is decided where the pages have it decided: in jobs.control,
-jobs.serialize, jobs.live and job_list. Errors are problems with a sentence.
+jobs.serialize, jobs.live and searching. Errors are problems with a sentence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
 from jobs.api.description import ABOUT, Described, answers
 from jobs.api.problems import ProblemError, answer
-from jobs.dashboard.job_list import ORDERS, in_tab, search
+from jobs.dashboard.searching import ORDERS, in_tab, search
 from jobs.live import Live, reader
 from jobs.models import Job, Pipeline
 from jobs.pipelines import DEFAULT

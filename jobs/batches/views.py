@@ -21,8 +21,8 @@ from jobs.dashboard import bulk
 from jobs.dashboard.formatting import eta
 from jobs.dashboard.forms import chosen_pipeline, remember_pipeline
 from jobs.dashboard.history import stream
-from jobs.dashboard.job_list import parse_or_none
 from jobs.dashboard.polling import fragment
+from jobs.dashboard.searching import parse_or_none
 from jobs.models import Batch, Stage
 from jobs.models.batch import REJECTED, Counts
 from jobs.serialize import batch_summary

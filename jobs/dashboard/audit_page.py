@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from jobs.dashboard.history import Echo, spreadsheet_cell, staff_only, stream
-from jobs.dashboard.job_list import days_of, parse_or_none
+from jobs.dashboard.searching import days_of, parse_or_none
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act, Query
 from mediapipe.accounts.login_required import PageRequest

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 
 from jobs.dashboard import bulk
 from jobs.dashboard.counting import Count, count
-from jobs.dashboard.job_list import in_tab, parse_or_none, search
+from jobs.dashboard.searching import in_tab, parse_or_none, search
 from jobs.dashboard.trash_page import offer_undo
 from jobs.models import Job, JobQuerySet
 from mediapipe.accounts.login_required import PageRequest

@@ -1,6 +1,6 @@
 """The history, for staff: the jobs of every owner, figures and counts per day, and a CSV export.
 
-Which jobs match a query is decided in job_list.
+Which jobs match a query is decided in searching.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from django.views.decorators.http import require_GET
 from jobs.dashboard.check_view import CHECK
 from jobs.dashboard.counting import RECENT
 from jobs.dashboard.formatting import duration
-from jobs.dashboard.job_list import TABS, JobList, in_tab, search, start_of
+from jobs.dashboard.job_list import JobList
 from jobs.dashboard.keyset import beyond
 from jobs.dashboard.presenters import Row
+from jobs.dashboard.searching import TABS, in_tab, owners, search, start_of
 from jobs.findings import headline
 from jobs.models import Job, JobQuerySet, Pipeline, Stage
 from jobs.state import JobState, StageState
@@ -113,6 +114,7 @@ def index(request: HttpRequest) -> HttpResponse:
     context = {
         **page.context(request.path),
         **figures(page.matching, jobs),
+        "owners": owners(request.user),
         "pipelines": Pipeline.usable_by(request.user).values(),
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,

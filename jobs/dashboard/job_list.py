@@ -1,111 +1,40 @@
-"""The list of jobs: who sees which, what a query string selects, and one page of it with its live states.
+"""The list of jobs: one page of what a query selects, with its live states and what stands around it.
 
 It knows a user and a query, and no request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import datetime
 from functools import reduce
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import prefetch_related_objects
 from django.http import QueryDict
-from django.utils import timezone
-from django.utils.dateparse import parse_date
 
 from jobs.dashboard import polling
 from jobs.dashboard.counting import Count, count_each, count_newest
 from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
+from jobs.dashboard.saved_views import ViewTab, view_tabs
+from jobs.dashboard.searching import (
+    CHOSEN,
+    GROUPS,
+    ORDERS,
+    SEARCHES,
+    TABS,
+    filters_of,
+    in_tab,
+    parse_or_none,
+    search,
+)
 from jobs.live import Live, reader
-from jobs.models import Job, JobQuerySet, SavedView, Stage
-from jobs.state import JobState, StageState
+from jobs.models import Job
+from jobs.state import StageState
 
-T = TypeVar("T")
 PAGE_SIZE = 25
-FIRST_DAY = date(1970, 1, 1)
-LAST_DAY = date(9000, 1, 1)
-FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
-TABS = {
-    "": ("All", tuple(JobState)),
-    "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
-    "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
-    "done": ("Done", (JobState.SUCCEEDED,)),
-    "cancelled": ("Cancelled", (JobState.CANCELLED,)),
-}
-CHOSEN = {  # filters that are a sheet's, as they stand beside the search
-    "state": "State",
-    "pipeline": "Pipeline",
-    "owner": "Owner",
-    "from": "From",
-    "to": "To",
-    "why": "Reason",
-    "batch": "Batch",
-}
-SEARCHES = {"q", "why"}  # filters that no index combines with a state
-GROUPS = {tab: states for tab, (_, states) in TABS.items() if tab}  # each job is in one of them
-ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
-
-
-def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
-    """*text* parsed, or None where *parse* raises ValueError: it comes from a URL."""
-    try:
-        return parse(text)
-    except ValueError:
-        return None
-
-
-def start_of(day: date) -> datetime:
-    """When a day begins here; what is before all clocks begins with them."""
-    return timezone.make_aware(datetime.combine(max(day, FIRST_DAY), time.min))
-
-
-def days_of(query: QueryDict) -> tuple[datetime | None, datetime | None]:
-    """When the day `from` begins and the day `to` ends here; None where one is no day."""
-    first, last = (parse_or_none(parse_date, query.get(name, "")) for name in ("from", "to"))
-    since = start_of(min(first, LAST_DAY)) if first else None
-    until = start_of(min(last, LAST_DAY) + timedelta(days=1)) if last else None
-    return since, until
-
-
-def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
-    """The jobs that *user* may see and *query* selects; its tab is not applied."""
-    jobs = Job.objects.visible_to(user)
-    if text := query.get("q", "").replace("\0", "").strip()[:200]:
-        jobs = jobs.matching(text)
-    if (state := query.get("state", "")) in set(JobState):
-        jobs = jobs.filter(state=state)
-    if pipeline := query.get("pipeline", "").replace("\0", "")[:40]:
-        jobs = jobs.filter(pipeline=pipeline)
-    if owner := query.get("owner", "").replace("\0", "")[:200]:
-        jobs = jobs.of_person(owner)
-    if why := query.get("why", "").replace("\0", "")[:60]:
-        jobs = jobs.filter(pk__in=Stage.failed_by(why))
-    if batch := parse_or_none(UUID, query.get("batch", "")):
-        jobs = jobs.filter(batch_item__batch=batch)
-    since, until = days_of(query)
-    if since:
-        jobs = jobs.filter(created_at__gte=since)
-    if until:
-        jobs = jobs.filter(created_at__lt=until)
-    return jobs
-
-
-def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
-    """The jobs of one tab; an unknown tab is All."""
-    return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
-
-
-class SavedSearch(NamedTuple):
-    """A saved view as the templates show it."""
-
-    name: str
-    query: str
 
 
 class Place(NamedTuple):
@@ -136,8 +65,8 @@ class ListContext(TypedDict):
     can_save: bool
     filters: dict[str, str]
     set_filters: list[tuple[str, str]]  # each filter that is set, in words, and the query string without it
-    saved_views: list[SavedSearch]
-    states: tuple[tuple[str, str], ...]  # value and label
+    saved_views: list[ViewTab]
+    view: str  # the name of the saved one that is shown; "" for none
 
 
 def neighbours(user: AbstractBaseUser, job: Job) -> dict[str, Job | None]:
@@ -156,11 +85,14 @@ class JobList:
         self, user: AbstractBaseUser | AnonymousUser, query: QueryDict, page_size: int = PAGE_SIZE
     ) -> None:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
-        self.filters = {key: str(query[key]) for key in FILTERS if query.get(key)}
+        self.filters = filters_of(query)
         self.matching = search(user, query)
         counted = count_newest if self.filters.keys() & SEARCHES else count_each
-        self.counts = counted(self.matching, GROUPS)
-        self.counts[""] = reduce(Count.and_also, self.counts.values())
+        groups = counted(self.matching, GROUPS)
+        self.counts = {
+            tab: reduce(Count.and_also, (groups[each] for each, of in GROUPS.items() if {*of} <= {*states}))
+            for tab, (_, states) in TABS.items()
+        }
         self.total = self.counts[self.tab]
         self.last_page = max(1, -(-self.total.many // page_size))
         page = query.get("page", "")
@@ -169,8 +101,7 @@ class JobList:
         self.place = self._place(query)
         self.jobs, self.goes_on = self._load(page_size)
         self.live = reader.read_many(job for job in self.jobs if job.active)
-        views = SavedView.objects.filter(owner_id=user.pk).values_list("name", "query")
-        self.saved_views = [SavedSearch(*view) for view in views]
+        self.saved_views = view_tabs(user, self.filters, str(self.total))
 
     def _place(self, query: QueryDict) -> Place | None:
         """Where a page begins that lies beyond those that are counted."""
@@ -293,5 +224,5 @@ class JobList:
             "filters": self.filters,
             "set_filters": self._set_filters(),
             "saved_views": self.saved_views,
-            "states": tuple(STATE_LABELS.items()),
+            "view": next((each.name for each in self.saved_views if each.current), ""),
         }

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from jobs import control, deleting, trash
 from jobs.dashboard.formatting import filesize
-from jobs.dashboard.job_list import parse_or_none
+from jobs.dashboard.searching import parse_or_none
 from jobs.models import Job
 from mediapipe.accounts.login_required import PageRequest
 

@@ -22,10 +22,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
-from jobs.dashboard.job_list import JobList, neighbours, parse_or_none
+from jobs.dashboard.job_list import JobList, neighbours
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.keyset import parse_moment
 from jobs.dashboard.polling import fragment
+from jobs.dashboard.searching import owners, parse_or_none
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
 from jobs.models import Batch, Delivery, Job, Pipeline, SavedView
@@ -51,6 +52,7 @@ def job_list(request: PageRequest) -> HttpResponse:
     context = {
         **page.context(reverse("jobs:list")),
         "rows": page.rows(),
+        "owners": owners(request.user),
         "form": form,
         "pipelines": form.usable.values(),
         "chosen": form.chosen,
@@ -212,7 +214,8 @@ def save_view(request: PageRequest) -> HttpResponse:
         SavedView.objects.update_or_create(owner=request.user, name=name, defaults={"query": query})
     else:
         messages.error(request, "Enter a name.")
-    return redirect(f"/?{query}")
+    page = reverse("jobs:history" if request.POST.get("from") == "history" else "jobs:list")
+    return redirect(f"{page}?{query}")
 
 
 @require_GET

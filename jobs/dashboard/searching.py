@@ -1,0 +1,113 @@
+"""What a query string asks of the list: whose jobs, which of them, in which tab.
+
+It knows a user and a query, and no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+
+from jobs.models import Job, JobQuerySet, Stage
+from jobs.state import JobState
+
+T = TypeVar("T")
+FIRST_DAY = date(1970, 1, 1)
+LAST_DAY = date(9000, 1, 1)
+OFFERED = 300  # people
+FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
+TABS = {
+    "": ("All", tuple(JobState)),
+    "running": ("Running", (JobState.QUEUED, JobState.RUNNING)),
+    "attention": ("Needs attention", (JobState.ATTENTION, JobState.FAILED)),
+    "failed": ("Failed", (JobState.FAILED,)),
+    "done": ("Done", (JobState.SUCCEEDED,)),
+    "cancelled": ("Cancelled", (JobState.CANCELLED,)),
+}
+CHOSEN = {  # filters that are a sheet's, as they stand beside the search
+    "state": "State",
+    "pipeline": "Pipeline",
+    "owner": "Owner",
+    "from": "From",
+    "to": "To",
+    "why": "Reason",
+    "batch": "Batch",
+}
+SEARCHES = {"q", "why"}  # filters that no index combines with a state
+GROUPS = {  # of which each job is in one, and each tab shows one or more
+    "running": TABS["running"][1],
+    "held": (JobState.ATTENTION,),
+    "failed": TABS["failed"][1],
+    "done": TABS["done"][1],
+    "cancelled": TABS["cancelled"][1],
+}
+ORDERS = {"": ("-created_at",), "oldest": ("created_at",), "title": ("title", "-created_at")}
+
+
+def parse_or_none(parse: Callable[[str], T], text: str) -> T | None:
+    """*text* parsed, or None where *parse* raises ValueError: it comes from a URL."""
+    try:
+        return parse(text)
+    except ValueError:
+        return None
+
+
+def start_of(day: date) -> datetime:
+    """When a day begins here; what is before all clocks begins with them."""
+    return timezone.make_aware(datetime.combine(max(day, FIRST_DAY), time.min))
+
+
+def days_of(query: QueryDict) -> tuple[datetime | None, datetime | None]:
+    """When the day `from` begins and the day `to` ends here; None where one is no day."""
+    first, last = (parse_or_none(parse_date, query.get(name, "")) for name in ("from", "to"))
+    since = start_of(min(first, LAST_DAY)) if first else None
+    until = start_of(min(last, LAST_DAY) + timedelta(days=1)) if last else None
+    return since, until
+
+
+def owners(user: AbstractBaseUser | AnonymousUser) -> list[str]:
+    """The people by whom *user* may narrow the list."""
+    if not getattr(user, "is_staff", False):
+        return []
+    return list(get_user_model().objects.order_by("username").values_list("username", flat=True)[:OFFERED])
+
+
+def filters_of(query: QueryDict) -> dict[str, str]:
+    """What of a query narrows the list or orders it."""
+    return {key: str(query[key]) for key in FILTERS if query.get(key)}
+
+
+def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
+    """The jobs that *user* may see and *query* selects; its tab is not applied."""
+    jobs = Job.objects.visible_to(user)
+    if text := query.get("q", "").replace("\0", "").strip()[:200]:
+        jobs = jobs.matching(text)
+    if (state := query.get("state", "")) in set(JobState):
+        jobs = jobs.filter(state=state)
+    if pipeline := query.get("pipeline", "").replace("\0", "")[:40]:
+        jobs = jobs.filter(pipeline=pipeline)
+    if owner := query.get("owner", "").replace("\0", "")[:200]:
+        jobs = jobs.of_person(owner)
+    if why := query.get("why", "").replace("\0", "")[:60]:
+        jobs = jobs.filter(pk__in=Stage.failed_by(why))
+    if batch := parse_or_none(UUID, query.get("batch", "")):
+        jobs = jobs.filter(batch_item__batch=batch)
+    since, until = days_of(query)
+    if since:
+        jobs = jobs.filter(created_at__gte=since)
+    if until:
+        jobs = jobs.filter(created_at__lt=until)
+    return jobs
+
+
+def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
+    """The jobs of one tab; an unknown tab is All."""
+    return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
