@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dashboard import bulk, counting, history, searching
+from jobs.dashboard import bulk, counting, figures, history, job_list, searching
+from jobs.dashboard.job_list import JobList
 from jobs.models import Event, Job, Stage, Turn
 from jobs.state import JobState
 from tests.support.recorded import job, text
@@ -61,7 +64,7 @@ def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
 def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_model):
     with CaptureQueriesContext(connection) as seen:
         counting.count_each(Job.objects.all(), searching.GROUPS)
-        counting.count_newest(Job.objects.matching("film"), searching.GROUPS)
+        list(JobList.newest_of(Job.objects.matching("film")))
     counts, _, search = (query["sql"] for query in seen.captured_queries)
     for sql in (counts, search):
         with connection.cursor() as cursor:
@@ -142,8 +145,61 @@ def test_each_job_of_the_last_days_stands_in_its_own_column(editor):
     for at, start in enumerate(starts):
         for moment in (start, start + timedelta(hours=23)):
             Job.objects.filter(pk=job(editor, str(at)).pk).update(created_at=moment)
-    found = Job.objects.annotate(day=history.day_of(starts)).values_list("title", "day")
+    found = Job.objects.annotate(day=figures.day_of(starts)).values_list("title", "day")
     assert all(title == str(day) for title, day in found) and len(found) == 14
+
+
+def test_what_is_more_than_is_counted_is_counted_again_after_a_minute(editor, monkeypatch):
+    monkeypatch.setattr(counting, "MOST", 2)
+    for number in range(3):
+        job(editor, f"clip {number}")
+
+    def count(which: str = "all") -> tuple[str, int]:
+        with CaptureQueriesContext(connection) as seen:
+            counted = counting.count_each(Job.objects.all(), searching.GROUPS, which)
+        return str(counted["done"]), seen.captured_queries[0]["sql"].count("COUNT(*)")
+
+    groups = len(searching.GROUPS)
+    assert count() == ("2+", groups)
+    Job.objects.all().delete()
+    assert count() == ("2+", groups - 1) and count("another search") == ("0", groups)
+    later = time.monotonic() + counting.MORE_SECONDS + 1
+    monkeypatch.setattr(counting.time, "monotonic", lambda: later)
+    assert count() == ("0", groups)
+
+
+@pytest.mark.parametrize("query", ["", "tab=attention"])
+def test_a_page_of_a_search_is_searched_for_once(chief, editor, monkeypatch, query):
+    monkeypatch.setattr(job_list, "RECENT", 4)
+    monkeypatch.setattr(counting, "RECENT", 4)
+    for number in range(6):
+        job(editor, f"harbour {number}", state=JobState.FAILED)
+    with CaptureQueriesContext(connection) as seen:
+        page = JobList(chief_of(chief), QueryDict(f"q=harbour&{query}"), 2)
+    assert [each.title for each in page.jobs] == ["harbour 5", "harbour 4"] and page.goes_on
+    assert sum("LIKE" in each["sql"] and "jobs_job" in each["sql"] for each in seen.captured_queries) == 1
+    found = [each.title for each in page.jobs]
+    while page._older():
+        page = JobList(chief_of(chief), QueryDict(page._older()[1:]), 2)
+        found += [each.title for each in page.jobs]
+    assert found == [f"harbour {number}" for number in range(5, -1, -1)]
+
+
+def chief_of(browser):
+    return User.objects.get(pk=browser.session["_auth_user_id"])
+
+
+def test_the_chart_of_a_search_that_finds_very_many_shows_the_days_that_are_known(chief, editor, monkeypatch):
+    monkeypatch.setattr(job_list, "RECENT", 4)
+    monkeypatch.setattr(figures, "RECENT", 4)
+    for back in (0, 0, 1, 2, 3, 9):
+        moment = searching.start_of(timezone.localdate() - timedelta(days=back))
+        Job.objects.filter(pk=job(editor, f"harbour {back}").pk).update(created_at=moment)
+    shown = chief.get("/history/?q=harbour").context
+    assert [len(day.bars) for day in shown["days"]] == [1, 1, 1] and shown["busiest"] == 2
+    assert (shown["days"][0].x, shown["days"][0].width, shown["newest"], shown["ended"]) == (10, 80, 4, 4)
+    whole = chief.get("/history/").context
+    assert len(whole["days"]) == 30 and sum(len(day.bars) for day in whole["days"]) == 5
 
 
 def test_the_export_reads_some_at_a_time_and_each_job_once(editor, django_assert_num_queries):

@@ -5,16 +5,23 @@ It knows jobs and no query string.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from django.db.models import IntegerField, QuerySet, Subquery
 
 from jobs.models import Job, JobQuerySet
 from jobs.state import JobState
+from mediapipe.recent import Recent
 
 MOST = 10_000  # that are counted; of more a page says that they are more
+MORE_SECONDS = 60.0  # for which more than these stay more
 RECENT = 1_000  # the newest jobs, which stand for all where more than these match
+
+
+_full: Recent[Hashable, float] = Recent(2000)  # when a group of a search was last counted to the end
 
 
 class Count(NamedTuple):
@@ -51,22 +58,35 @@ def count(rows: QuerySet[Any], most: int | None = None) -> Count:
     return Count(min(found, end), found > end)
 
 
-def count_each(jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
-    """How many jobs are in the states of each group, each up to MOST."""
+def count_each(
+    jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]], which: Hashable = None
+) -> dict[str, Count]:
+    """How many jobs are in the states of each group, each up to MOST.
+
+    *which* jobs: equal for the same search. What of them was more isn't counted again for MORE_SECONDS.
+    """
+    overdue = time.monotonic() - MORE_SECONDS
+    known = {
+        name for name in groups if which is not None and _full.get((which, name, MOST), overdue) > overdue
+    }
     each = {
         name: _Counted(jobs.filter(state__in=states).order_by().values("state")[: MOST + 1])
         for name, states in groups.items()
+        if name not in known
     }
-    found = Job.objects.order_by().values_list(*each.values())[
-        :1
-    ]  # one question; no row where there is no job
-    counted = next(iter(found), [0] * len(each))
-    return {name: Count(min(many, MOST), many > MOST) for name, many in zip(each, counted, strict=True)}
+    found = Job.objects.order_by().values_list(*each.values())[:1] if each else ()  # no row without a job
+    counted = dict(zip(each, next(iter(found), [0] * len(each)), strict=True))
+    for name, many in counted.items():
+        if many > MOST and which is not None:
+            _full[which, name, MOST] = time.monotonic()
+    return {
+        name: Count(MOST, True) if name in known else Count(min(counted[name], MOST), counted[name] > MOST)
+        for name in groups
+    }
 
 
-def count_newest(jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
-    """The same by the newest alone, for a search that no index answers state by state."""
-    states = list(jobs.order_by("-created_at").values_list("state", flat=True)[: RECENT + 1])
+def count_newest(states: list[str], groups: dict[str, tuple[JobState, ...]]) -> dict[str, Count]:
+    """The same by the *states* of the newest alone, for a search that no index answers state by state."""
     counted = Counter(states[:RECENT])
     more = len(states) > RECENT
     return {name: Count(sum(counted[s] for s in group), more) for name, group in groups.items()}

@@ -5,17 +5,19 @@ It knows a user and a query, and no request.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import prefetch_related_objects
 from django.http import QueryDict
 
 from jobs.dashboard import polling
-from jobs.dashboard.counting import Count, count_each, count_newest
+from jobs.dashboard.counting import RECENT, Count, count_each, count_newest
 from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.dashboard.saved_views import ViewTab, view_tabs
@@ -31,7 +33,7 @@ from jobs.dashboard.searching import (
     search,
 )
 from jobs.live import Live, reader
-from jobs.models import Job
+from jobs.models import Job, JobQuerySet
 from jobs.state import StageState
 
 PAGE_SIZE = 25
@@ -43,6 +45,14 @@ class Place(NamedTuple):
     side: str
     cursor: str
     values: list[Any]
+
+
+class Newest(NamedTuple):
+    """What is known of each of the newest jobs of a search."""
+
+    pk: UUID
+    state: str
+    created_at: datetime
 
 
 class ListContext(TypedDict):
@@ -87,8 +97,12 @@ class JobList:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
         self.filters = filters_of(query)
         self.matching = search(user, query)
-        counted = count_newest if self.filters.keys() & SEARCHES else count_each
-        groups = counted(self.matching, GROUPS)
+        self.by_newest = bool(self.filters.keys() & SEARCHES)
+        groups = (
+            count_newest([each.state for each in self.newest], GROUPS)
+            if self.by_newest
+            else count_each(self.matching, GROUPS, self._selected(user))
+        )
         self.counts = {
             tab: reduce(Count.and_also, (groups[each] for each, of in GROUPS.items() if {*of} <= {*states}))
             for tab, (_, states) in TABS.items()
@@ -103,6 +117,22 @@ class JobList:
         self.live = reader.read_many(job for job in self.jobs if job.active)
         self.saved_views = view_tabs(user, self.filters, str(self.total))
 
+    def _selected(self, user: AbstractBaseUser | AnonymousUser) -> Hashable:
+        """What the jobs are in all tabs, whoever looks at them."""
+        seen = {key: value for key, value in self.filters.items() if key not in ("tab", "sort")}
+        return None if getattr(user, "is_staff", False) else user.pk, tuple(sorted(seen.items()))
+
+    @cached_property
+    def newest(self) -> list[Newest]:
+        """The newest of the matching jobs, in all tabs; one more than RECENT where there are more."""
+        return self.newest_of(self.matching)
+
+    @staticmethod
+    def newest_of(jobs: JobQuerySet) -> list[Newest]:
+        """The same of other *jobs*."""
+        rows = jobs.order_by(*ORDERS[""], "id").values_list(*Newest._fields)[: RECENT + 1]
+        return [Newest(*row) for row in rows]
+
     def _place(self, query: QueryDict) -> Place | None:
         """Where a page begins that lies beyond those that are counted."""
         for side in ("after", "before"):
@@ -116,13 +146,22 @@ class JobList:
         if self.place is None:
             self.number = min(self.number, self.last_page)
             start = (self.number - 1) * page_size
-            found = list(jobs.order_by(*self.order)[start : start + page_size + 1])
+            part = slice(start, start + page_size + 1)
+            if self.by_newest and self.order[:-1] == ORDERS[""] and self.number < self.last_page:
+                jobs = Job.objects.filter(pk__in=self._known(part)).defer("plan", "searched")
+                part = slice(page_size + 1)
+            found = list(jobs.order_by(*self.order)[part])
             return found[:page_size], len(found) > page_size
         back = self.place.side == "before"
         jobs = beyond(jobs, self.order, self.place.values, back=back)
         order = reversed_order(self.order) if back else self.order
         found = list(jobs.order_by(*order)[: page_size + 1])
         return (found[:page_size][::-1], True) if back else (found[:page_size], len(found) > page_size)
+
+    def _known(self, part: slice) -> list[UUID]:
+        """The keys of a part of the newest jobs that are in the tab."""
+        states = TABS[self.tab][1]
+        return [each.pk for each in self.newest if each.state in states][part]
 
     def _newer(self) -> str:
         """The query string of the previous page; "" where there is none."""

@@ -57,12 +57,15 @@ class Row:
         """Whether it may still change."""
         return self.status.state in ACTIVE
 
+    @cached_property
+    def _outputs(self) -> dict[str, Output | None]:
+        return {each.name: each.output for each in self.status.stages if each.state == StageState.SUCCEEDED}
+
     def output(self, stage: str) -> Output | None:
         """The output of a stage that has succeeded."""
-        found = next((each for each in self.status.stages if each.name == stage), None)
-        return found.output if found and found.state == StageState.SUCCEEDED else None
+        return self._outputs.get(stage)
 
-    @property
+    @cached_property
     def poster(self) -> str:
         """The thumbnail's address."""
         return output_url(self.job, self.output("thumbnails"))
@@ -78,7 +81,7 @@ class Row:
         """The animated preview's address."""
         return output_url(self.job, self.output("preview"))
 
-    @property
+    @cached_property
     def main_output(self) -> OutputView | None:
         """What a person came for: the transcode, or the sound where there is no picture."""
         made = {each.name: (each.status, found) for each in self.stages if (found := self.output(each.name))}

@@ -1,0 +1,187 @@
+"""The history's figures: the rate, why jobs failed, typical times, and a chart of jobs by day.
+
+They are those of the newest jobs where very many match: what is so of a thousand is so of a million. It knows
+the list of jobs and no request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from statistics import median
+from typing import NamedTuple, TypedDict
+from uuid import UUID
+
+from django.db.models import Case, Count, IntegerField, Value, When
+from django.db.models.expressions import Combinable
+from django.utils import timezone
+
+from jobs.dashboard.counting import RECENT
+from jobs.dashboard.formatting import duration
+from jobs.dashboard.job_list import JobList
+from jobs.dashboard.searching import TABS, in_tab, start_of
+from jobs.models import Stage
+from jobs.models.stage import Reason
+from jobs.state import JobState, StageState
+
+DAYS = 30
+TYPICAL = 100  # jobs, of whose stages the typical time is taken
+FAILED = TABS["attention"][1]
+ENDED = (*TABS["done"][1], *FAILED)
+CHART = 300  # units from side to side
+
+
+class Figures(TypedDict):
+    """How many jobs are done, and the median work of each stage."""
+
+    done: int
+    ended: int  # all but those that run or were cancelled, of the newest
+    newest: int  # of how many jobs, where there are more
+    rate: str
+    medians: list[tuple[str, str, float]]  # label, duration, percent of the longest
+    sampled: int  # of how many jobs the reasons are, where there are more in the tab
+
+
+class Bar(NamedTuple):
+    """Some of a day's jobs in the chart: where it lies, and where the jobs are listed."""
+
+    kind: str  # for the style sheet
+    y: float
+    height: float
+    url: str  # a query string
+    label: str
+
+
+class Day(NamedTuple):
+    """A column of the chart: *x* and *width* in its units."""
+
+    day: date
+    bars: list[Bar]
+    title: str
+    x: float = 0
+    width: float = 0
+
+
+class Sample:
+    """The newest jobs of a page's search and tab, by which it is described."""
+
+    def __init__(self, page: JobList) -> None:
+        self.page = page
+        self.ended = [each for each in page.newest[:RECENT] if each.state in ENDED]
+        self.more = len(page.newest) > RECENT
+        self.jobs = page.newest
+        if page.tab and page.by_newest:
+            self.jobs = [each for each in page.newest if each.state in TABS[page.tab][1]]
+        elif page.tab:
+            self.jobs = page.newest_of(in_tab(page.matching, page.tab))
+        self.is_part = len(self.jobs) > RECENT or (page.by_newest and self.more)
+        self.jobs = self.jobs[:RECENT]
+
+    def reasons(self) -> list[tuple[Reason, str]]:
+        """Why they failed, and the query string of those that did for the same."""
+        failed = [each.pk for each in self.jobs if each.state in FAILED]
+        reasons = Stage.reasons(failed) if failed else []
+        return [(reason, self.page.url_with(tab="attention", why=reason.kind)) for reason in reasons]
+
+    def figures(self) -> Figures:
+        """The success rate, and each stage’s median work with its share of the longest."""
+        done = sum(each.state == JobState.SUCCEEDED for each in self.ended)
+        ended = len(self.ended)
+        medians = typical_times([each.pk for each in self.jobs[:TYPICAL]])
+        longest = max([*medians.values(), 0.001])
+        return {
+            "done": done,
+            "ended": ended,
+            "newest": RECENT if self.more else 0,
+            "rate": f"{done / ended * 100:.0f}%" if ended else "–",
+            "medians": [(label, duration(each), each / longest * 100) for label, each in medians.items()],
+            "sampled": RECENT if self.is_part else 0,
+        }
+
+    def per_day(self) -> tuple[int, list[Day]]:
+        """The jobs of the busiest day, and the last DAYS as columns of a chart, CHART units wide and 60 high.
+
+        Of a search that finds more than the sample: the days that it covers, maybe none.
+        """
+        today = timezone.localdate()
+        days = [today - timedelta(days=DAYS - 1 - at) for at in range(DAYS)]
+        if not self.page.by_newest:
+            counts = self._counted(days)
+        else:
+            counts = {}
+            for each in self.jobs:
+                of_day = counts.setdefault(timezone.localdate(each.created_at), {})
+                of_day[each.state] = of_day.get(each.state, 0) + 1
+            if self.is_part:
+                oldest = self.page.newest[-1].created_at
+                days = [day for day in days if start_of(day) > oldest]
+        highest = max((sum(counts.get(day, {}).values()) for day in days), default=0) or 1
+        width = CHART / max(1, len(days))
+        columns = [_column(day, counts.get(day, {}), highest, self.page) for day in days]
+        return highest, [
+            each._replace(x=round(at * width + width / 10, 1), width=round(width * 0.8, 1))
+            for at, each in enumerate(columns)
+        ]
+
+    def _counted(self, days: list[date]) -> dict[date, dict[str, int]]:
+        """How many jobs of each state each of the *days* has, by the database."""
+        starts = [start_of(day) for day in days]
+        jobs = in_tab(self.page.matching, self.page.tab).order_by().filter(created_at__gte=starts[0])
+        counts: dict[date, dict[str, int]] = {}
+        # not of keys, which the index by time doesn't hold
+        rows = jobs.annotate(day=day_of(starts)).values_list("day", "state").annotate(jobs=Count("*"))
+        for at, state, count in rows:
+            counts.setdefault(days[at], {})[state] = count
+        return counts
+
+
+def typical_times(jobs: list[UUID]) -> dict[str, float]:
+    """The median work of each stage of *jobs*, in seconds by its label, in the pipelines' order.
+
+    Work is the attempt that succeeded, as far as it was told: not the days in which a failed one waited.
+    """
+    recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs).exclude(
+        started_at=None, finished_at=None
+    )
+    seconds: dict[str, list[float]] = {}
+    places: dict[str, int] = {}  # in the pipelines
+    columns = recent.order_by("-pk").values_list("label", "position", "started_at", "finished_at", "attempts")
+    for label, place, start, end, attempts in columns:
+        places[label] = min(place, places.get(label, place))
+        last = attempts[-1] if attempts else {}
+        if last.get("finished_at"):
+            seconds.setdefault(label, []).append(last["finished_at"] - last["started_at"])
+        elif start and end:
+            seconds.setdefault(label, []).append((end - start).total_seconds())
+    return {label: median(seconds[label]) for label in sorted(seconds, key=places.__getitem__)}
+
+
+def day_of(starts: Sequence[datetime], first: int = 0) -> Combinable:
+    """On which of the days that begin at *starts* a job was made, by halves, so that few are compared."""
+    if len(starts) == 1:
+        return Value(first, output_field=IntegerField())
+    half = len(starts) // 2
+    later = When(created_at__gte=starts[half], then=day_of(starts[half:], first + half))
+    return Case(later, default=day_of(starts[:half], first))
+
+
+def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> Day:
+    """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top; each a link."""
+    done = states.get(JobState.SUCCEEDED, 0)
+    failed = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
+    total = sum(states.values())
+    top = 60.0
+    bars = []
+    groups = (
+        ("done", "done", "done", done),
+        ("bad", "attention", "failed", failed),
+        ("other", page.tab, "cancelled or running", total - done - failed),
+    )
+    for kind, tab, words, count in groups:
+        height = count / highest * 60
+        top -= height
+        url = page.url_with(**{"from": day.isoformat(), "to": day.isoformat(), "tab": tab})
+        if count:
+            bars.append(Bar(kind, round(top, 1), round(height, 1), url, f"{day:%d %b}: {count} {words}"))
+    title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
+    return Day(day, bars, title)
