@@ -22,6 +22,7 @@ from temporalio.worker import Worker
 from jobs.models import FleetWorker
 from mediapipe import at_work, disk
 from mediapipe.database import OUTAGES, in_thread
+from mediapipe.places import gate
 
 INTERVAL = 2.0  # seconds between two looks at what it does
 SIGN_EVERY = 4  # looks after which it gives a sign though nothing has changed
@@ -50,33 +51,40 @@ def _what_it_does() -> list[list[Any]]:
 
 @contextlib.asynccontextmanager
 async def announced(name: str, workers: Sequence[Worker]) -> AsyncIterator[None]:
-    """Tells the fleet of *workers* while the block runs, and at its end that they stop."""
+    """Tells the fleet of *workers* while the block runs, and at its end that they have stopped.
+
+    Those of the engine take nothing before their row could be read: it may say that somebody has paused them.
+    """
+    slots = {each.task_queue: int(each.config()["max_concurrent_activities"] or 0) for each in workers}
     about = {
         "machine": socket.gethostname(),
         "version": settings.VERSION,
-        "slots": {each.task_queue: int(each.config()["max_concurrent_activities"] or 0) for each in workers},
+        "slots": slots | {queue: number for queue, number in gate.numbers().items() if queue in slots},
         "started_at": timezone.now(),
         "stopped_at": None,
     }
+    gate.set(is_open=False)
     telling = asyncio.create_task(_tell_forever(name, about))
     try:
         yield
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+        gate.set(is_open=True)
         with contextlib.suppress(*OUTAGES):
             await in_thread(FleetWorker.stopped, name)
 
 
 async def _tell_forever(name: str, about: dict[str, Any]) -> None:
-    last: list[list[Any]] | None = None
+    last: dict[str, Any] = {}
     looks = 0
     while True:
-        doing = _what_it_does()
-        if doing != last or looks % SIGN_EVERY == 0:
-            with contextlib.suppress(*OUTAGES, OSError):
+        with contextlib.suppress(*OUTAGES, OSError):
+            gate.set(is_open=not await in_thread(FleetWorker.is_paused, name))
+            now = {"doing": _what_it_does(), "takes": gate.is_open}
+            if now != last or looks % SIGN_EVERY == 0:
                 free = await asyncio.to_thread(disk.free, settings.WORK_ROOT)
-                await in_thread(FleetWorker.tell, name, **about, doing=doing, disk_free=free)
-                last = doing
+                await in_thread(FleetWorker.tell, name, **about, **now, disk_free=free)
+                last = now
         looks += 1
         await asyncio.sleep(INTERVAL)

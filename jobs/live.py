@@ -16,6 +16,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.utils.dateformat import format as date_format
 from django.utils.timezone import localtime
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -27,8 +28,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import trouble
+from jobs import pausing, trouble
 from jobs.models import Job
+from jobs.pipelines import OWN
 from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, PipelineStatus, StageState, StageStatus
 from jobs.waits import Wait, until_next_attempt, until_progress
@@ -217,9 +219,11 @@ async def _with_heartbeats(
         if running is None:
             continue
         _add_progress(live, running, details)
-        if details.waiting_for == "nobody":
+        ours = settings.EMBEDDED_ENGINE or running.engine == OWN
+        held = await pausing.held() if ours and details.state == "queued" else ""
+        if details.waiting_for == "nobody" and not held:
             live = replace(live, remedy=START_WORKER)
-        if wait := until_progress(pending, details, answered=answered):
+        if wait := until_progress(pending, details, answered=answered, held=held):
             live.waits[name] = wait
     return live
 

@@ -25,6 +25,7 @@ PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
 )
+IN_LINE = ("", "turn", "nobody")  # what a task of the engine waits for that would begin next
 STALE_HEARTBEAT = 10.0  # seconds of silence that a page mentions
 
 
@@ -57,10 +58,13 @@ def until_next_attempt(stage: StageStatus) -> Wait:
     return Wait(text, round(stage.retry_at or 0), _with_period(stage.error or ""))
 
 
-def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, answered: bool) -> Wait | None:
+def until_progress(
+    pending: PendingActivityInfo, details: HeartbeatDetails, *, answered: bool, held: str = ""
+) -> Wait | None:
     """What a stage's activity waits for; None where it makes progress.
 
-    *pending*: the activity as Temporal describes it; *answered*: whether a worker has answered just now.
+    *pending*: the activity as Temporal describes it; *answered*: whether a worker has answered just now;
+    *held*: why nothing that stands in line begins.
     """
     if pending.paused or pending.state in PAUSED:
         return Wait("Paused in Temporal. It continues when it’s unpaused there.")
@@ -75,6 +79,8 @@ def until_progress(pending: PendingActivityInfo, details: HeartbeatDetails, *, a
     if details.last_error:
         until = round(details.next_at) if details.next_at else None
         return Wait("Trying again", until, _with_period(details.last_error))
+    if held and details.state == "queued" and details.waiting_for in IN_LINE:
+        return Wait(held)
     return _at_the_engine(details)
 
 

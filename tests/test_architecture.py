@@ -20,7 +20,8 @@ SOURCES = [
 ]
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
-mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.backup mediapipe.content_encoding
+mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.places mediapipe.backup
+mediapipe.content_encoding
 mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
 mediapipe.part mediapipe.payloads
@@ -61,6 +62,7 @@ mediapipe.engine.hooks mediapipe.engine.piece_files mediapipe.engine.sources med
 mediapipe.engine.check mediapipe.engine.piecework
 mediapipe.engine.workflows mediapipe.engine.queue
 mediapipe.engine.views mediapipe.engine.urls mediapipe.engine.webhook mediapipe.engine.surroundings
+mediapipe.engine.giving_back
 mediapipe.engine.imports mediapipe.engine.piece_activity mediapipe.engine.worker
 jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
 jobs.result jobs.state jobs.requests jobs.waits
@@ -82,7 +84,7 @@ jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.w
 jobs.workflow.needs jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch
 jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
-jobs.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.deleting jobs.remaking
+jobs.pausing jobs.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.deleting jobs.remaking
 jobs.finished jobs.shares
 jobs.serialize jobs.orphans jobs.retention jobs.dashboard.formatting jobs.pruning
 jobs.api.problems jobs.api.bearer
@@ -104,7 +106,8 @@ jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.saved_views
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.figures
 jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.pausing jobs.first jobs.dashboard.fleet
+jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.first
+jobs.dashboard.fleet_workers jobs.dashboard.fleet
 jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page

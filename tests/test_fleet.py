@@ -13,15 +13,20 @@ from django.utils import timezone
 from temporalio import activity, workflow
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from jobs import first, fleet, line, pausing
 from jobs.dashboard import fleet as page
 from jobs.models import Event, FleetWorker, Job, Stage
+from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, StageState
+from jobs.waits import until_progress
 from mediapipe import temporal
 from mediapipe.accounts.models import AuditEntry
+from mediapipe.engine.giving_back import GivesBack
+from mediapipe.places import Places, gate
 from tests.support import recorded
 from tests.support.recorded import text
 
@@ -119,6 +124,95 @@ def test_only_an_admin_pauses_the_line_and_reads_that_nothing_was_changed_withou
     assert not AuditEntry.objects.filter(act__startswith="line.").exists()
 
 
+@pytest.fixture
+def cutter():
+    """A worker of the engine, as its row has it: it has given a sign, and has nothing at work."""
+    FleetWorker.tell("cutter", machine="cutter", slots=SLOTS)
+    return FleetWorker.objects.get(name="cutter")
+
+
+@pytest.mark.django_db
+def test_only_an_admin_pauses_one_worker_with_a_reason_and_resumes_it(ada, chief, cutter):
+    pause, resume = (f"/fleet/workers/{cutter.pk}/{act}/" for act in ("pause", "resume"))
+    assert {ada.get(pause).status_code, ada.post(pause).status_code, ada.post(resume).status_code} == {403}
+    assert chief.post("/fleet/workers/999/pause/").status_code == 404
+    assert chief.get(resume).status_code == 405
+    assert "Pause cutter ?" in text(chief.get(pause))
+    seen = text(chief.post(pause, {"why": "its disk is changed"}, follow=True))
+    assert "cutter Paused last sign" in seen and "It is about to hear of it." in seen
+    assert "Reason: its disk is changed" in seen
+    assert "cutter is paused already." in text(chief.post(pause, {"why": "again"}, follow=True))
+    FleetWorker.tell("cutter", takes=False, doing=[["media-engine", "run_task", "task_9", 0]])
+    assert "It finishes what it has." in text(chief.get("/fleet/"))
+    FleetWorker.tell("cutter", takes=False, doing=[])
+    assert "It has finished what it had, and can be stopped." in text(chief.get("/fleet/"))
+    FleetWorker.stopped("cutter")
+    assert "Stopped" in (seen := text(chief.get("/fleet/"))) and "when it’s started again" in seen
+    assert "Paused since" not in text(chief.post(resume, follow=True))
+    assert "cutter isn’t paused." in text(chief.post(resume, follow=True))
+    entries = AuditEntry.objects.filter(act__startswith="worker.").order_by("pk")
+    assert list(entries.values_list("act", "actor", "name", "text")) == [
+        ("worker.pause", "chief", "cutter", "its disk is changed"),
+        ("worker.resume", "chief", "cutter", ""),
+    ]
+
+
+@pytest.mark.django_db
+def test_a_worker_that_has_no_work_of_the_engine_is_not_offered_for_a_pause(chief):
+    FleetWorker.tell("watcher", machine="watcher", slots={"media-pipeline": 200})
+    assert "/pause/" not in chief.get("/fleet/status/").content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.anyio
+async def test_who_waits_is_told_of_a_pause_only_where_no_worker_takes_work(cutter, monkeypatch):
+    monkeypatch.setattr(pausing, "HELD_FOR", 0.0)
+    await sync_to_async(FleetWorker.tell)("spare", machine="spare", slots=SLOTS)
+    await sync_to_async(FleetWorker.tell)("watcher", machine="watcher", slots={"media-pipeline": 200})
+    await sync_to_async(cutter.pause)("chief", "its disk is changed")
+    assert await pausing.held() == ""
+    await sync_to_async(FleetWorker.stopped)("spare")
+    assert await pausing.held() == "Paused by an admin: its disk is changed"
+    await sync_to_async(cutter.resume)()
+    assert await pausing.held() == ""
+
+
+def test_a_job_in_line_says_that_an_admin_has_paused_it():
+    watched = PendingActivityInfo(state=PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)
+    watched.last_started_time.GetCurrentTime()
+    why = "Paused by an admin: the disk is changed"
+    for details, words in {
+        HeartbeatDetails("queued", queue_position=1): why,
+        HeartbeatDetails("queued", waiting_for="nobody"): why,
+        HeartbeatDetails("queued", waiting_for="space"): "Waiting for free disk space",
+        HeartbeatDetails("processing", 40.0): "",
+    }.items():
+        assert str(until_progress(watched, details, answered=True, held=why) or "") == words
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.anyio
+async def test_a_worker_takes_nothing_before_it_knows_that_nobody_has_paused_it_and_heeds_a_pause(cutter):
+    taken: list[bool] = []
+
+    async def until(condition) -> None:
+        for _ in range(600):
+            if await sync_to_async(condition)():
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError("it never was")
+
+    for paused in (False, True):  # of the second one before it is started
+        async with fleet.announced("cutter", []):
+            taken.append(gate.is_open)
+            await until(lambda paused=paused: gate.is_open is not paused)
+            if not paused:
+                await sync_to_async(cutter.pause)("chief", "its disk is changed")
+            await until(lambda: FleetWorker.objects.filter(name="cutter", takes=False).exists())
+            assert not gate.is_open
+    assert taken == [False, False] and gate.is_open
+
+
 @activity.defn
 async def encode() -> str:
     return "done"
@@ -132,6 +226,47 @@ class Encoding:
     async def run(self, queue: str) -> str:
         for_a_minute = timedelta(minutes=1)
         return await workflow.execute_activity(encode, task_queue=queue, start_to_close_timeout=for_a_minute)
+
+
+@pytest.mark.anyio
+async def test_a_paused_worker_gives_back_what_its_poll_brings_and_goes_on_when_it_is_resumed(dev_env):
+    client = dev_env.client
+    runs: list[tuple[str, int, int]] = []
+
+    @activity.defn(name="encode")
+    async def note() -> str:
+        info = activity.info()
+        runs.append((info.workflow_id, info.attempt, sum(info.heartbeat_details)))
+        return "done"
+
+    queue = "gate-encodes"
+    runner = UnsandboxedWorkflowRunner()
+    flows = Worker(client, task_queue="gate", workflows=[Encoding], workflow_runner=runner)
+    places = Places(queue, 1)
+    encodes = Worker(
+        client, task_queue=queue, activities=[note], tuner=places.tuner, interceptors=[GivesBack()]
+    )
+    async with temporal.run_workers([flows, encodes]):
+        first = await client.start_workflow(Encoding.run, queue, id="gate-1", task_queue="gate")
+        assert await asyncio.wait_for(first.result(), 60) == "done"  # its one place waits for the next
+        gate.set(is_open=False)
+        try:
+            waiting = [
+                await client.start_workflow(Encoding.run, queue, id=f"gate-{number}", task_queue="gate")
+                for number in (2, 3)
+            ]
+            for _ in range(600):
+                found = [(await each.describe()).raw_description.pending_activities for each in waiting]
+                if any(pending.attempt > 1 for each in found for pending in each):
+                    break
+                await asyncio.sleep(0.1)
+            assert [each for each, *_ in runs] == ["gate-1"]
+        finally:
+            gate.set(is_open=True)
+        await asyncio.wait_for(asyncio.gather(*(each.result() for each in waiting)), 60)
+    lost = [attempt - handed_over for _, attempt, handed_over in runs]
+    assert lost == [1, 1, 1], "giving it back counts as no lost worker"
+    assert max(attempt for _, attempt, _ in runs) == 2
 
 
 @pytest.mark.release

@@ -20,7 +20,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import first, line, pausing
-from jobs.dashboard.formatting import ago, duration, filesize
+from jobs.dashboard.fleet_workers import Worker, works_of
+from jobs.dashboard.formatting import filesize
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.polling import fragment, once
 from jobs.dashboard.presenters import Row
@@ -32,67 +33,7 @@ from mediapipe.accounts.login_required import PageRequest
 
 SHOWN = 50  # jobs of the line
 FILMS = 100  # that are done, by which the disk is measured
-WORDS = {"import_source": "Download", "join_pieces": "Join of pieces", "encode_piece": "Piece"}
 USUAL_FOR = 30.0  # seconds for which a measured time counts
-
-
-class Work(NamedTuple):
-    """Something that a worker is at: in words, of which job, and for how long."""
-
-    words: str
-    title: str
-    url: str
-    took: str
-
-
-class Worker:
-    """A worker as the page shows it."""
-
-    def __init__(self, row: FleetWorker, works: list[Work], now: datetime) -> None:
-        self.row = row
-        self.works = works
-        self.now = now
-
-    @property
-    def state(self) -> str:
-        """For the style sheet: what a job of that colour would be."""
-        if self.row.is_silent(self.now):
-            return "failed"
-        return "cancelled" if self.row.stopped_at else "running" if self.works else "succeeded"
-
-    @property
-    def says(self) -> str:
-        """In a word or two."""
-        words = {"failed": "No sign", "cancelled": "Stopped", "running": "At work", "succeeded": "Free"}
-        return words[self.state]
-
-    @property
-    def seen(self) -> str:
-        """When it gave its last sign."""
-        return ago(self.row.seen_at)
-
-    @property
-    def free(self) -> str:
-        """What is free where it encodes."""
-        return filesize(self.row.disk_free)
-
-    @property
-    def slots(self) -> list[tuple[str, int, int]]:
-        """The engine's work it takes: the kind, how many places are taken, and how many there are."""
-        kinds = zip(("encodes", "short work", "downloads"), pausing.QUEUES, strict=True)
-        busy = [queue for queue, *_ in self.row.doing]
-        return [
-            (words, busy.count(queue), self.row.slots[queue])
-            for words, queue in kinds
-            if queue in self.row.slots
-        ]
-
-    @property
-    def watches(self) -> int | None:
-        """How many stages it watches over; None for a worker of the engine alone."""
-        if "media-pipeline" not in self.row.slots:
-            return None
-        return sum(str(queue) == "media-pipeline" for queue, *_ in self.row.doing)
 
 
 class Place(NamedTuple):
@@ -106,25 +47,6 @@ class Place(NamedTuple):
     def can_move(self) -> bool:
         """Whether it stands in the engine's line."""
         return settings.EMBEDDED_ENGINE and self.row.waiting_stage is not None
-
-
-def _works(workers: list[FleetWorker], now: float) -> dict[str, list[Work]]:
-    """What each engine's worker is at, by its name: a task is a stage of a job."""
-    tasks = {whose for worker in workers for queue, _, whose, _ in worker.doing if queue in pausing.QUEUES}
-    stages = Stage.objects.filter(task_id__in=tasks).select_related("job")
-    by_task = {stage.task_id: stage for stage in stages} if tasks else {}
-
-    def work(name: str, whose: str, since: float) -> Work:
-        took = duration(max(0.0, now - since))
-        if (stage := by_task.get(whose)) is None:
-            return Work(WORDS.get(name, "Task"), whose, "", took)
-        words = f"{stage.label} ({WORDS[name].lower()})" if name in WORDS else stage.label
-        return Work(words, stage.job.title, stage.job.get_absolute_url(), took)
-
-    return {
-        worker.name: [work(*rest) for queue, *rest in worker.doing if queue in pausing.QUEUES]
-        for worker in workers
-    }
 
 
 def _usual(name: str) -> float | None:
@@ -205,7 +127,7 @@ def _disk() -> dict[str, Any]:
 def _context() -> dict[str, Any]:
     now = timezone.now()
     rows = list(FleetWorker.known(now))
-    works = _works(rows, time.time())
+    works = works_of(rows, time.time())
     slots = sum(int(row.slots.get(pausing.ENCODES, 0)) for row in rows if row.works(now))
     pause = async_to_sync(pausing.paused)()
     places, total = _line(0 if pause else slots)
@@ -246,6 +168,25 @@ def pause(request: PageRequest) -> HttpResponse:
 def resume(request: PageRequest) -> HttpResponse:
     """Lets the line go on."""
     return _done(request, lambda: async_to_sync(pausing.resume)(request.user.get_username()))
+
+
+@require_http_methods(["GET", "POST"])
+@staff_only
+def pause_worker(request: PageRequest, pk: int) -> HttpResponse:
+    """Asks why, and has one worker take nothing new."""
+    worker = get_object_or_404(FleetWorker, pk=pk)
+    if request.method == "GET":
+        return render(request, "jobs/pause_worker.html", {"worker": worker})
+    who = request.user.get_username()
+    return _done(request, lambda: pausing.pause_worker(worker, who, _why(request)))
+
+
+@require_POST
+@staff_only
+def resume_worker(request: PageRequest, pk: int) -> HttpResponse:
+    """Has it take work again."""
+    worker = get_object_or_404(FleetWorker, pk=pk)
+    return _done(request, lambda: pausing.resume_worker(worker, request.user.get_username()))
 
 
 @require_http_methods(["GET", "POST"])

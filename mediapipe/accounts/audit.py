@@ -81,6 +81,8 @@ class Act(models.TextChoices):
     PRUNE = "retention.prune", "removed what is no longer kept"
     PAUSE_LINE = "line.pause", "paused"
     RESUME_LINE = "line.resume", "resumed"
+    PAUSE_WORKER = "worker.pause", "paused the worker"
+    RESUME_WORKER = "worker.resume", "resumed the worker"
     CHANGE_SETTING = "setting.change", "started with another"
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from mediapipe.engine import check, course, imports, piece_files, piecework, pro
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.errors import Inexact, NeedsEncode
 from mediapipe.engine.folders import clear, sweep
+from mediapipe.engine.giving_back import GivesBack
 from mediapipe.engine.hooks import AT_THE_BEGINNING, SoFar
 from mediapipe.engine.imports import import_source
 from mediapipe.engine.kinds import KINDS
@@ -40,6 +41,7 @@ from mediapipe.engine.task import drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.metrics import TASK_WAITS, TASKS
 from mediapipe.payloads import WorkflowRunner
+from mediapipe.places import Places
 from mediapipe.task_options import check_options
 
 SWEEP_EVERY = 3600.0  # seconds
@@ -207,33 +209,38 @@ async def reconcile_forever() -> None:
         await asyncio.sleep(RECONCILE_EVERY)
 
 
+def _worker(
+    client: Client,
+    queue: str,
+    slots: int,
+    activities: Sequence[Callable[..., Any]],
+    workflows: Sequence[type] = (),
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        workflow_runner=WorkflowRunner(),
+        activities=activities,
+        tuner=Places(queue, slots).tuner,
+        interceptors=[GivesBack()],
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
+        max_heartbeat_throttle_interval=timedelta(milliseconds=500),
+        graceful_shutdown_timeout=timedelta(0),
+    )
+
+
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """This machine's three workers: a heavy encode for every two cores, as many light tasks, downloads."""
     slots = max(1, (os.cpu_count() or 1) // 2)
-    shared = {
-        "max_heartbeat_throttle_interval": timedelta(milliseconds=500),
-        "graceful_shutdown_timeout": timedelta(seconds=0),
-    }
-    encodes = {
-        "activities": [run_task, copy_task, encode_piece, join_pieces],
-        "max_concurrent_activities": slots,
-        **shared,
-    }
-    downloads = {"activities": [import_source], "max_concurrent_activities": imports.SLOTS, **shared}
+    encodes: list[Callable[..., Any]] = [run_task, copy_task, encode_piece, join_pieces]
     prober.start()
     keepers = [asyncio.create_task(each) for each in (sweep_forever(), reconcile_forever())]
     yield [
-        Worker(
-            client,
-            task_queue=HEAVY_QUEUE,
-            workflows=[EngineTaskWorkflow],
-            workflow_runner=WorkflowRunner(),
-            sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-            **encodes,  # type: ignore[arg-type]
-        ),
-        Worker(client, task_queue=LIGHT_QUEUE, **encodes),  # type: ignore[arg-type]
-        Worker(client, task_queue=IMPORT_QUEUE, **downloads),  # type: ignore[arg-type]
+        _worker(client, HEAVY_QUEUE, slots, encodes, [EngineTaskWorkflow]),
+        _worker(client, LIGHT_QUEUE, slots, encodes),
+        _worker(client, IMPORT_QUEUE, imports.SLOTS, [import_source]),
     ]
     for each in (*keepers, *webhook.notifications):
         each.cancel()

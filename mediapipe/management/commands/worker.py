@@ -64,7 +64,7 @@ class Command(BaseCommand):
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
             name = stack.enter_context(fleet.own_name())
-            async with temporal.run_workers(workers) as running, fleet.announced(name, workers):
+            async with fleet.announced(name, workers), temporal.run_workers(workers) as running:
                 version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
                 if "media-engine" in queues:
                     self._tell_protection()
