@@ -11,6 +11,7 @@ import av
 import pytest
 
 from mediapipe import storage
+from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
 from tests.support.drawn import beeps, pictures
@@ -320,6 +321,18 @@ async def test_outputs_go_on_where_a_clock_jumps(made, tmp_path, name, by, kinds
     assert min(apart) > 0.02 and max(apart) < (5.1 if name == "pause.mkv" else 0.11)
     alone = await ask(source, *STAGES["audio"], task=f"{source.stem}-alone")
     assert alone.warnings == [] and alone.output["duration"] == pytest.approx(seconds, abs=0.15)
+
+
+async def test_pictures_stay_in_step_where_a_clock_jumps_that_knows_only_when_they_are_shown(made, tmp_path):
+    """Matroska’s: the first pictures after the jump lie before that of their order of storing."""
+    few = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=6"]
+    plain = made("clock-slow.mp4", *few, *TONE, *X264, "-g", "20", "-bf", "3", "-c:a", "aac")
+    source = with_another_clock(plain, tmp_path / "jump.mkv", 4000, kinds=BOTH)
+    done = await ask(source, *STAGES["ingest"])
+    times = [[at for at, _ in pictures(each)] for each in (plain, storage.path(done.output["name"]))]
+    assert len(times[1]) == 60 and times[1] == pytest.approx(times[0], abs=0.03)
+    video = (await prober.probe(source, "--gap")).video
+    assert [at for _, at, _ in video.shifts] == [20] and not video.far, "those would be shown where they lie"
 
 
 @pytest.mark.parametrize("name", ["held.mp4", "held.mkv"])

@@ -240,9 +240,10 @@ def steady_clock(track: Video | Audio) -> list[str]:
     late = track.late if isinstance(track, Video) else 0
     if not (track.shifts or far or late):
         return []
-    by = "".join(f"-gte(N,{at})*({ticks})" for at, ticks in track.shifts)
-    stored, shown = (f"if(eq({at},NOPTS),NOPTS,{at}{by})" for at in ("DTS", "PTS"))
-    shown = f"if(gt(abs(PTS-DTS),{far}),{stored},{shown})" if far else shown
+    stored = "DTS" + "".join(f"-gte(N,{at})*({ticks})" for at, _, ticks in track.shifts)
+    shown = "PTS" + "".join(f"-gte(N,{at})*({ticks})" for _, at, ticks in track.shifts)
+    stored, shown = (f"if(eq({each[:3]},NOPTS),NOPTS,{each})" for each in (stored, shown))
+    shown = f"if(gt(abs(PTS-DTS),{far})*not(eq(DTS,NOPTS)),{stored},{shown})" if far else shown
     if late:  # what FFmpeg takes for the time of showing is made up
         stored, shown = stored[:-1] + f"-round({late:.6f}/TB))", "NOPTS"
     return [f"setts=dts='{stored}':pts='{shown}'"]

@@ -6,7 +6,8 @@ For a sandboxed child (probe.py): PyAV and the standard library.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ BACK = 0.1  # seconds by which a clock is set back
 TOGETHER = 1.5  # seconds by which the same jump may look otherwise in another track
 MAX_JUMPS = 200
 FAR = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
+REORDERED = 16  # pictures, at most, that are stored before another that is shown before them
 HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
 
@@ -100,11 +102,15 @@ def _held(container: Any, stream: Any, end: float) -> tuple[float, float, float]
 
 @dataclass
 class _Jump:
-    """At which of a track's packets its clock jumps, and by how many seconds."""
+    """At which of a track's packets its clock jumps, and by how many seconds.
+
+    In Matroska, which says only when they are shown, pictures jump before the clock of their storing does.
+    """
 
     at: int
     by: float
     unsaid: float  # of them those that the packet before doesn't claim to last
+    shown_at: int  # the packet from which on what is shown jumps
 
 
 @dataclass
@@ -121,7 +127,10 @@ class _Track:
     lasts: float = 0.0  # and how long that claims to last
     packets: int = 0
     jumps: list[_Jump] = field(default_factory=list)
-    far: bool = False  # whether a picture is to be shown far from where it lies
+    far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
+    latest: deque[tuple[int, float]] = field(
+        default_factory=lambda: deque(maxlen=REORDERED)
+    )  # packets, and how far
 
     def see(self, stored: float, shown: float, lasts: float) -> None:
         """Another packet, in seconds."""
@@ -129,12 +138,21 @@ class _Track:
         if self.first is None:
             self.first = stored
         elif by > JUMP_OF_ALL or stored < self.last - BACK:
-            self.jumps.append(_Jump(self.packets, by, stored - self.last - self.lasts))
+            unsaid = stored - self.last - self.lasts
+            self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
         self.last = stored
         self.lasts = lasts or self.lasts
         if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
             self.lasts = min(self.lasts, 1.0)
-        self.far |= abs(shown - stored) > FAR
+        self.latest.append((self.packets, shown - stored))
+        self.far += abs(shown - stored) > FAR
+
+    def _shown_at(self, by: float) -> int:
+        """The first of the latest packets that is shown after a jump by so much, though it lies before it."""
+        early = [(at, far) for at, far in self.latest if abs(far - by) < min(TOGETHER, abs(by) / 2)]
+        self.far -= sum(abs(far) > FAR for _, far in early)
+        self.latest.clear()
+        return min((at for at, _ in early), default=self.packets)
 
     @property
     def seconds(self) -> float:
@@ -179,7 +197,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
         unit = container.streams[facts["index"]].time_base
-        facts["shifts"] = [(jump.at, round(jump.by / unit)) for jump in track.jumps]
+        facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
         facts["far"] = round(FAR / unit) if track.far else 0
         facts["missing"] = track.missing
     found = any(track.jumps or track.far for track in clocks)
@@ -200,7 +218,7 @@ def _agree(clocks: list[_Track]) -> None:
     ]
     if others and all(alike):
         for each in others:
-            each.jumps = [_Jump(a.at, b.by, a.unsaid) for a, b in zip(each.jumps, film.jumps, strict=True)]
+            each.jumps = [replace(a, by=b.by) for a, b in zip(each.jumps, film.jumps, strict=True)]
         return
     ends = [each.seconds for each in clocks]
     if others and max(ends) - min(ends) < TOGETHER:

@@ -63,7 +63,8 @@ class Video:
     held: float = 0.0  # seconds that its last picture stays beyond its turn,
     lost: float = 0.0  # and those of them that decoders don’t know
     late: float = 0.0  # seconds that decoders show its pictures late, where AVI says only how they are stored
-    shifts: list[list[int]] = field(default_factory=list)  # which take its clock's jumps out: packet, ticks
+    # which take its clock's jumps out: packets, by storing and by showing, and ticks
+    shifts: list[list[int]] = field(default_factory=list)
     far: int = 0  # ticks between storing and showing that are a mistake; 0 where none makes it
     crop: list[int] = field(
         default_factory=list
