@@ -8,7 +8,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import models
-from django.db.models import Count, Max
 
 from jobs.findings import Finding
 from jobs.state import Attempt, Output, StageState, StageStatus
@@ -101,10 +100,16 @@ class Stage(models.Model):
     @classmethod
     def reasons(cls, jobs: models.QuerySet[Job] | list[UUID]) -> list[Reason]:
         """Why *jobs* failed, the most frequent first."""
-        failed = cls.objects.filter(state=StageState.FAILED, job__in=jobs)
-        kinds = failed.exclude(error_kind="").order_by().values_list("error_kind")
-        counted = kinds.annotate(Max("error"), many=Count("job", distinct=True))
-        return [Reason(*each) for each in counted.order_by("-many", "error_kind")[:REASONS]]
+        stages = cls.objects.filter(job__in=jobs).exclude(error_kind="").order_by()
+        kept: dict[str, set[UUID]] = {}
+        sentences: dict[str, str] = {}
+        # by its state the database would look at all that ever failed
+        for state, kind, error, job in stages.values_list("state", "error_kind", "error", "job").iterator():
+            if state == StageState.FAILED:
+                kept.setdefault(kind, set()).add(job)
+                sentences[kind] = max(error, sentences.get(kind, ""))
+        frequent = sorted(kept, key=lambda kind: (-len(kept[kind]), kind))[:REASONS]
+        return [Reason(kind, sentences[kind], len(kept[kind])) for kind in frequent]
 
     @staticmethod
     def fields_from(stage: StageStatus) -> dict[str, Any]:
