@@ -267,6 +267,7 @@ async def test_without_a_worker_the_page_shows_what_is_known_and_says_that_nobod
 
 
 @pytest.mark.whole
+@pytest.mark.release
 def test_stuck_is_a_diagnosis(product, tmp_path):
     film = make_clip(
         tmp_path / "long.mkv", 240, "640x360", "-c:v", "mpeg4", *CALM

@@ -16,7 +16,7 @@ from tests.support.dashboard import look, settled
 from tests.support.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
-MANY = 30  # for a release a hundred
+MANY = 20  # for a release a hundred
 
 
 @pytest.mark.parametrize("name", ["ada", "動" * 64, "ж" * 150, "😀" * 30, ""])

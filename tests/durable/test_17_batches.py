@@ -66,6 +66,7 @@ async def test_the_rest_of_a_batch_is_cancelled_with_what_runs(inside, batch):
 
 @pytest.mark.timeout(300)
 @pytest.mark.whole
+@pytest.mark.release
 def test_a_batch_of_twenty_survives_a_killed_worker(cloud, api):
     browser, worker = cloud.editor("ada"), cloud.children()["worker"]
     before = set(api.tasks)
