@@ -160,6 +160,21 @@ async def test_sound_whose_codec_changes_midway_is_encoded_anew_and_flagged(made
     assert answer.output["codecs"] == {"video": "h264", "audio": "aac"} and "damaged" in answer.warnings[0]
 
 
+@pytest.mark.parametrize("codec", ["aac", "ac3"])
+async def test_sound_that_becomes_another_in_the_middle_is_as_long_as_before(made, tmp_path, codec):
+    """A broadcast's film in 5.1 after what was in stereo: FFmpeg put 2 s of silence between them."""
+    short = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2", "-f", "lavfi", "-i", "sine=440:r=48000:d=2"]
+    parts = [
+        made(f"part{at}.ts", *short, *X264, "-c:a", codec, "-ac", count, "-output_ts_offset", at)
+        for at, count in (("0", 2), ("2", 6 if codec == "ac3" else 1))
+    ]
+    source = tmp_path / f"{codec}.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for stage in ("ingest", "audio"):
+        done = await ask(source, *STAGES[stage], task=f"{stage}{codec}")
+        assert beeps(storage.path(done.output["name"]))[2] == pytest.approx(4, abs=0.3)
+
+
 async def test_sound_with_a_hole_stays_in_step(made):
     """Where sound is missing there is silence, so that what follows is heard where it belongs."""
     hole = "aselect='not(between(t,1,3))'"

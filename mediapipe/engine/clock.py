@@ -128,6 +128,7 @@ class _Track:
     packets: int = 0
     jumps: list[_Jump] = field(default_factory=list)
     far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
+    kinds: set[bytes] = field(default_factory=set)  # of its sound, by rate and channels
     latest: deque[tuple[int, float]] = field(
         default_factory=lambda: deque(maxlen=REORDERED)
     )  # packets, and how far
@@ -168,6 +169,14 @@ class _Track:
         return own - (self.packets - 1) * self.frame if self.frame and self.packets else 0.0
 
 
+def adts_kind(packet: Any) -> bytes:
+    """What a packet of a broadcast's AAC says of its rate and channels; nothing where it says none."""
+    head = bytes(memoryview(packet)[:4])
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return b""
+    return bytes((head[2] & 0xFD, head[3] & 0xC0))
+
+
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     """Notes for each track the `shifts` that take its clock's jumps out, and what of its sound is `missing`.
 
@@ -188,6 +197,8 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
             shown = packet.dts if packet.pts is None else packet.pts
             lasts = float((packet.duration or 0) * unit)
             track.see(float(packet.dts * unit), float(shown * unit), lasts)
+        if not track.turn and (kind := adts_kind(packet)):
+            track.kinds.add(kind)
         track.packets += packet.size > 0
         if number % 1000 == 0 and time.monotonic() > ends:
             break
@@ -200,6 +211,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
         facts["far"] = round(FAR / unit) if track.far else 0
         facts["missing"] = track.missing
+        facts["changes"] = len(track.kinds) > 1
     found = any(track.jumps or track.far for track in clocks)
     return max(track.seconds for track in clocks) if found else 0.0
 

@@ -22,6 +22,7 @@ PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
 AROUND = 0.15  # seconds about a moment in which its picture is looked for
 WINDOW = 0.8  # seconds of sound at each place
 BEGINNING = 2.0  # seconds of sound at the start
+OUT_OF_STEP = 0.3  # seconds by which an output's sound may be longer or shorter than its clock says
 STEP = 0.15  # seconds by which sound may begin otherwise
 ALIKE = 0.85  # correlation of two pictures
 ROUGHLY = 0.6  # and where they are of other moments by part of a second, or tone-mapped
@@ -203,6 +204,10 @@ def length(
     over = output.duration - seconds
     if copied and seconds and over > max(0.5, 0.02 * seconds) and not source.guessed:
         found.append(Difference("The result is longer than the source."))
+    # FFmpeg may put silence where a sound changes its kind, and count as if it hadn't
+    longer = output.video is None and seconds and over > max(0.5, 0.02 * seconds) and not source.guessed
+    if longer or (output.audio and abs(output.audio.missing) > OUT_OF_STEP):
+        found.append(Difference("The result’s sound isn’t as long as it says.", grave=True))
     video = source.video
     made = output.video
     if (

@@ -98,6 +98,7 @@ class Audio:
     end: float = 0.0
     discarded: int = 0
     missing: float = 0.0  # seconds that its clock counts and its packets haven’t: holes
+    changes: bool = False  # whether it becomes another in the middle: other channels, another rate
     shifts: list[list[int]] = field(default_factory=list)
 
 

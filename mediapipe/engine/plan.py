@@ -127,7 +127,8 @@ def plain_arguments(
     rate = ["-fps_mode", "cfr", "-r", f"{frame_rate:g}"] if frame_rate else []
     arguments = [*HEAD, "-threads", "1", *input_arguments(path, media), *tracks, "-sn", "-dn", *late, *limit]
     arguments += [*CLEAN, *encoder(options, media.video, str(options["format"]))] if media.video else []
-    return [*arguments, *sound_arguments(options, media, str(options["format"]), copy=False), *rate, *tail]
+    sound = sound_arguments(options, media, str(options["format"]), copy=False, padded=False)
+    return [*arguments, *sound, *rate, *tail]
 
 
 def _with_sound(

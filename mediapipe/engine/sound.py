@@ -17,27 +17,37 @@ WAVEFORM_POINTS = 800
 PLACES = {"FL", "FR", "FC", "LFE", "BL", "BR", "BC", "SL", "SR", "FLC", "FRC"}  # that FFmpeg folds to stereo
 
 
-def sound_arguments(options: Options, media: Media, container: str, *, copy: bool = True) -> list[str]:
-    """The arguments for a video's sound: copied where it already fits, unless *copy* is False."""
+def sound_arguments(
+    options: Options, media: Media, container: str, *, copy: bool = True, padded: bool = True
+) -> list[str]:
+    """The arguments for a video's sound: copied where it already fits, unless *copy* is False.
+
+    *padded*: with a silence where it begins after the picture.
+    """
     audio = media.audio
     kbps = AAC[str(options.get("quality", "medium"))]
     if audio is None:
         return ["-an"]
     if container == "webm":
-        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media)]
+        return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media, padded=padded)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    whole = audio.discarded <= PRIMING and abs(audio.missing) <= HOLE
+    whole = audio.discarded <= PRIMING and abs(audio.missing) <= HOLE and not audio.changes
     if copy and fits and whole and not cut:
         return ["-c:a", "copy"]
-    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media)]
+    return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media, padded=padded)]
 
 
-def audio_filters(media: Media) -> list[str]:
-    """In step with the picture, at most two channels; folding keeps the loudness and may not clip."""
+def audio_filters(media: Media, *, padded: bool = True) -> list[str]:
+    """In step with the picture, at most two channels; folding keeps the loudness and may not clip.
+
+    Where the sound becomes another in the middle (stereo, then 5.1), FFmpeg begins all filters anew: it pads
+    once more.
+    """
     film = media.video is not None and not media.video.cover
+    padded = film and padded and not (media.audio and media.audio.changes)
     # silence where sound is missing: without it, all that follows would come too early
-    chain = ["aresample=async=1" + (":first_pts=0" if film else "")]
+    chain = ["aresample=async=1" + (":first_pts=0" if padded else "")]
     chain += folded(media.audio) if media.audio else []
     return ["-af", ",".join(chain)]
 
@@ -77,7 +87,8 @@ def audio_plan(options: Options, media: Media, path: str) -> Plan:
     form = str(options["format"])
     muxer, codec = audio_encoder(form, options)
     limited = ["-ar", "48000"] if form in ("mp3", "aac") and audio.rate > 48000 else []
-    return Plan([[*head, *codec, *limited, *audio_filters(media)]], muxer, form, seconds, wants_audio=True)
+    encoded, plain = ([*head, *codec, *limited, *audio_filters(media, padded=each)] for each in (True, False))
+    return Plan([encoded], muxer, form, seconds, wants_audio=True, plain=plain)
 
 
 def audio_encoder(form: str, options: Options) -> tuple[str, list[str]]:
