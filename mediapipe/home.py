@@ -155,6 +155,11 @@ def _written(path: Path, text: str) -> Path:
     return Path(name)
 
 
+def probe() -> None:
+    """Raises OSError where the home can't be written. A SQLite that can't begin doesn't always say so."""
+    _written(HOME / "probe", "x" * 65536).unlink()
+
+
 def sentence(error: BaseException) -> str:
     """What *error* means for the home, and what to do; "" where it is about something else."""
     if isinstance(error, BadSecret):
@@ -172,11 +177,14 @@ def remedy(error: OSError) -> str:
 
 
 def _error_number(error: BaseException) -> int | None:
-    cause = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error  # Django wraps its own
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, sqlite3.Error):  # Django wraps it, and what it has wrapped, too
+        cause = cause.__cause__ or cause.__context__
+    cause = cause or error
     if isinstance(cause, sqlite3.Error):
         number = SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
         try:
-            _written(HOME / "probe", "x" * 65536).unlink()
+            probe()
         except OSError as found:  # the folder knows better
             return found.errno
         return number

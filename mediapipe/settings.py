@@ -226,6 +226,8 @@ DEFAULT_FROM_EMAIL = os.environ.get("MEDIAPIPE_EMAIL_FROM", "") or "mediapipe@lo
 
 # The Ittybit API: the cloud where a key is set, else the engine in this very installation.
 ENGINE_KEY = stored_secret("MEDIAPIPE_ENGINE_KEY")
+if "sqlite3" in DATABASE["ENGINE"] and not (HOME / "mediapipe.sqlite3").exists():
+    home.probe()  # SQLite that can't begin says so in riddles
 ENGINE_KEY_FALLBACKS = other_keys("MEDIAPIPE_ENGINE_KEY_FALLBACKS")
 EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
 ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
