@@ -1,4 +1,4 @@
-"""Takes the pictures of the README: `.venv/bin/python -m tests.support.screenshots [FOLDER]`.
+"""Takes the pictures of the README and of the docs: `.venv/bin/python -m tests.support.screenshots [FOLDER]`.
 
 Not a test: it starts the product, makes jobs of every state, and photographs the pages.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.support.environment import SHARED
+from tests.support.machines import more_workers
 from tests.support.product import FFMPEG, ROOT, Product, make_broken, make_clip, token, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
@@ -99,7 +101,7 @@ class Camera:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        product = Product(Path(home) / "home").start()
+        product = Product(Path(home) / "home", MEDIAPIPE_WORKER_NAME="cutting-room-1").start()
         try:
             browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
             camera = Camera(browser, product, folder)
@@ -108,6 +110,7 @@ def main(folder: Path) -> None:
             product.command("shell", "-v", "0", "-c", ADMIN)
             empty(camera)
             job = some(camera)
+            fleet(camera)
             many(camera)
             errors(camera, job)
             browser.close()
@@ -188,6 +191,23 @@ def cancelling(camera: Camera, job: str) -> None:
     finally:
         os.kill(worker, signal.SIGCONT)
     until(lambda: camera.product.status(job)["status"] == "cancelled", 60)
+
+
+def fleet(camera: Camera) -> None:
+    """Three workers, of which one is paused and finishes what it has, and a line."""
+    product = camera.product
+    titles = ("Harbour at dawn", "Council meeting", "Interview, camera 2", "Match of the day", "Weather, raw")
+    with more_workers(product, "cutting-room-2", "cutting-room-3"):
+        for at, title in enumerate(titles):
+            film = make_clip(product.home.parent / f"{at}.mp4", 150 + at, "1920x1080")
+            submit(product, film, title)
+        page = product.editor("maria", staff=True)
+        until(lambda: page.get("/fleet/status/").text.count('class="at"') == 3, 200)
+        worker = re.search(r"/fleet/workers/(\d+)/pause/", page.get("/fleet/status/").text)[1]
+        form = {"csrfmiddlewaretoken": token(page.get(f"/fleet/workers/{worker}/pause/"))}
+        page.post(f"/fleet/workers/{worker}/pause/", data={**form, "why": "its disk is changed"})
+        until(lambda: "finishes what it has" in page.get("/fleet/status/").text)
+        camera.shoot("fleet", "/fleet/")
 
 
 def many(camera: Camera) -> None:
