@@ -85,6 +85,15 @@ async def add_stage(job: Job, name: str, actor: str, reason: str = "") -> str:
     return await _begin(job, f"Adding {stage.label}.")
 
 
+async def add_pipeline(job: Job, name: str, actor: str, reason: str = "") -> str:
+    """Adds all that a closed job lacks of another pipeline; returns a sentence. Raises NotPossible."""
+    await control.reread(job)
+    if not await sync_to_async(remaking.add_pipeline)(job, name, actor, reason[:500]):
+        await control.reread(job)
+        raise await _why_not(job) if job.active else NotPossible("This job has all of it.")
+    return await _begin(job, "Adding what it lacks.")
+
+
 async def check_replaceable(job: Job) -> None:
     """Raises NotPossible where the source can't be replaced now: before a file is stored for it."""
     await control.reread(job)

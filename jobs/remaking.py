@@ -17,7 +17,7 @@ from jobs import option_words
 from jobs.models import EarlierVersion, Job, Pipeline, Removal, Stage, Upload
 from jobs.models.earlier_version import SOURCES
 from jobs.models.removal import AS_NOTHING, SOURCE
-from jobs.pipelines import Option, StageDefinition
+from jobs.pipelines import Option, PipelineDefinition, StageDefinition
 from jobs.state import PASSED, JobState, Source, StageState
 from mediapipe import storage
 from mediapipe.accounts.audit import Act
@@ -88,21 +88,48 @@ def addable(job: Job) -> list[StageDefinition]:
     return [stage for stage in others if stage.needs in has and not stage.unavailable]
 
 
+def lacking(job: Job, pipeline: PipelineDefinition) -> list[StageDefinition]:
+    """The stages of a *pipeline* that the job hasn't, and the engine can make of what it has and of these."""
+    has = {stage["name"] for stage in job.plan}
+    found: list[StageDefinition] = []
+    for stage in pipeline.stages:
+        if stage.name not in has and stage.needs in has and not stage.unavailable:
+            has.add(stage.name)
+            found.append(stage)
+    return found
+
+
 @transaction.atomic
 def add(job: Job, stage: StageDefinition, actor: str, reason: str = "") -> bool:
     """Queues the job to make a *stage* that it hasn't had; False where it isn't closed, or has it."""
     row = _closed(job)
     if row is None or stage not in addable(row):
         return False
-    at = row.stages.count()
-    attempts = stage.retry.attempts
-    row.stages.create(position=at, name=stage.name, label=stage.label, max_attempts=attempts)
-    Job.objects.filter(pk=row.pk).update(plan=[*row.plan, asdict(stage)])
-    row.queue_again(Q(), reason)
-    text = f"Adding {stage.label}" + (f" (“{reason}”)" if reason else "")
-    row.add_event("stage_added", stage=stage.name, actor=actor, text=text)
-    row.recorded(Act.ADD_STAGE, actor, text)
+    _append(row, [stage], actor, reason)
     return True
+
+
+@transaction.atomic
+def add_pipeline(job: Job, name: str, actor: str, reason: str = "") -> bool:
+    """The same for all that it lacks of the pipeline of that *name*, where its owner may use that."""
+    row = _closed(job)
+    pipeline = Pipeline.usable_by(job.owner).get(name)
+    stages = lacking(row, pipeline) if row and pipeline else []
+    if row and stages:
+        _append(row, stages, actor, reason)
+    return bool(stages)
+
+
+def _append(row: Job, stages: list[StageDefinition], actor: str, reason: str) -> None:
+    for at, stage in enumerate(stages, row.stages.count()):
+        attempts = stage.retry.attempts
+        row.stages.create(position=at, name=stage.name, label=stage.label, max_attempts=attempts)
+    Job.objects.filter(pk=row.pk).update(plan=[*row.plan, *map(asdict, stages)])
+    row.queue_again(Q(), reason)
+    labels = ", ".join(stage.label for stage in stages)
+    text = f"Adding {labels}" + (f" (“{reason}”)" if reason else "")
+    row.add_event("stage_added", stage=stages[0].name, actor=actor, text=text)
+    row.recorded(Act.ADD_STAGE, actor, text)
 
 
 def _set_aside(row: Job, stage: Stage) -> None:

@@ -138,12 +138,31 @@ const updateCountdowns = () => {
   }
 };
 
-/** Says in the bulk bar how many jobs are selected. */
+/** Says in the bulk bar how many jobs are selected, and offers what applies to some of them. */
 const updateSelection = () => {
   const output = document.getElementById("selected");
   if (!output) return;
-  const count = document.querySelectorAll("[name=job]:checked").length;
-  setText(output, document.querySelector("[name=matching]:checked") ? "All selected" : `${count} selected`);
+  const ticked = [...document.querySelectorAll("[name=job]:checked")].map((box) => box.dataset.state);
+  const all = document.querySelector("[name=matching]:checked");
+  setText(output, all ? "All selected" : `${ticked.length} selected`);
+  for (const button of document.querySelectorAll(".bulk [data-states]")) {
+    const states = button.dataset.states.split(" ");
+    const many = all?.dataset[button.value] ?? `${ticked.filter((state) => states.includes(state)).length}`;
+    setText(button.querySelector("b"), many);
+    button.disabled = many === "0";
+  }
+};
+
+let lastTick; // from which a click with shift selects
+/** Selects the page's jobs, or with shift all from the last one that was clicked. */
+const selectMany = ({ target, shiftKey }) => {
+  const boxes = [...document.querySelectorAll("[name=job]")];
+  if (target.closest("#select-page")) for (const box of boxes) box.checked = true;
+  else if (!target.matches("[name=job]")) return;
+  const [from, to] = [boxes.indexOf(lastTick), boxes.indexOf(target)].sort((a, b) => a - b);
+  if (shiftKey && from >= 0) for (const box of boxes.slice(from, to)) box.checked = target.checked;
+  if (boxes.includes(target)) lastTick = target;
+  updateSelection();
 };
 
 const showCopied = (button) => {
@@ -489,6 +508,8 @@ document.addEventListener("visibilitychange", () => {
 });
 window.addEventListener("pageshow", refreshOnReturn);
 document.addEventListener("change", updateSelection);
+document.addEventListener("click", selectMany);
+document.addEventListener("reset", () => setTimeout(updateSelection));
 document.addEventListener("click", copy);
 document.addEventListener("click", toggleMore);
 document.addEventListener("click", openDialog);

@@ -217,17 +217,23 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     found = int(re.search(r"All (\d+)", page.inner_text(".tabs a >> nth=0"))[1])
     assert found == 11
     page.check(".job >> nth=0 >> input")
-    page.check(".bulk [name=matching]")
-    page.click(".bulk button[value=cancel]")
-    assert f"Cancel {found} jobs?" in page.inner_text("h1")
-    page.click("form button.danger")
-    page.wait_for_selector(f"text=Nothing was cancelled. {found} had already ended.")
-    assert "q=reel-3" in page.url
+    assert page.inner_text("#selected") == "1 selected"
+    page.click(".job >> nth=3 >> input", modifiers=["Shift"])
+    assert page.inner_text("#selected") == "4 selected"
+    page.click("#select-page")
+    assert page.inner_text("#selected") == f"{found} selected"
+    assert not page.is_visible(".bulk button[value=cancel]"), "nothing runs"
+    page.click(".bulk [type=reset]")
+    assert not page.is_visible(".bulk") and page.locator(".job :checked").count() == 0
     page.check(".job >> nth=0 >> input")
     page.check(".bulk [name=matching]")
+    assert page.inner_text("#selected") == "All selected"
+    assert page.inner_text(".bulk button[value=delete]").split() == ["Delete", f"{found}"]
     page.click(".bulk button[value=delete]")
+    assert f"Delete {found} jobs?" in page.inner_text("h1")
     page.click("form button.danger")
     page.wait_for_selector(f"text=Deleted {found} jobs.")
+    assert "q=reel-3" in page.url
     page.wait_for_selector("text=No jobs match your search.")
 
 

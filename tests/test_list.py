@@ -420,3 +420,44 @@ def test_what_is_asked_by_a_link_is_only_a_question(ada, chief, editor, django_u
 def test_a_long_title_keeps_its_end_in_a_row(ada, editor):
     job(editor, "demands 2026-11-24_CAM-A_interview_take_03_graded_master_v2.mov")
     assert ">demands 2026-1…master_v2.mov<" in ada.get("/").content.decode()
+
+
+@pytest.mark.parametrize("state", [*JobState])
+def test_the_bulk_bar_offers_what_applies_to_a_job_as_it_is(ada, editor, state):
+    job(editor, state=state)
+    page = ada.get("/").content.decode()
+    offered = re.findall(r'value="(\w+)"\s+data-states="([^"]+)"', page)
+    assert [action for action, _ in offered] == ["cancel", "retry", "add", "delete"]
+    for action, states in offered:
+        applies = Job.objects.filter(bulk.ACTIONS[action].applicable).exists()
+        assert (state in states.split()) == applies
+        assert f'data-{action}="{int(applies)}"' in page
+
+
+def test_the_bulk_bar_counts_in_the_tab_that_is_shown(ada, editor):
+    for state in (JobState.FAILED, JobState.FAILED, JobState.ATTENTION, JobState.SUCCEEDED):
+        job(editor, state=state)
+    assert 'data-retry="3"' in (page := ada.get("/").content.decode()) and 'data-delete="3"' in page
+    assert 'data-retry="2"' in (page := ada.get("/?tab=failed").content.decode())
+    assert 'data-cancel="0"' in page and 'data-delete="2"' in page
+
+
+def test_what_another_pipeline_has_is_added_to_many_jobs_at_once(ada, editor):
+    made = [job(editor, "a"), job(editor, "b"), job(editor, "c", JobState.ATTENTION)]
+    form = {"action": "add", "job": [str(each.pk) for each in made]}
+    asked = ada.post("/jobs/bulk/", form)
+    assert "Add to 3 jobs?" in text(asked) and 'value="streaming"' in asked.content.decode()
+    form |= {"confirmed": "1", "pipeline": "streaming"}
+    answer = text(ada.post("/jobs/bulk/", form, follow=True))
+    assert "Adding to 2 jobs. 1 is still running, or has all of it." in answer
+    for each in made[:2]:
+        each.refresh_from_db()
+        assert each.state == JobState.QUEUED and each.stages.get(name="hls").state == "pending"
+        assert each.stages.get(name="transcode").state == "succeeded"
+    assert "Nothing was added." in text(ada.post("/jobs/bulk/", form | {"pipeline": "none"}, follow=True))
+
+
+def test_a_job_is_offered_only_the_pipelines_that_have_what_it_lacks(ada, editor):
+    made = job(editor)
+    page = ada.get(f"/jobs/bulk/?action=add&job={made.pk}").content.decode()
+    assert 'value="streaming"' in page and 'value="standard"' not in page

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from asgiref.sync import async_to_sync
 from django.db.models import Q
 
-from jobs import control, deleting
+from jobs import control, deleting, finished
 from jobs.models import Job, JobQuerySet
 from jobs.state import ACTIVE, JobState
 from mediapipe.database import OUTAGES
@@ -50,6 +50,13 @@ ACTIONS = {
         "had already ended.",
         "had already ended.",
     ),
+    "add": Action(
+        ~Q(state__in=ACTIVE),
+        "Adding to",
+        "Nothing was added.",
+        "is still running, or has all of it.",
+        "are still running, or have all of it.",
+    ),
     "delete": Action(
         ~Q(state__in=ACTIVE),
         "Deleted",
@@ -60,7 +67,8 @@ ACTIONS = {
 }
 
 
-VERBS: dict[str, Callable[[Job, str], Awaitable[str]]] = {
+Verb = Callable[[Job, str], Awaitable[str]]
+VERBS: dict[str, Verb] = {
     "retry": lambda job, actor: control.retry(job, None, actor),
     "cancel": control.cancel,
     "delete": deleting.delete,
@@ -105,16 +113,20 @@ def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
     return first + list(newest.exclude(applicable)[: MAX_JOBS - len(first)])
 
 
-def apply(action: str, jobs: list[Job], actor: str) -> BulkResult:
-    """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name."""
+def apply(action: str, jobs: list[Job], actor: str, pipeline: str = "") -> BulkResult:
+    """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name.
+
+    *pipeline*: the one of which "add" adds what a job lacks.
+    """
     result = BulkResult(action)
     rest = deleting.delete_together(jobs, actor) if action == "delete" else jobs
     result.done = len(jobs) - len(rest)
-    async_to_sync(_apply)(result, rest, actor)
+    verb = VERBS.get(action) or (lambda job, actor: finished.add_pipeline(job, pipeline, actor))
+    async_to_sync(_apply)(result, verb, rest, actor)
     return result
 
 
-async def _apply(result: BulkResult, jobs: list[Job], actor: str) -> None:
+async def _apply(result: BulkResult, verb: Verb, jobs: list[Job], actor: str) -> None:
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def apply_to(job: Job) -> None:
@@ -123,7 +135,7 @@ async def _apply(result: BulkResult, jobs: list[Job], actor: str) -> None:
                 result.untried += 1
                 return
             try:
-                await VERBS[result.action](job, actor)
+                await verb(job, actor)
             except control.Refused as error:
                 result.refused[str(error)] += 1
             except control.NotPossible:

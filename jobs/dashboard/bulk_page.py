@@ -5,21 +5,34 @@ What an action does is decided in bulk.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from jobs import remaking
 from jobs.dashboard import bulk
 from jobs.dashboard.counting import Count, count
 from jobs.dashboard.searching import in_tab, parse_or_none, search
 from jobs.dashboard.trash_page import offer_undo
-from jobs.models import Job, JobQuerySet
+from jobs.models import Job, JobQuerySet, Pipeline
+from jobs.pipelines import StageDefinition
 from mediapipe.accounts.login_required import PageRequest
+
+
+class Offer(NamedTuple):
+    """A pipeline of which something may be added to jobs, and what it *makes*, in words."""
+
+    name: str
+    label: str
+    makes: str
 
 
 def _selected_jobs(request: PageRequest, asked: QueryDict) -> JobQuerySet:
@@ -37,9 +50,22 @@ def _shown_jobs(request: PageRequest) -> JobQuerySet | None:
     return Job.objects.visible_to(request.user).filter(pk__in=ids) if ids else None
 
 
+def _offers(user: User, jobs: list[Job]) -> list[Offer]:
+    """The pipelines of which something may be added; for one job those that have what it lacks."""
+    usable = Pipeline.usable_by(user).values()
+    if len(jobs) > 1:
+        return [Offer(each.name, each.label, _labels(each.stages)) for each in usable]
+    offers = [Offer(each.name, each.label, _labels(remaking.lacking(jobs[0], each))) for each in usable]
+    return [offer for offer in offers if offer.makes]
+
+
+def _labels(stages: Iterable[StageDefinition]) -> str:
+    return ", ".join(stage.label for stage in stages)
+
+
 @require_http_methods(["GET", "POST"])
 def bulk_action(request: PageRequest) -> HttpResponse:
-    """Asks whether many jobs are to be retried, cancelled or deleted; POST does what was confirmed."""
+    """Asks what is to be done to many jobs, once more; POST does what was confirmed."""
     asked = request.POST or request.GET
     action = asked.get("action", "")
     back = reverse("jobs:history" if asked.get("from") == "history" else "jobs:list")
@@ -62,13 +88,15 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         "back": back,
         "posted": asked,
         "days": settings.TRASH_DAYS,
+        "offers": _offers(request.user, jobs) if action == "add" else [],
     }
     return render(request, "jobs/confirm.html", context)
 
 
 def _perform(request: PageRequest, action: str, jobs: list[Job], matching: Count, back: str) -> HttpResponse:
     """Does it, and says on the page it was asked on what was done and what was not."""
-    result = bulk.apply(action, jobs, request.user.get_username())
+    pipeline = request.POST.get("pipeline", "")
+    result = bulk.apply(action, jobs, request.user.get_username(), pipeline)
     if result.database_away:  # nothing else would come to its end either, the next page last
         return render(request, "503.html", {"sentence": str(result)}, status=503)
     level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO

@@ -5,7 +5,7 @@ It knows a user and a query, and no request.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from datetime import datetime
 from functools import cached_property, reduce
 from typing import Any, NamedTuple, TypedDict
@@ -34,9 +34,16 @@ from jobs.dashboard.searching import (
 )
 from jobs.live import Live, reader
 from jobs.models import Job, JobQuerySet
-from jobs.state import StageState
+from jobs.state import ACTIVE, JobState, StageState
 
 PAGE_SIZE = 25
+ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+APPLICABLE = {  # the states in which the actions of the bulk bar apply, as in bulk.ACTIONS
+    "retry": {JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED},
+    "cancel": {*ACTIVE},
+    "add": ENDED,
+    "delete": ENDED,
+}
 
 
 class Place(NamedTuple):
@@ -67,6 +74,7 @@ class ListContext(TypedDict):
     ready: str  # when the last of the running jobs is expected to be done; "" while that is unknown
     query: str
     total: str
+    applicable: dict[str, str]  # to how many of them, by the bulk bar's actions
     number: int  # of the page, from 1
     last_page: str  # "" where there are more than are counted
     newer: str  # query string of the previous page; "" where there is none
@@ -98,15 +106,12 @@ class JobList:
         self.filters = filters_of(query)
         self.matching = search(user, query)
         self.by_newest = bool(self.filters.keys() & SEARCHES)
-        groups = (
+        self.groups = (
             count_newest([each.state for each in self.newest], GROUPS)
             if self.by_newest
             else count_each(self.matching, GROUPS, self._selected(user))
         )
-        self.counts = {
-            tab: reduce(Count.and_also, (groups[each] for each, of in GROUPS.items() if {*of} <= {*states}))
-            for tab, (_, states) in TABS.items()
-        }
+        self.counts = {tab: self._count(states) for tab, (_, states) in TABS.items()}
         self.total = self.counts[self.tab]
         self.last_page = max(1, -(-self.total.many // page_size))
         page = query.get("page", "")
@@ -132,6 +137,16 @@ class JobList:
         """The same of other *jobs*."""
         rows = jobs.order_by(*ORDERS[""], "id").values_list(*Newest._fields)[: RECENT + 1]
         return [Newest(*row) for row in rows]
+
+    def _count(self, states: Iterable[JobState]) -> Count:
+        """How many match in any of these *states*, as far as they are whole groups."""
+        among = (count for name, count in self.groups.items() if {*GROUPS[name]} <= {*states})
+        return reduce(Count.and_also, among, Count())
+
+    def _applicable(self) -> dict[str, str]:
+        """To how many of the tab's jobs each action of the bulk bar applies."""
+        shown = {*TABS[self.tab][1]}
+        return {action: str(self._count(shown & states)) for action, states in APPLICABLE.items()}
 
     def _place(self, query: QueryDict) -> Place | None:
         """Where a page begins that lies beyond those that are counted."""
@@ -254,6 +269,7 @@ class JobList:
             "ready": self._ready(),
             "query": self._query(),
             "total": str(self.total),
+            "applicable": self._applicable(),
             "number": self.number,
             "last_page": "" if self.total.more else str(self.last_page),
             "newer": self._newer(),
