@@ -461,3 +461,17 @@ def test_a_job_is_offered_only_the_pipelines_that_have_what_it_lacks(ada, editor
     made = job(editor)
     page = ada.get(f"/jobs/bulk/?action=add&job={made.pk}").content.decode()
     assert 'value="streaming"' in page and 'value="standard"' not in page
+
+
+def test_a_wrong_link_is_said_under_its_field_on_the_list_and_a_right_one_stays_there(ada, settings):
+    settings.ALLOW_PRIVATE_SOURCES = False
+    fragment = {"HX-Request": "true"}
+    wrong = ada.post("/jobs/new/", {"url": "http://127.0.0.1/a.mp4"}, headers=fragment)
+    page = wrong.content.decode()
+    assert wrong.status_code == 200 and "<html" not in page and 'value="http://127.0.0.1/a.mp4"' in page
+    assert "Can’t find 127.0.0.1" in text(wrong) and 'aria-invalid="true"' in page
+    assert ada.post("/jobs/new/", {"url": "http://127.0.0.1/a.mp4"}).status_code == 400
+    settings.ALLOW_PRIVATE_SOURCES = True
+    right = ada.post("/jobs/new/", {"url": "http://127.0.0.1/a.mp4"}, headers=fragment)
+    assert right["HX-Trigger"] == "refresh" and "error" not in right.content.decode()
+    assert Job.objects.get().source_url == "http://127.0.0.1/a.mp4"

@@ -81,11 +81,21 @@ def new(request: PageRequest) -> HttpResponse:
             try:
                 response = _start(request, job := form.submit())
                 remember_pipeline(request, response, job.pipeline)
-                return response
+                return _in_list(request, job) if request.htmx else response
             except UploadError as error:
                 form.refuse(error)
+        if request.htmx:  # the list's own form: what is wrong is said in its place
+            return render(request, "jobs/_link.html", {"form": form})
     status = form.status if form.is_bound else 200
     return render(request, "jobs/job_form.html", {"form": form, "needs_url": needs_url()}, status=status)
+
+
+def _in_list(request: PageRequest, job: Job) -> HttpResponse:
+    """The list's field for another link; the list itself shows the new job."""
+    form = NewJob(request.user, chosen=job.pipeline)
+    response = render(request, "jobs/_link.html", {"form": form})
+    response["HX-Trigger"] = "refresh"
+    return response
 
 
 @require_POST
