@@ -68,20 +68,12 @@ async def test_a_sound_that_begins_between_two_keyframes_is_not_silent(made):
         assert media.audio.index == 2, name
 
 
-async def test_a_commentary_is_not_the_sound_of_the_film(made):
-    tracks = [
-        "-map",
-        "0",
-        "-map",
-        "1",
-        "-map",
-        "2",
-        "-disposition:a:0",
-        "default+comment",
-        "-disposition:a:1",
-        "0",
-    ]
-    media = read(made("tracks_comment.mkv", *SMALL, *tone(440), *tone(880), *tracks, *X264))
+@pytest.mark.parametrize("named", ["by its flag", "by its title"])
+async def test_a_commentary_is_not_the_sound_of_the_film(made, named):
+    tracks = ["-map", "0", "-map", "1", "-map", "2", "-disposition:a:1", "0", "-disposition:a:0"]
+    flag = ["default+comment"] if named == "by its flag" else ["default"]
+    title = [] if named == "by its flag" else ["-metadata:s:a:0", "title=Director’s Commentary"]
+    media = read(made("tracks_comment.mkv", *SMALL, *tone(440), *tone(880), *tracks, *flag, *title, *X264))
     assert media.audio.index == 2
 
 

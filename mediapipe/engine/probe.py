@@ -73,6 +73,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
         "profile": value(lambda: str(stream.profile), ""),
         "bit_rate": value(lambda: int(context.bit_rate), 0),
         "language": value(lambda: str(stream.language or ""), "").replace("und", ""),
+        "title": value(lambda: stream.metadata.get("title") or stream.metadata.get("handler_name"), ""),
         "entries": value(lambda: len(stream.index_entries), 0),
         "discarded": value(lambda: survey.discarded(stream), 0),
     }

@@ -6,6 +6,7 @@ plans.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 Facts = dict[str, Any]  # of one track
@@ -15,6 +16,7 @@ COVER_ART = 0x400
 DEPENDENT = 0x80000
 # Comments, karaoke, for the deaf or the blind, without voices, descriptions: beside the film's own.
 BESIDE = 0x8 | 0x20 | 0x80 | 0x100 | 0x200 | 0x20000
+TITLED = re.compile(r"comm?ent|kommentar|descripti|deskription|beschreibung", re.IGNORECASE)  # by their names
 NO_FILM = COVER_ART | 0x800
 SILENT = 0.0005  # of full scale: below it there is no room, no noise, nothing
 MIN_SAMPLE_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
@@ -61,7 +63,7 @@ def sound(streams: list[Facts], film: Facts | None) -> Facts | None:
             film is None or track.get("programme") == film.get("programme"),
             not track.get("undecodable"),
             track.get("peak", 1.0) > SILENT,
-            not track["disposition"] & BESIDE,
+            not (track["disposition"] & BESIDE or TITLED.search(track.get("title", ""))),
             bool(track["disposition"] & DEFAULT),
         )
 
