@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -20,7 +21,7 @@ from tests.support.dashboard import (
     submit,
     timeline,
 )
-from tests.support.product import CALM, make_clip, until
+from tests.support.product import CALM, make_broken, make_clip, until
 
 whole = pytest.mark.whole
 
@@ -123,3 +124,46 @@ def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, tmp_path):
     assert first["output"]["width"] == 640
     assert browser.get(first["output"]["url"]).status_code == 200, "what it was is still there"
     assert "Making Transcode again: width 480 px, quality high by grace" in timeline(browser, job)
+
+
+def source_file(product, job: str) -> Path:
+    """Where the file lies that a job works on."""
+    name = product.shell(f"from jobs.models import Job; print(Job.objects.get(pk='{job}').source_name)")
+    return product.home / "media" / name
+
+
+@whole
+@pytest.mark.release
+@pytest.mark.parametrize("was", ["held", "done"])
+def test_a_worker_killed_on_a_source_that_was_replaced_changes_nothing(product, tmp_path, was):
+    make_first = make_broken if was == "held" else make_clip
+    first = make_first(tmp_path / "first.mp4")
+    film = make_clip(tmp_path / "better.mkv", 40, "640x360", "-c:v", "mpeg4", *CALM)  # long enough to hold
+    browser = product.editor("grace", staff=True)
+    job = submit(product, first)
+    before, old = settled(browser, job), source_file(product, job)
+    state = "attention" if was == "held" else "succeeded"
+    assert old.exists() and before["status"] == state, json.dumps(before)
+    about = {"X-CSRFToken": browser.cookies["csrftoken"], "Origin": product.url}
+    pressed = browser.post(
+        f"/jobs/{job}/source/", files={"file": ("better.mkv", film.read_bytes())}, headers=about
+    )
+    assert pressed.status_code == 200 and pressed.url.path == f"/jobs/{job}/", pressed.text
+    with held_at_work(product, browser, job, "ingest"):
+        task = stage(look(browser, job), "ingest")["task_id"]
+        pid = product.children()["worker"]
+        product.kill("worker")
+        again(product, "worker", pid)
+    after = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 150)
+    assert stage(after, "ingest")["task_id"] == task, "it was asked for twice"
+    assert [stage(after, name)["output"]["duration"] > 39 for name in ("audio", "transcode")] == [True] * 2
+    asked = sorted(each["metadata"]["stage"] for each in engine_tasks(product, job))
+    once = ["audio", "ingest", "thumbnails", "transcode"]
+    assert asked == (sorted([*once, "ingest"]) if was == "held" else sorted([*once, *once]))
+    for name in once:
+        earlier = stage(after, name)["earlier_versions"]
+        assert len(earlier) == (0 if was == "held" else 1), f"{name}: {earlier}"
+        for each in earlier:
+            assert browser.get(each["output"]["url"]).status_code == 200, f"the earlier {name} is gone"
+    assert source_file(product, job).stat().st_size == film.stat().st_size and not old.exists()
+    assert "Replaced the source “first.mp4” by “better.mkv” by grace" in timeline(browser, job)
