@@ -138,7 +138,7 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         page.wait_for_selector(".copied:has-text('Copy JSON')")
         assert "stages" in page.evaluate("() => window.kept.readText()")
         with page.expect_download() as saved:
-            page.click(".gallery [title=Download] >> nth=0")
+            page.click(".files li:has-text('Thumbnail') [title=Download]")
         assert saved.value.suggested_filename.endswith(".webp")
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal

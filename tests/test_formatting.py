@@ -40,6 +40,7 @@ def test_sizes_and_times_have_units():
         (Output(format="webp", video_codec="webp", width=640, height=360), ["WebP", "640 × 360"]),
         (Output(format="mp3", audio_codec="mp3", duration=62), ["MP3", "1:02"]),
         (Output(format="mkv", video_codec="ffv1"), ["MKV", "ffv1"]),
+        (Output(format="mov", video_codec="prores", audio_codec="pcm_s16le"), ["MOV", "ProRes + PCM"]),
     ],
 )
 def test_an_output_is_described_by_the_names_that_people_use(output, facts):

@@ -157,6 +157,18 @@ def test_a_fragment_that_has_not_changed_is_304_and_polling_ends_with_the_job(ad
     assert ada.get(f"/jobs/{done.pk}/status/", headers={"HX-PTag": first["HX-PTag"]}).status_code == 200
 
 
+def test_what_has_ended_keeps_no_place_for_what_will_never_come(ada, editor):
+    empty = job(editor, state=JobState.CANCELLED)
+    empty.stages.update(state=StageState.CANCELLED, output=None)
+    page = ada.get(empty.get_absolute_url()).content.decode()
+    assert "Use as thumbnail" not in page and 'class="place"' not in page and 'class="sound"' not in page
+    running = job(editor, state=JobState.RUNNING)
+    running.stages.update(state=StageState.PENDING, output=None)
+    page = ada.get(running.get_absolute_url()).content.decode()
+    assert "Use as thumbnail" in page and 'class="place"' in page and 'class="sound"' in page
+    assert '<span class="hint">Thumbnail</span>' in page, "it is one picture"
+
+
 def test_a_hostile_title_is_only_text(ada, editor):
     job(editor, "<script>alert(1)</script>{{ 7|add:7 }}")
     page = ada.get("/").content.decode()

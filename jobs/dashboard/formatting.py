@@ -65,11 +65,15 @@ def middle(text: str, most: int) -> str:
     return f"{text[: most - 1 - end].rstrip()}…{text[-end:].lstrip()}"
 
 
+def _codec(name: str) -> str:
+    return "PCM" if name.startswith("pcm_") else CODEC_NAMES.get(name, name)
+
+
 def describe_output(output: Output) -> str:
     """Format, codecs, size in pixels, length and bytes of an output in one line."""
     pixels = f"{output.width} × {output.height}" if output.width and output.height else ""
     container = FORMAT_NAMES.get(output.format.lower(), output.format.upper())
-    codecs = [CODEC_NAMES.get(codec, codec) for codec in (output.video_codec, output.audio_codec) if codec]
+    codecs = [_codec(codec) for codec in (output.video_codec, output.audio_codec) if codec]
     if codecs == [container]:  # an MP3 file holds MP3: once is enough
         codecs = []
     facts = (container, " + ".join(codecs), pixels, timecode(output.duration), filesize(output.filesize))

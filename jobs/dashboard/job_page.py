@@ -83,8 +83,8 @@ class JobPage(Row):
 
     @property
     def images(self) -> list[OutputView]:
-        """The places of what is shown as an image."""
-        return [each for each in self.places if each.is_image]
+        """The places of what is shown as an image; in a job that has ended nothing fills an empty one."""
+        return [each for each in self.places if each.is_image and (each.url or self.active)]
 
     @property
     def files(self) -> list[OutputView]:
@@ -117,6 +117,16 @@ class JobPage(Row):
     def audio(self) -> OutputView | None:
         """The extracted audio."""
         return self._output_of("audio")
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is a place for its sound: where there is some, or may yet be."""
+        return "audio" in self.planned and (self.active or self.audio is not None)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is a place to choose the thumbnail's frame: where something plays, or may yet."""
+        return "thumbnails" in self.planned and (self.active or self.player is not None)
 
     @property
     def storyboard_vtt(self) -> str:

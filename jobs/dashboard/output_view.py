@@ -12,6 +12,7 @@ from jobs.state import Output, StageStatus
 from mediapipe import storage
 
 PICTURES = ("thumbnails", "preview")  # stages whose output is looked at
+LABELS = {"thumbnails": "Thumbnail"}  # of outputs that aren't called as their stage is
 
 
 def output_url(job: Job, output: Output | None) -> str:
@@ -61,7 +62,7 @@ def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
     extension = (output.format or "bin").lower().replace("hls", "m3u8")
     filename = f"{saved_as(job, stage)}.{extension}"
     return OutputView(
-        label=stage.label,
+        label=LABELS.get(stage.name, stage.label),
         facts=describe_output(output),
         url=url,
         download_url=storage.page_link(output.name, job.owner_id, save_as=filename) if output.name else url,
@@ -93,7 +94,8 @@ def archived(job: Job, stages: Iterable[StageStatus]) -> list[tuple[str, str]]:
 
 def view_place(stage: StageStatus, words: str) -> OutputView:
     """The place of an output that isn't there: what its stage is doing, in words."""
-    return OutputView(stage.label, words, stage=stage.name, is_image=stage.name in PICTURES)
+    label = LABELS.get(stage.name, stage.label)
+    return OutputView(label, words, stage=stage.name, is_image=stage.name in PICTURES)
 
 
 def view_source(job: Job, probed: Output | None) -> OutputView:
