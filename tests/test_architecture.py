@@ -28,7 +28,8 @@ mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.threads mediapipe.validators mediapipe.task_options mediapipe.url_safety
 mediapipe.retention mediapipe.old_rows
-mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.magic_link
+mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.new_password
+mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.limits mediapipe.accounts.audit
 mediapipe.accounts.audited_settings mediapipe.accounts.people mediapipe.accounts.retention
 mediapipe.accounts.sessions mediapipe.accounts.login_required

@@ -228,7 +228,7 @@ def test_a_new_link_voids_the_password_the_sessions_and_every_earlier_link(boss,
     admin = browser(boss)
     first, second = (link_on(admin.post(f"/people/{editor.pk}/link/")) for _ in range(2))
     assert ada.get("/").status_code == 302
-    assert "Please enter a correct" in text(
+    assert "Wrong username or password." in text(
         Client().post("/login/", {"username": "ada", "password": "correct horse battery"})
     )
     assert Client().get(first).status_code == 302 and Client().get(second).status_code == 200

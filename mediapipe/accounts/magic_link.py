@@ -12,7 +12,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.core import signing
@@ -24,6 +23,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
+from mediapipe.accounts.new_password import NewPassword
 from mediapipe.accounts.provider import ways
 
 SALT = "jobs.welcome"
@@ -100,7 +100,7 @@ def sign_in(request: HttpRequest, token: str) -> HttpResponse:
 def invited(request: HttpRequest, token: str) -> HttpResponse:
     """Asks an invited person for a password, then signs in with it."""
     user = _read(token, INVITED, INVITED_LIFETIME)
-    form = SetPasswordForm(user, request.POST or None) if user else None
+    form = NewPassword(user, request.POST or None) if user else None
     if user and form and settings.PASSWORD_SIGN_IN and form.is_valid():
         if take(user, password=make_password(form.cleaned_data["new_password1"])):
             return signed_in(request, user)

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 from mediapipe.accounts import audit, limits, magic_link, sessions
 from mediapipe.accounts.audit import Act
 from mediapipe.accounts.login_required import PageRequest
+from mediapipe.accounts.new_password import NewPassword
 from mediapipe.accounts.provider import ways
 
 NO_PASSWORDS = "You don’t sign in with a password here."
@@ -38,6 +39,11 @@ def without_passwords(request: HttpRequest, page: str) -> HttpResponse:
 
 class SignInForm(AuthenticationForm):
     """Name and password."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": "Wrong username or password. Capital letters matter.",
+    }
 
     def clean(self) -> dict[str, Any]:
         """Checks both, as one try. Raises ValidationError, TooMany."""
@@ -76,12 +82,13 @@ class SignIn(auth.LoginView):
         return answer
 
 
-class ChangeForm(PasswordChangeForm):
+class ChangeForm(NewPassword, PasswordChangeForm):
     """The current password and a new one; the current one is guessed no faster than at sign-in."""
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.request = request
+        self.fields["old_password"].label = "Current password"
 
     def clean_old_password(self) -> str:
         """Checks it, as one try. Raises ValidationError, TooMany."""
