@@ -94,14 +94,14 @@ class BulkResult:
     def __str__(self) -> str:
         action = ACTIONS[self.action]
         jobs = "job" if self.done == 1 else "jobs"
-        sentences = [f"{action.done} {self.done} {jobs}." if self.done else action.nothing_done]
+        sentences = [f"{action.done} {self.done:,} {jobs}." if self.done else action.nothing_done]
         if self.skipped:
             skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
-            sentences.append(f"{self.skipped} {skipped}")
-        sentences += [f"{count} can’t be changed. {text}" for text, count in self.refused.items()]
-        sentences += [f"{count} got no answer. {text}" for text, count in self.unanswered.items()]
+            sentences.append(f"{self.skipped:,} {skipped}")
+        sentences += [f"{count:,} can’t be changed. {text}" for text, count in self.refused.items()]
+        sentences += [f"{count:,} got no answer. {text}" for text, count in self.unanswered.items()]
         if self.untried:
-            sentences.append(f"{self.untried} {'was' if self.untried == 1 else 'were'} left alone.")
+            sentences.append(f"{self.untried:,} {'was' if self.untried == 1 else 'were'} left alone.")
         return " ".join(sentences)
 
 
