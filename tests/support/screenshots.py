@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.environment import SHARED
 from tests.support.machines import more_workers
@@ -67,6 +68,9 @@ from django.db import connection
 connection.cursor().execute("ALTER TABLE accounts_session RENAME TO away")
 """
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
+PATIENCE = 180_000  # milliseconds for a page, on a machine that does much else
+DRAWN = """() => document.readyState === 'complete'
+    && [...document.images].every((each) => each.complete || each.loading === 'lazy')"""
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -87,15 +91,23 @@ class Camera:
         for scheme in ("light", "dark"):
             for size, view in SIZES.items():
                 context = self.browser.new_context(color_scheme=scheme, viewport=view, device_scale_factor=1)
+                context.set_default_timeout(PATIENCE)
                 context.add_cookies(self.people[who])
                 page = context.new_page()
                 page.goto(self.product.url + path)
-                page.wait_for_timeout(800)
+                drawn(page)
                 if then:
                     then(page)
-                    page.wait_for_timeout(300)
+                    drawn(page)
                 page.screenshot(path=self.folder / f"{name}-{scheme}-{size}.png", full_page=full)
                 context.close()
+
+
+def drawn(page: Page) -> None:
+    """Waits until all of a page is there, and what scripts do at once is done."""
+    page.wait_for_load_state()
+    page.wait_for_function(DRAWN)
+    page.wait_for_timeout(500)
 
 
 def main(folder: Path) -> None:
@@ -133,6 +145,7 @@ def trailer(work: Path) -> Path:
 def submit(product: Product, path: Path | str, title: str, *extra: str) -> str:
     """The id of a new job."""
     done = product.command("submit", str(path), "--title", title, "--owner", "maria", "--json", *extra)
+    assert done.stdout, done.stderr
     return json.loads(done.stdout)["id"]
 
 
@@ -144,6 +157,10 @@ def empty(camera: Camera) -> None:
     camera.shoot("new", "/jobs/new/")
     camera.shoot("password", "/password/")
     camera.shoot("sessions", "/account/sessions/")
+    camera.shoot("tokens", "/account/tokens/")
+    camera.shoot("notifications", "/account/notifications/")
+    camera.shoot("batch-new", "/batches/new/")
+    camera.shoot("trash-empty", "/trash/")
 
 
 def some(camera: Camera) -> str:
@@ -172,6 +189,12 @@ def some(camera: Camera) -> str:
     shoot("job-stream", f"/jobs/{stream}/")
     shoot("job-attention", f"/jobs/{failed}/")
     shoot("job-cancelled", f"/jobs/{cancelled}/")
+    shoot("stage", f"/jobs/{done}/stages/transcode/")
+    shoot("source", f"/jobs/{failed}/source/")
+    shoot("share", f"/jobs/{done}/share/")
+    link = product.command("share", done).stdout.split()[-1]
+    shoot("handed-over", urlsplit(link).path, who="")
+    shoot("record", f"/admin/jobs/job/{done}/change/")
     return cancelled
 
 
@@ -221,7 +244,14 @@ def many(camera: Camera) -> None:
     shoot("history", "/history/", full=False)
     shoot("history-ticked", "/history/", full=False, then=lambda page: page.check("[name=job] >> nth=1"))
     shoot("keys", "/", full=False, then=lambda page: page.keyboard.press("?"))
-    shoot("admin", "/admin/jobs/job/", full=False)
+    shoot("people", "/people/")
+    shoot("pipelines", "/pipelines/")
+    shoot("pipeline", "/pipelines/standard/")
+    shoot("pipeline-edit", "/pipelines/standard/edit/")
+    shoot("fleet", "/fleet/")
+    shoot("audit", "/audit/", full=False)
+    shoot("admin", "/admin/")
+    shoot("records", "/admin/jobs/job/", full=False)
 
 
 def errors(camera: Camera, job: str) -> None:
@@ -239,18 +269,20 @@ def errors(camera: Camera, job: str) -> None:
         sign_in(page)
 
     def send_much(page) -> None:
-        page.fill("[name=password]", "wrong")
-        page.evaluate("document.forms[0].username.value = 'x'.repeat(11 << 20)")
-        page.click("button.primary")
+        for field in ("old_password", "new_password1", "new_password2"):
+            page.fill(f"[name={field}]", "wrong")
+        page.evaluate("document.querySelector('[name=old_password]').value = 'x'.repeat(11 << 20)")
+        page.click("main button.primary")
 
     shoot("error-400", "/?q=%00")
     shoot("error-403", "/history/", who="ada")
     shoot("error-403-csrf", "/login/", who="", then=forget)
     shoot("error-404", "/nothing-here")
-    shoot("error-413", "/login/", who="", then=send_much)
+    shoot("error-413", "/password/", then=send_much)
     shoot("login-wrong", "/login/", who="", then=sign_in)
     stranger = product.editor("grace")
     stranger.cookies.clear()
+    stranger.timeout = PATIENCE / 1000
     for _ in range(10):
         form = token(stranger.get("/login/"))
         stranger.post("/login/", data=wrong | {"csrfmiddlewaretoken": form})
