@@ -138,9 +138,11 @@ def remove_source(name: str) -> Removed:
         return Removed()
     storage.remove(name)
     with transaction.atomic():
-        rows = Job.with_trash.filter(pk__in=list(marked.values_list("job", flat=True)))
+        jobs = list(marked.values_list("job", flat=True))
+        rows = Job.with_trash.filter(pk__in=jobs)
         size = rows.aggregate(size=Max("source_size"))["size"]
-        if not marked.update(done=True):
+        # by columns of its own alone: a row that another has changed meanwhile is looked at again
+        if not Removal.objects.filter(what=SOURCE, done=False, job__in=jobs).update(done=True):
             return Removed()  # another has
         rows.update(source_name="")
     return Removed(1, size or 0)

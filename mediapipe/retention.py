@@ -35,7 +35,7 @@ class Removed(NamedTuple):
 class Kind:
     """Something that is kept for a time: its *name* for programs, and in the plural, in words.
 
-    *kept*: for how long, in words. *remove*: one step, of some seconds; what it raises ends this kind alone.
+    *kept*: for how long, in words. *remove*: one step, of some seconds; an OSError ends this kind alone.
     """
 
     name: str

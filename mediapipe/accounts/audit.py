@@ -244,13 +244,14 @@ def changeable() -> Iterator[None]:
     """Within the caller's transaction, to remove what is kept no longer: nobody else changes it meanwhile."""
     name = router.db_for_write(AuditEntry)
     connection = connections[name]
+    table = AuditEntry._meta.db_table
+    is_sqlite = connection.vendor == "sqlite"
     with connection.cursor() as cursor:
+        if not is_sqlite:  # first of all: two who held the trigger and wanted the table would wait for ever
+            cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         cursor.execute(HELD[connection.vendor], [NAME])
-        held = cursor.fetchone()
-        if held and connection.vendor == "sqlite":
-            cursor.execute(f"DROP TRIGGER {NAME}_DELETE")
-        elif held:
-            cursor.execute(f"DROP TRIGGER {NAME} ON {AuditEntry._meta.db_table}")
+        if held := cursor.fetchone():
+            cursor.execute(f"DROP TRIGGER {NAME}_DELETE" if is_sqlite else f"DROP TRIGGER {NAME} ON {table}")
     yield
     if held:
         hold(using=name)

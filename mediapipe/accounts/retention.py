@@ -32,13 +32,12 @@ def old_entries() -> AuditEntries:
 
 def remove_entries() -> Removed:
     """Removes some of them, while the database lets the log change."""
-    with transaction.atomic():
+    if not old_entries().exists():
+        return Removed()
+    with transaction.atomic(), audit.changeable():
         keys = list(old_entries().order_by("pk").values_list("pk", flat=True)[:ROWS])
-        if not keys:
-            return Removed()
-        with audit.changeable():
-            count = AuditEntry.objects.filter(pk__in=keys)._raw_delete("default")
-    return Removed(count, more=len(keys) == ROWS)
+        many = AuditEntry.objects.filter(pk__in=keys)._raw_delete("default")
+    return Removed(many, more=len(keys) == ROWS)
 
 
 KINDS = [
