@@ -83,6 +83,9 @@ def full(job: Job, status: PipelineStatus) -> dict[str, Any]:
         "error": error(status) or None,
         "started_at": _iso(status.started_at),
         "finished_at": _iso(status.finished_at),
+        "removed": {
+            each.what: each.at.isoformat(timespec="milliseconds") for each in job.removals.all() if each.done
+        },
         "stages": [{**_stage(stage), **_making(job, stage.name)} for stage in status.stages],
     }
 

@@ -98,7 +98,7 @@ def test_nothing_that_anybody_sees_goes_by_default(old):
         (JobState.CANCELLED, "failed_sources"),
     ],
 )
-def test_a_source_goes_after_its_days_and_the_page_says_so(state, what, old, keep, ada):
+def test_a_source_goes_after_its_days_and_the_page_says_so(state, what, old, keep, ada, chief):
     kept = old("young", state, ended=29)
     gone = old("old", state)
     keep(**{what: 30})
@@ -110,6 +110,9 @@ def test_a_source_goes_after_its_days_and_the_page_says_so(state, what, old, kee
     page = text(ada.get(f"/jobs/{gone.pk}/"))
     today = timezone.localtime().strftime("%-d %b %Y")
     assert f"The source was removed on {today} (kept 30 days)." in page and "Replace the source" in page
+    assert [*ada.get(f"/jobs/{gone.pk}/json/").json()["removed"]] == ["source"]
+    assert str(kept.pk) in chief.get("/pipelines/standard/").content.decode() or state != JobState.SUCCEEDED
+    assert str(gone.pk) not in chief.get("/pipelines/standard/").content.decode(), "no try of what is gone"
     assert gone.events.filter(kind="source_removed", actor="mediapipe").count() == 1
     assert "was removed" not in text(ada.get(f"/jobs/{kept.pk}/"))
     assert storage.exists(f"outputs/{gone.pk}/t.mp4")

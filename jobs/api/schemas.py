@@ -150,6 +150,9 @@ class Job(Schema):
     error: str | None
     started_at: Moment | None
     finished_at: Moment | None
+    removed: dict[str, Moment] = Field(
+        description="what was kept for its days and has gone: `source`, `outputs`, `timeline`; and when"
+    )
     stages: list[Stage]
     owner: str
     created_at: Moment

@@ -152,7 +152,7 @@ def list_jobs(request: PageRequest, filters: Query[schemas.Filters]) -> dict[str
     found, following = page(jobs, ORDERS[filters.sort], filters.cursor, filters.limit)
     live = reader.read_many(job for job in found if job.active)
     prefetch_related_objects([job for job in found if job.pk not in live], "stages")
-    prefetch_related_objects(found, "owner", "earlier_versions")
+    prefetch_related_objects(found, "owner", "earlier_versions", "removals")
     return {
         "jobs": [_full(job, live[job.pk] if job.pk in live else Live(job.status())) for job in found],
         "next": following,

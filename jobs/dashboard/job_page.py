@@ -41,9 +41,9 @@ class JobPage(Row):
         return [WISHES[each.kind].format(each.actor) for each in self.job.wishes if each.kind in WISHES]
 
     @property
-    def removals(self) -> list[str]:
+    def removed(self) -> str:
         """What was removed since it was kept for its days, in sentences."""
-        return [] if self.active else Removal.sentences(self.job)
+        return "" if self.active else " ".join(Removal.sentences(self.job))
 
     @property
     def retries_all(self) -> bool:

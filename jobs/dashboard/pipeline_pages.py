@@ -22,6 +22,7 @@ from jobs.dashboard.keeping import Keeping
 from jobs.dashboard.pipeline_form import Editor
 from jobs.models import Job, Pipeline, PipelineVersion
 from jobs.models.pipeline import Audience, NotChangeable
+from jobs.models.removal import SOURCE
 from jobs.option_words import in_words
 from jobs.pipelines import PipelineDefinition, StageDefinition
 from jobs.state import JobState, Source
@@ -70,7 +71,8 @@ class Try(forms.Form):
     def __init__(self, pipeline: Pipeline, viewer: User, data: Any = None) -> None:
         super().__init__(data, initial={"version": pipeline.current})
         numbers = pipeline.versions.values_list("number", flat=True)
-        self.done = Job.objects.visible_to(viewer).filter(state=JobState.SUCCEEDED, is_try=False)
+        done = Job.objects.visible_to(viewer).filter(state=JobState.SUCCEEDED, is_try=False)
+        self.done = done.exclude(source_name="", source_url="").exclude(removals__what=SOURCE)
         clips = [(str(each.pk), each.title[:60]) for each in self.done.only("title")[:20]]
         choices = {
             "version": [(each, str(each)) for each in numbers],
