@@ -134,6 +134,7 @@ def test_a_source_that_another_job_needs_too_stays_until_none_does(old, keep):
     keep(sources=30)
     first = old("first", source="sources/a/film.mp4")
     second = old("second", source="sources/a/film.mp4", ended=2)
+    assert going() == {}
     prune()
     assert storage.exists("sources/a/film.mp4") and Job.objects.get(pk=first.pk).source_name
     Job.objects.filter(pk=second.pk).update(finished_at=days_ago(31))
