@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from pathlib import Path
 
@@ -47,12 +48,13 @@ WRONG = {
 }
 
 
-async def compared(source, target, *, copied=False, options=None, took=1.0) -> list[Difference]:
+async def compared(source, target, *, copied=False, options=None, took=1.0, begun=None) -> list[Difference]:
     """What the engine says of *target* as an output made of *source*."""
     medias = (await prober.probe(source, "--gap"), await prober.probe(target))
     plan = Plan([[]], "mp4", "mp4", medias[0].duration, wants_video=True)
     asked = {"format": "mp4", **(options or {})}
-    return await verify.differences(asked, plan, (source, target), medias, took, copied=copied)
+    given = (asked, plan, (source, target), medias, took)
+    return await verify.differences(*given, copied=copied, begun=begun)
 
 
 @pytest.mark.parametrize("how", WRONG)
@@ -63,6 +65,37 @@ async def test_an_output_that_is_not_its_source_is_found_out_and_one_that_is_pas
     ffmpeg("-i", source, *FAST, *arguments, target)
     found = [each.sentence for each in await compared(source, target)]
     assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
+@pytest.mark.parametrize("how", ["as it is", "encoded anew", "another film", "silent", "late sound"])
+async def test_of_a_film_of_three_seconds_fewer_moments_tell_as_much(made, tmp_path, how):
+    source, target = tmp_path / "source.mp4", tmp_path / "made.mp4"
+    ffmpeg("-i", made("compare_film.mp4", *FILM), "-t", "3", *X264, "-c:a", "aac", *FAST, source)
+    arguments, sentence = WRONG[how]
+    ffmpeg("-i", source, *FAST, *arguments, "-t", "3", target)
+    found = [each.sentence for each in await compared(source, target)]
+    assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
+async def test_a_source_that_is_looked_at_beside_its_encode_is_not_looked_at_again(made, tmp_path):
+    source = made("compare_film.mp4", *FILM)
+    media = await prober.probe(source, "--gap")
+    target = tmp_path / "black.mp4"
+    ffmpeg("-i", source, *FAST, *WRONG["black"][0], target)
+    plan = Plan([[]], "mp4", "mp4", media.duration, wants_video=True, wants_audio=True)
+    begun = verify.SourceLook.begin({}, plan, source, media)
+    assert await compared(source, target, begun=begun) == await compared(source, target) != []
+    begun.task = asyncio.ensure_future(asyncio.sleep(0, None))
+    assert await compared(source, target, begun=begun) == []
+
+
+def test_all_of_a_short_film_is_listened_to():
+    for seconds in (1.0, 2.0, 2.1, 3.0, 6.0):
+        end = 0.0
+        for at, length in Part(0, seconds).places(0.0):
+            assert at <= end + 1
+            end = max(end, at + length)
+        assert end >= min(seconds, 0.9 * seconds)
 
 
 async def test_pictures_whose_times_fall_back_are_found_out(made, tmp_path):

@@ -18,6 +18,7 @@ from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
 
 MOMENTS = (0.5, 0.9, 0.02, 0.3, 0.7)  # of the output's length, the most telling first
+FEW, SHORT = 3, 5.0  # moments of a film of so many seconds at most
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
 AROUND = 0.15  # seconds about a moment in which its picture is looked for
 WINDOW = 0.8  # seconds of sound at each place
@@ -50,12 +51,17 @@ class Part:
 
     def moments(self) -> list[float]:
         """Where to look in the source."""
-        return [self.start + share * self.seconds for share in MOMENTS]
+        moments = MOMENTS[:FEW] if 0 < self.seconds <= SHORT else MOMENTS
+        return [self.start + share * self.seconds for share in moments]
 
     def places(self, begins: float) -> list[tuple[float, float]]:
-        """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are."""
+        """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are.
+
+        What lies within the beginning is heard with it.
+        """
         last = self.seconds - WINDOW
-        short = [(min(share * self.seconds, last), WINDOW) for share in PLACES if self.seconds > BEGINNING]
+        later = [min(share * self.seconds, last) for share in PLACES if self.seconds > BEGINNING]
+        short = [(at, WINDOW) for at in later if at + WINDOW > BEGINNING]
         whole = [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
         return [(begins + at, seconds) for at, seconds in whole]
 

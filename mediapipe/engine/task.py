@@ -32,6 +32,7 @@ from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.sources import source_file
 from mediapipe.validators import Options
 
+SHORT = 10.0  # seconds of film, up to which the source is looked at beside its encode
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.
 FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
@@ -112,6 +113,18 @@ class Encode:
 
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
+        begun = None
+        if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT):
+            begun = verify.SourceLook.begin(self.options, self.plan, self.source, self.media)
+        try:
+            return await self._attempt(arguments, begun, copied=copied)
+        finally:
+            if begun:
+                begun.task.cancel()
+
+    async def _attempt(
+        self, arguments: list[str], begun: verify.SourceLook | None, *, copied: bool
+    ) -> EncodeOutcome:
         plan = self.plan
         self.begins_at = self.percent
         muxer, output = self._muxer(arguments)
@@ -130,7 +143,7 @@ class Encode:
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )
-        differences = await self._differences(media, took, copied=copied)
+        differences = await self._differences(media, took, begun, copied=copied)
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         if ended.corrupt or ended.undecodable:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
@@ -138,13 +151,16 @@ class Encode:
             differences = compare.as_warnings(differences)
         return EncodeOutcome(media, warnings, differences)
 
-    async def _differences(self, output: Media, took: float, *, copied: bool) -> list[Difference]:
+    async def _differences(
+        self, output: Media, took: float, begun: verify.SourceLook | None, *, copied: bool
+    ) -> list[Difference]:
         if not self.kind.compared:
             return []
         files = (self.source, self.target)
         medias = (self.media, output)
+        compared = partial(verify.differences, self.options, self.plan, files, medias, took)
         with tracing.span("compare"):
-            return await verify.differences(self.options, self.plan, files, medias, took, copied=copied)
+            return await compared(copied=copied, begun=begun)
 
     def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:
         """The muxer's arguments, and the file FFmpeg is given; a master playlist names several such."""

@@ -5,8 +5,9 @@ The read_… functions read an output back, one way for each kind of output; `ve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -61,6 +62,26 @@ async def verified(
     return output, warnings
 
 
+@dataclass
+class SourceLook:
+    """A look at a source that goes on beside its encode: what was *asked*, and the task that gives it."""
+
+    asked: dict[str, Any]
+    task: asyncio.Task[dict[str, Any] | None]
+
+    @classmethod
+    def begin(cls, options: Options, plan: Plan, file: Path, source: Media) -> SourceLook:
+        """Asks what an output will be compared by that is as its plan says."""
+        video, audio = source.video if plan.wants_video else None, source.audio if plan.wants_audio else None
+        output = Media(duration=plan.seconds, video=video, audio=audio)
+        asked = _asked(options, Part(_start(options, source), plan.seconds), source, output)
+        return cls(asked, asyncio.create_task(_looks(file, asked, LOOKS)))
+
+
+def _start(options: Options, source: Media) -> float:
+    return source.start + float(options.get("start", 0))
+
+
 async def differences(
     options: Options,
     plan: Plan,
@@ -69,20 +90,23 @@ async def differences(
     took: float,
     *,
     copied: bool,
+    begun: SourceLook | None = None,
 ) -> list[Difference]:
     """How the output isn’t what its source is; nothing where they can’t be compared.
 
     *files* and *medias*: of the source and of the output; *took*: the processor's seconds for the
-    encode, which say how long the looks may take.
+    encode, which say how long the looks may take; *begun*: the look at the source, where it has begun.
     """
     source, output = medias
-    start = source.start + float(options.get("start", 0))
+    start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    films = compare.can_compare_pictures(options, source, output, part.seconds)
-    sounds = bool(source.audio and output.audio)
-    look = partial(_look, films=films, sounds=sounds, budget=LOOKS + LOOKS_SHARE * took)
-    places = part.places(start)
-    seen = await look(files[0], source, part.moments(), places, start) if films or sounds else None
+    asked = _asked(options, part, source, output)
+    films, sounds = asked["video"] is not None, asked["audio"] is not None
+    budget = LOOKS + LOOKS_SHARE * took
+    if begun and begun.asked == asked:
+        seen = await begun.task
+    else:
+        seen = await _looks(files[0], asked, budget)
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
     if source.format in COUNTED_BY_TRACK and seen["begins"] is not None:
@@ -93,7 +117,8 @@ async def differences(
     seen["pictures"] = compare.distinct(seen["pictures"])
     moments = [each[0][0] for each in seen["pictures"]]
     heard = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
-    made = await look(files[1], output, [at - start for at in moments], heard, 0.0, around=compare.AROUND)
+    look = _look(output, [at - start for at in moments], heard, 0.0, films=films, sounds=sounds)
+    made = await _looks(files[1], look | {"around": compare.AROUND}, budget)
     if made is None:
         return [Difference("The result can’t be read.", grave=True)]
     judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
@@ -101,6 +126,13 @@ async def differences(
     if not misled and any(each.of_pictures for each in found):  # or in a way that doesn't show
         found = judge((seen | await surely(moments), made))
     return found
+
+
+def _asked(options: Options, part: Part, source: Media, output: Media) -> dict[str, Any]:
+    """What the source is asked, to compare with such an output."""
+    films = compare.can_compare_pictures(options, source, output, part.seconds)
+    sounds = bool(source.audio and output.audio)
+    return _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
 
 
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
@@ -112,8 +144,7 @@ async def _in_order(file: Path, source: Media, moments: list[float], *, budget: 
     return found or {"pictures": []}
 
 
-async def _look(
-    file: Path,
+def _look(
     media: Media,
     moments: list[float],
     places: list[tuple[float, float]],
@@ -121,22 +152,25 @@ async def _look(
     *,
     films: bool,
     sounds: bool,
-    budget: float,
-    around: float = 0.0,
-) -> dict[str, Any] | None:
-    return await prober.looks(
-        file,
-        video=media.video.index if films and media.video else None,
-        audio=media.audio.index if sounds and media.audio else None,
-        moments=moments,
-        places=places,
-        around=around,
-        budget=budget,
-        start=start,
-        crop=media.video.crop if media.video else [],
-        late=media.video.late if media.video else 0.0,
-        turn=media.video.rotation if media.video else 0,
-    )
+) -> dict[str, Any]:
+    return {
+        "video": media.video.index if films and media.video else None,
+        "audio": media.audio.index if sounds and media.audio else None,
+        "moments": moments,
+        "places": places,
+        "around": 0.0,
+        "start": start,
+        "crop": media.video.crop if media.video else [],
+        "late": media.video.late if media.video else 0.0,
+        "turn": media.video.rotation if media.video else 0,
+    }
+
+
+async def _looks(file: Path, asked: dict[str, Any], budget: float) -> dict[str, Any] | None:
+    """What a file shows and lets hear; None where it can't be read, or nothing is asked."""
+    if asked["video"] is None and asked["audio"] is None:
+        return None
+    return await prober.looks(file, **asked, budget=budget)
 
 
 async def read_file(target: Path, copied: bool) -> Media:
