@@ -110,7 +110,7 @@ def test_what_is_loaded_at_the_start_is_looked_through_by_no_collection():
     [
         *(("/uploads/", True), (f"/uploads/{PK}/", True), (f"/uploads/{PK}/run/", True)),
         *(("/media/outputs/x.mp4", True), ("/static/mediapipe.css", True), ("/readyz", True)),
-        *(("/ittybit/tasks", True), ("/ittybit/jobs/job_1", True), ("/ittybit/probe", True)),
+        *(("/ittybit/tasks", True), ("/ittybit/jobs/job_1", False), ("/ittybit/probe", True)),
         *(("/hooks/ittybit/token", True), ("/history/jobs.csv", True)),
         *(("/", False), ("/jobs/new/", False), ("/jobs/rows/", False), ("/history/", False)),
         *(("/admin/jobs/job/", False), ("/login/", False), ("/healthz", False), ("/nothing/here", False)),
@@ -118,3 +118,7 @@ def test_what_is_loaded_at_the_start_is_looked_through_by_no_collection():
 )
 def test_bodies_files_and_clusters_are_awaited_and_pages_run_in_one_thread(path, awaited):
     assert handler.awaits(path) is awaited
+
+
+def test_a_task_is_read_in_one_thread_and_cancelled_as_long_as_that_takes():
+    assert [handler.awaits("/ittybit/tasks/task_1", method) for method in ("GET", "DELETE")] == [False, True]

@@ -28,6 +28,8 @@ from mediapipe.recent import Recent
 
 UNCHANGED_FOR = timedelta(seconds=30)  # of a row, after which its workflow is described
 DESCRIBE_EVERY = 30.0  # seconds between two describes of a task's workflow
+AWAY_FOR = 3.0  # seconds that a Temporal isn't asked for any task that has just not answered for one
+TEMPORAL = "temporal"  # its place among the tasks that were described
 STOPPED_ELSEWHERE = "This task was stopped in Temporal itself, so it has no output. Start it again."
 FORGOTTEN = "Temporal has no record of this task: its database was replaced. Start it again."
 FORGOTTEN_AFTER = timedelta(minutes=10)  # that a row hasn't changed
@@ -112,6 +114,8 @@ async def reconcile_task(task: EngineTask) -> None:
         return
     if now - _described.get(task.pk, -DESCRIBE_EVERY) < DESCRIBE_EVERY:
         return
+    if now - _described.get(TEMPORAL, -AWAY_FOR) < AWAY_FOR:
+        return
     client = await temporal.client()
     try:
         async with asyncio.timeout(3):
@@ -120,7 +124,7 @@ async def reconcile_task(task: EngineTask) -> None:
         if error.status == RPCStatusCode.NOT_FOUND and await enqueue(task):
             _described[task.pk] = now
     except (RuntimeError, TimeoutError):
-        return
+        _described[TEMPORAL] = now
     else:
         _described[task.pk] = now
         if found.status not in (None, WorkflowExecutionStatus.RUNNING):

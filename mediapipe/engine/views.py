@@ -32,6 +32,7 @@ from mediapipe.engine.models import EngineTask, fetch_for, kept_options, new_id
 from mediapipe.engine.options import Request, check_probe, check_request
 from mediapipe.engine.serialize import AS_OBJECT, task_json
 from mediapipe.url_safety import own_path
+from mediapipe.web.handler import brief
 
 UNAVAILABLE = "The engine’s queue (Temporal) can’t be reached. Send the same request again in a moment."
 NO_DATABASE = "The engine’s database can’t be reached. Send the same request again in a moment."
@@ -194,6 +195,7 @@ def _create(
     return task, True
 
 
+@brief("GET")  # it is most of what a job asks for
 @api("GET", "DELETE")
 async def item(request: HttpRequest, resource: str, task_id: str) -> HttpResponse:
     """GET answers a task's state, DELETE cancels it."""

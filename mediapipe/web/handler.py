@@ -2,7 +2,7 @@
 
 Django's own handler gives each middleware a thread of its own to hop to, and each request a thread that
 opens the database anew: two thirds of what a poll cost. Views that await (a body, a file, a cluster) stay
-with it. Which ones do is read off the URLs; it knows none of them by name.
+with it, but for those that await a moment only. Which ones do is read off the URLs; it knows none by name.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ AT_ONCE = 8  # requests of one address that have a thread: who sends more waits 
 # Seconds that a busy thread keeps the interpreter from the loop: Python's own 5 ms add up with every thread.
 SWITCH = 0.0005
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
+Coroutine = TypeVar("Coroutine", bound=Callable[..., Any])
 
 
 def streams(view: View) -> View:
@@ -36,13 +37,25 @@ def streams(view: View) -> View:
     return view
 
 
-def awaits(path: str) -> bool:
+def brief(*methods: str) -> Callable[[Coroutine], Coroutine]:
+    """Marks a coroutine that awaits only for a moment when asked by these *methods*: one thread answers it."""
+
+    def mark(view: Coroutine) -> Coroutine:
+        view.brief = methods  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def awaits(path: str, method: str = "GET") -> bool:
     """Whether Django's own handler answers *path*: a view that is a coroutine or streams, a static file."""
     if path.startswith(settings.STATIC_URL):
         return True
     try:
         view = resolve(path).func
     except Resolver404:
+        return False
+    if method in getattr(view, "brief", ()):
         return False
     return iscoroutinefunction(view) or hasattr(view, "streams")
 
@@ -60,7 +73,7 @@ class Handler(ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request."""
-        if scope["type"] != "http" or awaits(scope["path"].removeprefix(get_script_prefix(scope))):
+        if scope["type"] != "http" or self.awaits(scope):
             return await super().__call__(scope, receive, send)
         try:
             body = await self.read_body(receive)
@@ -71,6 +84,10 @@ class Handler(ASGIHandler):
         async with self.turns.setdefault(address, asyncio.Semaphore(AT_ONCE)):
             response = await answer(scope, body)
         await self.send_response(response, send)
+
+    def awaits(self, scope: Any) -> bool:
+        """Whether Django's own handler answers a request."""
+        return awaits(scope["path"].removeprefix(get_script_prefix(scope)), scope.get("method", "GET"))
 
     def answer(self, scope: Any, body: Any) -> HttpResponseBase:
         """The whole of a request, in the thread that it is called in."""

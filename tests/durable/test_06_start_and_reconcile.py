@@ -271,6 +271,7 @@ async def test_a_time_without_temporal_is_none_in_which_a_task_was_asked_for():
 async def test_tasks_that_nobody_asks_for_and_no_workflow_will_run_leave_the_line(dashboard, monkeypatch):
     """After Temporal's database was replaced they stood in front of every task that came later."""
     queue._missed.clear()
+    monkeypatch.setattr(queue, "AWAY_FOR", 0.0)  # it was in the test before
     waiting, ended, lost, asked, new = [
         await EngineTask.objects.acreate(kind="video", input="x", updated_at=timezone.now() - age)
         for age in (HOUR, HOUR, HOUR, HOUR, HOUR / 60)
