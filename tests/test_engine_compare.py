@@ -158,7 +158,7 @@ def test_pictures_are_alike_whatever_their_light_but_not_whatever_they_show():
 def test_sound_is_compared_within_the_film_alone(seconds):
     """What encoders leave behind a sound that is cut off was called sound that the source hasn’t."""
     places = Part(1.0, seconds).places(0.0)
-    assert len(places) == 6 and max(at + each for at, each in places) <= seconds + 0.001
+    assert len(places) >= 2 and max(at + each for at, each in places) <= seconds + 0.001
 
 
 BEEP = ["-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*440*t)*lt(mod(t+0.8,1),0.2)':s={0}:d=4"]

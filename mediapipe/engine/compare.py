@@ -55,13 +55,10 @@ class Part:
         return [self.start + share * self.seconds for share in moments]
 
     def places(self, begins: float) -> list[tuple[float, float]]:
-        """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are.
-
-        What lies within the beginning is heard with it.
-        """
+        """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are."""
         last = self.seconds - WINDOW
         later = [min(share * self.seconds, last) for share in PLACES if self.seconds > BEGINNING]
-        short = [(at, WINDOW) for at in later if at + WINDOW > BEGINNING]
+        short = [(at, WINDOW) for at in dict.fromkeys(later) if at + WINDOW > BEGINNING]
         whole = [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
         return [(begins + at, seconds) for at, seconds in whole]
 

@@ -101,12 +101,9 @@ async def differences(
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
     asked = _asked(options, part, source, output)
-    films, sounds = asked["video"] is not None, asked["audio"] is not None
+    films = asked["video"] is not None
     budget = LOOKS + LOOKS_SHARE * took
-    if begun and begun.asked == asked:
-        seen = await begun.task
-    else:
-        seen = await _looks(files[0], asked, budget)
+    seen = await (begun.task if begun and begun.asked == asked else _looks(files[0], asked, budget))
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
     if source.format in COUNTED_BY_TRACK and seen["begins"] is not None:
@@ -116,16 +113,24 @@ async def differences(
     seen |= await surely(part.moments()) if misled else {}
     seen["pictures"] = compare.distinct(seen["pictures"])
     moments = [each[0][0] for each in seen["pictures"]]
-    heard = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
-    look = _look(output, [at - start for at in moments], heard, 0.0, films=films, sounds=sounds)
-    made = await _looks(files[1], look | {"around": compare.AROUND}, budget)
+    ours = _asked_of_output(asked, part, output, [at - start for at in moments])
+    made = await _looks(files[1], ours, budget)
     if made is None:
         return [Difference("The result can’t be read.", grave=True)]
     judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
     found = judge((seen, made))
-    if not misled and any(each.of_pictures for each in found):  # or in a way that doesn't show
-        found = judge((seen | await surely(moments), made))
-    return found
+    if misled or not any(each.of_pictures for each in found):
+        return found
+    return judge((seen | await surely(moments), made))  # it may mislead in a way that doesn't show
+
+
+def _asked_of_output(
+    asked: dict[str, Any], part: Part, output: Media, moments: list[float]
+) -> dict[str, Any]:
+    """What an output is asked, where its source was *asked* that."""
+    places = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
+    films, sounds = asked["video"] is not None, asked["audio"] is not None
+    return _look(output, moments, places, 0.0, films=films, sounds=sounds) | {"around": compare.AROUND}
 
 
 def _asked(options: Options, part: Part, source: Media, output: Media) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def streams(view: View) -> View:
 
 
 def brief(*methods: str) -> Callable[[Coroutine], Coroutine]:
-    """Marks a coroutine that awaits only for a moment when asked by these *methods*: one thread answers it."""
+    """Marks a coroutine that awaits a moment only when asked by these *methods*: one thread answers it."""
 
     def mark(view: Coroutine) -> Coroutine:
         view.brief = methods  # type: ignore[attr-defined]
