@@ -1,6 +1,6 @@
 """What pieces are for: what a worker killed late in a film costs, how long a short clip waits, two machines.
 
-`.venv/bin/python -m tests.bench.pieces [SECONDS]` (90, of 2160p), or `wide [SECONDS]` (240, of 1080p) for the
+`.venv/bin/python -m tests.bench.pieces [SECONDS]` (90, of 2160p), or `wide [SECONDS]` (120, of 1080p) for the
 machines alone. Prints figures, as ratios in one run.
 """
 
@@ -79,7 +79,7 @@ def pieces(product: Product) -> dict[str, int]:
 def survives(product: Product, film: Path) -> None:
     """The worker is killed late in a film: which pieces are encoded again."""
     job = submitted(product, film)
-    until(lambda: percent(product, job) > 80, 3600, every=0.2)
+    until(lambda: percent(product, job) > 90, 3600, every=0.2)
     kept = pieces(product)
     running = len(family(product.children()["worker"]))
     product.kill("worker")
@@ -160,6 +160,6 @@ def transcoded(product: Product, film: Path) -> float:
 if __name__ == "__main__":
     given = sys.argv[1:]
     if given[:1] == ["wide"]:
-        wide(float(given[1]) if len(given) > 1 else 240)
+        wide(float(given[1]) if len(given) > 1 else 120)
     else:
         main(float(given[0]) if given else 90)
