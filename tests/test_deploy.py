@@ -23,11 +23,11 @@ DEPLOY = ROOT / "docs" / "deploy"
 RELEASED = [("jobs", "0001_initial"), ("engine", "0002_steps")]  # what the last release's code expects
 
 
-def make_certificate(folder: Path) -> list[str]:
+def make_certificate(folder: Path, name: str = "localhost") -> list[str]:
     key, certificate = folder / "key.pem", folder / "fullchain.pem"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    made += ["-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*made, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    made += ["-keyout", key, "-out", certificate, "-days", "2", "-subj", f"/CN={name}"]
+    subprocess.run([*made, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
     return [str(certificate), str(key)]
 
 

@@ -17,17 +17,17 @@ KEY, SECRET = "mediapipe", "a-secret-of-some-length"
 class Bucket:
     """The server, with one bucket called `media`: its files lie in *folder*."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, host: str = "127.0.0.1"):
         self.root = root
         self.folder = root / "media"
         self.folder.mkdir(parents=True)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.server: subprocess.Popen | None = None
 
     def start(self):
         rclone = str(Path(sys.executable).with_name("rclone"))
-        address = ["--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{KEY},{SECRET}"]
+        address = ["--addr", self.url.removeprefix("http://"), "--auth-key", f"{KEY},{SECRET}"]
         quiet = {**os.environ, "RCLONE_CONFIG": str(self.root.parent / "none.conf")}
         self.server = subprocess.Popen(
             [rclone, "serve", "s3", *address, str(self.root)],
