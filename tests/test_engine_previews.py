@@ -121,3 +121,10 @@ async def test_a_moving_preview_plays_for_its_length_and_keeps_transparency(made
     raw = subprocess.run([*arguments, "-f", "rawvideo", "-pix_fmt", "rgba", "-"], capture_output=True).stdout
     row = raw[160 * 4 * 45 :][: 160 * 4]
     assert row[4 * 150 + 3] == 255 and (row[4 * 10 + 3] == 0) == alpha
+
+
+async def test_a_moving_preview_ends_with_the_pictures_and_is_no_damage(made):
+    short = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=1"]
+    source = made("short-pictures.mp4", *short, *TONE, *X264, "-c:a", "aac")
+    done = await ask(source, "animation", {"end": 3})
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(1, abs=0.1)

@@ -166,7 +166,8 @@ def storyboard_grid(options: Options, media: Media) -> tuple[float, int]:
 def animation_plan(options: Options, media: Media, path: str) -> Plan:
     """A short silent clip that plays as an image."""
     video = _moving(media)
-    seek, limit, seconds = trim(media.duration, options)
+    # the sound may be longer
+    seek, limit, seconds = trim(min(media.duration, video.end or media.duration), options)
     webp = options["format"] == "webp"
     alpha = has_alpha(video)
     pixels = ("yuva420p" if alpha else "yuv420p") if webp else "rgba" if alpha else "rgb24"
