@@ -14,6 +14,7 @@ import pytest
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpResponse
 from django.urls import URLPattern, get_resolver, reverse
+from django.urls.converters import IntConverter
 
 from mediapipe.web import handler
 from tests.support.product import ROOT
@@ -36,7 +37,9 @@ def own_patterns():
 def test_a_view_is_awaited_if_and_only_if_it_is_a_coroutine_or_streams():
     seen = set()
     for pattern, name in own_patterns():
-        path = reverse(name, kwargs={key: GIVEN[key] for key in pattern.pattern.converters})
+        known = pattern.pattern.converters.items()
+        given = {key: 1 if isinstance(kind, IntConverter) else GIVEN[key] for key, kind in known}
+        path = reverse(name, kwargs=given)
         view = pattern.callback
         assert handler.awaits(path) is (iscoroutinefunction(view) or hasattr(view, "streams")), path
         seen.add(handler.awaits(path))
