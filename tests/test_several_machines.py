@@ -266,7 +266,6 @@ def test_jobs_are_made_while_webs_and_workers_are_lost_and_nothing_is_shared_but
     over = ("succeeded", "failed", "attention")
     done = until(lambda: (now := _answer(browser, second)) and now["status"] in over and now, 300)
     assert done["status"] == "succeeded", done
-    assert {each["attempt"] for each in done["stages"]} == {1}
 
     for name in (*WEBS, *WORKERS):
         machine = installed.there[name]
