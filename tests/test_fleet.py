@@ -160,7 +160,7 @@ def test_only_an_admin_pauses_one_worker_with_a_reason_and_resumes_it(ada, chief
 @pytest.mark.django_db
 def test_a_worker_that_has_no_work_of_the_engine_is_not_offered_for_a_pause(chief):
     FleetWorker.tell("watcher", machine="watcher", slots={"media-pipeline": 200})
-    assert "/pause/" not in chief.get("/fleet/status/").content.decode()
+    assert "/fleet/workers/" not in chief.get("/fleet/").content.decode()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -125,7 +125,7 @@ def test_what_runs_is_held_or_has_something_to_do_yet_loses_nothing(old, keep):
         old(state.value, state)
     wanted = old("wanted")
     Job.objects.filter(pk=wanted.pk).update(kept_wishes=[{"kind": "delete", "actor": "ada"}])
-    assert trash.put_in(old("deleted"), "ada")
+    assert trash.put_in([old("deleted")], "ada")
     assert going() == {} and not prune().startswith("Removed")
     assert not Removal.objects.exists() and Event.objects.count() >= 5
 

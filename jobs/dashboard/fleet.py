@@ -172,9 +172,9 @@ def resume(request: PageRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @staff_only
-def pause_worker(request: PageRequest, pk: int) -> HttpResponse:
+def pause_worker(request: PageRequest, number: int) -> HttpResponse:
     """Asks why, and has one worker take nothing new."""
-    worker = get_object_or_404(FleetWorker, pk=pk)
+    worker = get_object_or_404(FleetWorker, pk=number)
     if request.method == "GET":
         return render(request, "jobs/pause_worker.html", {"worker": worker})
     who = request.user.get_username()
@@ -183,9 +183,9 @@ def pause_worker(request: PageRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @staff_only
-def resume_worker(request: PageRequest, pk: int) -> HttpResponse:
+def resume_worker(request: PageRequest, number: int) -> HttpResponse:
     """Has it take work again."""
-    worker = get_object_or_404(FleetWorker, pk=pk)
+    worker = get_object_or_404(FleetWorker, pk=number)
     return _done(request, lambda: pausing.resume_worker(worker, request.user.get_username()))
 
 
