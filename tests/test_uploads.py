@@ -28,7 +28,7 @@ from django.utils import timezone
 
 from jobs.models import Job, Upload
 from jobs.models.wish import DELETE, Wish
-from jobs.uploads import one_piece, sample_clip, sweeping, writing
+from jobs.uploads import intake, one_piece, sample_clip, sweeping, writing
 from jobs.uploads.part_file import PartFile, part_path
 from jobs.uploads.source_check import PATIENCE, find_problem
 from mediapipe import disk, storage
@@ -410,6 +410,15 @@ def test_bytes_whose_checksum_is_not_known_yet_are_no_whole_file(signed_in):
         assert head(signed_in, url).status_code == 423
         part.truncate()
     assert offset(signed_in, url) == 0 and Job.objects.count() == 0
+
+
+def test_who_read_the_row_before_the_file_went_to_its_place_hears_that_all_has_arrived(signed_in):
+    url = create(signed_in)["Location"]
+    patch(signed_in, url, DATA[:-1], 0)
+    upload = Upload.objects.get()
+    part_path(upload).write_bytes(DATA)
+    assert head(signed_in, url)["Mediapipe-Job"]  # another request
+    assert intake.offset_of(upload) == len(DATA) and intake.is_finished(upload)
 
 
 def test_two_finishes_at_once_make_one_job(signed_in):

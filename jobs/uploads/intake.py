@@ -5,6 +5,7 @@ It builds no URLs and reads no headers; of HTTP it knows only the status of an U
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -36,7 +37,12 @@ def is_finished(upload: Upload) -> bool:
 
 def offset_of(upload: Upload) -> int:
     """How many bytes have arrived. Raises UploadError (404) where the bucket lost them, OSError."""
-    return upload.length if is_finished(upload) else store_of(upload).offset_of(upload)
+    if not is_finished(upload):
+        if arrived := store_of(upload).offset_of(upload):
+            return arrived
+        with suppress(Upload.DoesNotExist):  # no byte yet, or its file is in its place by now
+            upload.refresh_from_db()
+    return upload.length if is_finished(upload) else 0
 
 
 def shown_offset(upload: Upload) -> int:
