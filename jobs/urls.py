@@ -78,8 +78,8 @@ urlpatterns = [
     path("fleet/", fleet.index, name="fleet"),
     path("fleet/status/", fleet.status, name="fleet_status"),
     path("fleet/jobs/<uuid:pk>/first/", fleet.move_first, name="move_first"),
-    path("fleet/workers/<int:number>/pause/", fleet.pause_worker, name="pause_worker"),
-    path("fleet/workers/<int:number>/resume/", fleet.resume_worker, name="resume_worker"),
+    path("fleet/workers/<int:worker>/pause/", fleet.pause_worker, name="pause_worker"),
+    path("fleet/workers/<int:worker>/resume/", fleet.resume_worker, name="resume_worker"),
     path("fleet/pause/", fleet.pause, name="pause_line"),
     path("fleet/resume/", fleet.resume, name="resume_line"),
     # A person's API tokens

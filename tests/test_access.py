@@ -123,7 +123,7 @@ FOR_ADMINS = {"jobs:move_first"}  # no editor comes as far as the question whose
 
 def every_url(made: Job):
     """Each URL of the dashboard with its name; what it is about is *made*."""
-    given = {"pk": made.pk, "person": 1, "number": 1, "name": "ingest", "token": "forged"}
+    given = {"pk": made.pk, "person": 1, "number": 1, "worker": 1, "name": "ingest", "token": "forged"}
     given["mark"] = "forged"
     for pattern in get_resolver().url_patterns:
         for name, space in ((pattern, ""),) if isinstance(pattern, URLPattern) else each_of(pattern):

@@ -172,21 +172,21 @@ def resume(request: PageRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @staff_only
-def pause_worker(request: PageRequest, number: int) -> HttpResponse:
+def pause_worker(request: PageRequest, worker: int) -> HttpResponse:
     """Asks why, and has one worker take nothing new."""
-    worker = get_object_or_404(FleetWorker, pk=number)
+    row = get_object_or_404(FleetWorker, pk=worker)
     if request.method == "GET":
-        return render(request, "jobs/pause_worker.html", {"worker": worker})
+        return render(request, "jobs/pause_worker.html", {"worker": row})
     who = request.user.get_username()
-    return _done(request, lambda: pausing.pause_worker(worker, who, _why(request)))
+    return _done(request, lambda: pausing.pause_worker(row, who, _why(request)))
 
 
 @require_POST
 @staff_only
-def resume_worker(request: PageRequest, number: int) -> HttpResponse:
+def resume_worker(request: PageRequest, worker: int) -> HttpResponse:
     """Has it take work again."""
-    worker = get_object_or_404(FleetWorker, pk=number)
-    return _done(request, lambda: pausing.resume_worker(worker, request.user.get_username()))
+    row = get_object_or_404(FleetWorker, pk=worker)
+    return _done(request, lambda: pausing.resume_worker(row, request.user.get_username()))
 
 
 @require_http_methods(["GET", "POST"])
