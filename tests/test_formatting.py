@@ -82,7 +82,12 @@ def test_a_stage_says_what_it_does(status, needs, text):
 
 @pytest.mark.parametrize(
     ("text", "most", "shown"),
-    [("short", 5, "short"), ("abcdefghij", 5, "ab…ij"), ("take one, the end", 9, "take…end")],
+    [
+        ("short", 5, "short"),
+        ("abcdefghij", 5, "ab…ij"),
+        ("take one, the end", 9, "take…end"),
+        ("Drone over the harbour, take 3", 28, "Drone over the…take 3"),
+    ],
 )
 def test_a_long_name_is_cut_in_its_middle(text, most, shown):
     assert middle(text, most) == shown

@@ -62,7 +62,19 @@ def middle(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     end = (most - 1) // 2
-    return f"{text[: most - 1 - end].rstrip()}…{text[-end:].lstrip()}"
+    first = text[: most - 1 - end]
+    last = text[-end:]
+    if " " in first and _cuts_a_short_word(text, len(first)):
+        first = first.rpartition(" ")[0]
+    if " " in last and _cuts_a_short_word(text, len(text) - end):
+        last = last.partition(" ")[2]
+    return f"{first.rstrip()}…{last.lstrip()}"
+
+
+def _cuts_a_short_word(text: str, at: int) -> bool:
+    before = text[:at].rpartition(" ")[2]
+    after = text[at:].partition(" ")[0]
+    return bool(before and after) and len(before + after) <= 12
 
 
 def _codec(name: str) -> str:
