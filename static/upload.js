@@ -184,7 +184,9 @@ const openChooser = (event) => {
 const choosePipeline = ({ target }) => {
   if (target.id !== "upload-pipeline") return;
   element.dataset.pipeline = target.value;
-  document.getElementById("drop-pipeline").textContent = target.selectedOptions[0].text.trim();
+  const [chosen] = target.selectedOptions;
+  document.getElementById("drop-pipeline").textContent = chosen.text.trim();
+  document.getElementById("pipeline-says").textContent = chosen.title;
   request("POST", `${element.dataset.choice}?pipeline=${target.value}`).catch(() => {});
 };
 

@@ -430,6 +430,7 @@ def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product
 def test_a_file_is_dropped_on_any_page_and_goes_through_the_pipeline_that_was_chosen_before(page, seconds):
     with page.expect_response("**/jobs/pipeline/*"):
         page.select_option("#upload-pipeline", "streaming")
+    assert "plus an HLS stream" in page.inner_text("#pipeline-says")
     page.click("nav >> text=Jobs")  # nothing is on its way: the browser goes there itself
     assert page.input_value("#upload-pipeline") == "streaming"
     page.click(".top >> text=maria")

@@ -142,6 +142,18 @@ def trailer(work: Path) -> Path:
     return film
 
 
+def podcast(work: Path) -> Path:
+    """Sound with a cover."""
+    sound = ["-f", "lavfi", "-i", "aevalsrc=sin(880*t)*abs(sin(3*t))*0.4:d=40"]
+    cover = ["-f", "lavfi", "-i", "gradients=s=600x600:c0=navy:c1=orange:d=1", "-frames:v", "1"]
+    made = work / "podcast.mp3"
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-y", *sound, *cover, "-c:v", "mjpeg", "-id3v2_version", "3", str(made)],
+        check=True,
+    )
+    return made
+
+
 def submit(product: Product, path: Path | str, title: str, *extra: str) -> str:
     """The id of a new job."""
     done = product.command("submit", str(path), "--title", title, "--owner", "maria", "--json", *extra)
@@ -171,6 +183,7 @@ def some(camera: Camera) -> str:
     long = make_clip(work / "council meeting.mp4", 150, "1920x1080")
     done = submit(product, film, "Big Buck Bunny, trailer", "--pipeline", "previews", "--wait")
     stream = submit(product, film, "Trailer for the web player", "--pipeline", "streaming", "--wait")
+    sound = submit(product, podcast(work), "Podcast, episode 12", "--wait")
     failed = submit(product, make_broken(work / "raw.mp4"), "Interview, raw cut", "--wait")
     retrying = submit(product, "http://127.0.0.1:9/archive/reel-7.mp4", "Archive reel 7")
     until(lambda: product.status(retrying)["stages"][0]["retry_at"], 90)
@@ -187,6 +200,7 @@ def some(camera: Camera) -> str:
     cancelling(camera, running)
     shoot("job-done", f"/jobs/{done}/")
     shoot("job-stream", f"/jobs/{stream}/")
+    shoot("job-sound", f"/jobs/{sound}/")
     shoot("job-attention", f"/jobs/{failed}/")
     shoot("job-cancelled", f"/jobs/{cancelled}/")
     shoot("stage", f"/jobs/{done}/stages/transcode/")
