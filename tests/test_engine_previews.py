@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from mediapipe import storage
+from mediapipe.engine import stills
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
 from mediapipe.task_options import check_options
@@ -96,6 +98,14 @@ async def test_a_waveform_is_as_high_as_the_sound_is_loud(made):
         and all(0.09 < each < 0.11 for each in soft)
         and all(0.7 < each < 0.9 for each in loud)
     )
+
+
+def test_a_frame_that_is_not_black_is_looked_for_near_its_moment_alone_however_long_the_film():
+    def shot(seek, select="", before=()):
+        return [select, *before]
+
+    for each in stills._light_ones(SimpleNamespace(pix_fmt="yuv420p"), 2.0, 36_000.0, shot):
+        assert "-t" in each or f"trim=end={stills.LOOK_ON}," in each[0]
 
 
 def test_a_waveform_of_a_day_is_measured_in_pieces_and_never_held_in_memory():

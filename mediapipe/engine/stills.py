@@ -107,7 +107,8 @@ def _light_ones(video: Video, start: float, length: float, shot: Callable[..., l
     light = f"signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value={value}:function=greater,"
     return [
         shot(start, light, ("-t", LOOK_ON)),
-        _held(start, length, shot, light),
+        # as near as the first: a dark film, and then its last picture, would be measured to its end
+        _held(start, length, shot, f"trim=end={LOOK_ON},{light}"),
         shot(start, light, ("-skip_frame", "nokey", "-t", "1200")),
         shot(max(0.0, start - LOOK_BACK) or None, light, ("-t", f"{min(start, LOOK_BACK):.3f}")),
     ]
