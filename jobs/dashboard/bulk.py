@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from jobs import control, deleting, finished
 from jobs.models import Job, JobQuerySet
-from jobs.state import ACTIVE, JobState
+from jobs.state import ACTIVE, FINISHED, JobState
 from mediapipe.database import OUTAGES
 
 DATABASE_AWAY = "The database can’t be reached. Look again in a moment, and repeat what wasn’t done."
@@ -26,39 +26,49 @@ MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the res
 
 @dataclass(frozen=True)
 class Action:
-    """What can be done to jobs: to which of them, and the sentences of its result."""
+    """What can be done to jobs: to those in which *states*, and the sentences of its result."""
 
-    applicable: Q
+    icon: str
+    states: tuple[JobState, ...]
     done: str
     nothing_done: str
     skipped_one: str
     skipped_many: str
 
+    @property
+    def applicable(self) -> Q:
+        """The jobs to which it can be done."""
+        return Q(state__in=self.states)
 
-ACTIONS = {
-    "retry": Action(
-        Q(state__in=(JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED)),
-        "Retrying",
-        "Nothing was retried.",
-        "had nothing to retry.",
-        "had nothing to retry.",
-    ),
+
+ACTIONS = {  # in the order in which they are offered
     "cancel": Action(
-        Q(state__in=ACTIVE),
+        "ban",
+        ACTIVE,
         "Cancelling",
         "Nothing was cancelled.",
         "had already ended.",
         "had already ended.",
     ),
+    "retry": Action(
+        "rotate-ccw",
+        (JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED),
+        "Retrying",
+        "Nothing was retried.",
+        "had nothing to retry.",
+        "had nothing to retry.",
+    ),
     "add": Action(
-        ~Q(state__in=ACTIVE),
+        "film",
+        FINISHED,
         "Adding to",
         "Nothing was added.",
         "is still running, or has all of it.",
         "are still running, or have all of it.",
     ),
     "delete": Action(
-        ~Q(state__in=ACTIVE),
+        "trash-2",
+        FINISHED,
         "Deleted",
         "Nothing was deleted.",
         "is still running; cancel it first.",

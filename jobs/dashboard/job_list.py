@@ -16,7 +16,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import prefetch_related_objects
 from django.http import QueryDict
 
-from jobs.dashboard import polling
+from jobs.dashboard import bulk, polling
 from jobs.dashboard.counting import RECENT, Count, count_each, count_newest
 from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
@@ -34,16 +34,9 @@ from jobs.dashboard.searching import (
 )
 from jobs.live import Live, reader
 from jobs.models import Job, JobQuerySet
-from jobs.state import ACTIVE, JobState, StageState
+from jobs.state import JobState, StageState
 
 PAGE_SIZE = 25
-ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
-APPLICABLE = {  # the states in which the actions of the bulk bar apply, as in bulk.ACTIONS
-    "retry": {JobState.ATTENTION, JobState.FAILED, JobState.CANCELLED},
-    "cancel": {*ACTIVE},
-    "add": ENDED,
-    "delete": ENDED,
-}
 
 
 class Place(NamedTuple):
@@ -62,6 +55,16 @@ class Newest(NamedTuple):
     created_at: datetime
 
 
+class BulkButton(NamedTuple):
+    """An action of the bulk bar: the *states* of the jobs it applies to, and how many of the tab's are."""
+
+    action: str
+    label: str
+    icon: str
+    states: str
+    jobs: str
+
+
 class ListContext(TypedDict):
     """What the templates show around the rows; plain values alone, because models compare by key."""
 
@@ -74,7 +77,7 @@ class ListContext(TypedDict):
     ready: str  # when the last of the running jobs is expected to be done; "" while that is unknown
     query: str
     total: str
-    applicable: dict[str, str]  # to how many of them, by the bulk bar's actions
+    bulk_buttons: list[BulkButton]
     number: int  # of the page, from 1
     last_page: str  # "" where there are more than are counted
     newer: str  # query string of the previous page; "" where there is none
@@ -143,10 +146,14 @@ class JobList:
         among = (count for name, count in self.groups.items() if {*GROUPS[name]} <= {*states})
         return reduce(Count.and_also, among, Count())
 
-    def _applicable(self) -> dict[str, str]:
-        """To how many of the tab's jobs each action of the bulk bar applies."""
+    def _bulk_buttons(self) -> list[BulkButton]:
         shown = {*TABS[self.tab][1]}
-        return {action: str(self._count(shown & states)) for action, states in APPLICABLE.items()}
+        return [
+            BulkButton(
+                name, name.title(), each.icon, " ".join(each.states), str(self._count(shown & {*each.states}))
+            )
+            for name, each in bulk.ACTIONS.items()
+        ]
 
     def _place(self, query: QueryDict) -> Place | None:
         """Where a page begins that lies beyond those that are counted."""
@@ -269,7 +276,7 @@ class JobList:
             "ready": self._ready(),
             "query": self._query(),
             "total": str(self.total),
-            "applicable": self._applicable(),
+            "bulk_buttons": self._bulk_buttons(),
             "number": self.number,
             "last_page": "" if self.total.more else str(self.last_page),
             "newer": self._newer(),
