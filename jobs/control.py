@@ -202,6 +202,13 @@ def source_is_wanted() -> Iterator[None]:
         raise NotPossible(str(error)) from None
 
 
+async def going(job: Job) -> NotPossible | None:
+    """Why a closed job can't be queued again: it, or files of it, are being removed; else None."""
+    if job.being_deleted:
+        return Refused(BEING_DELETED)
+    return NotPossible(UNDER_WAY) if await sync_to_async(Removal.is_under_way)(job) else None
+
+
 async def start_again(job: Job, actor: str, reason: str = "") -> str:
     """Starts a closed job again; returns a sentence. Raises NotPossible."""
     with source_is_wanted():
@@ -210,11 +217,7 @@ async def start_again(job: Job, actor: str, reason: str = "") -> str:
         await reread(job)
         if job.state == JobState.SUCCEEDED:
             raise NotPossible("This job is done, so there’s nothing to retry.")
-        if job.being_deleted:
-            raise Refused(BEING_DELETED)
-        if await sync_to_async(Removal.is_under_way)(job):
-            raise NotPossible(UNDER_WAY)
-        raise NotPossible("Someone else has just restarted this job.")
+        raise await going(job) or NotPossible("Someone else has just restarted this job.")
     await reread(job)
     reader.invalidate(job)
     if not await start(job):

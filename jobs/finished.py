@@ -14,10 +14,9 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from jobs import control, remaking
-from jobs.control import NotPossible, Refused, TemporalUnavailable
+from jobs.control import NotPossible, TemporalUnavailable
 from jobs.live import reader
-from jobs.models import EarlierVersion, Job, Removal, Upload
-from jobs.models.removal import UNDER_WAY
+from jobs.models import EarlierVersion, Job, Upload
 from jobs.pipelines import THUMBNAILS, Option
 from jobs.state import Source
 from mediapipe.task_options import check_options
@@ -134,11 +133,7 @@ async def _begin(job: Job, sentence: str) -> str:
 async def _why_not(job: Job) -> NotPossible:
     """Why nothing was changed in the job as it now stands."""
     await control.reread(job)
-    if job.being_deleted:
-        return Refused(control.BEING_DELETED)
-    if await sync_to_async(Removal.is_under_way)(job):
-        return NotPossible(UNDER_WAY)
-    return NotPossible(CANCELLING if job.cancelling else RUNNING)
+    return await control.going(job) or NotPossible(CANCELLING if job.cancelling else RUNNING)
 
 
 async def go_back(job: Job, number: int, actor: str, reason: str = "") -> str:

@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from jobs import finished, reconcile, remaking
+from jobs import control, finished, reconcile, remaking
 from jobs.models import ApiToken, EarlierVersion, Job, Stage
 from jobs.models.wish import DELETE, Wish
 from jobs.orphans import orphaned_files
@@ -128,7 +128,7 @@ def test_a_job_that_runs_or_is_being_deleted_is_left_alone(done):
         async_to_sync(finished.make_again)(done, "transcode", {}, "ada")
     Job.objects.filter(pk=done.pk).update(state=JobState.SUCCEEDED)
     assert done.keep_wish(Wish(DELETE, "ada", run=1))
-    with pytest.raises(finished.Refused, match="being deleted"):
+    with pytest.raises(control.Refused, match="being deleted"):
         async_to_sync(finished.make_again)(done, "transcode", {}, "ada")
     assert now(done).run == 1 and not EarlierVersion.objects.exists()
 
