@@ -99,12 +99,16 @@ def going_sources(what: str) -> Going:
 def going_outputs() -> Going:
     """The jobs whose outputs would go."""
     jobs = with_old_outputs().order_by()
+    return Going(jobs.count(), _output_bytes(job__in=jobs), _oldest(jobs))
+
+
+def _output_bytes(**which: object) -> int:
+    """What the outputs of stages and earlier versions measure; *which*: as filter() takes it, of both."""
     sizes = (
-        model.objects.filter(job__in=jobs).order_by().values_list("output__filesize", flat=True)
+        model.objects.filter(**which).order_by().values_list("output__filesize", flat=True)
         for model in (Stage, EarlierVersion)
     )
-    total = sum(size or 0 for each in sizes for size in each.iterator(chunk_size=500))
-    return Going(jobs.count(), total, _oldest(jobs))
+    return sum(size or 0 for each in sizes for size in each.iterator(chunk_size=500))
 
 
 def going_timelines() -> Going:
@@ -181,8 +185,7 @@ def remove_outputs_of(job: Job) -> Removed:
     marked = Removal.objects.filter(what=OUTPUTS, done=False, job=job.pk)
     if not marked.exists():
         return Removed()
-    made = [Stage.objects.filter(job=job.pk, output__isnull=False), EarlierVersion.objects.filter(job=job.pk)]
-    size = sum(size or 0 for rows in made for size in rows.values_list("output__filesize", flat=True))
+    size = _output_bytes(job=job.pk)
     for name in files_alone_of(job, with_source=False):
         storage.remove(name)
     with transaction.atomic():
