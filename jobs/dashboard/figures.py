@@ -168,7 +168,7 @@ def day_of(starts: Sequence[datetime], first: int = 0) -> Combinable:
 def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> Day:
     """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top; each a link."""
     done = states.get(JobState.SUCCEEDED, 0)
-    failed = states.get(JobState.FAILED, 0) + states.get(JobState.ATTENTION, 0)
+    failed = sum(states.get(state, 0) for state in FAILED)
     total = sum(states.values())
     top = 60.0
     bars = []

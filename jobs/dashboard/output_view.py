@@ -62,7 +62,7 @@ def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
     extension = (output.format or "bin").lower().replace("hls", "m3u8")
     filename = f"{saved_as(job, stage)}.{extension}"
     return OutputView(
-        label=LABELS.get(stage.name, stage.label),
+        label=_label(stage),
         facts=describe_output(output),
         url=url,
         download_url=storage.page_link(output.name, job.owner_id, save_as=filename) if output.name else url,
@@ -94,8 +94,11 @@ def archived(job: Job, stages: Iterable[StageStatus]) -> list[tuple[str, str]]:
 
 def view_place(stage: StageStatus, words: str) -> OutputView:
     """The place of an output that isn't there: what its stage is doing, in words."""
-    label = LABELS.get(stage.name, stage.label)
-    return OutputView(label, words, stage=stage.name, is_image=stage.name in PICTURES)
+    return OutputView(_label(stage), words, stage=stage.name, is_image=stage.name in PICTURES)
+
+
+def _label(stage: StageStatus) -> str:
+    return LABELS.get(stage.name, stage.label)
 
 
 def view_source(job: Job, probed: Output | None) -> OutputView:
