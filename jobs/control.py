@@ -1,4 +1,4 @@
-"""The verbs of a job: start, retry, cancel, force a restart, rename. To delete one is in jobs.deleting.
+"""The verbs of a job: start, retry, cancel, force a restart, rename. To delete one: jobs.removal.deleting.
 
 Whoever acts, on a page, in bulk, by a command or in the back office, acts through these. What a person asks
 for is a wish in the row first and is delivered after that: at once if possible, else by jobs.reconcile. Every

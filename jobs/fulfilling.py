@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from asgiref.sync import sync_to_async
 
-from jobs import control, deleting, remaking, trash, workflow_calls
+from jobs import control, remaking, workflow_calls
 from jobs.closing import FORCED, Closing
 from jobs.models import EarlierVersion, Job
 from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.removal import deleting, trash
 from jobs.state import JobState
 from mediapipe.database import in_thread
 

@@ -28,7 +28,8 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs import pausing, trouble
+from jobs import trouble
+from jobs.fleet import pausing
 from jobs.models import Job
 from jobs.pipelines import OWN
 from jobs.requests import HeartbeatDetails

@@ -20,11 +20,12 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from jobs import control, trash, trouble, workflow_calls
+from jobs import control, trouble, workflow_calls
 from jobs.closing import Closing
 from jobs.fulfilling import Fulfilling, delete_some
 from jobs.ittybit.client import IttybitClient
 from jobs.models import EarlierVersion, Job, JobQuerySet, Turn
+from jobs.removal import trash
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import one_piece, sweeping
 from mediapipe import temporal

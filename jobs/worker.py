@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from jobs import pruning, reconcile
+from jobs import reconcile
 from jobs.batches import waking
 from jobs.batches.activities import advance
 from jobs.batches.batch_workflow import BatchWorkflow
@@ -22,7 +22,8 @@ from jobs.ittybit.client import IttybitClient
 from jobs.notifications import activities as delivering
 from jobs.notifications import outbox
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
-from jobs.prune_workflow import PruneWorkflow
+from jobs.removal import pruning
+from jobs.removal.prune_workflow import PruneWorkflow
 from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline

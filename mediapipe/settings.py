@@ -254,7 +254,11 @@ KEEP_DAYS = {
     "tasks": number("MEDIAPIPE_KEEP_TASKS_DAYS", 90),
     "audit": number("MEDIAPIPE_KEEP_AUDIT_DAYS", 0),
 }
-RETENTION = ["jobs.retention.KINDS", "mediapipe.engine.retention.KINDS", "mediapipe.accounts.retention.KINDS"]
+RETENTION = [
+    "jobs.removal.retention.KINDS",
+    "mediapipe.engine.retention.KINDS",
+    "mediapipe.accounts.retention.KINDS",
+]
 HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
@@ -280,7 +284,7 @@ LOGGING = {
     "loggers": {
         "temporalio.activity": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
-        "jobs.deleting": {"level": "INFO"},
+        "jobs.removal.deleting": {"level": "INFO"},
         "jobs.uploads": {"level": "INFO"},  # which uploads were refused, and why
         "mediapipe.accounts": {"level": "INFO"},  # who added, promoted or deactivated whom
         "mediapipe.web.requests": {"level": "INFO" if flag("MEDIAPIPE_ACCESS_LOG") else "WARNING"},

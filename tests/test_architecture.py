@@ -69,7 +69,7 @@ jobs jobs.findings jobs.pipelines jobs.option_words jobs.pipeline_rules
 jobs.result jobs.state jobs.requests jobs.waits
 jobs.notifications.events jobs.notifications.wording jobs.notifications.delivery_workflow
 jobs.notifications.push_message
-jobs.batches.batch_workflow jobs.prune_workflow
+jobs.batches.batch_workflow jobs.removal.prune_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.fleet_worker
@@ -85,9 +85,10 @@ jobs.workflow.activity_calls jobs.workflow.failures jobs.workflow.receipt jobs.w
 jobs.workflow.needs jobs.workflow.stage_run jobs.workflow.media_pipeline jobs.workflow.watch
 jobs.workflow.limits jobs.workflow.webhook
 jobs.workflow.activities
-jobs.pausing jobs.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control jobs.deleting jobs.remaking
+jobs.fleet.pausing jobs.removal.trash jobs.trouble jobs.live jobs.workflow_calls jobs.control
+jobs.removal.deleting jobs.remaking
 jobs.finished jobs.shares
-jobs.serialize jobs.orphans jobs.retention jobs.dashboard.formatting jobs.pruning
+jobs.serialize jobs.removal.orphans jobs.removal.retention jobs.dashboard.formatting jobs.removal.pruning
 jobs.api.problems jobs.api.bearer
 jobs.uploads.errors jobs.uploads.naming jobs.uploads.source_check
 jobs.uploads.arriving jobs.uploads.part_file jobs.uploads.bucket_part
@@ -98,7 +99,7 @@ jobs.notifications.channels.webhook jobs.notifications.channels.browser
 jobs.notifications.channels jobs.notifications.confirming jobs.notifications.payload
 jobs.notifications.activities jobs.notifications.outbox
 jobs.batches.activities jobs.batches.waking
-jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet
+jobs.closing jobs.fulfilling jobs.reconcile jobs.worker jobs.fleet.presence
 jobs.dashboard.counting jobs.dashboard.keyset jobs.dashboard.searching
 jobs.dashboard.advice jobs.dashboard.bulk jobs.dashboard.forms
 jobs.dashboard.option_form jobs.dashboard.pipeline_form jobs.dashboard.output_view
@@ -107,7 +108,7 @@ jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.saved_views
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.figures
 jobs.dashboard.history
-jobs.dashboard.people jobs.dashboard.audit_page jobs.line jobs.first
+jobs.dashboard.people jobs.dashboard.audit_page jobs.fleet.line jobs.fleet.first
 jobs.dashboard.fleet_workers jobs.dashboard.fleet
 jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
@@ -244,7 +245,7 @@ for name in sys.argv[1:]:
         "jobs.workflow.media_pipeline",
         "jobs.notifications.delivery_workflow",
         "jobs.batches.batch_workflow",
-        "jobs.prune_workflow",
+        "jobs.removal.prune_workflow",
         "mediapipe.engine.workflows",
     ],
 )

@@ -17,8 +17,9 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from jobs import first, fleet, line, pausing
 from jobs.dashboard import fleet as page
+from jobs.fleet import first, line, pausing
+from jobs.fleet import presence as fleet
 from jobs.models import Event, FleetWorker, Job, Stage
 from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, StageState

@@ -13,7 +13,7 @@ from django.test import Client
 from jobs import control, finished, reconcile, remaking
 from jobs.models import ApiToken, EarlierVersion, Job, Stage
 from jobs.models.wish import DELETE, Wish
-from jobs.orphans import orphaned_files
+from jobs.removal.orphans import orphaned_files
 from jobs.state import JobState, StageState
 from mediapipe import storage
 from tests.support.recorded import job, text

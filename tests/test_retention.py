@@ -15,9 +15,10 @@ from django.utils import timezone
 from temporalio.client import ScheduleOverlapPolicy
 from temporalio.worker import Worker
 
-from jobs import control, finished, prune_workflow, pruning, remaking, retention, trash
+from jobs import control, finished, remaking
 from jobs.models import EarlierVersion, Event, Job, Pipeline, Removal, Stage
 from jobs.models.removal import OUTPUTS, SOURCE, UNDER_WAY
+from jobs.removal import prune_workflow, pruning, retention, trash
 from jobs.state import ACTIVE, CONTROL, JobState, Source
 from jobs.uploads import becoming
 from mediapipe import storage

@@ -12,11 +12,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs import control, deleting, orphans, trash
+from jobs import control
 from jobs.dashboard import bulk
 from jobs.fulfilling import delete_some
 from jobs.gauges import Gauges
 from jobs.models import ApiToken, Batch, BatchItem, Job, Share, Stage, TrashedFile
+from jobs.removal import deleting, orphans, trash
 from jobs.state import JobState, Source
 from mediapipe import storage
 from mediapipe.accounts.models import AuditEntry

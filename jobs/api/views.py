@@ -22,7 +22,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.params import functions as params
 from ninja.security import HttpBearer
 
-from jobs import control, deleting, serialize, trash
+from jobs import control, serialize
 from jobs.api import schemas, submission
 from jobs.api.bearer import act_as_owner, authenticate
 from jobs.api.cursor import page
@@ -32,6 +32,7 @@ from jobs.dashboard.searching import ORDERS, in_tab, search
 from jobs.live import Live, reader
 from jobs.models import Job, Pipeline
 from jobs.pipelines import DEFAULT
+from jobs.removal import deleting, trash
 from mediapipe.accounts.login_required import PageRequest
 
 LOOK_INTERVAL = 0.5  # seconds between two looks at a job that is waited for

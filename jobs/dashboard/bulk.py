@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from asgiref.sync import async_to_sync
 from django.db.models import Q
 
-from jobs import control, deleting, finished
+from jobs import control, finished
 from jobs.models import Job, JobQuerySet
+from jobs.removal import deleting
 from jobs.state import ACTIVE, FINISHED, JobState
 from mediapipe.database import OUTAGES
 

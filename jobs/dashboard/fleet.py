@@ -19,12 +19,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from jobs import first, line, pausing
 from jobs.dashboard.fleet_workers import Worker, works_of
 from jobs.dashboard.formatting import filesize
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.polling import fragment, once
 from jobs.dashboard.presenters import Row
+from jobs.fleet import first, line, pausing
 from jobs.live import reader
 from jobs.models import Event, FleetWorker, Job, Stage
 from jobs.state import SETTLED, JobState, StageState

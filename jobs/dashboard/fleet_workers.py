@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from jobs import pausing
 from jobs.dashboard.formatting import ago, duration, filesize
+from jobs.fleet import pausing
 from jobs.models import FleetWorker, Stage
 
 WORDS = {"import_source": "Download", "join_pieces": "Join of pieces", "encode_piece": "Piece"}

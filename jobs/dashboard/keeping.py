@@ -1,6 +1,6 @@
 """For how long the jobs of a pipeline keep what is theirs: the form on its page.
 
-What then goes is decided in jobs.retention.
+What then goes is decided in jobs.removal.retention.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The trash: what somebody has deleted, to be restored or deleted for good; and the undo of a delete.
 
-What may be done is decided in jobs.deleting.
+What may be done is decided in jobs.removal.deleting.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import control, deleting, trash
+from jobs import control
 from jobs.dashboard.formatting import filesize
 from jobs.dashboard.searching import parse_or_none
 from jobs.models import Job
+from jobs.removal import deleting, trash
 from mediapipe.accounts.login_required import PageRequest
 
 PER_PAGE = 25

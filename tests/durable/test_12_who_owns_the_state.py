@@ -17,11 +17,12 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import closing, control, deleting, fulfilling, monitoring, reconcile, worker, workflow_calls
+from jobs import closing, control, fulfilling, monitoring, reconcile, worker, workflow_calls
 from jobs.dashboard.job_page import JobPage
 from jobs.live import LiveReader, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.removal import deleting
 from jobs.state import JobState, PipelineStatus
 from jobs.workflow.activities import UNWANTED
 from jobs.workflow.media_pipeline import MediaPipeline

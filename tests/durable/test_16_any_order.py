@@ -26,9 +26,10 @@ from hypothesis.stateful import (
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from jobs import control, deleting, reconcile, workflow_calls
+from jobs import control, reconcile, workflow_calls
 from jobs.models import Job
 from jobs.models.wish import CANCEL, RETRY, Wish
+from jobs.removal import deleting
 from jobs.state import ACTIVE, FINISHED, JobState
 from tests.support.product import until_async
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from jobs import orphans
 from jobs.dashboard.formatting import filesize
+from jobs.removal import orphans
 from mediapipe import storage
 
 

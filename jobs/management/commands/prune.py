@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from jobs import pruning
 from jobs.dashboard.formatting import filesize
 from jobs.management.verbs import actor
+from jobs.removal import pruning
 from mediapipe import retention
 from mediapipe.retention import Going, Kind
 

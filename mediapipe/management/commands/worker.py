@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from jobs import fleet
+from jobs.fleet import presence
 from mediapipe import metrics, temporal, tracing
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.commands.web import check_port, close_home
@@ -63,8 +63,8 @@ class Command(BaseCommand):
             for queue in queues:
                 built = await stack.enter_async_context(import_string(settings.WORKERS[queue])(client))
                 workers.extend(built)
-            name = stack.enter_context(fleet.own_name())
-            async with fleet.announced(name, workers), temporal.run_workers(workers) as running:
+            name = stack.enter_context(presence.own_name())
+            async with presence.announced(name, workers), temporal.run_workers(workers) as running:
                 version = f", version {settings.BUILD_ID}" if settings.BUILD_ID else ""
                 if "media-engine" in queues:
                     self._tell_protection()

@@ -28,8 +28,8 @@ from temporalio.client import (
 from temporalio.service import RPCStatusCode
 
 from jobs.dashboard.formatting import filesize
-from jobs.prune_workflow import PRUNE, PruneWorkflow
-from jobs.retention import BY
+from jobs.removal.prune_workflow import PRUNE, PruneWorkflow
+from jobs.removal.retention import BY
 from jobs.state import TASK_QUEUE
 from jobs.workflow.watch import or_hand_over
 from mediapipe import retention, temporal

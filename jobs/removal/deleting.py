@@ -1,7 +1,7 @@
 """The verbs that end a job: delete, which puts it into the trash, restore, and delete for good.
 
 As jobs.control, whose errors these share: whoever acts, on a page, in bulk, by the API or in the back office,
-acts through these. What changes in the rows is in jobs.trash and jobs.models.job.
+acts through these. What changes in the rows is in jobs.removal.trash and jobs.models.job.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from jobs import control, trash
+from jobs import control
 from jobs.control import GONE, NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.wish import DELETE, Wish
+from jobs.removal import trash
 from mediapipe.database import OUTAGES
 
 log = logging.getLogger(__name__)

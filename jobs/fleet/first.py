@@ -20,8 +20,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from jobs.fleet.pausing import AWAY, SECONDS, NotPossible
 from jobs.models import Job, Stage
-from jobs.pausing import AWAY, SECONDS, NotPossible
 from jobs.state import StageState
 from mediapipe import temporal
 from mediapipe.accounts import audit
