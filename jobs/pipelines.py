@@ -12,7 +12,8 @@ from typing import Any, Union
 Option = Union[str, int, float, bool]  # noqa: UP007 - Temporal's converter reads this annotation at run time
 
 
-OWN, CLOUD_THEN_OWN = "own", "cloud_then_own"  # the engine of this installation itself, though a cloud is set
+OWN = "own"  # the engine of this installation itself, though a cloud is set
+CLOUD_THEN_OWN = "cloud_then_own"
 
 
 @dataclass(frozen=True)

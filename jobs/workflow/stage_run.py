@@ -1,14 +1,15 @@
 """One stage inside the workflow: its attempts, its waits, its task. Deterministic.
 
-Attempts are counted here, not by Temporal's activity retries: so a worker that shuts down costs none, a
-lost worker or an unavailable engine is no failure, and the status query knows the reason of every attempt
-and the time of the next. It sees only pure modules and its neighbours here.
+Attempts are counted here, not by Temporal's activity retries: so a worker that shuts down costs none, a lost
+worker or an unavailable engine is no failure, and the status query knows the reason of every attempt and the
+time of the next. It sees only pure modules and its neighbours.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from temporalio import workflow
@@ -46,17 +47,14 @@ class StageRun:
         self.stage = stage
         self.needs = needs
         self.changed = changed
-        self.add_event = add_event
+        self.add_event = partial(add_event, stage=stage.name)
         self.retry_request: RetryRequest | None = None
         self.needs_new_task = True  # the next one gets a new idempotency key
         self.unanswered = False  # a task of the present key may be at work whose id never came
         self.seen: HeartbeatDetails | None = None  # what was last reported of the present task
         self.activities_started = plan.first_seq  # part of their ids, which no earlier run has used
         self.status = plan.carried.get(stage.name) or StageStatus(
-            stage.name,
-            stage.label,
-            max_attempts=stage.retry.attempts,
-            tries=plan.tries.get(stage.name, 0),
+            stage.name, stage.label, max_attempts=stage.retry.attempts, tries=plan.tries.get(stage.name, 0)
         )
 
     @property
@@ -88,7 +86,7 @@ class StageRun:
         """A person wants it to run again; run() takes it up."""
         self.retry_request = request
         text = f"{self.stage.label} retried" + (f": “{request.reason}”" if request.reason else "")
-        self.add_event("retry", stage=self.stage.name, actor=request.actor, text=text)
+        self.add_event("retry", actor=request.actor, text=text)
 
     def settle(self, state: StageState, outcome: str = "") -> None:
         """Ends the stage, and the attempt that is open."""
@@ -109,7 +107,7 @@ class StageRun:
         self.status.error = reason
         self.status.error_kind = "skipped"
         self.status.details = None
-        self.add_event("stage_skipped", stage=self.stage.name, text=f"{self.stage.label} skipped: {reason}")
+        self.add_event("stage_skipped", text=f"{self.stage.label} skipped: {reason}")
         self.changed()
 
     async def _attempts(self) -> bool:
@@ -135,7 +133,7 @@ class StageRun:
                     failed_attempts = lost_workers = 0
                     continue
                 text = failed.event_text(self.stage.label, self.status.attempt)
-                self.add_event("attempt_failed", stage=self.stage.name, text=text)
+                self.add_event("attempt_failed", text=text)
                 self.status.max_attempts = retry.attempts + self.status.attempt - failed_attempts
                 if failed.outcome == "failed":
                     await self._wait(failed.failure.retry_after or retry.wait(failed_attempts))
@@ -164,7 +162,7 @@ class StageRun:
             text = f"Another worker took over {label} (attempt {status.attempt})"
         elif status.attempt > 1:
             text += f" again (attempt {status.attempt} of {status.max_attempts})"
-        self.add_event("attempt", stage=status.name, text=text)
+        self.add_event("attempt", text=text)
         self.changed()
 
     def _end_attempt(self, failed: AttemptFailed) -> None:
@@ -189,12 +187,13 @@ class StageRun:
             return False
         if status.task_id:
             await activity_calls.cancel_task(status.task_id, status.engine)
-        status.engine, status.task_id, status.progress = OWN, None, None
+        status.engine = OWN
+        status.task_id = status.progress = None
         self.needs_new_task = True
         self.unanswered = False
         status.max_attempts = status.attempt + self.stage.retry.attempts
         text = f"The cloud gave {self.stage.label} up: {failed} This installation’s own engine makes it now"
-        self.add_event("engine", stage=self.stage.name, text=text)
+        self.add_event("engine", text=text)
         return True
 
     def _fail(self, failed: AttemptFailed) -> None:
@@ -202,14 +201,13 @@ class StageRun:
         self.status.error = str(failed)
         self.status.error_kind = failed.failure.kind
         self.settle(StageState.FAILED)
-        self.add_event("stage_failed", stage=self.stage.name, text=f"{self.stage.label} failed: {failed}")
+        self.add_event("stage_failed", text=f"{self.stage.label} failed: {failed}")
         self.changed()
 
     def _succeed(self) -> None:
         self.settle(StageState.SUCCEEDED, "succeeded")
         took = workflow.time() - (self.status.started_at or 0)
-        text = f"{self.stage.label} done in {took:.1f} s"
-        self.add_event("stage_succeeded", stage=self.stage.name, text=text)
+        self.add_event("stage_succeeded", text=f"{self.stage.label} done in {took:.1f} s")
         self.changed()
 
     async def _wait(self, seconds: float) -> None:

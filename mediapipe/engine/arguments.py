@@ -224,7 +224,7 @@ def packet_filters(media: Media) -> list[str]:
     """The arguments that change a source's packets before anything else is done with them."""
     arguments = []
     for track in (media.video, media.audio):
-        turned = TURNED_BY_PICTURES.get(track.codec) if isinstance(track, Video) and track.told else None
+        turned = TURNED_BY_PICTURES.get(track.codec) if isinstance(track, Video) and track.says_turn else None
         chain = [turned] if turned else []
         chain += steady_clock(track) if track and media.format not in RESET else []
         arguments += [f"-bsf:{track.index}", ",".join(chain)] if track and chain else []
@@ -245,13 +245,14 @@ def steady_clock(track: Video | Audio) -> list[str]:
     stored, shown = (f"if(eq({each[:3]},NOPTS),NOPTS,{each})" for each in (stored, shown))
     shown = f"if(gt(abs(PTS-DTS),{far})*not(eq(DTS,NOPTS)),{stored},{shown})" if far else shown
     if late:  # what FFmpeg takes for the time of showing is made up
-        stored, shown = stored[:-1] + f"-round({late:.6f}/TB))", "NOPTS"
+        stored = stored[:-1] + f"-round({late:.6f}/TB))"
+        shown = "NOPTS"
     return [f"setts=dts='{stored}':pts='{shown}'"]
 
 
 def named_turn(video: Video | None) -> list[str]:
     """The arguments that name a film's turn, where FFmpeg would make something odd of what it says."""
-    odd = video is not None and (video.slanted or video.told)
+    odd = video is not None and (video.slanted or video.says_turn)
     return [f"-display_rotation:{video.index}", str(video.rotation)] if video and odd else []
 
 

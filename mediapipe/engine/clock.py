@@ -95,7 +95,8 @@ def _held(container: Any, stream: Any, end: float) -> tuple[float, float, float]
         )
         lasts = float((packet.duration or 0) * packet.time_base)
         if begins > last:
-            last, own = begins, begins + lasts
+            last = begins
+            own = begins + lasts
         reach = max(reach, max(begins, stored) + lasts)
     return (last, own, end) if last and reach > end - 0.1 else (0.0, 0.0, 0.0)
 

@@ -18,7 +18,8 @@ from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
 
 MOMENTS = (0.5, 0.9, 0.02, 0.3, 0.7)  # of the output's length, the most telling first
-FEW, SHORT = 3, 5.0  # moments of a film of so many seconds at most
+SHORT = 5.0  # seconds of a film of which a FEW moments are enough
+FEW = 3
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
 AROUND = 0.15  # seconds about a moment in which its picture is looked for
 WINDOW = 0.8  # seconds of sound at each place
@@ -264,7 +265,8 @@ def verdict(
     copied: bool,
 ) -> list[Difference]:
     """All that differs between source and output, by their facts and by what was seen and heard of both."""
-    (source, output), (seen, made) = medias, looks
+    source, output = medias
+    seen, made = looks
     found = form(options, source, output, copied=copied, first=made["first"])
     found += length(options, source, output, part.seconds, copied=copied)
     if not made["rise"]:

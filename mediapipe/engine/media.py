@@ -40,7 +40,7 @@ class Video:
     rotation: int = 0
     mirrored: bool = False
     slanted: bool = False  # whether its file wants it turned by less than a quarter, which nobody does
-    told: bool = False  # whether its pictures say themselves how they are turned
+    says_turn: bool = False  # whether its pictures say themselves how they are turned
     pix_fmt: str = "yuv420p"
     fps: float = 0.0
     uneven: bool = False  # whether pictures follow each other faster than that in places

@@ -19,7 +19,8 @@ from mediapipe.validators import Options
 
 GRID = 2  # seconds between an encode's keyframes, and so between the places where it can be cut
 WORK = 20.0  # seconds of one core that a piece takes, by the figures below
-READING, WRITING = 0.008, 0.010  # seconds of one core for a megapixel that is decoded, and for one encoded
+READING = 0.008  # seconds of one core for a megapixel that is decoded
+WRITING = 0.010  # … and for one that is encoded
 FEWEST = 4  # pieces, below which a film is encoded in one
 MOST = 400  # pieces of one film: Temporal keeps each in the history
 LONGEST_STEP = 5.0  # seconds that one picture stands

@@ -109,7 +109,7 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
         began = packet.dts if began is None else began
         for frame in value(packet.decode, list[Any]()):
             if first is not None:
-                facts["told"] = turns.is_told_by_pictures(first, frame)
+                facts["says_turn"] = turns.is_said_by_pictures(first, frame)
                 facts |= turns.turn(frame) if frame.rotation else {}
                 return
             facts |= turns.turn(frame)

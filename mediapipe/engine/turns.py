@@ -25,7 +25,7 @@ def turn(frame: Any) -> dict[str, Any]:
     return {"rotation": 0 if slanted else near % 360, "slanted": slanted, "mirrored": is_mirrored(frame)}
 
 
-def is_told_by_pictures(first: Any, second: Any) -> bool:
+def is_said_by_pictures(first: Any, second: Any) -> bool:
     """Whether the pictures themselves say how to turn them: the first of many, or beside the container.
 
     FFmpeg turns that one alone, or fails where both say it.

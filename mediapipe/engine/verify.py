@@ -72,7 +72,8 @@ class SourceLook:
     @classmethod
     def begin(cls, options: Options, plan: Plan, file: Path, source: Media) -> SourceLook:
         """Asks what an output will be compared by that is as its plan says."""
-        video, audio = source.video if plan.wants_video else None, source.audio if plan.wants_audio else None
+        video = source.video if plan.wants_video else None
+        audio = source.audio if plan.wants_audio else None
         output = Media(duration=plan.seconds, video=video, audio=audio)
         asked = _asked(options, Part(_start(options, source), plan.seconds), source, output)
         return cls(asked, asyncio.create_task(_looks(file, asked, LOOKS)))
@@ -129,7 +130,8 @@ def _asked_of_output(
 ) -> dict[str, Any]:
     """What an output is asked, where its source was *asked* that."""
     places = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
-    films, sounds = asked["video"] is not None, asked["audio"] is not None
+    films = asked["video"] is not None
+    sounds = asked["audio"] is not None
     return _look(output, moments, places, 0.0, films=films, sounds=sounds) | {"around": compare.AROUND}
 
 

@@ -87,7 +87,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Replaces this process by the server."""
-        host, port = options["host"], options["port"]
+        host = options["host"]
+        port = options["port"]
         check_port(host, port)
         if sentence := close_home():
             self.stderr.write(sentence)
