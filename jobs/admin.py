@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, Prefetch
 from django.http import HttpRequest, HttpResponse
@@ -135,11 +134,9 @@ class JobAdmin(Many):
         jobs = bulk.select_jobs("delete", queryset)
         back = reverse("admin:jobs_job_changelist")
         context = {
-            "action": "delete",
-            "jobs": jobs,
+            **bulk.question("delete", jobs),
             "matching": counting.count(queryset),
             "back": back,
-            "days": settings.TRASH_DAYS,
             "posted": {"query": "", "from": "history", "matching": ""},
         }
         return render(request, "jobs/confirm.html", context)

@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 from jobs import control, remaking, workflow_calls
 from jobs.closing import FORCED, Closing
 from jobs.models import EarlierVersion, Job
-from jobs.models.wish import DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import DELETE, DELETE_AT_END, FORCE_RESTART, RETRY, Wish
 from jobs.removal import deleting, trash
 from jobs.state import JobState
 from mediapipe.database import in_thread
@@ -58,11 +58,21 @@ class Fulfilling:
             return await self._force_restart(job, wish)
         elif job.active and job.workflow_started_at and wish.kind in workflow_calls.GIVEN:
             await workflow_calls.deliver(job, wish)
+        elif wish.kind == DELETE_AT_END:
+            return not job.active and await self._delete(job, wish)
         elif (wish.kind, job.state) in STILL_WANTED:
             await control.start_again(job, wish.actor, wish.reason)
         elif not job.active:
             await sync_to_async(job.drop_wish)(wish)
         else:  # about to be started: who starts it delivers it
+            return False
+        return True
+
+    async def _delete(self, job: Job, wish: Wish) -> bool:
+        try:
+            await deleting.delete(job, wish.actor)
+        except control.Refused:  # to do it again would end the same way
+            await sync_to_async(job.drop_wish)(wish)
             return False
         return True
 

@@ -52,6 +52,11 @@ def test_an_output_is_described_by_the_names_that_people_use(output, facts):
     [
         (BulkResult("delete", 3, 2), "Deleted 3 jobs. 2 are still running; cancel them first."),
         (BulkResult("delete", 0, 1), "Nothing was deleted. 1 is still running; cancel it first."),
+        (
+            BulkResult("delete", 1, cancelling=2),
+            "Deleted 1 job. 2 are cancelled, and deleted when they have ended.",
+        ),
+        (BulkResult("delete", cancelling=1), "1 is cancelled, and deleted when it has ended."),
         (BulkResult("retry", 5, 2), "Retrying 5 jobs. 2 had nothing to retry."),
         (BulkResult("cancel", 1, untried=1), "Cancelling 1 job. 1 was left alone."),
     ],

@@ -404,6 +404,7 @@ def test_a_row_offers_what_can_be_done_with_its_job(ada, editor):
     runs = Job.submit(editor, title="runs", pipeline="standard", source=Source(url="http://x/"))
     menu = ada.get("/").content.decode()
     assert f'formaction="/jobs/{runs.pk}/cancel/"' in menu and "Delete…" not in menu
+    assert "Cancel and delete…" in menu and f"action=delete&amp;job={runs.pk}" in menu
 
 
 def test_what_is_asked_by_a_link_is_only_a_question(ada, chief, editor, django_user_model):
@@ -437,7 +438,7 @@ def test_the_bulk_bar_offers_what_applies_to_a_job_as_it_is(ada, editor, state):
 def test_the_bulk_bar_counts_in_the_tab_that_is_shown(ada, editor):
     for state in (JobState.FAILED, JobState.FAILED, JobState.ATTENTION, JobState.SUCCEEDED):
         job(editor, state=state)
-    assert 'data-retry="3"' in (page := ada.get("/").content.decode()) and 'data-delete="3"' in page
+    assert 'data-retry="3"' in (page := ada.get("/").content.decode()) and 'data-delete="4"' in page
     assert 'data-retry="2"' in (page := ada.get("/?tab=failed").content.decode())
     assert 'data-cancel="0"' in page and 'data-delete="2"' in page
 

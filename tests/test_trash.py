@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 
 import pytest
@@ -13,10 +14,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs import control
+from jobs.closing import Closing
 from jobs.dashboard import bulk
-from jobs.fulfilling import delete_some
+from jobs.fulfilling import Fulfilling, delete_some
 from jobs.gauges import Gauges
 from jobs.models import ApiToken, Batch, BatchItem, Job, Share, Stage, TrashedFile
+from jobs.models.wish import CANCEL, DELETE_AT_END, Wish
 from jobs.removal import deleting, orphans, trash
 from jobs.state import JobState, Source
 from mediapipe import storage
@@ -195,3 +198,88 @@ def test_a_running_job_is_not_put_there(ada, editor):
     async_to_sync(control.cancel)(running, "ada")
     assert "Deleted 1 job." in delete(ada, running) and trash.take_out(running, "ada")
     assert Job.objects.get().state == JobState.CANCELLED
+
+
+@pytest.fixture
+def at_work(editor):
+    """A job whose workflow runs, in a Temporal that isn't reached."""
+    made = job(editor, "wrong film", JobState.RUNNING, workflow_started_at=timezone.now())
+    return Job.objects.get(pk=made.pk)
+
+
+def ended(job: Job, state: JobState = JobState.CANCELLED) -> bool:
+    """Its workflow takes the cancel, and ends; whether the next look at what people asked for changes it."""
+    job.drop_wish(Wish(CANCEL, "ada"))
+    Job.objects.filter(pk=job.pk).update(state=state, cancelling=False, finished_at=timezone.now())
+    return async_to_sync(Fulfilling(Closing(None, None)).fulfil)(Job.objects.get(pk=job.pk))
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED])
+@pytest.mark.parametrize("door", ["page", "api", "admin"])
+def test_a_running_job_is_cancelled_and_put_there_when_it_has_ended_whichever_way(
+    door, state, ada, chief, at_work
+):
+    _, secret = ApiToken.issue(at_work.owner, "laptop", ["act"])
+    api = {"headers": {"Authorization": f"Bearer {secret}"}}
+    path = f"/api/v1/jobs/{at_work.pk}"
+    who, name = (chief, "chief") if door == "admin" else (ada, "ada")
+    if door == "api":
+        refused = ada.delete(path, **api)
+        assert refused.status_code == 409 and "cancel it first" in refused.json()["detail"]
+        assert not Job.objects.get().cancelling
+        answer = ada.delete(f"{path}?cancel=true", **api)
+        assert answer.status_code == 503 and answer.json()["detail"] == deleting.AT_ITS_END_LATER
+    else:
+        ticked = {"action": "delete", "_selected_action": [at_work.pk]}
+        ask = {
+            "admin": lambda: who.post("/admin/jobs/job/", ticked),
+            "page": lambda: who.get(f"/jobs/bulk/?action=delete&job={at_work.pk}"),
+        }
+        asked = ask[door]()
+        assert "Cancel and delete 1 job?" in text(asked)
+        hidden = r'<input type="hidden" name="(\w+)" value="([^"]*)"'
+        fields = dict(re.findall(hidden, asked.content.decode()))
+        assert "1 got no answer. The workflow service" in text(who.post("/jobs/bulk/", fields, follow=True))
+    row = Job.objects.get()
+    assert row.cancelling and [wish.kind for wish in row.wishes] == ["delete_at_end", "cancel"]
+    assert "wants it deleted" in text(ada.get(f"/jobs/{row.pk}/"))
+    assert not async_to_sync(Fulfilling(Closing(None, None)).fulfil)(row) and Job.objects.exists()
+    assert ended(row, state) and gone(chief, row) and "wrong film" in text(ada.get("/trash/"))
+    acts = AuditEntry.objects.order_by("pk").values_list("act", "actor")
+    assert [*acts][-2:] == [("job.cancel", name), ("job.delete", name)]
+    assert trash.take_out(row, "ada") and Job.objects.get().state == state and not Job.objects.get().wishes
+
+
+def test_a_job_that_was_not_started_is_cancelled_and_put_there_at_once(ada, editor):
+    waiting = Job.submit(editor, title="film", pipeline="standard", source=Source(url="http://example.org/x"))
+    assert "Deleted 1 job." in delete(ada, waiting, cancel="1")
+    assert trash.jobs().get().state == JobState.CANCELLED
+    claimed = Job.submit(editor, title="film", pipeline="standard", source=Source(url="http://example.org/x"))
+    assert claimed.claim() and claimed.keep_wish(Wish(DELETE_AT_END, "ada"))
+    assert claimed.cancel_unstarted("ada", unclaimed_for=timedelta()), "nobody has started it after all"
+    assert ended(claimed) and trash.jobs().count() == 2
+
+
+def test_of_many_the_question_offers_to_cancel_what_runs_and_only_then_it_is(ada, at_work, done):
+    asked = ada.post("/jobs/bulk/", {"action": "delete", "job": [at_work.pk, done.pk]})
+    assert "Delete 2 jobs?" in text(asked) and "Cancel the 1 that still runs, and delete it too" in text(
+        asked
+    )
+    assert 'type="checkbox" name="cancel"' in asked.content.decode()
+    both = {"action": "delete", "job": [at_work.pk, done.pk], "confirmed": "1"}
+    told = text(ada.post("/jobs/bulk/", both, follow=True))
+    assert "Deleted 1 job. 1 is still running; cancel it first." in told
+    assert not Job.objects.get().cancelling
+
+
+def test_without_days_a_cancelled_job_is_deleted_for_good_and_one_that_cannot_be_is_not_tried_for_ever(
+    ada, at_work, settings, caplog
+):
+    settings.TRASH_DAYS = 0
+    delete(ada, at_work, cancel="1")
+    Job.objects.update(source_name="sources/../../outside")
+    assert not ended(at_work)
+    assert not Job.objects.get().wishes and "could not be deleted" in caplog.text
+    Job.objects.update(source_name="", state=JobState.RUNNING)
+    delete(ada, at_work, cancel="1")
+    assert ended(at_work) and not Job.with_trash.exists()

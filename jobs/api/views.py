@@ -44,6 +44,7 @@ KEY = params.Header(
     pattern=r"^[!-~]{0,200}$",
     description="the same key twice is one job",
 )
+CANCEL = params.Query(False, description="whether to cancel the job first where it still runs")
 WAIT = params.Query(0, ge=0, le=60, description="seconds to wait for a version other than *since*")
 SINCE = params.Query("", max_length=64, description="“version” of the answer before")
 
@@ -251,9 +252,13 @@ async def force_restart(request: PageRequest, pk: UUID, body: Body[schemas.Reaso
 
 
 @api.delete("/jobs/{uuid:pk}", **VERB, summary="Delete a job")
-async def delete_job(request: PageRequest, pk: UUID) -> Any:
-    """Puts a closed job into the trash, from where it is deleted with its media after some days."""
-    return await act(request, pk, deleting.delete, request.user.get_username())
+async def delete_job(request: PageRequest, pk: UUID, cancel: bool = CANCEL) -> Any:
+    """Puts a closed job into the trash, from where it is deleted with its media after some days.
+
+    One that still runs is refused (409), or with *cancel* cancelled, and deleted when it has ended.
+    """
+    verb = deleting.cancel_and_delete if cancel else deleting.delete
+    return await act(request, pk, verb, request.user.get_username())
 
 
 @api.post("/jobs/{uuid:pk}/restore", **VERB, summary="Take a deleted job out of the trash")

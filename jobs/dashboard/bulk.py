@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.db.models import Q
 
 from jobs import control, finished
@@ -35,11 +36,17 @@ class Action:
     nothing_done: str
     skipped_one: str
     skipped_many: str
+    at_once: tuple[JobState, ...] = ()  # those of *states* in which nothing has to be stopped before
 
     @property
     def applicable(self) -> Q:
         """The jobs to which it can be done."""
         return Q(state__in=self.states)
+
+    @property
+    def first(self) -> Q:
+        """Those of them that come first where not all can be taken."""
+        return Q(state__in=self.at_once or self.states)
 
 
 ACTIONS = {  # in the order in which they are offered
@@ -69,11 +76,12 @@ ACTIONS = {  # in the order in which they are offered
     ),
     "delete": Action(
         "trash-2",
-        FINISHED,
+        (*FINISHED, *ACTIVE),
         "Deleted",
         "Nothing was deleted.",
         "is still running; cancel it first.",
         "are still running; cancel them first.",
+        FINISHED,
     ),
 }
 
@@ -93,6 +101,7 @@ class BulkResult:
     action: str
     done: int = 0
     skipped: int = 0
+    cancelling: int = 0  # which are deleted when they have ended
     refused: Counter[str] = field(default_factory=Counter)  # by the sentence why
     unanswered: Counter[str] = field(default_factory=Counter)  # by the sentence about Temporal
     untried: int = 0
@@ -105,7 +114,11 @@ class BulkResult:
     def __str__(self) -> str:
         action = ACTIONS[self.action]
         jobs = "job" if self.done == 1 else "jobs"
-        sentences = [f"{action.done} {self.done:,} {jobs}." if self.done else action.nothing_done]
+        sentences = [f"{action.done} {self.done:,} {jobs}."] if self.done else []
+        if self.cancelling:
+            are, they_have = ("is", "it has") if self.cancelling == 1 else ("are", "they have")
+            sentences.append(f"{self.cancelling:,} {are} cancelled, and deleted when {they_have} ended.")
+        sentences = sentences or [action.nothing_done]
         if self.skipped:
             skipped = action.skipped_one if self.skipped == 1 else action.skipped_many
             sentences.append(f"{self.skipped:,} {skipped}")
@@ -119,20 +132,30 @@ class BulkResult:
 def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
     """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
     newest = jobs.order_by("-created_at", "pk")
-    applicable = ACTIONS[action].applicable
-    first = list(newest.filter(applicable)[:MAX_JOBS])
-    return first + list(newest.exclude(applicable)[: MAX_JOBS - len(first)])
+    chosen = ACTIONS[action].first
+    first = list(newest.filter(chosen)[:MAX_JOBS])
+    return first + list(newest.exclude(chosen)[: MAX_JOBS - len(first)])
 
 
-def apply(action: str, jobs: list[Job], actor: str, pipeline: str = "") -> BulkResult:
+def question(action: str, jobs: list[Job]) -> dict[str, object]:
+    """What the page that asks once more says of it; *running*: those that a delete has to cancel before."""
+    running = sum(job.active for job in jobs) if action == "delete" else 0
+    verb = "Cancel and delete" if running == len(jobs) else "Add to" if action == "add" else action.title()
+    return {"action": action, "verb": verb, "jobs": jobs, "running": running, "days": settings.TRASH_DAYS}
+
+
+def apply(
+    action: str, jobs: list[Job], actor: str, pipeline: str = "", *, with_cancel: bool = False
+) -> BulkResult:
     """Performs *action* (a key of ACTIONS) on each job in the name of *actor*, a user name.
 
-    *pipeline*: the one of which "add" adds what a job lacks.
+    *pipeline*: the one of which "add" adds what a job lacks. *with_cancel*: a delete cancels before.
     """
     result = BulkResult(action)
     rest = deleting.delete_together(jobs, actor) if action == "delete" else jobs
     result.done = len(jobs) - len(rest)
-    verb = VERBS.get(action) or (lambda job, actor: finished.add_pipeline(job, pipeline, actor))
+    verb = deleting.cancel_and_delete if action == "delete" and with_cancel else VERBS.get(action)
+    verb = verb or (lambda job, actor: finished.add_pipeline(job, pipeline, actor))
     async_to_sync(_apply)(result, verb, rest, actor)
     return result
 
@@ -146,7 +169,7 @@ async def _apply(result: BulkResult, verb: Verb, jobs: list[Job], actor: str) ->
                 result.untried += 1
                 return
             try:
-                await verb(job, actor)
+                sentence = await verb(job, actor)
             except control.Refused as error:
                 result.refused[str(error)] += 1
             except control.NotPossible:
@@ -156,6 +179,7 @@ async def _apply(result: BulkResult, verb: Verb, jobs: list[Job], actor: str) ->
             except OUTAGES:
                 result.unanswered[DATABASE_AWAY] += 1
             else:
-                result.done += 1
+                result.cancelling += sentence == deleting.AT_ITS_END
+                result.done += sentence != deleting.AT_ITS_END
 
     await asyncio.gather(*map(apply_to, jobs))

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpResponse, QueryDict
@@ -82,12 +81,10 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     if request.POST.get("confirmed"):
         return _perform(request, action, jobs, matching, back)
     context = {
-        "action": action,
-        "jobs": jobs,
+        **bulk.question(action, jobs),
         "matching": matching,
         "back": back,
         "posted": asked,
-        "days": settings.TRASH_DAYS,
         "offers": _offers(request.user, jobs) if action == "add" else [],
     }
     return render(request, "jobs/confirm.html", context)
@@ -96,10 +93,12 @@ def bulk_action(request: PageRequest) -> HttpResponse:
 def _perform(request: PageRequest, action: str, jobs: list[Job], matching: Count, back: str) -> HttpResponse:
     """Does it, and says on the page it was asked on what was done and what was not."""
     pipeline = request.POST.get("pipeline", "")
-    result = bulk.apply(action, jobs, request.user.get_username(), pipeline)
+    with_cancel = request.POST.get("cancel") == "1"
+    result = bulk.apply(action, jobs, request.user.get_username(), pipeline, with_cancel=with_cancel)
     if result.database_away:  # nothing else would come to its end either, the next page last
         return render(request, "503.html", {"sentence": str(result)}, status=503)
-    level = messages.WARNING if result.unanswered else messages.SUCCESS if result.done else messages.INFO
+    did = result.done or result.cancelling
+    level = messages.WARNING if result.unanswered else messages.SUCCESS if did else messages.INFO
     rest = matching.without(len(jobs))
     more = f" {rest} more match; repeat to include them." if rest.many else ""
     if action == "delete":

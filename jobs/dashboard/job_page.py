@@ -22,6 +22,7 @@ from mediapipe import storage
 WISHES = {  # what a page says of those that wait; a cancel shows in the job's state
     wish.RETRY: "{}’s retry is waiting. It starts as soon as it can.",
     wish.FORCE_RESTART: "{}’s restart is waiting. It starts within a few seconds.",
+    wish.DELETE_AT_END: "{} wants it deleted, which is done as soon as it has ended.",
     wish.DELETE: "{}’s delete is waiting for the storage.",
 }
 VERSIONS = {"transcode": "Web version", "ingest": "Original", "hls": "HLS stream"}

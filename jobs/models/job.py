@@ -25,7 +25,7 @@ from jobs.models.pipeline import Pipeline
 from jobs.models.removal import Removal
 from jobs.models.stage import Stage, to_datetime
 from jobs.models.upload import Upload
-from jobs.models.wish import CANCEL, DELETE, FORCE_RESTART, RETRY, Wish
+from jobs.models.wish import CANCEL, DELETE, DELETE_AT_END, FORCE_RESTART, RETRY, Wish
 from jobs.pipelines import PipelineDefinition, StageDefinition, for_try
 from jobs.state import ACTIVE, EventRecord, JobState, PipelineInput, PipelineStatus, Source, StageState
 from mediapipe import storage
@@ -120,7 +120,8 @@ class Job(JobRow):
         kept = [other for other in row.wishes if other.kind not in moot]
         if not any(other.same(wish) for other in kept):
             kept.append(wish)
-            row.recorded(wish.act, wish.actor, wish.text)
+            if wish.act:
+                row.recorded(wish.act, wish.actor, wish.text)
         cancelling = row.cancelling or wish.kind == CANCEL
         values = [each.as_json() for each in kept]
         Job.with_trash.filter(pk=self.pk).update(kept_wishes=values, cancelling=cancelling)
@@ -167,13 +168,15 @@ class Job(JobRow):
         free = Q(claimed_at=None)
         if unclaimed_for is not None:
             free |= Q(claimed_at__lt=timezone.now() - unclaimed_for)
+        row = self.locked()
+        kept = [each.as_json() for each in (row.wishes if row else ()) if each.kind == DELETE_AT_END]
         changed = (Job.objects.filter(free, pk=self.pk, run=self.run).unstarted()).update(
             state=JobState.CANCELLED,
             finished_at=timezone.now(),
             receipt="Cancelled before it started.",
             note="",
             cancelling=False,
-            kept_wishes=None,
+            kept_wishes=kept or None,
         )
         if changed:
             self.stages.exclude(state=StageState.SUCCEEDED).update(state=StageState.CANCELLED)

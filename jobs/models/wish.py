@@ -13,6 +13,7 @@ RETRY = "retry"
 CANCEL = "cancel"
 FORCE_RESTART = "force_restart"  # end a workflow that can't continue, and start the job again
 DELETE = "delete"
+DELETE_AT_END = "delete_at_end"  # of a job that was cancelled for it; it is recorded when that is done
 ACTS = {RETRY: Act.RETRY, CANCEL: Act.CANCEL, FORCE_RESTART: Act.FORCE_RESTART, DELETE: Act.DELETE_FOR_GOOD}
 
 
@@ -39,9 +40,9 @@ class Wish:
         return cls(**known)
 
     @property
-    def act(self) -> Act:
-        """What the audit log calls it."""
-        return ACTS[self.kind]
+    def act(self) -> Act | None:
+        """What the audit log calls it; None where it isn't recorded when it is asked for."""
+        return ACTS.get(self.kind)
 
     @property
     def text(self) -> str:

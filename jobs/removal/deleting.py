@@ -6,6 +6,7 @@ acts through these. What changes in the rows is in jobs.removal.trash and jobs.m
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from jobs import control
 from jobs.control import GONE, NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
 from jobs.models import Job
-from jobs.models.wish import DELETE, Wish
+from jobs.models.wish import DELETE, DELETE_AT_END, Wish
 from jobs.removal import trash
 from mediapipe.database import OUTAGES
 
@@ -30,6 +31,8 @@ NOT_DELETED = (
     "An admin can find the reason in the log; delete it again after that."
 )
 RUNNING = "This job is still running; cancel it first."
+AT_ITS_END = "Cancelling. It’s deleted as soon as it has ended."
+AT_ITS_END_LATER = "The workflow service can’t be reached. Your job is cancelled and deleted when it’s back."
 NOT_THERE = "This job isn’t in the trash any more."
 
 
@@ -47,6 +50,28 @@ async def delete(job: Job, actor: str, reason: str = "") -> str:
         return "Deleted."
     await control.reread(job)
     raise NotPossible(RUNNING)
+
+
+async def cancel_and_delete(job: Job, actor: str, reason: str = "") -> str:
+    """Deletes a job that may still run: cancels it and deletes it when it has ended; returns a sentence.
+
+    The wish stays in the row until then, and jobs.fulfilling does it. Raises as delete().
+    """
+    await control.reread(job)
+    wish = Wish(DELETE_AT_END, actor, reason[:500], job.run)
+    if job.active and await sync_to_async(job.keep_wish)(wish):
+        with contextlib.suppress(NotPossible):  # it has just ended
+            try:
+                await control.cancel(job, actor, reason)
+            except TemporalUnavailable:
+                raise TemporalUnavailable(AT_ITS_END_LATER) from None
+        try:
+            await control.reread(job)
+        except Refused:  # done by somebody who was faster
+            return "Deleted."
+        if job.active:
+            return AT_ITS_END
+    return await delete(job, actor)
 
 
 def delete_together(jobs: list[Job], actor: str) -> list[Job]:

@@ -602,3 +602,15 @@ async def test_a_job_is_given_only_what_a_workflow_takes_when_it_starts(dashboar
     await keep(job, Wish(FORCE_RESTART, "ada"))
     assert await control.start(job)
     assert not await is_cancelled(dashboard, job), "a restart was given as a cancel"
+
+
+async def test_a_running_job_that_is_to_be_deleted_is_cancelled_and_put_into_the_trash(inside):
+    """Whatever dies in between: the wish is in the row."""
+    inside.api.life = ["processing"]
+    job = await inside.submit()
+    await inside.until(job, lambda j: j.stages.filter(state="running").exists())
+    assert await deleting.cancel_and_delete(job, "ada") == deleting.AT_ITS_END
+    await inside.ended(job, "cancelled")
+    await reconcile.run_once(inside.engine)
+    row = await Job.with_trash.aget(pk=job.pk)
+    assert row.trashed_at and "Cancelled" in row.receipt and not row.wishes

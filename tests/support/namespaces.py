@@ -111,11 +111,11 @@ def _files_of_its_own(scratch: Path) -> str:
         lines += [f"mkdir -p {upper} {work}"]
         lines += [f"mount -t overlay -o lowerdir={at},upperdir={upper},workdir={work} overlay {at}"]
     lines += ["mount -t tmpfs -o mode=755 none /run"]
-    lines += [f"mkdir -p {CHECKOUT}", f"mount --bind {ROOT} {CHECKOUT}"]
-    made = (ROOT / ".venv").resolve()
-    lines += [f"mount --bind {made} {made}"]
-    for each in (CHECKOUT, made):  # a test installs nothing there
-        lines += [f"mount -o remount,bind,ro {each}"]
+    upper, work = f"{scratch}/checkout/upper", f"{scratch}/checkout/work"
+    lines += [f"mkdir -p {CHECKOUT} {upper} {work}"]
+    lines += [f"mount -t overlay -o lowerdir={ROOT},upperdir={upper},workdir={work} overlay {CHECKOUT}"]
+    made = (ROOT / ".venv").resolve()  # a test installs nothing there
+    lines += [f"mount --bind {made} {made}", f"mount -o remount,bind,ro {made}"]
     if hidden := _hidden(python):
         lines += [f"mount --bind {python} {scratch}/python", f"mount -t tmpfs -o mode=755 none {hidden}"]
         lines += [f"mkdir -p {python}", f"mount --bind {scratch}/python {python}"]
