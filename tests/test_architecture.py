@@ -109,7 +109,7 @@ jobs.dashboard.saved_views
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.figures
 jobs.dashboard.history
 jobs.dashboard.people jobs.dashboard.audit_page jobs.fleet.line jobs.fleet.first
-jobs.dashboard.fleet_workers jobs.dashboard.fleet
+jobs.dashboard.fleet_workers jobs.dashboard.fleet_pruned jobs.dashboard.fleet
 jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page
 jobs.batches.sources jobs.batches.forms jobs.batches.manifest jobs.batches.views
 jobs.dashboard.views jobs.dashboard.downloads jobs.dashboard.stage_page jobs.dashboard.source_page

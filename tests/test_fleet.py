@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -18,9 +18,11 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from jobs.dashboard import fleet as page
+from jobs.dashboard import fleet_pruned
 from jobs.fleet import first, line, pausing
 from jobs.fleet import presence as fleet
 from jobs.models import Event, FleetWorker, Job, Stage
+from jobs.removal.pruning import Times
 from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, StageState
 from jobs.waits import until_progress
@@ -97,10 +99,28 @@ def test_an_admin_sees_each_worker_and_what_it_is_at(chief, at_work):
     assert "Estimated by what stages usually take here, with 1 encode at once." in seen
 
 
+@pytest.mark.parametrize(
+    ("entry", "last", "runs", "looked"),
+    [
+        (None, None, False, None),
+        (None, 5, False, 5),
+        (4, 5, False, 5),
+        (4, 5, True, None),  # it isn't known yet
+        (5, 4, False, None),  # by which it was removed
+    ],
+)
+def test_that_nothing_was_removed_is_said_of_a_look_after_the_last_removal(entry, last, runs, looked):
+    day = {n: datetime(2026, 11, n, tzinfo=UTC) for n in (4, 5)}
+    made = AuditEntry(at=day[entry], actor="ada", text="ended sessions (2)") if entry else None
+    seen = fleet_pruned.view(made, Times(day.get(last), runs, None, False))
+    assert seen.found_nothing == day.get(looked) and seen.by == ("ada" if entry else "")
+
+
 @pytest.mark.django_db
 def test_a_fleet_without_workers_and_jobs_says_so(chief):
     seen = text(chief.get("/fleet/"))
     assert "No worker has given a sign for a day." in seen and "No job waits." in seen
+    assert "Nothing has been removed yet. Temporal doesn’t say when it’s looked again." in seen
 
 
 @pytest.mark.django_db

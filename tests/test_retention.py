@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from temporalio.client import ScheduleOverlapPolicy
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from jobs import control, finished, remaking
+from jobs.dashboard import fleet_pruned
 from jobs.models import EarlierVersion, Event, Job, Pipeline, Removal, Stage
 from jobs.models.removal import OUTPUTS, SOURCE, UNDER_WAY
 from jobs.removal import prune_workflow, pruning, retention, trash
@@ -360,7 +364,9 @@ def test_more_than_one_step_takes_all_of_them_in_bounded_steps(old, keep, monkey
 
 @pytest.mark.anyio
 @pytest.mark.django_db(transaction=True)
-async def test_the_schedule_is_made_once_and_removes_what_is_due(dev_env, temporal_at):
+async def test_the_schedule_is_made_once_and_removes_what_is_due(dev_env, temporal_at, chief, monkeypatch):
+    monkeypatch.setattr(fleet_pruned, "ANSWERS_FOR", 1e-6)
+    temporal_at(dev_env.client.service_client.config.target_host)
     queue = f"prune-{uuid.uuid4()}"
     await Session.objects.acreate(session_key="a", session_data="", expire_date=days_ago(3))
     client = dev_env.client
@@ -384,7 +390,24 @@ async def test_the_schedule_is_made_once_and_removes_what_is_due(dev_env, tempor
             found = (await until_async(ran))[0].action
             run = client.get_workflow_handle(found.workflow_id, run_id=found.first_execution_run_id)
             assert await run.result() == "ended sessions (1)"
-        assert not await Session.objects.aexists()
+        seen = text(await sync_to_async(chief.get)("/fleet/"))
+        assert re.search(r"Removed [^:]+:\d\d : ended sessions \(1\)\. Its schedule is paused", seen), seen
+        await handle.unpause()
+        seen = text(await sync_to_async(chief.get)("/fleet/"))
+        assert re.search(r"ended sessions \(1\)\. Looked again \d+ \w+, \d\d:", seen), seen
+        assert not await Session.objects.filter(session_key="a").aexists()
         assert (await AuditEntry.objects.aget(act=Act.PRUNE)).actor == "mediapipe"
     finally:
         await handle.delete()
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_worker_that_is_lost_at_its_last_word_is_followed_by_one_that_says_it_once():
+    totals = {"sessions": [2, 0]}
+    for run in ("first", "first", "second"):
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, heartbeat_details=[totals], workflow_run_id=run)
+        assert await environment.run(pruning.prune) == "ended sessions (2)"
+    entries = [(entry.key, entry.text) async for entry in AuditEntry.objects.filter(act=Act.PRUNE)]
+    assert entries == [("second", "ended sessions (2)"), ("first", "ended sessions (2)")]

@@ -19,6 +19,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs.dashboard.fleet_pruned import pruned
 from jobs.dashboard.fleet_workers import Worker, works_of
 from jobs.dashboard.formatting import filesize
 from jobs.dashboard.history import staff_only
@@ -139,6 +140,7 @@ def _context() -> dict[str, Any]:
         "slots": slots,
         "pause": pause,
         "disk": _disk(),
+        "pruned": pruned(),
     }
 
 

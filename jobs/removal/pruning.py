@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from temporalio import activity
@@ -35,6 +36,7 @@ from jobs.workflow.watch import or_hand_over
 from mediapipe import retention, temporal
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
+from mediapipe.accounts.models import AuditEntry
 from mediapipe.database import in_thread
 from mediapipe.retention import Kind, Removed
 
@@ -46,7 +48,17 @@ BEAT = 10.0  # seconds between two heartbeats while one step is slow
 LOOK_EVERY = 3600.0  # seconds until it is looked again whether the schedule is there
 AGAIN = 30.0  # and where Temporal didn't answer
 FOR_LONG = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
+ANSWER = 2.5  # seconds for Temporal's answer to a page
 Totals = dict[str, list[int]]  # by a kind's name: how many were removed, and how many bytes
+
+
+class Times(NamedTuple):
+    """When it last began, and whether it still runs; when it begins next, unless its schedule is *paused*."""
+
+    last: datetime | None
+    runs: bool
+    next: datetime | None
+    paused: bool
 
 
 def step(kind: Kind, totals: Totals) -> bool:
@@ -74,10 +86,12 @@ def in_words(totals: Totals) -> str:
     )
 
 
-def record(totals: Totals, actor: str) -> str:
-    """Has the audit log say what was removed; the same in words."""
+def record(totals: Totals, actor: str, run: str = "") -> str:
+    """Has the audit log say what was removed, once for a *run*; the same in words."""
     if text := in_words(totals):
-        audit.record(Act.PRUNE, actor, text=text)
+        if run and AuditEntry.objects.filter(act=Act.PRUNE, key=run).exists():
+            return text  # by a worker that was lost before it could say that it had
+        audit.record(Act.PRUNE, actor, key=run, text=text)
     return text
 
 
@@ -108,7 +122,7 @@ async def _prune(totals: Totals) -> str:
     for kind in retention.kinds():
         while await in_thread(step, kind, totals):
             activity.heartbeat(totals)
-    return await in_thread(record, totals, BY)
+    return await in_thread(record, totals, BY, activity.info().workflow_run_id or "")
 
 
 async def _beat(totals: Totals) -> None:
@@ -141,6 +155,24 @@ async def schedule(client: Client, task_queue: str = TASK_QUEUE) -> None:
             return ScheduleUpdate(replace(new, state=given.description.schedule.state))
 
         await client.get_schedule_handle(SCHEDULE).update(updated, rpc_timeout=temporal.RPC_TIMEOUT)
+
+
+async def times() -> Times | None:
+    """When it is done; None where Temporal can't say, or has no schedule yet."""
+    try:
+        async with asyncio.timeout(ANSWER):
+            handle = (await temporal.client()).get_schedule_handle(SCHEDULE)
+            found = await handle.describe(rpc_timeout=temporal.RPC_TIMEOUT)
+    except temporal.UNAVAILABLE:
+        return None
+    begun = found.info.recent_actions[-1:]
+    following = found.info.next_action_times[:1]
+    return Times(
+        last=begun[0].started_at if begun else None,
+        runs=bool(found.info.running_actions),
+        next=following[0] if following else None,
+        paused=found.schedule.state.paused,
+    )
 
 
 async def keep_scheduled() -> None:

@@ -27,6 +27,7 @@ from temporalio.worker import Replayer, Worker
 from jobs import control
 from jobs import worker as jobs_worker
 from jobs.models import Job
+from jobs.removal.prune_workflow import PruneWorkflow
 from jobs.requests import Cancellation, KeepRequest, TaskRequest, TaskWatch
 from jobs.state import HANDED_OVER, JobState, Output, Source
 from jobs.workflow.media_pipeline import MediaPipeline
@@ -42,6 +43,7 @@ from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
+SHAPES = histories.SKIPPING + histories.REAL + histories.OTHERS
 SAVED = sorted(histories.FOLDER.glob("*.json.gz"))
 NAMES = [path.name.removesuffix(".json.gz") for path in SAVED]
 
@@ -67,9 +69,27 @@ async def test_a_saved_history_replays(path):
     await replayer.replay_workflow(saved(path))
 
 
+@workflow.defn(name="Prune", sandboxed=False)
+class OtherPrune:
+    """The same."""
+
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.sleep(1)
+        return ""
+
+
+async def test_a_saved_history_of_the_nightly_removal_replays_and_not_by_what_decides_otherwise():
+    history = saved(histories.path_of(histories.pruned))
+    await Replayer(
+        workflows=[PruneWorkflow], workflow_runner=WorkflowRunner(), data_converter=DATA_CONVERTER
+    ).replay_workflow(history)
+    with pytest.raises(Exception, match=r"[Nn]ondeterminism|TMPRL1100"):
+        await Replayer(workflows=[OtherPrune]).replay_workflow(history)
+
+
 def test_every_shape_of_a_job_is_saved():
-    shapes = {f"{shape.__name__}.json.gz" for shape in histories.SKIPPING + histories.REAL}
-    assert shapes <= {path.name for path in SAVED}
+    assert {histories.path_of(shape) for shape in SHAPES} <= {*SAVED, *histories.FOLDER.glob("others/*")}
 
 
 def test_every_patch_of_the_workflow_occurs_in_a_saved_history():
@@ -87,12 +107,12 @@ async def test_a_workflow_that_decides_otherwise_does_not_replay(path):
         await Replayer(workflows=[Other]).replay_workflow(saved(path))
 
 
-@pytest.mark.parametrize("shape", histories.SKIPPING + histories.REAL, ids=lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 async def test_histories_can_be_saved_anew(shape, request, skipping_env, dev_env):
     if not request.config.getoption("--save-histories"):
         pytest.skip("only with --save-histories")
-    env = dev_env if shape in histories.REAL else skipping_env
-    histories.save(shape.__name__, await shape(env))
+    env = skipping_env if shape in histories.SKIPPING else dev_env
+    histories.save(histories.path_of(shape), await shape(env))
 
 
 async def test_a_job_goes_on_whose_pipeline_and_stages_are_no_longer_offered(inside, api, chief):

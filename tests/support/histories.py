@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from temporalio import activity
 from temporalio.client import WorkflowFailureError
+from temporalio.worker import Worker
 
+from jobs.removal.prune_workflow import PRUNE, PruneWorkflow
 from jobs.requests import Failure, RetryRequest
-from jobs.state import JobState, Output, StageState, StageStatus
+from jobs.state import CONTROL, JobState, Output, StageState, StageStatus
 from jobs.workflow.media_pipeline import MediaPipeline
 from tests.support.product import until_async
 from tests.support.world import (
@@ -177,12 +181,35 @@ async def cancelled_at_its_end(env):
         return await handle.fetch_history()
 
 
+@activity.defn(name=PRUNE)
+async def prune() -> str:
+    """As if something had gone."""
+    return "ended sessions (2)"
+
+
+async def pruned(env):
+    """No job's: what is no longer kept is removed."""
+    queue = f"prune-{uuid.uuid4()}"
+    workflows = Worker(env.client, task_queue=queue, workflows=[PruneWorkflow])
+    async with workflows, Worker(env.client, task_queue=queue + CONTROL, activities=[prune]):
+        handle = await env.client.start_workflow(PruneWorkflow.run, id=queue, task_queue=queue)
+        await handle.result()
+        return await handle.fetch_history()
+
+
 SKIPPING = (straight, checked, in_order, retried, fallen_back, held, given_up, skipped, carried, timed_out)
 REAL = (cancelled, cancelled_between, cancelled_unanswered, cancelled_as_created)
 REAL += (cancelled_too_late, cancelled_at_its_end)
+OTHERS = (pruned,)  # of other workflows
 
 
-def save(name: str, history) -> None:
+def path_of(shape) -> Path:
+    """Where the history of a shape is saved."""
+    folder = FOLDER / "others" if shape in OTHERS else FOLDER
+    return folder / f"{shape.__name__}.json.gz"
+
+
+def save(path: Path, history) -> None:
     """Writes a history without the names of the machine that made it."""
 
     def plain(value):
@@ -190,6 +217,6 @@ def save(name: str, history) -> None:
             return {k: "test" if k == "identity" else plain(v) for k, v in value.items()}
         return [plain(each) for each in value] if isinstance(value, list) else value
 
-    FOLDER.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     text = json.dumps(plain(json.loads(history.to_json())), separators=(",", ":"))
-    (FOLDER / f"{name}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
