@@ -284,3 +284,16 @@ def test_sound_is_in_both_renditions_and_a_film_without_sound_asks_for_none():
     sounding = Media("mp4", 4, video=film, audio=Audio(1, "aac", profile="LC"))
     both = plan.hls_plan({"format": "hls"}, sounding, "/x").tries[0]
     assert both.count("0:1") == 2 and both[both.index("-var_stream_map") + 1] == "v:0,a:0 v:1,a:1"
+
+
+@pytest.mark.parametrize(("size", "container"), [("960x540", "mp4"), ("320x180", "mkv")])
+async def test_a_sound_that_outlasts_its_pictures_is_played_to_its_end(made, size, container):
+    """Segments are cut and counted by pictures: the last one is held, or 3 of 8 seconds would be told."""
+    tracks = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r=20:d=3", "-f", "lavfi", "-i", "sine=440:d=8"]
+    source = made(f"outlasts.{container}", *tracks, *X264, "-c:a", "aac")
+    done = await ask(source, "adaptive_video", {"format": "hls"}, task=f"outlasts{container}")
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(8, abs=0.3)
+    folder = storage.path(done.output["name"]).parent
+    for each in folder.glob("rendition*.m3u8") if size == "960x540" else [folder / "index.m3u8"]:
+        found = inside(each)
+        assert found["lengths"] == [4, pytest.approx(4, abs=0.2)] and found["frames"] == 160

@@ -41,6 +41,7 @@ ENCODERS = {
     "av1": ("libsvtav1", "-preset", "10"),
 }
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
+OUTLASTS = 0.5  # seconds of sound behind the last picture that no stream need count
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
@@ -178,11 +179,13 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
 def hls_plan(options: Options, media: Media, path: str) -> Plan:
     """An HLS stream of 4-second segments, copied where the source fits; a large picture comes small too."""
     options = {**options, "format": "mp4"}
+    media, held = _as_long_as_its_sound(media)
     video = video_plan(options, media, path)
     large = media.video if video.wants_video and not media.is_still else None
     small = smaller_options(large, options, SMALL) if large else None
-    tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
-    copied = video.copied
+    copied = video.copied and not held
+    wanted = video.tries[video.copied and held :]
+    tries = [[*without_faststart(each), *SEGMENTS] for each in wanted]
     if large and small:
         # a copy stays turned by its header: a player that changes to the small one would turn its picture
         copied = copied and not large.rotation
@@ -191,6 +194,20 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
     return replace(
         video, tries=tries, muxer="hls", extension="m3u8", copied=copied, layout="folder", format="hls"
     )
+
+
+def _as_long_as_its_sound(media: Media) -> tuple[Media, bool]:
+    """The same, its last picture held until the end of a sound that outlasts it; whether it does.
+
+    Segments are cut and counted by their pictures: what follows the last one would be no part of the film.
+    """
+    video, audio = media.video, media.audio
+    if video is None or audio is None or media.is_still or not (video.end and audio.end):
+        return media, False
+    beyond = audio.end - video.end
+    if beyond <= OUTLASTS:
+        return media, False
+    return replace(media, video=replace(video, lost=video.lost + beyond)), True
 
 
 def _ladder(
