@@ -42,7 +42,8 @@ mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.
 mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.tracks mediapipe.engine.survey mediapipe.engine.turns
-mediapipe.engine.clock mediapipe.engine.looks mediapipe.engine.picture_times mediapipe.engine.probe
+mediapipe.engine.clock mediapipe.engine.intact mediapipe.engine.looks mediapipe.engine.picture_times
+mediapipe.engine.probe
 mediapipe.engine.errors
 mediapipe.engine.timecode mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import random
 
+import av
 import pytest
 
 from mediapipe.engine.errors import TaskError, from_ffmpeg
@@ -67,6 +69,23 @@ async def test_a_sound_of_an_unknown_kind_is_named_and_the_picture_is_kept(chang
 async def test_a_damaged_film_is_not_copied_without_a_word(changed, ending):
     done = await ask(changed(ending, noise(0.4, 0.6)), *STAGES["ingest"])
     assert DAMAGED in done.warnings
+
+
+def damaged_in_one_place(film: bytes, track: str, by: str) -> bytes:
+    """The MP4 with noise, or a hole, inside one of its packets: the fourth picture behind a keyframe."""
+    with av.open(io.BytesIO(film)) as container:
+        packets = list(container.demux(getattr(container.streams, track)[0]))
+    number = 29 if track == "video" else 40
+    at, size = packets[number].pos, packets[number].size
+    first, last = (at + size // 4, at + size * 3 // 4) if track == "video" else (at, at + size)
+    lost = random.Random(2).randbytes(last - first) if by == "noise" else bytes(last - first)
+    return film[:first] + lost + film[last:]
+
+
+@pytest.mark.parametrize(("track", "by"), [("video", "noise"), ("video", "a hole"), ("audio", "noise")])
+async def test_damage_in_a_single_packet_is_not_copied_without_a_word(changed, track, by):
+    done = await ask(changed("mp4", lambda film: damaged_in_one_place(film, track, by)), *STAGES["ingest"])
+    assert done.warnings == [DAMAGED]
 
 
 async def test_a_recording_of_which_only_the_beginning_is_there_is_called_one(tmp_path, made):

@@ -82,6 +82,11 @@ def makes_several(arguments: list[str]) -> bool:
     return "-var_stream_map" in arguments
 
 
+def encodes_sound(arguments: list[str]) -> bool:
+    """Whether they copy no sound."""
+    return ["-c:a", "copy"] not in [arguments[at : at + 2] for at in range(len(arguments))]
+
+
 def even(value: float) -> int:
     """The nearest even number, at least 2."""
     return max(2, round(value / 2) * 2)

@@ -30,6 +30,10 @@ class TaskError(Exception):
         self.details = details
 
 
+class SoundDamaged(TaskError):
+    """The sound that was copied can't be decoded: to copy it once more won't help."""
+
+
 def storage_given_up(refused: str, words: str) -> TaskError:
     """A storage that was waited for in vain; *refused*: what an admin must mend, "" for a mere outage."""
     if not refused:

@@ -54,8 +54,8 @@ class Video:
     gap: float = 86400.0
     cover: bool = False
     tiled: bool = False  # a HEIF picture: FFmpeg puts its tiles together when no track is named
-    pictures: int = 0
     decodes: bool = False
+    whole: bool = True  # whether what was tried of it all over decodes
     end: float = 0.0  # where it ends, in seconds from the file's start; 0 where the file doesn't say
     level: int = 0
     reorders: bool = False  # whether its pictures are stored in another order than shown
@@ -100,6 +100,7 @@ class Audio:
     missing: float = 0.0  # seconds that its clock counts and its packets haven’t: holes
     changes: bool = False  # whether it becomes another in the middle: other channels, another rate
     shifts: list[list[int]] = field(default_factory=list)
+    whole: bool = True  # whether what was tried of it all over decodes
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mediapipe.engine import clock, looks, survey, tracks, turns
+from mediapipe.engine import clock, intact, looks, survey, tracks, turns
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
@@ -129,15 +129,6 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             return
 
 
-def pictures_at(container: Any, stream: Any, places: list[float]) -> int:
-    """How many of *places* (seconds) show a frame that nothing had to be guessed for."""
-    shown = 0
-    for place in places:
-        container.seek(int(place / stream.time_base), stream=stream)
-        shown += value(lambda: not next(container.decode(stream)).is_corrupt, False)
-    return shown
-
-
 def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[str]) -> None:
     """What only the frames and packets of the film show: of the likeliest track that decodes."""
     candidates = tracks.pictures(found["streams"])
@@ -162,10 +153,12 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
         facts["gap"] = value(lambda: clock.longest_gap(container, stream, facts), 86400.0)
     if "--gap" in extra:
         value(lambda: clock.held_picture(container, stream, facts), None)
-    if "--pictures" in extra:
-        length = facts["duration"] or found["duration"]
-        places = [0.0, length / 2, max(0.0, length - 0.5)]
-        facts["pictures"] = value(lambda: pictures_at(container, stream, places), 0)
+    length = facts["duration"] or found["duration"]
+    if "--whole" in extra:
+        facts["whole"] = intact.is_whole(container, stream, length)
+    sound = tracks.sound(found["streams"], facts) if "--heard" in extra else None
+    if sound:
+        sound["whole"] = intact.can_be_heard(container, container.streams[sound["index"]], length)
 
 
 def steady(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
@@ -224,7 +217,7 @@ def sound_facts(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
 
 
 def probe(path: str, extra: list[str]) -> dict[str, Any]:
-    """What a plan needs to know of a file; *extra*: `--gap` and `--pictures` take longer."""
+    """What a plan needs to know of a file; *extra*: `--gap`, `--whole` and `--heard` take longer."""
     if (animation := value(lambda: animated_webp(path), None)) is not None:
         return animation
     import av

@@ -96,7 +96,7 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKe
 
 
 async def probe(path: Path, *extra: str) -> Media:
-    """What is in the file. *extra*: "--gap", "--pictures" (probe.py), which take longer.
+    """What is in the file. *extra*: "--gap", "--whole", "--heard" (probe.py), which take longer.
 
     No time that it waits, for its turn or for a child, counts as the file's own. Raises TaskError where it
     cannot be used, OSError where this machine can't read it.

@@ -19,10 +19,10 @@ from django.conf import settings
 
 from mediapipe import storage, tracing
 from mediapipe.engine import beside, compare, encode, prober, verify
-from mediapipe.engine.arguments import Plan, makes_several
+from mediapipe.engine.arguments import Plan, encodes_sound, makes_several
 from mediapipe.engine.compare import Difference
 from mediapipe.engine.encode import TimeLimit
-from mediapipe.engine.errors import NeedsEncode, TaskError
+from mediapipe.engine.errors import NeedsEncode, SoundDamaged, TaskError
 from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.hooks import AT_THE_BEGINNING, Hooks, SoFar
 from mediapipe.engine.kinds import Kind
@@ -107,7 +107,8 @@ class Encode:
                     disk_waits += 1
                     await self.hooks.wait_for_disk_space(max(2 * written, self.estimate()))
                     continue
-                tries.pop(0)
+                again = tries[1:]
+                tries = [each for each in again if not isinstance(error, SoundDamaged) or encodes_sound(each)]
                 if not tries or error.kind in FINAL_ERRORS:
                     raise
 

@@ -17,7 +17,7 @@ from mediapipe.engine import compare, encode, prober
 from mediapipe.engine.arguments import HEAD, Plan
 from mediapipe.engine.compare import Difference, Part
 from mediapipe.engine.encode import FfmpegExit, Progress
-from mediapipe.engine.errors import NOTHING_READABLE, TaskError
+from mediapipe.engine.errors import NOTHING_READABLE, SoundDamaged, TaskError
 from mediapipe.engine.media import Media
 from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
@@ -48,6 +48,8 @@ async def verified(
     output = await read(target, copied)
     if plan.wants_video and not (output.video and output.video.decodes):
         raise TaskError("damaged", "The file’s video can’t be decoded.", ended.last_lines)
+    if output.audio and not output.audio.whole:
+        raise SoundDamaged("damaged", "The file’s audio can’t be decoded.", ended.last_lines)
     if plan.wants_audio and not plan.wants_video and output.audio is None:
         raise TaskError("damaged", "The file’s audio can’t be decoded.", ended.last_lines)
     warnings = []
@@ -186,11 +188,11 @@ async def read_file(target: Path, copied: bool) -> Media:
 
 
 async def read_video(target: Path, copied: bool) -> Media:
-    """One film; a copy counts as decodable only where frames in several places are. Raises TaskError."""
+    """One film; a copy counts as decodable only where it is all over. Raises TaskError."""
     # its keyframes, too: the next task on it needs to know them
-    media = await prober.probe(target, "--gap", *(["--pictures"] if copied else []))
+    media = await prober.probe(target, "--gap", "--heard", *(["--whole"] if copied else []))
     video = media.video
-    if video is not None and copied and video.pictures < 2:
+    if video is not None and not video.whole:
         return replace(media, video=replace(video, decodes=False))
     return media
 
