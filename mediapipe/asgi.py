@@ -15,12 +15,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402 - settings are read when the application is built
-from django.template.loader import render_to_string  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 from mediapipe import disk, tracing  # noqa: E402
 from mediapipe.accounts import engine_key, visitor  # noqa: E402
 from mediapipe.database import fresh_connections  # noqa: E402
+from mediapipe.urls import too_large  # noqa: E402
 from mediapipe.web.handler import Handler  # noqa: E402
 
 
@@ -45,7 +45,7 @@ FORM = reverse("jobs:new")
 application = raw_body(
     cast(App, Handler()),
     granted=sync_to_async(granted),
-    too_large=lambda limit: render_to_string("413.html", {"limit": limit >> 20}),
+    too_large=sync_to_async(too_large),
 )
 # What is loaded by now stays: a full collection that looks through it all holds every request up for 0.1 s.
 gc.collect()

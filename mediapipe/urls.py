@@ -10,8 +10,9 @@ from django.contrib.auth import views as auth
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, parse_cookie
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import include, path
 
 from jobs import (
@@ -21,8 +22,9 @@ from jobs import (
 from jobs.api import problems
 from jobs.dashboard.history import staff_only
 from mediapipe import temporal, temporal_ui
-from mediapipe.accounts import magic_link, single_sign_on
+from mediapipe.accounts import magic_link, single_sign_on, visitor
 from mediapipe.accounts import views as accounts
+from mediapipe.database import fresh_connections
 from mediapipe.storage import views as media
 
 AWAY = "The database can’t be reached. Try again in a moment."
@@ -37,8 +39,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
     if request.path.startswith("/api/"):
         return problems.answer(status, AWAY if status == 503 else BROKEN)
-    visitor = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
-    return render(request, f"{status}.html", visitor, status=status)
+    seen_by = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
+    return render(request, f"{status}.html", seen_by, status=status)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -53,6 +55,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def expired(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page for a form without its token (settings.CSRF_FAILURE_VIEW): Django's knows no visitor."""
     return render(request, "403_csrf.html", _visitor(request), status=403)
+
+
+def too_large(limit: int, headers: dict[str, str]) -> str:
+    """The page for a body over its sender's *limit* of bytes, which no Django request has come of."""
+    cookies = headers.get("cookie", "")
+    request = HttpRequest()
+    request.META["CSRF_COOKIE"] = parse_cookie(cookies).get(settings.CSRF_COOKIE_NAME)
+    with fresh_connections():
+        person = visitor.signed_in(cookies)
+    return render_to_string("413.html", {"limit": limit >> 20, "user": person or AnonymousUser()}, request)
 
 
 def _visitor(request: HttpRequest) -> dict[str, AbstractBaseUser | AnonymousUser]:

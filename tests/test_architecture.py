@@ -138,7 +138,7 @@ mediapipe.management.commands.up
 mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
 mediapipe.management.commands.backup mediapipe.management.commands.audit
 mediapipe.management.commands.restore
-mediapipe.apps mediapipe.asgi mediapipe.urls mediapipe.settings
+mediapipe.apps mediapipe.urls mediapipe.asgi mediapipe.settings
 """.split()  # noqa: SIM905 - a hundred quotes would not read better
 KINDS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

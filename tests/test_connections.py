@@ -27,7 +27,7 @@ class Server:
     def __init__(self, **options) -> None:
         self.asked, self.patient = [], threading.Event()
         self.patient.set()
-        application = raw_body(self._app, granted=self._granted, too_large=str)
+        application = raw_body(self._app, granted=self._granted, too_large=self._too_large)
         config = uvicorn.Config(
             application,
             port=0,
@@ -47,6 +47,10 @@ class Server:
     @staticmethod
     async def _granted(path, headers) -> int:
         return 1 << 30 if "authorization" in headers else 0
+
+    @staticmethod
+    async def _too_large(limit, headers) -> str:
+        return str(limit)
 
     async def _app(self, scope, receive, send) -> None:
         self.asked.append(scope)

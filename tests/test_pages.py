@@ -21,6 +21,7 @@ from jobs.live import START_WORKER, Live
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState, StageStatus
 from mediapipe import disk, kernel
+from mediapipe.urls import too_large
 from tests.support.recorded import job, text
 from tests.support.tusclient import sound
 
@@ -411,6 +412,19 @@ def test_a_page_that_says_no_keeps_the_way_on_for_who_has_signed_in(ada, editor,
         assert "Jobs Upload ada Sign out" in text(answer), status
     for path in ("/nothing-here", "/?q=%00"):
         assert "Sign out" not in text(client.get(path)) and "mediapipe" in text(client.get(path))
+
+
+def test_what_is_too_large_is_told_on_a_page_that_leads_on_and_from_which_one_can_sign_out(editor):
+    ada = Client(enforce_csrf_checks=True)
+    ada.force_login(editor)
+    ada.get("/password/")
+    cookies = "; ".join(f"{key}={morsel.value}" for key, morsel in ada.cookies.items())
+    page = too_large(11 << 20, {"cookie": cookies})
+    assert "That’s too large" in page and "The limit here is 11 MB." in page
+    assert 'href="/">Jobs</a>' in re.sub(r"\s+>", ">", page) and ">ada</a>" in page
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
+    assert ada.post("/logout/", {"csrfmiddlewaretoken": token}).status_code == 302
+    assert "Sign out" not in too_large(11 << 20, {})
 
 
 def test_a_database_that_is_away_is_told_in_plain_words(ada, settings, tmp_path):

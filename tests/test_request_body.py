@@ -35,8 +35,12 @@ async def granted(path, headers):
     return (STRANGERS * 4 if path == "/form/" else STRANGERS * 2) if owned else 0
 
 
+async def too_large(limit, headers):
+    return f"at most {limit} for {headers['cookie']}"
+
+
 def layered(app):
-    return request_body.raw_body(app, granted=granted, too_large=lambda limit: f"at most {limit}")
+    return request_body.raw_body(app, granted=granted, too_large=too_large)
 
 
 async def whole(scope, receive, send):
@@ -86,7 +90,7 @@ async def test_a_body_that_names_no_length_is_cut_off_at_its_limit():
     told = {"type": "told", "size": 3 * len(part["body"]), "how": "http.request"}
     assert await ask(layered(whole), "/form/", known, parts) == [told]
     answer, text, _ = await ask(layered(whole), "/", known, parts)
-    assert answer["status"] == 413 and text["body"] == f"at most {STRANGERS * 2}".encode()
+    assert answer["status"] == 413 and text["body"] == f"at most {STRANGERS * 2} for sessionid=x".encode()
 
 
 async def test_a_body_that_drips_is_given_up_and_the_next_part_of_a_whole_one_is_not_waited_for(monkeypatch):

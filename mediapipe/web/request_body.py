@@ -31,6 +31,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 GiveUp = Callable[[], Awaitable[bool]]
 Grant = Callable[[str, dict[str, str]], Awaitable[int]]  # path and headers in, bytes out
+TooLarge = Callable[[int, dict[str, str]], Awaitable[str]]  # a limit and headers in, a page out
 
 
 class Disconnected(Exception):
@@ -47,7 +48,7 @@ def needs_owner(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-def raw_body(app: App, *, granted: Grant, too_large: Callable[[int], str]) -> App:
+def raw_body(app: App, *, granted: Grant, too_large: TooLarge) -> App:
     """*app* with streamed tus bodies; of others a stranger may send STRANGERS_BYTES.
 
     Who sends more is asked for: *granted* says how many bytes the path and the headers may bring. *too_large*
@@ -87,7 +88,7 @@ class _Body:
     """A body on its way to Django: cut off where it grows too large, and where it is too slow."""
 
     def __init__(
-        self, scope: Message, receive: Receive, send: Send, granted: Grant, too_large: Callable[[int], str]
+        self, scope: Message, receive: Receive, send: Send, granted: Grant, too_large: TooLarge
     ) -> None:
         self.scope = scope
         self.next = receive
@@ -101,13 +102,16 @@ class _Body:
 
     async def may_bring(self, size: int) -> bool:
         """Whether this client may bring *size* bytes."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        self.limit = max(STRANGERS_BYTES, await self.granted(self.scope["path"], headers))
+        self.limit = max(STRANGERS_BYTES, await self.granted(self.scope["path"], self._headers()))
         return size <= self.limit
+
+    def _headers(self) -> dict[str, str]:
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
     async def refuse(self, status: int) -> None:
         """Answers instead of the application: with the page where it is a person's own limit."""
-        page = self.too_large(self.limit) if status == 413 and self.limit > STRANGERS_BYTES else None
+        own = status == 413 and self.limit > STRANGERS_BYTES
+        page = await self.too_large(self.limit, self._headers()) if own else None
         await refusal.refuse(self.send, status, self.scope["path"], page)
 
     async def receive(self) -> Message:
