@@ -71,7 +71,7 @@ def test_many_jobs_are_cancelled_at_once_and_the_rest_is_told(ada, editor, djang
     assert "Cancelling 3 jobs. 1 had already ended." in text(answer)
     other.refresh_from_db()
     assert other.state == JobState.QUEUED
-    assert "Choose an action: retry, cancel or delete." in text(
+    assert "Choose an action: cancel, retry, add or delete." in text(
         ada.post("/jobs/bulk/", {"action": "explode"}, follow=True)
     )
 

@@ -70,7 +70,8 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     back = reverse("jobs:history" if asked.get("from") == "history" else "jobs:list")
     back += f"?{asked.get('query', '')}"
     if action not in bulk.ACTIONS:
-        messages.error(request, "Choose an action: retry, cancel or delete.")
+        *first, last = bulk.ACTIONS
+        messages.error(request, f"Choose an action: {', '.join(first)} or {last}.")
         return redirect(back)
     selected = _selected_jobs(request, asked)
     jobs = bulk.select_jobs(action, _shown_jobs(request) or selected)
