@@ -70,7 +70,11 @@ const queue = {
   },
 };
 
+/** Loads what takes the tray from page to page: who uploads nothing leaves pages as browsers do. */
+const goAlong = () => import(element.dataset.visit).catch(() => {});
+
 const createRow = (file, url) => {
+  goAlong();
   const row = new UploadRow(file, queue, url);
   list.append(row.element);
   rows.add(row);
