@@ -60,6 +60,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/share/", sharing.index, name="share"),
     path("jobs/<uuid:pk>/shares/<int:number>/revoke/", sharing.revoke, name="revoke_share"),
     path("s/<str:token>/", handed_over.index, name="shared"),
+    path("s/<str:token>/embed/", handed_over.embedded, name="embedded"),
     path("s/<str:token>/all.zip", handed_over.archive, name="shared_zip"),
     path("s/<str:token>/files/<path:name>", handed_over.file, name="shared_file"),
     # Many at once: the list, one batch, its bar as a fragment, its verbs (POST), its manifest

@@ -194,12 +194,12 @@ const toClipboard = async (text) => {
   return copied;
 };
 
-/** Copies a link (data-link), or what an address answers (data-copy); else shows it, to be copied by hand. */
+/** Copies a link (data-link), a text or what an address answers (data-copy); else shows it, for a copy by hand. */
 const copy = async (event) => {
-  const button = event.target.closest("[data-copy], [data-link]");
+  const button = event.target.closest("[data-copy], [data-link], [data-text]");
   if (!button) return;
-  const { copy: address, link } = button.dataset;
-  const text = link ? new URL(link, location.href).href : await (await fetch(address)).text();
+  const { copy: address, link, text: given } = button.dataset;
+  const text = given ?? (link ? new URL(link, location.href).href : await (await fetch(address)).text());
   if (await toClipboard(text)) showCopied(button);
   else prompt("Copy this:", text);
 };

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 
-from tests.support.browsing import wait_for_state
+from tests.support.browsing import wait_for_state, watched
 from tests.support.product import make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
@@ -69,6 +72,45 @@ def test_a_browser_that_plays_no_hls_fetches_a_player_on_that_click_alone(produc
     page.wait_for_function("() => document.getElementById('player').src.includes('/media/')")
     page.wait_for_function(playing)
     assert page.get_attribute("[data-play][aria-current]", "id") == "play-ingest"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Another site: a folder of pages, and its address."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield tmp_path, f"http://localhost:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_code_to_embed_plays_the_stream_in_a_page_of_another_site(product, page, browser, streamed, site):
+    folder, address = site
+    page.goto(f"{product.url}/jobs/{streamed}/")
+    page.click("[title='Share or embed']")
+    page.click("text=Make link")
+    code, link = page.input_value("#share-frame"), page.input_value("#share-link")
+    (folder / "film.html").write_text(f"<!DOCTYPE html>{code}")
+    (folder / "trap.html").write_text(f'<!DOCTYPE html><iframe src="{link}"></iframe>')
+    context = browser.new_context()
+    context.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
+    with watched(context.new_page()) as reader:
+        asked: list[str] = []
+        reader.on("request", lambda request: asked.append(request.url))
+        reader.goto(f"{address}film.html", wait_until="networkidle")
+        player = reader.frame_locator("iframe").locator("video")
+        assert not any("hls" in each for each in asked if "files/" not in each)
+        player.evaluate("each => { each.muted = true; return each.play().catch(() => {}); }")
+        until(lambda: player.evaluate("each => each.currentTime") > 0.5, 60)
+        assert player.evaluate("each => each.src").startswith("blob:")
+        assert player.evaluate("each => each.videoWidth") in (1280, 640)
+    trapped = context.new_page()
+    trapped.goto(f"{address}trap.html")
+    assert trapped.frames[1].locator("video").count() == 0, "the page with the downloads is in a frame"
+    context.close()
 
 
 def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(product, cookies, streamed):

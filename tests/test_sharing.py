@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 import re
 import zipfile
@@ -74,6 +75,51 @@ def test_a_stranger_with_the_link_sees_and_saves_what_the_job_has_made_and_nothi
         assert client.get(f"{link}files/{name}").status_code == 404, name
     with zipfile.ZipFile(io.BytesIO(body(client.get(f"{link}all.zip")))) as archive:
         assert len(archive.namelist()) == 5 and archive.testzip() is None
+
+
+def framed(answer) -> bool:
+    """Whether another site may show the answer in a frame; both headers say the same."""
+    policy = answer["Content-Security-Policy"]
+    assert ("frame-ancestors *" in policy) != ("frame-ancestors 'none'" in policy)
+    assert ("frame-ancestors *" in policy) == (answer.get("X-Frame-Options") is None)
+    assert "default-src 'self'" in policy and "unsafe" not in policy
+    return "frame-ancestors *" in policy
+
+
+def test_another_site_frames_the_player_alone_and_no_page_with_a_form(ada, client, done):
+    page = ada.post(f"/jobs/{done.pk}/share/", {"days": "7"})
+    code = html.unescape(re.search(r'id="share-frame"\s+value="([^"]*)"', page.content.decode())[1])
+    address = re.fullmatch(
+        r'<iframe src="http://testserver(/s/[\w-]{43}/)embed/" width="640" .*></iframe>', code
+    )
+    assert 'title="harbour.mov"' in code, code
+    link = address[1]
+    player = client.get(f"{link}embed/", headers=LOOKED)
+    shown = player.content.decode()
+    assert framed(player) and "<form" not in shown and not player.cookies
+    assert f'src="{link}files/outputs/t4.mp4"' in shown and f"{link}files/outputs/t5/index.m3u8" in shown
+    assert player["Referrer-Policy"] == "no-referrer" and Share.objects.get().opened == 1
+    for path in (link, "/login/", f"/jobs/{done.pk}/", f"/jobs/{done.pk}/share/"):
+        assert not framed(ada.get(path)), path
+    assert client.post(f"{link}embed/").status_code == 405
+
+
+def test_a_frame_of_a_link_that_has_ended_or_wants_a_password_shows_nothing_of_the_job(ada, client, done):
+    locked = share(ada, done, password="the harbour at dawn")
+    assert (
+        "share-frame"
+        not in ada.post(
+            f"/jobs/{done.pk}/share/", {"days": "7", "password": "the harbour at dawn"}
+        ).content.decode()
+    )
+    client.post(locked, {"password": "the harbour at dawn"})
+    for path, status, says in (
+        (locked, 200, "A password protects this."),
+        ("/s/forged/", 404, "may have ended"),
+    ):
+        answer = client.get(f"{path}embed/")
+        assert answer.status_code == status and says in text(answer), path
+        assert "harbour" not in answer.content.decode() and "files/" not in answer.content.decode()
 
 
 def test_stages_of_an_admins_own_names_are_handed_over_too(ada, client, done):

@@ -16,11 +16,12 @@ from django.contrib.auth.hashers import check_password
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
 from jobs.dashboard.downloads import zipped
 from jobs.dashboard.formatting import describe_output, timecode
-from jobs.dashboard.output_view import saved_as
+from jobs.dashboard.output_view import saved_as, shape_of
 from jobs.models import Job, Share
 from jobs.state import Output, StageState, StageStatus
 from mediapipe import storage
@@ -28,6 +29,7 @@ from mediapipe.accounts import limits
 from mediapipe.own_address import absolute_for
 from mediapipe.storage.views import deliver
 from mediapipe.web.handler import streams
+from mediapipe.web.middleware import policy
 
 # What is handed over first, in this order, by the names of people who know no stages; others have their own.
 LABELS = {
@@ -109,11 +111,32 @@ def index(request: HttpRequest, token: str) -> HttpResponseBase:
         return _private(_ask(request, share))
     if request.method == "POST":
         return redirect(request.path)
-    if "text/html" in request.headers.get(
-        "Accept", ""
-    ):  # a person's browser: programs that look ask for anything
-        share.note_opening()
+    _note(request, share)
     return _private(render(request, "jobs/handed_over.html", _context(request, token, share)))
+
+
+def _note(request: HttpRequest, share: Share) -> None:
+    """Counts an opening by a person's browser: programs that look ask for anything."""
+    if "text/html" in request.headers.get("Accept", ""):
+        share.note_opening()
+
+
+@xframe_options_exempt
+@login_not_required
+@require_safe
+def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
+    """The player alone, for a frame on any site; of a link with a password, a way to where that is asked for.
+
+    The one page that others may frame: it has no form and reads no cookie, so all that a click does is play.
+    """
+    share = Share.find(token)
+    context: dict[str, object] = {"token": token, "locked": bool(share and share.password)}
+    if share and not share.password:
+        _note(request, share)
+        context |= _context(request, token, share)
+    answer = render(request, "jobs/embedded.html", context, status=200 if share else 404)
+    answer["Content-Security-Policy"] = policy(frames="*")
+    return _private(answer)
 
 
 def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object]:
@@ -129,7 +152,9 @@ def _context(request: HttpRequest, token: str, share: Share) -> dict[str, object
         "job": share.job,
         "outputs": views.values(),
         "player": views[playing] if seen else None,
+        "stream": views.get("hls"),
         "film": film,
+        "shape": shape_of(film) if film else "",
         "sound": views.get(first.get("audio", "")),
         "poster": views.get(first.get("image", "")),
         "length": timecode(film.duration) if film else "",

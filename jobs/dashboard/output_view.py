@@ -45,6 +45,11 @@ class OutputView:
         return "thumbnail" if self.stage == "thumbnails" else f"picture-{self.stage}"
 
 
+def shape_of(output: Output) -> str:
+    """ "tall" for a picture that is higher than wide, which a player gives more room; else ""."""
+    return "tall" if (output.height or 0) > (output.width or 0) else ""
+
+
 def stem_of(job: Job) -> str:
     """The job's title as the beginning of a file's name, on any machine."""
     stem = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f]', "-", job.title.rsplit(".", 1)[0])[:80]
@@ -59,18 +64,25 @@ def saved_as(job: Job, stage: StageStatus) -> str:
 def view_output(job: Job, stage: StageStatus, output: Output) -> OutputView:
     """The *output* of *stage*; it is saved under a name built from the job's title."""
     url = output_url(job, output)
-    extension = (output.format or "bin").lower().replace("hls", "m3u8")
-    filename = f"{saved_as(job, stage)}.{extension}"
+    filename = f"{saved_as(job, stage)}.{(output.format or 'bin').lower()}"
     return OutputView(
         label=_label(stage),
         facts=describe_output(output),
         url=url,
-        download_url=storage.page_link(output.name, job.owner_id, save_as=filename) if output.name else url,
+        download_url=_download(job, output, filename, url),
         link=storage.link(output.name) if output.name else url,
         stage=stage.name,
         warnings=" ".join(output.warnings),
         is_image=output.kind == "image" and stage.name != "storyboard",
     )
+
+
+def _download(job: Job, output: Output, filename: str, url: str) -> str:
+    """Where the *output* is saved; "" for a stream: its playlist plays nowhere without the other files."""
+    if not output.name:
+        return url
+    stream = storage.folder_of(output.name)
+    return "" if stream else storage.page_link(output.name, job.owner_id, save_as=filename)
 
 
 def _shown(output: Output) -> set[str]:

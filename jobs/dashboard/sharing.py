@@ -13,15 +13,20 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs import control, shares
 from jobs.dashboard.views import find_job
+from jobs.models import Job
 from jobs.state import JobState
 from mediapipe.accounts.login_required import PageRequest
 from mediapipe.own_address import absolute_for
 
+FRAME = 640  # pixels of an embedded player's longer side
+SOUND = 640, 80  # where there is nothing to see
+EMBED = '<iframe src="{}" width="{}" height="{}" title="{}" frameborder="0" allow="fullscreen"></iframe>'
 LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days"}
 
 
@@ -54,12 +59,28 @@ def index(request: PageRequest, pk: UUID) -> HttpResponse:
         try:
             made, token = shares.make(job, request.user.get_username(), days, form.cleaned_data["password"])
             context = {"issued": made, "link": absolute_for(request, reverse("jobs:shared", args=[token]))}
+            if not made.password:  # in a frame no other site's cookie would unlock it
+                context["frame"] = _frame(request, job, token)
             form = NewShare()
         except control.NotPossible as error:
             form.add_error(None, str(error))
     status = 400 if form.is_bound else 200
     context |= {"job": job, "form": form, "shares": job.shares.all()}
     return render(request, "jobs/share.html", context, status=status)
+
+
+def _frame(request: PageRequest, job: Job, token: str) -> str:
+    """The HTML that shows a link's player in a page of another site, as large as the film's sides say."""
+    shown = (each.output for each in job.status().stages if each.output)
+    wide, high = next(((each.width, each.height) for each in shown if each.width and each.height), SOUND)
+    ratio = FRAME / max(wide, high)
+    return format_html(
+        EMBED,
+        absolute_for(request, reverse("jobs:embedded", args=[token])),
+        round(wide * ratio),
+        round(high * ratio),
+        job.title,
+    )
 
 
 @require_POST

@@ -28,22 +28,24 @@ POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        "frame-ancestors 'none'",
+        "frame-ancestors {}",
     )
 )
 
 
 @cache
-def policy() -> str:
-    """The Content-Security-Policy; media may come from the bucket, where there is one."""
+def policy(frames: str = "'none'") -> str:
+    """The Content-Security-Policy; media may come from the bucket, where there is one.
+
+    *frames*: the sites on whose pages ours may stand in a frame.
+    """
+    own = POLICY.format(frames)
     if not settings.S3_BUCKET:
-        return POLICY
+        return own
     parts = urlsplit(s3.base())
     origin = f"{parts.scheme}://{parts.netloc}"
     sources = ("img-src", "media-src", "connect-src")
-    return reduce(
-        lambda text, each: text.replace(f"{each} 'self'", f"{each} 'self' {origin}"), sources, POLICY
-    )
+    return reduce(lambda text, each: text.replace(f"{each} 'self'", f"{each} 'self' {origin}"), sources, own)
 
 
 def compress(request: HttpRequest, response: HttpResponse) -> None:
