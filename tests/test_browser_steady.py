@@ -7,7 +7,7 @@ import pytest
 from jobs.pipelines import PIPELINES
 from tests.support.browsing import cookies_of, shelf
 from tests.support.dashboard import submit
-from tests.support.product import CALM, make_clip
+from tests.support.product import CALM, make_clip, run_ffmpeg
 from tests.support.shifts import LIMIT, counting, small_films, tick_some, upload_all, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
@@ -43,6 +43,25 @@ def test_a_watched_job_moves_nothing_whatever_its_pipeline(product, sized, tmp_p
                 page.goto(f"{product.url}/jobs/{job}/")
     moved = watch(pages)
     assert {key: found for key, found in moved.items() if found[0] > LIMIT} == {}
+
+
+@pytest.mark.release
+def test_a_watched_job_of_a_portrait_film_or_of_sound_alone_moves_nothing(product, sized, tmp_path):
+    make_clip(tmp_path / "portrait.mp4", 3, "360x640", *CALM)
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=3", str(tmp_path / "voice.mp3"))
+    (tmp_path / "voice").write_bytes((tmp_path / "voice.mp3").read_bytes())  # no name says what it is
+    names = ("portrait.mp4", "voice.mp3", "voice")
+    pages = {(name, size): sized(product, size) for name in names for size in SIZES}
+    for name in names:
+        job = submit(product, tmp_path / name, "--pipeline", "previews", "--owner", "maria")
+        for size in SIZES:
+            pages[name, size].goto(f"{product.url}/jobs/{job}/")
+    moved = watch(pages)
+    assert {key: found for key, found in moved.items() if found[0] > LIMIT} == {}
+    tall = pages["portrait.mp4", "wide"]
+    tall.reload()
+    box = tall.locator("#player").bounding_box()
+    assert box["height"] > 0.6 * SIZES["wide"]["height"], "who comes later has it large"
 
 
 def test_rows_that_are_ticked_stay_where_they_are(cloud, sized):

@@ -170,6 +170,30 @@ def test_what_has_ended_keeps_no_place_for_what_will_never_come(ada, editor):
     assert '<span class="hint">Thumbnail</span>' in page, "it is one picture"
 
 
+def test_a_player_has_the_room_that_its_film_or_its_sound_needs(ada, editor):
+    def shown(made, **ingested) -> str:
+        if ingested:
+            output = {"name": "outputs/i.mp4", "kind": "video", "codecs_known": True, **ingested}
+            made.stages.filter(name="ingest").update(state=StageState.SUCCEEDED, output=output)
+        return re.sub(r"\s+", " ", ada.get(made.get_absolute_url()).content.decode())
+
+    def running(name: str):
+        made = job(editor, state=JobState.RUNNING)
+        Job.objects.filter(pk=made.pk).update(source_filename=name)
+        return made
+
+    film = running("reel.mov")
+    assert 'data-shape=""' in shown(film)
+    assert 'data-shape=""' in shown(film, width=1920, height=1080, video_codec="h264")
+    portrait = shown(film, width=1080, height=1920, video_codec="h264")
+    assert 'data-shape="tall"' in portrait and '<video id="player"' in portrait
+    sound = running("episode.mp3")
+    assert 'data-shape="sound"' in shown(sound), "its name tells"
+    for heard in (shown(sound, audio_codec="aac"), shown(running("from a recorder"), audio_codec="aac")):
+        assert 'data-shape="sound"' in heard and "<video" not in heard
+        assert heard.count("<audio") == 1 and heard.index("<audio") < heard.index(">Outputs<"), "in its place"
+
+
 def test_a_hostile_title_is_only_text(ada, editor):
     job(editor, "<script>alert(1)</script>{{ 7|add:7 }}")
     page = ada.get("/").content.decode()

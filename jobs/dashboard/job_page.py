@@ -5,13 +5,22 @@ It reads models and live states and decides nothing; it knows no request.
 
 from __future__ import annotations
 
+import mimetypes
 import time
 from functools import cached_property
+from urllib.parse import urlsplit
 
 from jobs import remaking
 from jobs.dashboard.check_view import CHECK, CheckView, view_check
 from jobs.dashboard.formatting import nbsp
-from jobs.dashboard.output_view import OutputView, output_url, view_output, view_place, view_source
+from jobs.dashboard.output_view import (
+    OutputView,
+    output_url,
+    shape_of,
+    view_output,
+    view_place,
+    view_source,
+)
 from jobs.dashboard.presenters import Row
 from jobs.dashboard.stage_axis import TimeAxis, draw
 from jobs.models import Event, Removal, wish
@@ -84,8 +93,8 @@ class JobPage(Row):
 
     @property
     def images(self) -> list[OutputView]:
-        """The places of what is shown as an image; in a job that has ended nothing fills an empty one."""
-        return [each for each in self.places if each.is_image and (each.url or self.active)]
+        """The places of what is shown as an image."""
+        return [each for each in self.places if each.is_image and (each.url or self.keeps_places)]
 
     @property
     def files(self) -> list[OutputView]:
@@ -95,8 +104,18 @@ class JobPage(Row):
 
     @property
     def planned(self) -> set[str]:
-        """The names of its stages that aren't skipped: each has a place on the page."""
-        return {each.name for each in self.stages if each.status.state != StageState.SKIPPED}
+        """The names of its stages that aren't skipped: each has a place on the page.
+
+        Of sound alone those of pictures have one, too: it shows (the style sheet) only on a page that has been
+        watched since before anybody knew, and moves nothing there.
+        """
+        sound = self.shape == "sound"
+        return {each.name for each in self.stages if sound or each.status.state != StageState.SKIPPED}
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether places stay that nothing has filled: in a job that has ended nothing will."""
+        return self.active or self.shape == "sound"
 
     def _output_of(self, stage: str) -> OutputView | None:
         return next((each for each in self.outputs if each.stage == stage), None)
@@ -108,6 +127,23 @@ class JobPage(Row):
         if ingested and ingested.has("video") is False:
             return None
         return self._output_of("transcode") or self._output_of("ingest")
+
+    @cached_property
+    def shape(self) -> str:
+        """How much room the player has: "sound" little, "tall" more than a film has (""), which is wide.
+
+        Until the first stage knows, a name tells sound; a page that is watched keeps what it began with.
+        """
+        ingested = self.output("ingest")
+        if ingested is None:
+            name = self.job.source_filename or urlsplit(self.job.source_url).path
+            return "sound" if (mimetypes.guess_type(name)[0] or "").startswith("audio/") else ""
+        return "sound" if ingested.has("video") is False else shape_of(ingested)
+
+    @property
+    def listens(self) -> OutputView | None:
+        """What the page's player of sound plays: where there is no film, what comes first."""
+        return self.audio or (self._output_of("ingest") if self.shape == "sound" else None)
 
     @property
     def versions(self) -> list[tuple[str, OutputView]]:
@@ -127,7 +163,7 @@ class JobPage(Row):
     @property
     def has_frames(self) -> bool:
         """Whether there is a place to choose the thumbnail's frame: where something plays, or may yet."""
-        return "thumbnails" in self.planned and (self.active or self.player is not None)
+        return "thumbnails" in self.planned and (self.keeps_places or self.player is not None)
 
     @property
     def storyboard_vtt(self) -> str:

@@ -33,7 +33,7 @@ def sprite(row: Row) -> str:
 @register.inclusion_tag("jobs/_film.html")
 def film(page: JobPage, stage: StageView) -> dict[str, Any]:
     """`{% film page stage %}`: the frames, in colour as far as the stage has come, or their place."""
-    coming = page.active and settings.EMBEDDED_ENGINE and {THUMBNAILS.name, stage.name} <= page.planned
+    coming = page.keeps_places and settings.EMBEDDED_ENGINE and {THUMBNAILS.name, stage.name} <= page.planned
     thumbnail = page.output(THUMBNAILS.name)
     url = sprite(page)
     if not thumbnail or not url:
