@@ -42,6 +42,7 @@ def install(lock: Path) -> None:
     if is_ready(lock):
         return
     print(f"Installing {lock.name} into {VENV.name} ...", file=sys.stderr, flush=True)
+    os.umask(0o022)  # a service of another user reads it, and nothing in it is secret
     if not stamped() and not works():
         make_venv()
     uv = shutil.which("uv")

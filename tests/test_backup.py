@@ -146,6 +146,14 @@ def test_a_backup_is_not_kept_in_what_it_saves(home):
         make(home, home / "media" / "kept")
 
 
+def test_a_home_without_a_database_is_no_installation_and_says_where_to_look(tmp_path):
+    wrong = Product(tmp_path / "wrong")
+    wrong.home.mkdir()
+    answer = wrong.script("backup", str(tmp_path / "kept"))
+    assert answer.returncode == 1 and "there is nothing to save. Set MEDIAPIPE_HOME" in answer.stderr
+    assert not (tmp_path / "kept").exists() and "Traceback" not in answer.stderr
+
+
 @pytest.mark.whole
 def test_a_home_in_use_is_not_replaced(product, tmp_path):
     kept = product.command("backup", str(tmp_path))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 
 import httpx
 import pytest
@@ -127,6 +129,41 @@ def _fails(call) -> bool:
         return call().status_code != 200
     except httpx.HTTPError:
         return True
+
+
+def assigned(text: str) -> dict[str, str]:
+    """What a file of settings sets, as systemd and compose read it."""
+    return {
+        name: "".join(shlex.split(value)) for name, value in re.findall(r"^([A-Z0-9_]+)=(.*)$", text, re.M)
+    }
+
+
+def test_settings_that_the_docs_give_are_read_by_a_shell_as_by_systemd(tmp_path):
+    """A command takes them by `. /etc/mediapipe/environment`."""
+    example = re.sub(r"^#(?=[A-Z0-9_]+=)", "", (ROOT / ".env.example").read_text(), flags=re.M)
+    pages = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
+    blocks = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
+    settings = [text for text in map(dedent, blocks) if re.fullmatch(r"([A-Z0-9_]+=.*\n)+", text)]
+    assert len(assigned(example)) > 50 and len(settings) > 1
+    for text in (example, *settings):
+        (tmp_path / "environment").write_text(text)
+        script = f"set -a; . {tmp_path}/environment; env -0"
+        done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, env={})
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        read = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+        assert assigned(text).items() <= read.items()
+
+
+def test_what_a_unit_runs_has_the_settings_and_the_home_of_the_service():
+    pages = [page.read_text() for page in DEPLOY.glob("*.md")]
+    units = [path.read_text() for path in (DEPLOY / "systemd").glob("*.service")]
+    units += [block for page in pages for block in re.findall(r"```ini\n(.*?)```", page, re.S)]
+    assert len(units) > 3
+    for unit in units:
+        for line in ("User=mediapipe", "Group=mediapipe", "WorkingDirectory=/opt/mediapipe"):
+            assert f"\n{line}\n" in unit
+        assert "\nEnvironmentFile=-/etc/mediapipe/environment\n" in unit
+        assert "\nEnvironment=MEDIAPIPE_HOME=/var/lib/mediapipe\n" in unit
 
 
 @pytest.mark.release

@@ -322,6 +322,22 @@ def test_a_ready_environment_is_only_read_and_one_that_cannot_be_made_is_a_sente
     assert not (checkout / ".venv.lock").exists()
 
 
+def test_an_environment_that_a_closed_user_makes_can_be_read_by_the_service(checkout):
+    """Root's umask is 077 on some machines; the service has another user."""
+    made = checkout / ".venv" / "made"
+    (checkout / ".venv" / "bin" / "python").unlink()
+    (checkout / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\nset -e\ntouch {made}\n")
+    (checkout / ".venv" / "bin" / "python").chmod(0o755)
+    code = "import os; os.umask(0o077); import manage; manage.install(manage.RUNTIME)"
+    path = {"PATH": "/usr/bin:/bin"}  # where there is no uv: it is the environment's own pip that installs
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for path in (made, checkout / ".venv" / ".installed"):
+        assert path.stat().st_mode & 0o777 == 0o644
+
+
 LOOK = """
 from django.test import Client
 answer = Client(headers={"Host": "media.example.org"}).get("/login/", secure=True)

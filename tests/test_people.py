@@ -216,6 +216,8 @@ def test_an_admin_adds_somebody_who_comes_in_once_by_a_link_and_then_by_a_passwo
         ("a b", "letters, digits"),
         ("x" * 151, "letters, digits"),
         ("ADA", "already somebody"),
+        ("MediaPipe", "already somebody"),
+        ("somebody", "already somebody"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_with_a_sentence(name, sentence, boss, editor):

@@ -121,6 +121,13 @@ def test_who_is_signed_in_connects_their_own_account_and_nobody_does_it_for_anot
     assert "You can sign in with Acme" in text(browser.get("/password/"))
 
 
+@pytest.mark.parametrize("name", ["mediapipe", "Somebody"])
+def test_nobody_gets_a_name_under_which_the_audit_log_has_what_no_person_does(name, company):
+    company.person = {"sub": "4711", "preferred_username": name}
+    assert f"There’s already somebody called {name} here" in refused(company)
+    assert not User.objects.exists()
+
+
 def test_an_account_that_is_somebodys_already_is_connected_with_nobody_else(company):
     sign_in(company)
     link = magic_link.invite(User.objects.create_user("grace")).split("/")[2]

@@ -19,13 +19,14 @@ from jobs.models.earlier_version import SOURCES, files_alone_of
 from jobs.models.removal import OUTPUTS, SOURCE, TIMELINE
 from jobs.state import FINISHED, JobState
 from mediapipe import storage
+from mediapipe.accounts import audit
 from mediapipe.old_rows import before
 from mediapipe.retention import Going, Kind, Removed, in_days
 
 AT_ONCE = 20  # jobs, or sources, of which one step removes files
 DONE = (JobState.SUCCEEDED,)
 FAILED = (JobState.FAILED, JobState.CANCELLED)
-BY = "mediapipe"  # who does it, for timelines and the audit log
+BY = audit.PRODUCT  # who does it, for timelines and the audit log
 OF = {"sources": DONE, "failed_sources": FAILED, "outputs": FINISHED, "timelines": FINISHED}
 
 

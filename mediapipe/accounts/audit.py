@@ -29,6 +29,8 @@ from mediapipe.recent import Recent
 log = logging.getLogger(__name__)
 
 SOMEBODY = "somebody"  # whose name isn't known here
+PRODUCT = "mediapipe"  # what is done by itself
+NOBODYS = (SOMEBODY, PRODUCT)  # names that no person gets: entries would say that somebody else did it
 VISIT = 3600.0  # seconds in which more of the same, from the same network, is the same visit
 NAME = "audit_is_append_only"
 FIELDS = ("id", "at", "actor", "token", "act", "key", "name", "text", "network", "request")

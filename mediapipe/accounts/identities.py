@@ -68,7 +68,7 @@ def _role(who: Who, person: User | None) -> Role | None:
 def _new(name: str) -> User:
     """A person without a password, called *name* as far as names here may be. Raises NotAllowed."""
     username = User.normalize_username(re.sub(r"[^\w.@+-]+", "-", name).strip("-")[:150]) or "person"
-    if User.objects.filter(username__iexact=username).exists():
+    if people.is_taken(username):
         raise NotAllowed(
             f"There’s already somebody called {username} here. If that’s you, ask an admin for a sign-in link"
             f" and choose {settings.OIDC_NAME} on its page."

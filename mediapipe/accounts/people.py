@@ -82,6 +82,11 @@ def _given(role: str) -> Role:
     return Role(role)
 
 
+def is_taken(name: str) -> bool:
+    """Whether somebody is called so, or what no person does is recorded under that name."""
+    return name.casefold() in audit.NOBODYS or User.objects.filter(username__iexact=name).exists()
+
+
 @transaction.atomic
 def add(actor: User, name: str, role: str) -> tuple[User, str]:
     """A new person, and the path of the link that lets them in. Raises NotAllowed."""
@@ -96,7 +101,7 @@ def add(actor: User, name: str, role: str) -> tuple[User, str]:
         raise NotAllowed(
             "A name has letters, digits and @ . + - _ only, no spaces, and at most 150 characters."
         ) from None
-    if User.objects.filter(username__iexact=person.username).exists():
+    if is_taken(person.username):
         raise NotAllowed(f"There’s already somebody called {person.username}. Choose another name.")
     person.save()
     set_groups(person, chosen)

@@ -35,12 +35,21 @@ def uses_sqlite() -> bool:
 
 
 def copies() -> dict[str, Copy]:
-    """How each database is copied; Temporal's first, so that each of its workflows has a row."""
+    """How each database is copied; Temporal's first, so that each of its workflows has a row.
+
+    Raises BackupError where there is none: a folder without rows is no installation.
+    """
     found = {}
     if not temporal.is_cluster() and (settings.HOME / TEMPORAL).exists():
         found[TEMPORAL] = copy_sqlite(settings.HOME / TEMPORAL)
     if uses_sqlite():
-        return {**found, SQLITE: copy_sqlite(Path(settings.DATABASE["NAME"]))}
+        database = Path(settings.DATABASE["NAME"])
+        if not database.exists():
+            raise BackupError(
+                f"There is no {database}, so there is nothing to save. Set MEDIAPIPE_HOME, or DATABASE_URL,"
+                " as the installation itself has it."
+            )
+        return {**found, SQLITE: copy_sqlite(database)}
     return {**found, DUMP: postgres("pg_dump", "--format=custom", settings=libpq())}
 
 
