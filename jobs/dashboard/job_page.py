@@ -106,8 +106,8 @@ class JobPage(Row):
     def planned(self) -> set[str]:
         """The names of its stages that aren't skipped: each has a place on the page.
 
-        Of sound alone those of pictures have one, too: it shows (the style sheet) only on a page that has been
-        watched since before anybody knew, and moves nothing there.
+        Of sound alone those of pictures have one, too: it shows (the style sheet) only on a page that was
+        watched before anybody knew, so that nothing moves there.
         """
         sound = self.shape == "sound"
         return {each.name for each in self.stages if sound or each.status.state != StageState.SKIPPED}
