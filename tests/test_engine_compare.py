@@ -13,7 +13,7 @@ from mediapipe.engine import prober, verify
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.compare import Difference, Part, instead, is_alike
 from mediapipe.engine.errors import TaskError
-from tests.support.drawn import dot, pictures
+from tests.support.drawn import beeps, dot, pictures
 from tests.support.engine import PICTURE, STAGES, X264, ask, facts, ffmpeg
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +168,16 @@ async def test_what_an_encoder_puts_before_a_sound_is_not_taken_for_a_late_sound
     """An MP3 of 8 kHz has 0.14 s of it, which its header tells players to leave out."""
     source = made("compare_low.wav", *[each.format(8000) for each in BEEP], "-ac", "1")
     assert (await ask(source, *STAGES["audio"])).warnings == []
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+async def test_a_sound_that_begins_after_its_picture_does_so_in_a_file_of_its_own(made, container):
+    """Its silence was called a fault, and left out."""
+    tracks = [*PICTURE, *[each.format(48000) for each in BEEP]]
+    late = [*tracks, "-af", "atrim=start=1.1", *X264, "-c:a", "aac"]
+    done = await ask(made(f"compare_late.{container}", *late), *STAGES["audio"])
+    assert done.warnings == [] and abs(done.output["duration"] - 4) < 0.1
+    assert [round(at, 1) for at in beeps(storage.path(done.output["name"]))[0]] == [1.2, 2.2, 3.2]
 
 
 async def test_a_film_that_begins_below_zero_is_compared_from_its_beginning(made):

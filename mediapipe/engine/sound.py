@@ -44,12 +44,17 @@ def audio_filters(media: Media, *, padded: bool = True) -> list[str]:
     Where the sound becomes another in the middle (stereo, then 5.1), FFmpeg begins all filters anew: it pads
     once more.
     """
-    film = media.video is not None and not media.video.cover
-    padded = film and padded and not (media.audio and media.audio.changes)
+    padded = padded and _is_padded(media)
     # silence where sound is missing: without it, all that follows would come too early
     chain = ["aresample=async=1" + (":first_pts=0" if padded else "")]
     chain += folded(media.audio) if media.audio else []
     return ["-af", ",".join(chain)]
+
+
+def _is_padded(media: Media) -> bool:
+    """Whether its sound is brought in step with a picture."""
+    film = media.video is not None and not media.video.cover
+    return film and not (media.audio and media.audio.changes)
 
 
 def folded(audio: Audio) -> list[str]:
@@ -79,7 +84,9 @@ def audio_plan(options: Options, media: Media, path: str) -> Plan:
     audio = media.audio
     if audio is None:
         raise TaskError("no_audio", media.no_sound)
-    seek, limit, seconds = trim(audio.duration or media.duration, options)
+    # beside a film it ends where it ends there: a silence is put before it, where it begins later
+    length = audio.end if _is_padded(media) else audio.duration
+    seek, limit, seconds = trim(length or media.duration, options)
     track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
     head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *CLEAN]
     if "waveform" in options:
