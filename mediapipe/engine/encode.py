@@ -52,6 +52,7 @@ class FfmpegExit:
     dropped: int = 0  # pictures that it left out, because others have their time
     corrupt: int = 0  # frames that the decoder had to guess
     undecodable: int = 0  # packets that it refused
+    torn: int = 0  # those behind which others are missing
     seconds: float = 0.0  # of media that were written
     lines: list[str] = field(default_factory=list)
 
@@ -244,6 +245,7 @@ async def _read_errors(
         hear(text)
         result.corrupt += "corrupt decoded frame" in text
         result.undecodable += is_of_damage(text)
+        result.torn += "Packet corrupt (stream" in text
         for path, name in hidden.items():
             text = text.replace(path, name)
         result.lines = [*result.lines[1 - MAX_LINES :], text[:500]]
@@ -293,8 +295,4 @@ def check_exit(result: FfmpegExit) -> None:
     if not result.ended:
         raise TaskError("internal_error", "The encoder stopped before its end.", result.last_lines)
     if result.frames and result.corrupt > 0.2 * result.frames:
-        raise TaskError(
-            "damaged",
-            "Most frames in this file are damaged.",
-            result.last_lines,
-        )
+        raise TaskError("damaged", "Most frames in this file are damaged.", result.last_lines)

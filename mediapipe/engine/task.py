@@ -29,6 +29,7 @@ from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
+from mediapipe.engine.sound import HOLE
 from mediapipe.engine.sources import source_file
 from mediapipe.validators import Options
 
@@ -146,7 +147,9 @@ class Encode:
         )
         differences = await self._differences(media, took, begun, copied=copied)
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
-        if ended.corrupt or ended.undecodable:
+        sound = self.media.audio
+        lacks = ended.torn and sound and sound.missing > HOLE  # a join of two recordings lacks nothing
+        if ended.corrupt or ended.undecodable or lacks:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
         if warnings:  # of what is damaged two decoders may make different things
             differences = compare.as_warnings(differences)
