@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 
 import av
 import pytest
@@ -88,6 +89,17 @@ async def test_damage_in_a_single_packet_is_not_copied_without_a_word(changed, t
     assert done.warnings == [DAMAGED]
 
 
+async def test_a_second_that_is_missing_in_a_broadcast_is_told_and_a_join_is_not(changed, tmp_path):
+    def lost(data):
+        return data[: len(data) * 4 // 10 // 188 * 188] + data[len(data) * 6 // 10 // 188 * 188 :]
+
+    assert (await ask(changed("ts", lost), *STAGES["ingest"], task="lost")).warnings == [DAMAGED]
+    whole = changed("ts", lambda data: data).read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(whole + whole)
+    assert (await ask(joined, *STAGES["ingest"], task="joined")).warnings == []
+
+
 async def test_a_recording_of_which_only_the_beginning_is_there_is_called_one(tmp_path, made):
     source = tmp_path / "head.wav"
     source.write_bytes(made("sentences.wav", "-f", "lavfi", "-i", "sine=440:d=1").read_bytes()[:44])
@@ -100,3 +112,14 @@ def test_what_our_own_filters_refuse_is_not_called_an_empty_file():
     log = "[vf#0:0] Error reinitializing filters!\n[out#0/gif] Nothing was written into output file, because"
     refused = from_ffmpeg(log, 218)
     assert refused.kind == "internal_error" and "can’t be converted" in str(refused)
+
+
+async def test_a_sound_of_more_channels_than_any_filter_takes_is_refused_with_a_sentence(tmp_path):
+    frame, seconds = 65 * 2, 8000
+    head = struct.pack("<IHHIIHH", 16, 1, 65, seconds, seconds * frame, frame, 16)
+    data = b"data" + struct.pack("<I", seconds * frame) + bytes(seconds * frame)
+    source = tmp_path / "many.wav"
+    source.write_bytes(b"RIFF" + struct.pack("<I", 28 + len(data)) + b"WAVEfmt " + head + data)
+    with pytest.raises(TaskError, match="The sound is in a format that this engine can’t decode") as refused:
+        await ask(source, *STAGES["ingest"])
+    assert refused.value.kind == "unsupported"

@@ -222,7 +222,8 @@ def check_limits(media: Media) -> None:
     """Raises TaskError for a file without a track to work on, and for one of more than a day."""
     if media.video is None and media.audio is None:
         if media.undecodable:
-            raise TaskError("unsupported", UNKNOWN_CODEC)
+            sound = "video" not in media.undecodable
+            raise TaskError("unsupported", f"{SOUND_UNKNOWN}. {CONVERT}" if sound else UNKNOWN_CODEC)
         raise TaskError("invalid_input", "The file has no video and no audio track.")
     if media.duration > MAX_DURATION:
         hours = MAX_DURATION // 3600

@@ -41,6 +41,7 @@ NAMED = {
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
 MOST_REORDERED = 16  # pictures that a decoder holds back before it shows the first
+MAX_CHANNELS = 64  # of a sound: no filter of FFmpeg takes more
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 
 
@@ -98,6 +99,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "places": value(lambda: [each.name for each in context.layout.channels], list[str]()),
             "rate": value(lambda: int(context.sample_rate), 0),
         }
+        facts["codec"] = facts["codec"] if facts["channels"] <= MAX_CHANNELS else ""
     return facts
 
 
