@@ -18,7 +18,7 @@ import pytest
 
 from mediapipe import kernel
 from mediapipe.engine import prober, system_calls
-from mediapipe.engine.encode import ffmpeg_path, sandboxed
+from mediapipe.engine.encode import ROOT, ffmpeg_path, sandboxed
 from mediapipe.management.commands.worker import Command
 from tests.support.engine import X264
 
@@ -150,8 +150,8 @@ def test_a_program_in_the_sandbox_ends_with_the_one_that_started_it():
     )
     start = (
         "import json, os, subprocess, sys; command = json.loads(sys.argv[1]);"
-        "at = command.index('--') - 1; config = json.loads(command[at]); config['parent'] = os.getpid();"
-        "command[at] = json.dumps(config);"
+        "at = next(at for at, word in enumerate(command) if word.startswith('parent='));"
+        "command[at] = f'parent={os.getpid()}';"
         "child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True);"
         "child.stdout.readline(); print(child.pid, flush=True); os._exit(0)"
     )
@@ -298,3 +298,14 @@ def test_an_admin_is_told_of_each_layer_that_is_missing(monkeypatch):
     monkeypatch.setattr(os, "uname", lambda: type("Machine", (), {"machine": "riscv64"}))
     assert not kernel.has_seccomp() and kernel.protection()["seccomp"] is False
     assert any("seccomp" in sentence for sentence in kernel.weaknesses())
+
+
+def test_what_every_encode_starts_loads_nothing_that_takes_longer_than_the_sandbox_itself():
+    code = "import mediapipe.engine.sandbox, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"enum", "json", "re", "typing"} & set(done.stdout.split())

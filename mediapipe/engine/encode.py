@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import os
 import signal
@@ -69,15 +68,10 @@ def sandboxed(
 
     *read* and *write*: the paths it may use; *cpu* in seconds, *memory* in bytes.
     """
-    config = {
-        "parent": os.getpid(),
-        "read": read,
-        "write": write,
-        "cpu": cpu,
-        "memory": memory,
-        "file_size": 200 * GIB,
-    }
-    return [sys.executable, "-I", "-S", "-c", ENTER, json.dumps(config), "--", *program]
+    limits = {"parent": os.getpid(), "cpu": cpu, "memory": memory, "file_size": 200 * GIB}
+    given = [f"{name}={value}" for name, value in limits.items()]
+    given += [f"read={path}" for path in read] + [f"write={path}" for path in write]
+    return [sys.executable, "-I", "-S", "-c", ENTER, *given, "--", *program]
 
 
 async def _start(command: list[str], folder: Path | None = None) -> asyncio.subprocess.Process:

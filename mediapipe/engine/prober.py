@@ -223,5 +223,5 @@ def _child(request: bytes, answer: int, parent: int) -> None:
     path, *extra = json.loads(request)
     os.write(1, b"%d\n" % os.getpid())
     read = [sys.prefix, sys.base_prefix, str(Path(__file__).parent), path]
-    sandbox.enter({"parent": parent, "read": read, "write": [], "cpu": CPU, "memory": MEMORY})
+    sandbox.enter(parent, {"cpu": CPU, "memory": MEMORY}, read, [])
     print_facts(path, extra)

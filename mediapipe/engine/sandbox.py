@@ -1,26 +1,25 @@
 """Starts a program in a sandbox, then becomes it: limits, no capabilities, no files, no sockets, no forks.
 
-`main` takes CONFIG -- PROGRAM ARGUMENTS…; CONFIG is JSON: `read` and `write` (paths), `memory`, `cpu`,
-`file_size` (limits). Standard library only. Where the kernel has no Landlock or no seccomp the rest remains
-(mediapipe/kernel.py tells the admin). It knows nothing of media.
+`main` takes NAME=VALUE … -- PROGRAM ARGUMENTS…: `parent`, `read` and `write` (a path each), `memory`, `cpu`,
+`file_size` (limits). Standard library only, and of that what loads at once: every encode starts it. Where the
+kernel has no Landlock or no seccomp the rest remains (mediapipe/kernel.py tells the admin). It knows nothing
+of media.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
-import signal
 import struct
 import sys
-from typing import Any
 
 from mediapipe import kernel
 from mediapipe.engine import system_calls
 from mediapipe.kernel import LANDLOCK_CREATE_RULESET as CREATE_RULESET
 from mediapipe.kernel import libc
 
+SIGKILL = 9
 PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -51,18 +50,15 @@ WRITE = (
     | BIT["make_dir"]
     | BIT["refer"]
 )
+LIMITS = {"memory": resource.RLIMIT_AS, "cpu": resource.RLIMIT_CPU, "file_size": resource.RLIMIT_FSIZE}
 ON_FILES = BIT["execute"] | BIT["write"] | BIT["read"] | BIT["truncate"] | BIT["ioctl"]
 
 
-def limit(config: dict[str, int]) -> None:
+def limit(limits: dict[str, int]) -> None:
     """Resource limits, and a low priority."""
-    for name, what in (
-        ("memory", resource.RLIMIT_AS),
-        ("cpu", resource.RLIMIT_CPU),
-        ("file_size", resource.RLIMIT_FSIZE),
-    ):
-        if config.get(name):
-            resource.setrlimit(what, (config[name], config[name]))
+    for name, what in LIMITS.items():
+        if most := limits.get(name):
+            resource.setrlimit(what, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -113,17 +109,19 @@ def landlock(read: list[str], write: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
 
 
-def enter(config: dict[str, Any], *, executes: bool = False) -> None:
-    """Puts this process into the sandbox; from then on it ends with its parent. Raises OSError.
+def enter(
+    parent: int, limits: dict[str, int], read: list[str], write: list[str], *, executes: bool = False
+) -> None:
+    """Puts this process into the sandbox; from then on it ends with its *parent*. Raises OSError.
 
     *executes*: it is to become another program.
     """
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != config["parent"]:
+    libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != parent:
         sys.exit(125)  # the parent has died already
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    limit(config)
-    landlock(config.get("read", []), config.get("write", []))
+    limit(limits)
+    landlock(read, write)
     drop_capabilities()
     if kernel.has_seccomp():
         program = system_calls.program(os.uname().machine, os.getpid(), executes=executes)
@@ -132,8 +130,11 @@ def enter(config: dict[str, Any], *, executes: bool = False) -> None:
 
 def main() -> None:
     """Enters the sandbox, and becomes the program."""
-    config = json.loads(sys.argv[1])
-    program = sys.argv[3:]
-    enter(config, executes=True)
+    at = sys.argv.index("--")
+    program = sys.argv[at + 1 :]
+    given = [word.partition("=")[::2] for word in sys.argv[1:at]]
+    numbers = {name: int(value) for name, value in given if name not in ("read", "write")}
+    read, write = ([value for name, value in given if name == which] for which in ("read", "write"))
+    enter(numbers["parent"], numbers, read, write, executes=True)
     environment = {"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"}
     os.execve(program[0], program, environment)  # noqa: S606 - to become it is the point
