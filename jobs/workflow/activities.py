@@ -36,6 +36,8 @@ from jobs.requests import (
 from jobs.state import CANCEL_TASK, CANCEL_UNANSWERED, CREATE_TASK, KEEP_OUTPUT, RECORD, Output, Source
 from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import (
+    INTERVAL,
+    TOLD_INTERVAL,
     Watcher,
     beat,
     fail,
@@ -44,7 +46,7 @@ from jobs.workflow.watch import (
     removed,
     with_heartbeats,
 )
-from jobs.workflow.webhook import webhook_url
+from jobs.workflow.webhook import tells, webhook_url
 from mediapipe import download, storage
 from mediapipe.database import OUTAGES, in_thread
 from mediapipe.storage.outage import Outage, refusal, refused
@@ -89,10 +91,12 @@ async def is_wanted(request: TaskRequest) -> bool:
 
 def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
     """The watcher of a stage's task; where nothing is known of its source, the limit is learned."""
+    interval = TOLD_INTERVAL if tells(own=is_own(watch.engine)) else INTERVAL
     if watch.source is None:
-        return Watcher(client, watch)
+        return Watcher(client, watch, first_interval=interval)
     stage = activity.info().activity_id.rpartition("-")[0]
-    return Watcher(client, watch, learn_limit=partial(allowed_without_progress, stage, watch))
+    learn_limit = partial(allowed_without_progress, stage, watch)
+    return Watcher(client, watch, learn_limit=learn_limit, first_interval=interval)
 
 
 class Copying:

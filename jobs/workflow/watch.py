@@ -29,7 +29,9 @@ from mediapipe import storage
 
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 PATIENCE = 30.0
-MAX_INTERVAL = 3.0  # seconds between two reads of a task
+INTERVAL = 0.1  # seconds between two reads of a task at first,
+TOLD_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
+MAX_INTERVAL = 3.0  # and at last
 
 T = TypeVar("T")
 
@@ -152,11 +154,13 @@ class Watcher:
         watch: TaskWatch,
         patience: float = PATIENCE,
         learn_limit: Callable[[], Coroutine[Any, Any, float]] | None = None,
+        first_interval: float = INTERVAL,
     ) -> None:
         self.client = client
         self.watch = watch
         self.patience = patience
         self.learn_limit = learn_limit  # seconds of work without a percentage after which it is stuck
+        self.first_interval = first_interval
         self.learning: asyncio.Task[float] | None = None
         self.max_outage = MAX_OUTAGE
         self.details = watch.seen or HeartbeatDetails()  # as last sent, by another worker at first
@@ -212,9 +216,9 @@ class Watcher:
         return ApplicationError(error.message, *details, type=error.type, non_retryable=error.non_retryable)
 
     def _interval(self) -> float:
-        """A tenth of the time that has passed, 0.1 to 3 s: the end of a short task is seen at once."""
+        """A tenth of the time that has passed, within bounds: the end of a short task is seen at once."""
         passed = time.monotonic() - self.started_at
-        interval = min(max(0.1 * passed, 0.1), MAX_INTERVAL, self.heartbeat_interval)
+        interval = min(max(0.1 * passed, self.first_interval), MAX_INTERVAL, self.heartbeat_interval)
         return interval * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:

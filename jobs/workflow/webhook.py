@@ -30,9 +30,18 @@ SALT = "jobs.hook"
 LIFETIME = timedelta(days=7)  # of a token; who works longer than that on a task is polled
 
 
+def tells(*, own: bool = False) -> bool:
+    """Whether an engine is asked to report the end of a task; *own*: this installation's."""
+    return bool(_base(own=own))
+
+
+def _base(*, own: bool) -> str:
+    return str(settings.LOCAL_URL if own or settings.EMBEDDED_ENGINE else settings.PUBLIC_URL)
+
+
 def webhook_url(job_id: str, stage: str, activity_id: str, *, own: bool = False) -> str:
     """Where the engine may report that a task is over: unguessable, and different for each task."""
-    base = settings.LOCAL_URL if own or settings.EMBEDDED_ENGINE else settings.PUBLIC_URL
+    base = _base(own=own)
     token = signing.dumps([job_id, stage, activity_id], salt=SALT, compress=True)
     return f"{base}/hooks/ittybit/{token}" if base else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -16,6 +17,7 @@ from temporalio.testing import ActivityEnvironment
 from jobs.ittybit.client import DEADLINE
 from jobs.requests import Failure, TaskRequest, TaskWatch
 from jobs.state import JobState, Output, Source, StageState
+from jobs.workflow.activities import watcher
 from jobs.workflow.watch import Watcher
 from tests.support.dashboard import URL, banner, settled, stage, submit
 from tests.support.product import until
@@ -152,6 +154,22 @@ async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task
     began = time.monotonic()
     assert (await env.run(Watcher(doing.client, TaskWatch("task_1")).result)).url
     assert beats[0] - began < 1.2 and sum(beat - began < 3 for beat in beats) >= 5
+
+
+@pytest.mark.parametrize(("own", "most"), [(True, 3), (False, 20)])
+async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_second(
+    doing, api, task, settings, own, most
+):
+    settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = own, ""
+    await create(doing)
+    next(iter(api.tasks.values()))["left"] = ["processing"] * 100
+    env = ActivityEnvironment()
+    env.info = replace(env.info, activity_id="ingest-1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await env.run(watcher(doing.client, TaskWatch("task_1")).result)
+    reads = sum(method == "GET" for method, *_ in api.requests)
+    assert most // 3 <= reads <= most
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):
