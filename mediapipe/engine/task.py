@@ -117,15 +117,15 @@ class Encode:
         """One run of FFmpeg, verified. Raises TaskError."""
         begun = None
         if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT):
-            begun = verify.SourceLook.begin(self.options, self.plan, self.source, self.media)
+            begun = verify.Looks.begin(self.options, self.plan, self.source, self.media)
         try:
             return await self._attempt(arguments, begun, copied=copied)
         finally:
             if begun:
-                begun.task.cancel()
+                begun.cancel()
 
     async def _attempt(
-        self, arguments: list[str], begun: verify.SourceLook | None, *, copied: bool
+        self, arguments: list[str], begun: verify.Looks | None, *, copied: bool
     ) -> EncodeOutcome:
         plan = self.plan
         self.begins_at = self.percent
@@ -142,6 +142,8 @@ class Encode:
         encode.check_exit(ended)
         if copied and ended.undecodable:  # an encode conceals it, and says so
             raise TaskError("damaged", "The file is damaged and can’t be copied.", ended.last_lines)
+        if begun:
+            begun.follow(self.target, verify.budget_of(took), copied=copied)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )
@@ -156,7 +158,7 @@ class Encode:
         return EncodeOutcome(media, warnings, differences)
 
     async def _differences(
-        self, output: Media, took: float, begun: verify.SourceLook | None, *, copied: bool
+        self, output: Media, took: float, begun: verify.Looks | None, *, copied: bool
     ) -> list[Difference]:
         if not self.kind.compared:
             return []

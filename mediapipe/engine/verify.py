@@ -26,6 +26,7 @@ CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which co
 
 LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
 LOOKS_SHARE = 0.006  # and the share of the encode's beside it
+OF_SOURCE = 0.5  # of that: the output is looked at around each moment, so it takes more to get there
 SURELY = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
@@ -65,20 +66,49 @@ async def verified(
 
 
 @dataclass
-class SourceLook:
-    """A look at a source that goes on beside its encode: what was *asked*, and the task that gives it."""
+class Looks:
+    """Looks that begin before they are needed, asked as if the output were what its plan says.
 
+    *asked* of the source, and the *task* that gives the answer; *following*: the same of the output.
+    """
+
+    part: Part
+    source: Media
     asked: dict[str, Any]
     task: asyncio.Task[dict[str, Any] | None]
+    following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
 
     @classmethod
-    def begin(cls, options: Options, plan: Plan, file: Path, source: Media) -> SourceLook:
-        """Asks what an output will be compared by that is as its plan says."""
-        video = source.video if plan.wants_video else None
-        audio = source.audio if plan.wants_audio else None
+    def begin(cls, options: Options, plan: Plan, file: Path, source: Media) -> Looks:
+        """Looks at the source, beside its encode."""
+        video, audio = source.video if plan.wants_video else None, source.audio if plan.wants_audio else None
         output = Media(duration=plan.seconds, video=video, audio=audio)
-        asked = _asked(options, Part(_start(options, source), plan.seconds), source, output)
-        return cls(asked, asyncio.create_task(_looks(file, asked, LOOKS)))
+        part = Part(_start(options, source), plan.seconds)
+        asked = _asked(options, part, source, output)
+        return cls(part, source, asked, asyncio.create_task(_looks(file, asked, OF_SOURCE * LOOKS)))
+
+    def follow(self, file: Path, budget: float, *, copied: bool) -> None:
+        """Looks at the output after it, while that is read back."""
+        if self.asked["video"] is not None:  # a sound alone begins where only its file says
+            self.following = asyncio.create_task(self._follow(file, budget, copied=copied))
+
+    async def _follow(
+        self, file: Path, budget: float, *, copied: bool
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        seen = await self.task
+        video, audio = self.source.video, self.source.audio
+        if seen is None or video is None:
+            return {}, None
+        film = replace(video, index=0, crop=[], late=0.0, rotation=video.rotation if copied else 0)
+        output = Media(video=film, audio=replace(audio, index=1) if audio else None)
+        moments = [each[0][0] - self.part.start for each in compare.distinct(seen["pictures"])]
+        asked = _asked_of_output(self.asked, self.part, output, moments)
+        return asked, await _looks(file, asked, budget)
+
+    def cancel(self) -> None:
+        """Ends what still goes on."""
+        for each in filter(None, (self.task, self.following)):
+            each.cancel()
 
 
 def _start(options: Options, source: Media) -> float:
@@ -93,31 +123,31 @@ async def differences(
     took: float,
     *,
     copied: bool,
-    begun: SourceLook | None = None,
+    begun: Looks | None = None,
 ) -> list[Difference]:
     """How the output isn’t what its source is; nothing where they can’t be compared.
 
     *files* and *medias*: of the source and of the output; *took*: the processor's seconds for the
-    encode, which say how long the looks may take; *begun*: the look at the source, where it has begun.
+    encode, which say how long the looks may take; *begun*: the looks that have begun.
     """
     source, output = medias
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    asked = _asked(options, part, source, output)
-    films = asked["video"] is not None
-    budget = LOOKS + LOOKS_SHARE * took
-    seen = await (begun.task if begun and begun.asked == asked else _looks(files[0], asked, budget))
+    asked, budget = _asked(options, part, source, output), budget_of(took)
+    known = begun.task if begun and begun.asked == asked else None
+    seen = await (known or _looks(files[0], asked, OF_SOURCE * budget))
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
     if source.format in COUNTED_BY_TRACK and seen["begins"] is not None:
         start += seen["begins"] - source.start
     surely = partial(_in_order, files[0], source, budget=SURELY + SURELY_SHARE * took)
-    misled = films and seen["misled"]
+    misled = asked["video"] is not None and seen["misled"]
     seen |= await surely(part.moments()) if misled else {}
     seen["pictures"] = compare.distinct(seen["pictures"])
     moments = [each[0][0] for each in seen["pictures"]]
     ours = _asked_of_output(asked, part, output, [at - start for at in moments])
-    made = await _looks(files[1], ours, budget)
+    early, made = await begun.following if begun and begun.following else ({}, None)
+    made = made if early == ours else await _looks(files[1], ours, budget)
     if made is None:
         return [Difference("The result can’t be read.", grave=True)]
     judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
@@ -125,6 +155,11 @@ async def differences(
     if misled or not any(each.of_pictures for each in found):
         return found
     return judge((seen | await surely(moments), made))  # it may mislead in a way that doesn't show
+
+
+def budget_of(took: float) -> float:
+    """Seconds of the processor that the pictures of one file may take to look at, after such an encode."""
+    return LOOKS + LOOKS_SHARE * took
 
 
 def _asked_of_output(
