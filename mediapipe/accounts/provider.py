@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import ssl
 import time
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -170,10 +172,16 @@ def _kept_answer(url: str, age: float) -> dict[str, Any]:
     return answer
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """httpx's own: to make one takes as long as many requests."""
+    return httpx.create_ssl_context()
+
+
 def _ask(method: str, url: str, **more: Any) -> dict[str, Any]:
     """A JSON object of the provider's. Raises ProviderError."""
     try:
-        reply = httpx.request(method, url, timeout=TIMEOUT, **more)
+        reply = httpx.request(method, url, timeout=TIMEOUT, verify=_tls(), **more)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ProviderError(f"{url} can’t be reached: {error or type(error).__name__}") from None
     try:
