@@ -13,11 +13,11 @@ from temporalio.exceptions import ApplicationError
 from jobs.state import HANDED_OVER, JobState
 from tests.support.dashboard import (
     URL,
-    again,
     banner,
     encoders,
     engine_tasks,
     held_at_work,
+    kill_and_wait,
     look,
     settled,
     signal_encoders,
@@ -55,9 +55,7 @@ def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing
     for name in ("ingest", "transcode"):
         with held_at_work(product, browser, job, name):
             seen = {each["name"]: each for each in look(browser, job)["stages"]}
-            before = product.children()[victim]
-            product.kill(victim)
-            again(product, victim, before)
+            kill_and_wait(product, victim)
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)
     tasks = engine_tasks(product, job)
@@ -112,9 +110,7 @@ def test_a_process_killed_while_the_source_is_uploaded_loses_not_a_byte(product,
     part = {**about, "Content-Type": "application/offset+octet-stream"}
     half = len(data) // 2
     browser.patch(where, content=data[:half], headers={**part, "Upload-Offset": "0"})
-    before = product.children()[victim]
-    product.kill(victim)
-    again(product, victim, before)
+    kill_and_wait(product, victim)
     assert browser.head(where, headers=about).headers["upload-offset"] == str(half)
     rest = browser.patch(where, content=data[half:], headers={**part, "Upload-Offset": str(half)})
     assert rest.status_code in (200, 204), rest.text
@@ -133,11 +129,7 @@ def test_a_held_job_survives_everything_and_is_retried_in_place(cloud, api):
     now = settled(browser, job)
     assert now["status"] == "attention" and stage(now, "transcode")["state"] == "succeeded"
     assert "The picture is damaged." in banner(browser, job)
-    before = cloud.children()
-    for name in ("temporal", "worker", "web"):
-        cloud.kill(name)
-    for name in ("temporal", "worker", "web"):
-        again(cloud, name, before[name])
+    kill_and_wait(cloud, "temporal", "worker", "web")
     asked = len(api.tasks)
     api.lives["image"] = ["processing", "succeeded"]
     page = browser.get(f"/jobs/{job}/")
@@ -181,9 +173,7 @@ def test_a_worker_killed_while_waiting_for_a_retry_waits_no_longer_than_it_had_t
     job = submit(cloud, URL)
     until(lambda: stage(look(browser, job), "audio")["retry_at"])
     api.lives["audio"] = ["processing", "succeeded"]
-    before = cloud.children()["worker"]
-    cloud.kill("worker")
-    again(cloud, "worker", before)
+    kill_and_wait(cloud, "worker")
     assert settled(browser, job, 60)["status"] == "succeeded"
     keys = [key for key in api.tasks if key.startswith(f"media-{job}/audio/")]
     assert keys == [f"media-{job}/audio/1", f"media-{job}/audio/2"]

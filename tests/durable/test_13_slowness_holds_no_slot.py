@@ -21,7 +21,7 @@ from mediapipe.engine import encode, folders, imports, surroundings, task, worke
 from mediapipe.engine.models import EngineTask, fetch_for
 from mediapipe.engine.workflows import EngineTaskWorkflow
 from mediapipe.part import Part, boot_id
-from tests.support.dashboard import again, settled, submit
+from tests.support.dashboard import kill_and_wait, settled, submit
 from tests.support.engine import ask
 from tests.support.histories import FOLDER
 from tests.support.product import make_clip, until, until_async
@@ -251,9 +251,7 @@ def test_a_worker_killed_in_the_middle_of_a_download_goes_on_with_it(product, si
         lambda: (text := browser.get(f"/jobs/{job}/").text) and "Downloading the source" in text and text, 60
     )
     assert "Ingest" in page
-    before = product.children()["worker"]
-    product.kill("worker")
-    again(product, "worker", before)
+    kill_and_wait(product, "worker")
     until(lambda: len(site.ranges("/drip/film.mp4")) > 1, 60)
     site.let_go("")
     done = settled(browser, job)

@@ -12,9 +12,9 @@ from jobs import control, finished, reconcile, remaking
 from jobs.models import Job
 from jobs.state import JobState, StageState
 from tests.support.dashboard import (
-    again,
     engine_tasks,
     held_at_work,
+    kill_and_wait,
     look,
     settled,
     stage,
@@ -110,9 +110,7 @@ def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, tmp_path):
     assert pressed.status_code in (200, 302), pressed.text
     with held_at_work(product, browser, job, "transcode"):
         task = stage(look(browser, job), "transcode")["task_id"]
-        before = product.children()["worker"]
-        product.kill("worker")
-        again(product, "worker", before)
+        kill_and_wait(product, "worker")
     remade = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 150)
     assert stage(remade, "transcode")["task_id"] == task, "it was asked for twice"
     assert stage(remade, "transcode")["output"]["width"] == 480
@@ -151,9 +149,7 @@ def test_a_worker_killed_on_a_source_that_was_replaced_changes_nothing(product, 
     assert pressed.status_code == 200 and pressed.url.path == f"/jobs/{job}/", pressed.text
     with held_at_work(product, browser, job, "ingest"):
         task = stage(look(browser, job), "ingest")["task_id"]
-        pid = product.children()["worker"]
-        product.kill("worker")
-        again(product, "worker", pid)
+        kill_and_wait(product, "worker")
     after = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 150)
     assert stage(after, "ingest")["task_id"] == task, "it was asked for twice"
     assert [stage(after, name)["output"]["duration"] > 39 for name in ("audio", "transcode")] == [True] * 2

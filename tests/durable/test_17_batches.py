@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from jobs.batches import sources, waking
 from jobs.batches.sources import Written
 from jobs.models import Batch, Job
-from tests.support.dashboard import URL, again
+from tests.support.dashboard import URL, kill_and_wait
 from tests.support.product import token, until, until_async
 
 pytestmark = pytest.mark.anyio
@@ -68,15 +68,14 @@ async def test_the_rest_of_a_batch_is_cancelled_with_what_runs(inside, batch):
 @pytest.mark.whole
 @pytest.mark.release
 def test_a_batch_of_twenty_survives_a_killed_worker(cloud, api):
-    browser, worker = cloud.editor("ada"), cloud.children()["worker"]
+    browser = cloud.editor("ada")
     before = set(api.tasks)
     lines = [f"{URL}?take={number}" for number in range(17)] + ["ftp://x/a.mp4", "nothing", f"{URL}?take=0"]
     form = {"links": "\n".join(lines), "title": "twenty", "csrfmiddlewaretoken": token(browser.get("/"))}
     page = browser.post("/batches/new/", data=form)
     path = page.url.path
     until(lambda: len(api.tasks) > len(before) + 12)
-    cloud.kill("worker")
-    again(cloud, "worker", worker)
+    kill_and_wait(cloud, "worker")
 
     def told() -> dict:
         return browser.get(f"{path}manifest.json").json()

@@ -149,9 +149,12 @@ def engine_tasks(product, job: str) -> list[dict]:
     return [task for task in answer.json() if task["metadata"].get("job") == job]
 
 
-def again(product, name: str, before: int) -> None:
-    """Waits until `up` has started a process anew and the dashboard is ready."""
-    until(lambda: product.children().get(name, before) != before)
+def kill_and_wait(product, *names: str) -> None:
+    """Kills processes at once, and waits until `up` has started each anew and the dashboard is ready."""
+    before = product.children()
+    for name in names:
+        product.kill(name)
+    until(lambda: all((now := product.children().get(name)) and now != before[name] for name in names))
     until(lambda: _answers(product))
 
 
