@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -25,6 +26,7 @@ from mediapipe.management.dev_server import DYNAMIC_CONFIG
 from mediapipe.storage import s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.environment import RUN
+from tests.support.product import migrated
 
 BIN = Path(sys.executable).parent
 
@@ -39,6 +41,13 @@ def _static_files():
         collect_static()
     # Each of Django's test clients builds the middleware anew: without this, each reads every static file.
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings):
+    """Each worker's database is a copy of one that has its tables: they are made once in a run."""
+    shutil.copy(migrated(RUN / "migrated"), settings.DATABASES["default"]["TEST"]["NAME"])
+    return True
 
 
 @pytest.fixture(scope="session")

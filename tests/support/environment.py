@@ -36,12 +36,21 @@ for name in (
 ):
     os.environ.pop(name, None)
 
+# What is loaded for the tests stays until the end: without this, each collection looks through all of it.
+gc.disable()
+
 # Of two products that start at once both would find Temporal's usual ports free: here nobody does.
 HELD = []
 for port in (7233, 8233):
     if not WORKER:
         with suppress(OSError):
             HELD.append(socket.create_server(("127.0.0.1", port)))
+
+
+def pytest_runtestloop():
+    """From here on garbage is collected, among what the tests leave."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():

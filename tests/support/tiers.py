@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 
 import pytest
 
@@ -23,24 +24,22 @@ SHARED = {
     "skipping_env": "skipping",
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
-# What encodes for seconds, starts program after program, or is about chaos: not in the quick loop.
-ENCODE = (
-    "check",
-    "compare",
-    "formats",
-    "hostile",
-    "photos",
-    "pictures",
-    "pieces",
-    "previews",
-    "shared",
-    "stream",
-    "tasks",
-    "tracks",
-)
-SLOW = {f"tests/test_engine_{name}.py" for name in ENCODE}
-SLOW |= {f"tests/test_{name}.py" for name in ("backup", "chaos_judge", "drawn", "first_start", "sandbox")}
+# Not in the quick loop, which doesn't even read it: what needs a server or a browser, encodes for seconds,
+# starts program after program, tries hundreds of inputs, or is about chaos.
+SLOW = """
+durable/test_01_crash_and_resume durable/test_03_hold_and_retry durable/test_12_who_owns_the_state
+durable/test_14_made_again durable/test_15_a_check durable/test_16_any_order durable/test_17_batches
+durable/test_18_edited_pipelines
+test_api_whole test_backup test_bucket test_chaos test_chaos_judge test_doctor test_drawn
+test_engine_api test_engine_check test_engine_compare test_engine_formats test_engine_hostile
+test_engine_photos test_engine_pictures test_engine_pieces test_engine_previews test_engine_shared
+test_engine_stream test_engine_tasks test_engine_tracks
+test_first_start test_fuzz test_hostile_clients test_many test_postgres test_sandbox test_secrets
+test_several_machines test_temporal_door test_temporal_tls test_tracing test_uploads_in_a_bucket test_whole
+""".split()  # noqa: SIM905 - forty quotes would not read better
+SLOW = {f"tests/{name}.py" for name in SLOW}
 FIRST = [
+    "tests/test_job_machine.py",
     "product",
     "cloud browser",
     "temporal",
@@ -80,11 +79,13 @@ def pytest_collection_modifyitems(config, items):
     judged = [(item, _is_taken(config, item)) for item in items]
     taken = [item for item, is_taken in judged if is_taken]
     config.hook.pytest_deselected(items=[item for item, is_taken in judged if not is_taken])
-    taken.sort(key=_place if _is_worker(config) else _weight)
+    groups = {item: _group(item) for item in taken}
+    sizes = Counter(groups.values())
+    taken.sort(key=lambda item: _place(item, sizes[groups[item]]) if _is_worker(config) else _weight(item))
     items[:] = taken
     if _is_worker(config):
         new = RUN / f"groups-{os.getpid()}"
-        new.write_text(json.dumps({item.nodeid: _group(item) for item in taken}))
+        new.write_text(json.dumps({item.nodeid: group for item, group in groups.items()}))
         new.rename(GROUPS)
 
 
@@ -112,7 +113,7 @@ def _is_worker(config) -> bool:
 def _is_taken(config, item) -> bool:
     if config.option.quick:
         slow = item.location[0] in SLOW or {"whole", "browser", "release"} & set(item.keywords)
-        return not slow and not _servers(item)
+        return not slow and not _servers(item) and "bucket" not in item.fixturenames
     return config.option.all or "release" not in item.keywords
 
 
@@ -134,9 +135,11 @@ def _group(item) -> str:
     return server or item.location[0]
 
 
-def _place(item) -> int:
+def _place(item, size: int) -> tuple[int, int]:
+    """The few that take long, then what is whole, then the modules of many tests: at the end small ones."""
     group = _group(item)
-    return FIRST.index(group) if group in FIRST else len(FIRST) + ("whole" not in item.keywords)
+    early = FIRST.index(group) if group in FIRST else len(FIRST) + ("whole" not in item.keywords)
+    return early, -size
 
 
 def _weight(item) -> int:
