@@ -260,6 +260,18 @@ def namespace() -> str:
 
 async def is_polled(queue: str) -> bool:
     """Whether a worker polls a task queue; True where Temporal can't say."""
+    found = await _pollers(queue)
+    since = datetime.now(UTC) - POLL_INTERVAL
+    return found is None or any(seen > since for seen in found.values())
+
+
+async def pollers(queue: str) -> int:
+    """How many workers have polled a task queue within minutes; one where Temporal can't say."""
+    return max(1, len(await _pollers(queue) or ()))
+
+
+async def _pollers(queue: str) -> dict[str, datetime] | None:
+    """Who has polled a task queue within minutes, and when last; None where Temporal can't say."""
     shared = await client()
     request = DescribeTaskQueueRequest(
         namespace=shared.namespace,
@@ -270,6 +282,5 @@ async def is_polled(queue: str) -> bool:
         async with asyncio.timeout(3):
             found = await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
     except UNAVAILABLE:
-        return True
-    since = datetime.now(UTC) - POLL_INTERVAL
-    return any(poller.last_access_time.ToDatetime(UTC) > since for poller in found.pollers)
+        return None
+    return {each.identity: each.last_access_time.ToDatetime(UTC) for each in found.pollers}

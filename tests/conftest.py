@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from contextlib import ExitStack
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import pytest
 import respx
 from django.conf import settings
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
 from jobs.workflow import search_attributes
 from mediapipe import temporal
-from mediapipe.engine import pieces
+from mediapipe.engine import pieces, worker
+from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.management.dev_server import DYNAMIC_CONFIG
 from mediapipe.storage import s3
 from tests.support.bucket import KEY, SECRET, Bucket
@@ -183,6 +186,19 @@ def short_pieces(monkeypatch):
     """Pieces of two seconds, whatever the machine, and of a film of six already."""
     monkeypatch.setattr(pieces, "WORK", 0.001)
     monkeypatch.setattr(pieces, "FEWEST", 3)
+
+
+@pytest.fixture
+async def engine_workers(dev_env, temporal_at):
+    """A worker of each of the engine's queues of encodes; their client."""
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    activities = [worker.run_task, worker.encode_piece, worker.join_pieces]
+    heard = timedelta(milliseconds=500)
+    one = {"activities": activities, "max_concurrent_activities": 1, "max_heartbeat_throttle_interval": heard}
+    light = Worker(client, task_queue=LIGHT_QUEUE, **one)
+    async with light, Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow], **one):
+        yield client
 
 
 @pytest.fixture

@@ -281,7 +281,7 @@ def test_what_is_kept_of_a_bucket_is_bounded(settings, tmp_path, monkeypatch):
     ages = {"old": 2 * sources.CACHED_FOR, "earlier": 60, "latest": 1}
     for name, age in ages.items():
         (kept / name).write_bytes(DATA)
-        os.utime(kept / name, (0, time.time() - age))
+        os.utime(kept / name, (time.time() - age, 0))
     os.link(kept / "earlier", tmp_path / "read")
     assert sources.sweep() == 1 and {each.name for each in kept.iterdir()} == {"earlier", "latest"}
     monkeypatch.setattr(sources, "CACHED_SHARE", 1e-12)

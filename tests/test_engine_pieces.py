@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
 from temporalio.client import WorkflowHistory
 from temporalio.testing import ActivityEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer
 
 from mediapipe import storage
 from mediapipe.engine import course, piece_files, pieces, queue, worker
@@ -23,7 +22,7 @@ from mediapipe.engine.models import EngineTask
 from mediapipe.engine.pieces import IN_ONE, MISSING, Division, PieceWork
 from mediapipe.engine.piecework import Film
 from mediapipe.engine.task import process
-from mediapipe.engine.workflows import HEAVY_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
+from mediapipe.engine.workflows import EngineTaskWorkflow
 from mediapipe.payloads import WorkflowRunner
 from tests.support.engine import X264, endless_space, likeness, packets
 from tests.support.histories import FOLDER
@@ -234,25 +233,12 @@ async def test_a_bucket_that_is_away_costs_a_piece_time_alone(bucket, short_piec
 
     await until_async(waits)
     await asyncio.to_thread(bucket.start)
-    assert await going and list(bucket.folder.glob("pieces/*/0000.json"))
+    assert await going and list(bucket.folder.glob("pieces/*/0000-*.json"))
     await sync_to_async(film.cancel)()
     assert await queue.stop(film) is False and not list(bucket.folder.glob("pieces/**/*.*"))
 
 
-@pytest.fixture
-async def at_work(dev_env, temporal_at):
-    """A worker of each queue."""
-    client = dev_env.client
-    temporal_at(client.service_client.config.target_host)
-    activities = [worker.run_task, worker.encode_piece, worker.join_pieces]
-    heard = timedelta(milliseconds=500)
-    one = {"activities": activities, "max_concurrent_activities": 1, "max_heartbeat_throttle_interval": heard}
-    light = Worker(client, task_queue=LIGHT_QUEUE, **one)
-    async with light, Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow], **one):
-        yield client
-
-
-async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(at_work, short_pieces, made):
+async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(engine_workers, short_pieces, made):
     link = put(made, "open.mp4", SOURCES["open.mp4"])
     slow = put(made, "slow.mp4", [*["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=30"], *X264])
     film, clip = await new(slow, width=640, quality="very_high"), await new(link, start=0, end=1)
@@ -264,7 +250,7 @@ async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(at_wor
     assert await queue.enqueue(film)
     await until_async(is_midway, 120)
     assert await queue.enqueue(clip)
-    await at_work.get_workflow_handle(clip.pk).result()
+    await engine_workers.get_workflow_handle(clip.pk).result()
     await film.arefresh_from_db()
     await clip.arefresh_from_db()
     assert film.active and film.progress < 80 and clip.status == "succeeded"
@@ -275,7 +261,9 @@ async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(at_wor
     assert not list(piece_files.folder("").iterdir()) and not folder(film.pk).exists()
 
 
-async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(at_work, short_pieces, made):
+async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(
+    engine_workers, short_pieces, made
+):
     """Damage in the middle: pieces would not show what a decoder makes of it."""
     link = put(made, "open.mp4", SOURCES["open.mp4"])
     source = storage.path("sources/p/open.mp4")
@@ -285,7 +273,7 @@ async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(at_w
     source.write_bytes(data)
     task = await new(link)
     assert await queue.enqueue(task)
-    await at_work.get_workflow_handle(task.pk).result()
+    await engine_workers.get_workflow_handle(task.pk).result()
     await task.arefresh_from_db()
     assert task.status == "succeeded" and IN_ONE in task.warnings, (task.error, task.warnings)
 

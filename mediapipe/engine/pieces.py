@@ -23,6 +23,7 @@ READING = 0.008  # seconds of one core for a megapixel that is decoded
 WRITING = 0.010  # … and for one that is encoded
 FEWEST = 4  # pieces, below which a film is encoded in one
 MOST = 400  # pieces of one film: Temporal keeps each in the history
+TAIL = 4  # times as short as the others the last pieces are, where several machines take them
 LONGEST_STEP = 5.0  # seconds that one picture stands
 LEAD = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
 CONTAINERS = ("mov", "matroska")  # demuxers with an index, and with a time for each picture
@@ -52,17 +53,21 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """Of its file."""
-        return f"{self.number:04}.mp4"
+        """Of its file: that of the same part of the film in another division, too."""
+        return f"{self.number:04}-{self.start * 1e6:.0f}-{self.end * 1e6:.0f}.mp4"
 
 
 @dataclass(frozen=True)
 class Division:
-    """A film in pieces: *key* names the folder in which they are kept, by what they are made of."""
+    """A film in pieces: *key* names the folder in which they are kept, by what they are made of.
+
+    *at_once*: how many stand in line or are at work together, so that they are taken in their order; 0: all.
+    """
 
     key: str
     pieces: list[Piece] = field(default_factory=list)
     sound: bool = False
+    at_once: int = 0
 
     @property
     def seconds(self) -> float:
@@ -112,19 +117,23 @@ def piece_seconds(options: Options, video: Video, cores: int) -> float:
     return max(1, round(WORK * max(1, min(cores, 4)) / 2 / work / GRID)) * GRID
 
 
-def divide(options: Options, media: Media, times: dict[str, Any], key: str, cores: int) -> Division | None:
-    """The film's pieces, by when its pictures are shown (picture_times.py); None where it stays in one."""
+def divide(
+    options: Options, media: Media, times: dict[str, Any], key: str, cores: int, takers: int = 1
+) -> Division | None:
+    """The film's pieces, by when its pictures are shown (picture_times.py); None where it stays in one.
+
+    *takers*: how many are encoded side by side, on all machines.
+    """
     video = media.video
     assert video is not None
     if times["problem"] or times["first"]:
         return None
-    cuts = times["cuts"]
     count = min(MOST, int(times["last"] / piece_seconds(options, video, cores)))
     if count < FEWEST:
         return None
-    step = max(1, round(times["last"] / count / GRID))
-    # the last one is as long as the others, or longer
-    chosen = [cut for at, cut in enumerate(cuts) if at % step == step - 1][: count - 1]
+    longest = max(1, round(times["last"] / count / GRID)) * GRID
+    chosen = _chosen(times["cuts"], times["last"], longest, takers)
+    chosen = chosen if takers > 1 else chosen[: count - 1]
     edges = [{"at": 0.0, "first": times["first"], "before": 0, "late": 0.0}, *chosen]
     ends = [*chosen, {"at": 0.0, "first": times["last"], "before": times["count"], "late": 0.0}]
     pieces = [
@@ -140,7 +149,28 @@ def divide(options: Options, media: Media, times: dict[str, Any], key: str, core
     ]
     if len(pieces) < FEWEST or not all(piece.frames for piece in pieces):
         return None
-    return Division(key, pieces, media.audio is not None)
+    return Division(key, pieces, media.audio is not None, at_once=2 * takers)
+
+
+def _chosen(
+    cuts: Sequence[dict[str, Any]], seconds: float, longest: int, takers: int
+) -> list[dict[str, Any]]:
+    """The places at which a film is cut: evenly for one taker.
+
+    For several, pieces are ever shorter towards the end, so that none waits for another that has just begun.
+    """
+    shortest = max(GRID, round(longest / TAIL / GRID) * GRID) if takers > 1 else longest
+    chosen: list[dict[str, Any]] = []
+    begins = 0.0
+    for cut in cuts:
+        left = seconds - begins
+        if left < 1.5 * shortest:
+            break
+        wanted = min(longest, max(shortest, left / takers)) if takers > 1 else longest
+        if cut["at"] - begins > wanted - GRID / 2:
+            chosen.append(cut)
+            begins = cut["at"]
+    return chosen
 
 
 def picture_arguments(options: Options, media: Media, path: str, piece: Piece) -> list[str]:

@@ -7,7 +7,6 @@ neither rows nor the queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import shutil
@@ -86,21 +85,25 @@ class Film:
         assert kind.plan is not None
         return cls(task_id, kind, options, kept, source, media, kind.plan(options, media, str(source)), hooks)
 
-    async def division(self) -> Division | None:
-        """Its pieces; None where it is encoded in one."""
+    @property
+    def is_long(self) -> bool:
+        """Whether it may be encoded in pieces."""
+        return can_divide(self.options, self.media, self.plan, cores())
+
+    async def division(self, takers: int = 1) -> Division | None:
+        """Its pieces, for so many that are encoded side by side; None where it is encoded in one."""
         video = self.media.video
-        if video is None or not can_divide(self.options, self.media, self.plan, cores()):
+        if video is None or not self.is_long:
             return None
         times = await prober.picture_times(self.source, video=video.index, grid=GRID, longest=LONGEST_STEP)
-        found = divide(self.options, self.media, times, "", cores()) if times else None
-        return replace(found, key=self._key(found)) if found else None
+        return divide(self.options, self.media, times, self._key(), cores(), takers) if times else None
 
-    def _key(self, division: Division) -> str:
-        """Of all that its pieces are made of: the source, FFmpeg, and what it is told."""
+    def _key(self) -> str:
+        """Of all that its pieces are made of, however it is cut: the source, FFmpeg, and what it is told."""
         stat = self.source.stat()
-        commands = [picture_arguments(self.options, self.media, "", each) for each in division.pieces]
+        command = picture_arguments(self.options, self.media, "", Piece(0, 0, 0, 0, 0))
         changed = 0 if settings.S3_BUCKET else stat.st_mtime_ns  # each machine has a copy of its own
-        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), commands]
+        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), command]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def facts(self) -> dict[str, Any]:
@@ -226,6 +229,4 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
         raise Inexact(" ".join(reasons) or f"There are not {wanted} pictures in it.")
     film.hooks.step("export")
     output = await work.publish(outcome)
-    with contextlib.suppress(OSError):  # of the bucket: then they are swept
-        await asyncio.to_thread(piece_files.clear, division.key)
     return TaskOutput(output, [*film.media.notes, *plan.warnings])

@@ -1,6 +1,7 @@
 """A task's source as a file of this machine: read in place, or downloaded, from the bucket once for all.
 
-It knows storage and downloads, and nothing of what is made of a source.
+What this machine has put into the bucket itself it needn't fetch. It knows storage and downloads, and nothing
+of what is made of a source.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -60,7 +61,7 @@ async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> s
             url, target, report, hooks.wait_for_disk_space, wait_for_server=hooks.wait_for_server
         )
     patience = Patience(hooks.storage_failed, hooks.storage_answered)
-    kept = _cache() / hashlib.sha256(name.encode()).hexdigest()
+    kept = _cached_as(name)
     async with _turn(kept.name):
         if not _linked(kept, target):
             signed = partial(storage.source_url, name)
@@ -70,10 +71,23 @@ async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> s
     return ""
 
 
+@contextlib.contextmanager
+def keeping(file: Path, name: str) -> Iterator[None]:
+    """Keeps a *file* that goes into the bucket as *name* meanwhile, for the next tasks on it."""
+    beside = file.with_name(f"kept-{file.name}")
+    linked = bool(settings.S3_BUCKET) and _linked(file, beside)
+    yield
+    if linked:
+        with contextlib.suppress(OSError):  # then it is fetched
+            _cached_as(name).unlink(missing_ok=True)  # of a run that was lost
+            _keep(beside, _cached_as(name))
+
+
 def _linked(kept: Path, target: Path) -> bool:
     """Gives what is kept a second name: who reads it by that loses nothing when the first goes."""
     try:
-        os.utime(kept)
+        # when it was last read; when it was written is told from another file of its name, and stays
+        os.utime(kept, ns=(time.time_ns(), kept.stat().st_mtime_ns))
         os.link(kept, target)
     except OSError:  # it isn't there, or this file system has no second names
         return False
@@ -82,6 +96,10 @@ def _linked(kept: Path, target: Path) -> bool:
 
 def _cache() -> Path:
     return Path(settings.WORK_ROOT) / ".sources"
+
+
+def _cached_as(name: str) -> Path:
+    return _cache() / hashlib.sha256(name.encode()).hexdigest()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
@@ -130,5 +148,5 @@ def _cached(root: Path) -> list[tuple[float, int, Path]]:
     for path in root.iterdir():
         with contextlib.suppress(OSError):
             stat = path.stat()
-            found.append((stat.st_mtime, stat.st_size, path))
+            found.append((stat.st_atime, stat.st_size, path))
     return found

@@ -30,7 +30,7 @@ from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
 from mediapipe.engine.sound import HOLE
-from mediapipe.engine.sources import source_file
+from mediapipe.engine.sources import keeping, source_file
 from mediapipe.validators import Options
 
 SHORT = 10.0  # seconds of film, up to which the source is looked at beside its encode
@@ -206,7 +206,10 @@ class Encode:
         size = sum(each.stat().st_size for each in files)
         # playlists after their segments, and the one that names them last: who sees it finds all it names
         for each in sorted(files, key=lambda each: (each == main, each.suffix == ".m3u8")):
-            await store(each, self._published_name(each), self.hooks)
+            name = self._published_name(each)
+            next_source = each == main and self.kind.compared and not folder
+            with keeping(each, name) if next_source else contextlib.nullcontext():
+                await store(each, name, self.hooks)
         names = {"name": self._published_name(main)}
         frames = await beside.storyboard(self.options, self.media, self.source, self.target, self.task_id)
         for what, each in {**finished.beside, **frames}.items():

@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from mediapipe import temporal
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import check, course, imports, piece_files, piecework, prober, queue, sources, webhook
 from mediapipe.engine.arguments import Plan
@@ -84,6 +85,9 @@ async def join_pieces(task_id: str, division: Division) -> str:
     except Inexact as reason:
         log.warning("task %s is encoded in one piece: %s", task_id, reason)
         return str(reason)
+    if await persistently(EngineTask.objects.filter(pk=task_id, status=EngineTask.Status.SUCCEEDED).exists):
+        with contextlib.suppress(OSError):  # of the bucket: then they are swept
+            await asyncio.to_thread(piece_files.clear, division.key)
     return ""
 
 
@@ -151,7 +155,8 @@ async def _process(
 
     async def divide(source: Path, media: Media, plan: Plan) -> None:
         film = piecework.Film(task.pk, kind, options, task.source, source, media, plan, hooks)
-        if division := await film.division():
+        takers = _slots() * await temporal.pollers(HEAVY_QUEUE) if film.is_long else 1
+        if division := await film.division(takers):
             reporter.step("encode", file=film.facts(), **{PIECES: division.key})
             await persistently(task.update, steps=reporter.steps)
             raise InPieces(division)
@@ -209,6 +214,11 @@ async def reconcile_forever() -> None:
         await asyncio.sleep(RECONCILE_EVERY)
 
 
+def _slots() -> int:
+    """How many heavy encodes this machine takes at once."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
 def _worker(
     client: Client,
     queue: str,
@@ -233,7 +243,7 @@ def _worker(
 @contextlib.asynccontextmanager
 async def workers(client: Client) -> AsyncIterator[list[Worker]]:
     """This machine's three workers: a heavy encode for every two cores, as many light tasks, downloads."""
-    slots = max(1, (os.cpu_count() or 1) // 2)
+    slots = _slots()
     encodes: list[Callable[..., Any]] = [run_task, copy_task, encode_piece, join_pieces]
     prober.start()
     keepers = [asyncio.create_task(each) for each in (sweep_forever(), reconcile_forever())]

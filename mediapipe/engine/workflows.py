@@ -68,15 +68,25 @@ class EngineTaskWorkflow:
     async def _encoded(self, task_id: str, division: Division, silence: timedelta) -> bool:
         """Encodes all pieces, and the sound beside them; False, and no more of them, where one can't be."""
 
-        def work(piece: Piece | None) -> asyncio.Task[bool]:
+        at_once = division.at_once if workflow.patched("pieces-in-their-order") else 0
+        places = asyncio.Semaphore(at_once or len(division.pieces))
+
+        async def work(piece: Piece) -> bool:
+            async with places:
+                summary = f"piece {piece.number + 1} of {len(division.pieces)}"
+                return await encode(piece, HEAVY_QUEUE, summary)
+
+        async def encode(piece: Piece | None, queue: str, summary: str) -> bool:
             asked = PieceWork(task_id, division.key, division.seconds, piece)
-            queue = HEAVY_QUEUE if piece else LIGHT_QUEUE
-            summary = f"piece {piece.number + 1} of {len(division.pieces)}" if piece else "the sound"
-            return asyncio.create_task(
-                _activity("encode_piece", [asked], queue, silence, priority=_of_pieces(), summary=summary)
+            return bool(
+                await _activity(
+                    "encode_piece", [asked], queue, silence, priority=_of_pieces(), summary=summary
+                )
             )
 
-        running = [work(piece) for piece in division.pieces] + ([work(None)] if division.sound else [])
+        running = [asyncio.create_task(work(piece)) for piece in division.pieces]
+        if division.sound:
+            running.append(asyncio.create_task(encode(None, LIGHT_QUEUE, "the sound")))
         try:
             for done in workflow.as_completed(running):
                 if not await done:

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from tests.bench.engine import family
+from tests.bench.engine import family, used
+from tests.bench.timeline import timeline
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.support.product import MANAGE, Product, make_clip, until
 
@@ -114,9 +116,9 @@ def wide(seconds: float) -> None:
                     ["taskset", "-a", "-p", "-c", "0", str(pid)], check=True, stdout=subprocess.DEVNULL
                 )
             film = make_clip(Path(folder) / "film.mp4", seconds, "1920x1080")
-            one = transcoded(product, film)
+            one = transcoded(product, film, {"bucket": bucket.server.pid})
             others.append(second_machine(product, Path(folder) / "second"))
-            two = transcoded(product, film)
+            two = transcoded(product, film, {"bucket": bucket.server.pid, "second": others[0].pid})
             print(
                 f"| {seconds:g} s of 1080p, a worker of one core and two of them | {one:.1f} s, {two:.1f} s: "
                 f"{one / two:.2f} |",
@@ -148,12 +150,26 @@ def second_machine(product: Product, home: Path) -> subprocess.Popen[bytes]:
     return worker
 
 
-def transcoded(product: Product, film: Path) -> float:
-    """Seconds of a film's transcode."""
+def transcoded(product: Product, film: Path, others: dict[str, int]) -> float:
+    """Seconds of a film's transcode; prints what did which piece when, and took how much of the processor."""
+    processes = {**product.children(), **others}
+
+    def spent() -> dict[str, float]:
+        found = dict.fromkeys(processes, 0.0)
+        for name, pid in processes.items():
+            for each in family(pid):
+                with suppress(OSError):  # it has just ended, and counts as its parent's
+                    found[name] += used(each)
+        return found
+
     job = submitted(product, film)
+    until(lambda: stage(product, job, "transcode")["started_at"], 600, every=0.2)
+    before = spent()
     until(lambda: product.status(job)["status"] == "succeeded", 3600, every=0.5)
+    print("CPU:", *(f"{name} {now - before[name]:.1f} s;" for name, now in spent().items()))
     found = stage(product, job, "transcode")
     began, ended = (datetime.fromisoformat(found[each]) for each in ("started_at", "finished_at"))
+    print(f"{timeline(product, found['task_id'])}\n", flush=True)
     return (ended - began).total_seconds()
 
 

@@ -1,0 +1,130 @@
+"""A film's pieces on several machines: as long as it needs for all to be done at once, and in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable
+
+import pytest
+
+from mediapipe import storage
+from mediapipe.engine import queue, worker
+from mediapipe.engine.hooks import Hooks
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.media import Audio, Media, Video
+from mediapipe.engine.pieces import Division, divide
+from mediapipe.engine.piecework import Film
+from mediapipe.engine.sources import source_file
+from mediapipe.engine.workflows import HEAVY_QUEUE
+from tests.support.engine import endless_space
+from tests.test_engine_pieces import ASKED, SOURCES, new, put, run
+
+OPTIONS = {"format": "mp4", "width": 1280, "codec": "h264", "quality": "medium"}
+
+
+def cut(takers: int, seconds: float = 120.0, cores: int = 1) -> Division:
+    """A film of 1080p at 25 frames a second, cut for so many."""
+    count = round(seconds * 25)
+    video = Video(0, "h264", 1920, 1080, fps=25, frames=count, duration=seconds, decodes=True)
+    media = Media("mov", seconds, video=video, audio=Audio(1, "aac"))
+    places = range(2, int(seconds), 2)
+    cuts = [{"at": at - 0.02, "first": at, "before": at * 25, "late": 0.0} for at in places]
+    times = {"problem": "", "first": 0.0, "last": seconds, "count": count, "cuts": cuts}
+    found = divide(OPTIONS, media, times, "key", cores, takers)
+    assert found
+    assert sum(piece.frames for piece in found.pieces) == count
+    return found
+
+
+def all_done(lengths: Iterable[float], takers: int, late: float) -> float:
+    """When the last piece is, if each taker takes the next one; the first of them begins *late*."""
+    free = [late, *[0.0] * (takers - 1)]
+    for length in lengths:
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
+
+
+@pytest.mark.parametrize("takers", [2, 3, 4])
+@pytest.mark.parametrize("seconds", [120.0, 137.0, 600.0])
+def test_machines_that_share_a_film_are_done_with_it_at_about_the_same_time(takers, seconds):
+    """Whenever one of them comes to it: nobody waits for longer than a short piece takes."""
+    lengths = [piece.seconds for piece in cut(takers, seconds).pieces]
+    for late in (0.0, 3.0, 7.0, 12.0):
+        even = (seconds + late) / takers
+        assert all_done(lengths, takers, late) - even <= max(lengths) / 3, (
+            late,
+            lengths,
+        )
+
+
+def test_one_machine_alone_encodes_pieces_of_the_same_length():
+    lengths = {piece.seconds for piece in cut(1).pieces[:-1]}
+    assert len(lengths) == 1 and len(cut(1).pieces) == 7
+
+
+def test_a_film_begins_with_the_same_pieces_for_however_many_machines():
+    """So that a retry finds them, whatever machines have come or gone meanwhile."""
+    one, two = ([piece.name for piece in cut(takers, 240).pieces] for takers in (1, 2))
+    assert one[:10] == two[:10] and one != two and len(set(two)) == len(two)
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+class TestOnMachines:
+    """With files, a bucket and Temporal."""
+
+    async def test_what_one_division_has_made_another_one_finds(self, short_pieces, made):
+        link = put(made, "open.mp4", SOURCES["open.mp4"])
+        film = await Film.of("t", KINDS["video"], ASKED, link, Hooks(endless_space))
+        one, two = await film.division(), await film.division(takers=3)
+        assert one and two and one.key == two.key
+        assert (one.at_once, two.at_once) == (2, 6)
+
+    async def test_no_more_pieces_wait_than_are_soon_taken(self, engine_workers, short_pieces, made):
+        """So they are taken in their order, the short ones last."""
+        task = await new(put(made, "open.mp4", SOURCES["open.mp4"]))
+        assert await queue.enqueue(task)
+        handle = engine_workers.get_workflow_handle(task.pk)
+        await handle.result()
+        await task.arefresh_from_db()
+        assert task.status == "succeeded", task.error
+        asked: dict[int, str] = {}
+        waiting: set[int] = set()
+        most = 0
+        async for event in handle.fetch_history_events():
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                about = event.activity_task_scheduled_event_attributes
+                if about.activity_type.name == "encode_piece" and about.task_queue.name == HEAVY_QUEUE:
+                    asked[event.event_id] = event.user_metadata.summary.data.decode()
+                    waiting.add(event.event_id)
+            if event.HasField("activity_task_completed_event_attributes"):
+                waiting.discard(event.activity_task_completed_event_attributes.scheduled_event_id)
+            most = max(most, len(waiting))
+        count = len(asked)
+        assert list(asked.values()) == [f'"piece {number} of {count}"' for number in range(1, count + 1)]
+        assert most == 2 < count
+
+    async def test_what_a_machine_has_put_into_the_bucket_it_need_not_fetch(
+        self, bucket, made, settings, tmp_path
+    ):
+        """Nor look into again, however many tasks read it."""
+        await asyncio.to_thread(bucket.start)
+        (bucket.folder / "sources").mkdir()
+        (bucket.folder / "sources/open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
+        settings.WORK_ROOT = tmp_path / "here"
+        task = await new(f"{storage.KEPT}sources/open.mp4", start=0, end=1)
+        await run(worker.run_task, task.pk)
+        await task.arefresh_from_db()
+        assert task.status == "succeeded", task.error
+        name = task.output["name"]
+        made_here = (bucket.folder / name).read_bytes()
+        bucket.kill()
+        read = []
+        for number in range(2):
+            source, _ = await source_file(
+                f"{storage.KEPT}{name}", tmp_path / f"{number}", Hooks(endless_space)
+            )
+            assert source.read_bytes() == made_here
+            read.append((source.stat().st_ino, source.stat().st_mtime_ns))
+        assert read[0] == read[1]
