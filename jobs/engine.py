@@ -12,6 +12,8 @@ from jobs.ittybit.replies import IttybitError, Rejected
 from jobs.ittybit.resource import Resource
 
 NO_KEY = "Key not accepted: set a valid ITTYBIT_API_KEY."
+OTHER_KEY = "Key not accepted: MEDIAPIPE_ENGINE_KEY must be the same on every machine."
+ANOTHER = "Another program answers there."
 
 
 def resource() -> Resource:
@@ -43,7 +45,10 @@ async def check() -> tuple[bool, str]:
             found = await client.find_resource()
         except IttybitError as error:
             about_key = isinstance(error, Rejected) and error.kind != "payment_required"
-            return False, f"{line} {NO_KEY if about_key else error}"
+            no_key = OTHER_KEY if settings.EMBEDDED_ENGINE else NO_KEY
+            return False, f"{line} {no_key if about_key else error}"
+        if settings.EMBEDDED_ENGINE and not found:
+            return False, f"{line} {ANOTHER}"
         line += " Key accepted."
         if fixed := client.resource.fixed:
             if found and found != fixed and not settings.EMBEDDED_ENGINE:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import psycopg
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 # What the database raises while it is away, full or locked: the same call succeeds when it is back.
 OUTAGES = (OperationalError, InterfaceError)
+REACHED_WITHIN = 5  # seconds
 RETRY_EVERY = 2.0  # seconds until what is away is tried again
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -29,6 +31,14 @@ def fresh_connections() -> Iterator[None]:
         yield
     finally:
         close_old_connections()
+
+
+def reach() -> None:
+    """Connects to Postgres past the pool, which only says that it has waited. Raises as the database does."""
+    if connection.vendor == "postgresql":
+        about = {**connection.get_connection_params(), "connect_timeout": REACHED_WITHIN}
+        with connection.wrap_database_errors:
+            psycopg.connect(**about).close()
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:

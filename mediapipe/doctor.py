@@ -7,119 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
-from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
 from jobs import engine, monitoring
 from jobs.notifications.channels import mail
 from jobs.workflow import search_attributes
-from mediapipe import disk, home, kernel, storage, temporal
+from mediapipe import kernel, temporal
 from mediapipe.accounts import provider
 from mediapipe.database import in_thread
+from mediapipe.doctor_machine import (
+    START,
+    check_clock,
+    check_database,
+    check_disk,
+    check_home,
+    check_keys,
+    check_storage,
+)
 from mediapipe.engine.encode import ffmpeg_path
+from mediapipe.finding import Advice, Finding, Wrong
 
-GIB = 1 << 30
 SECONDS = 5  # that Temporal may take to answer, or FFmpeg to say its version
-START = "Start `manage.py up`"
-
-
-class Wrong(Exception):
-    """What stops or endangers work, and what to do, in sentences."""
-
-
-class Advice(Exception):
-    """What could be better, in sentences."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found of one thing."""
-
-    name: str
-    state: Literal["ok", "advice", "wrong"]
-    text: str
-
-
-def check_home() -> str:
-    """The folder of all state, and who may look into it."""
-    where = f"MEDIAPIPE_HOME is {settings.HOME}"
-    readable = Path(settings.MEDIA_ROOT) if settings.ACCEL_PREFIX else None
-    if found := home.open_to_others(readable):
-        more = f" and {len(found) - 1} more files" if len(found) > 1 else ""
-        remedy = f"{START}, `web` or `worker` as the user it belongs to: each of them closes it."
-        raise Wrong(f"{where}. Others on this machine can open {found[0]}{more}. {remedy}")
-    return f"{where}, closed to others."
-
-
-def check_keys() -> str:
-    """The two secrets; made ones are always long enough."""
-    keys = {"MEDIAPIPE_SECRET_KEY": settings.SECRET_KEY, "MEDIAPIPE_ENGINE_KEY": settings.ENGINE_KEY}
-    for name, key in keys.items():
-        if len(key) < home.SHORTEST_SECRET:
-            remedy = f"Make one of {home.SHORTEST_SECRET} characters or more: openssl rand -hex 32"
-            raise Wrong(f"{name} is too short: it can be guessed. {remedy}")
-    return "The secret key and the engine’s key are there."
-
-
-def check_disk() -> str:
-    """Whether there is room for jobs."""
-    text = f"{disk.free(settings.HOME) / GIB:.1f} GiB are free in MEDIAPIPE_HOME."
-    if disk.is_home_full() or disk.is_work_full() or not disk.has_media_space():
-        least = max(disk.HOME_RESERVE, disk.MEDIA_RESERVE) >> 20
-        raise Wrong(f"{text} Jobs and uploads wait until there are {least} MiB: free some space.")
-    return text
-
-
-def check_database() -> str:
-    """Which one, whether it answers, and whether it has our tables."""
-    about = connection.settings_dict
-    name = f"SQLite at {about['NAME']}"
-    remedy = "Free some space, or put it back from a backup."
-    if connection.vendor != "sqlite":
-        name = f"Postgres, {about['NAME']} at {about['HOST'] or 'localhost'}:{about['PORT'] or 5432}"
-        remedy = "Check DATABASE_URL, and that the server runs."
-    elif not Path(about["NAME"]).exists():
-        raise Wrong(f"There is no {name} yet. {START}, or `manage.py migrate`: both make it.")
-    try:
-        executor = MigrationExecutor(connection)
-        missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    except DatabaseError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise Wrong(f"{name} can’t be used: {reason}. {remedy}") from None
-    if missing:
-        raise Wrong(f"{name} lacks {missing} migrations. Run `manage.py migrate`; `up` does so by itself.")
-    return f"{name}, all migrations applied."
-
-
-def check_storage() -> str:
-    """Where sources and outputs lie. Uploads arrive on disk where there is a bucket, too."""
-    folder = settings.MEDIA_ROOT
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
-            file.write(b"mediapipe")
-            file.flush()
-    except OSError as error:
-        raise Wrong(f"{folder} takes no files: {error.strerror}. {home.remedy(error)}".strip()) from None
-    if not settings.S3_BUCKET:
-        return f"{folder} takes files."
-    server = settings.S3_ENDPOINT_URL or "Amazon"
-    try:
-        storage.check()
-    except OSError as error:
-        remedy = "Check MEDIAPIPE_S3_BUCKET, MEDIAPIPE_S3_ENDPOINT_URL and AWS_ACCESS_KEY_ID."
-        raise Wrong(f"At {server} {error.strerror}. {remedy}") from None
-    return f"The bucket {settings.S3_BUCKET} at {server} answers."
 
 
 def check_ffmpeg() -> str:
@@ -258,6 +173,7 @@ THINGS: dict[str, Callable[[], Any]] = {
     "keys": check_keys,
     "disk": check_disk,
     "database": check_database,
+    "clock": check_clock,
     "storage": check_storage,
     "FFmpeg": check_ffmpeg,
     "sandbox": check_sandbox,

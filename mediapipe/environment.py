@@ -79,6 +79,14 @@ def proxies() -> list[str]:
     return addresses
 
 
+def file(name: str) -> str:
+    """The variable as the path of a file that can be read; "" where it isn't set."""
+    path = os.environ.get(name, "")
+    if path and not os.access(path, os.R_OK):
+        raise ImproperlyConfigured(f"{name} is {path!r}: there is no such file, or it can’t be read.")
+    return path
+
+
 def address(name: str) -> tuple[str, int] | None:
     """The variable as a host and a port to listen at; None where it isn't set."""
     value = os.environ.get(name, "").strip()

@@ -17,7 +17,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import home
-from mediapipe.environment import address, comma_list, flag, number, other_keys, proxies, time_zone
+from mediapipe.environment import address, comma_list, file, flag, number, other_keys, proxies, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -203,11 +203,11 @@ MAX_ENCODE_HOURS = number("MEDIAPIPE_MAX_ENCODE_HOURS", 24)
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 # How downloads leave: authorities that count beside the public ones, and a proxy.
-CA_FILE = os.environ.get("MEDIAPIPE_CA_FILE", "")
-if CA_FILE and not os.access(CA_FILE, os.R_OK):
-    raise ImproperlyConfigured(
-        f"MEDIAPIPE_CA_FILE is {CA_FILE!r}: there is no such file, or it can’t be read."
-    )
+CA_FILE = file("MEDIAPIPE_CA_FILE")
+# Others read these themselves, and would say only that some file isn't there.
+for name in ("SERVER_CA_CERT_PATH", "CLIENT_CERT_PATH", "CLIENT_KEY_PATH"):
+    file(f"TEMPORAL_TLS_{name}")
+file("AWS_CA_BUNDLE")
 OUTGOING_PROXY = os.environ.get("MEDIAPIPE_PROXY", "")
 if OUTGOING_PROXY and (urlsplit(OUTGOING_PROXY).scheme != "http" or not urlsplit(OUTGOING_PROXY).hostname):
     raise ImproperlyConfigured("MEDIAPIPE_PROXY: write http://host:port, with user:password@ where it asks.")

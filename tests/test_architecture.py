@@ -135,7 +135,8 @@ jobs.management.commands.status jobs.management.commands.submit
 jobs.management.commands.submit-batch jobs.management.commands.prune
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server
 mediapipe.management.commands.up
-mediapipe.management.commands.worker mediapipe.doctor mediapipe.management.commands.doctor
+mediapipe.management.commands.worker mediapipe.clocks mediapipe.finding mediapipe.doctor_machine
+mediapipe.doctor mediapipe.management.commands.doctor
 mediapipe.management.commands.backup mediapipe.management.commands.audit
 mediapipe.management.commands.restore
 mediapipe.apps mediapipe.urls mediapipe.asgi mediapipe.settings

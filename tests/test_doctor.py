@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -13,6 +18,7 @@ from tests.test_first_start import manage
 
 # a thread of another test may have left a connection, which is looked at before each use of a thread
 pytestmark = [pytest.mark.whole, pytest.mark.django_db]
+TLS_FILES = ("SERVER_CA_CERT_PATH", "CLIENT_CERT_PATH", "CLIENT_KEY_PATH")
 
 
 async def found(name: str) -> tuple[str, str]:
@@ -88,6 +94,68 @@ async def test_a_bucket_that_is_not_there_is_not_one_that_answers(settings, tmp_
     finally:
         server.kill()
         s3.storage.cache_clear()
+
+
+@contextmanager
+def another_program(ahead: float):
+    """Something that answers 404 to all, and whose clock is so many seconds ahead: its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        do_POST = do_GET
+
+        def date_time_string(self, timestamp=None) -> str:
+            return formatdate(time.time() + ahead, usegmt=True)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("ahead", "state", "says"),
+    [
+        (0, "ok", "It agrees with the web server."),
+        (60, "wrong", "The clock of the web server is 60 s ahead of this machine’s."),
+        (-7200, "wrong", "The clock of the web server is 7,200 s behind this machine’s."),
+    ],
+)
+async def test_a_clock_that_is_apart_is_named(settings, ahead, state, says):
+    with another_program(ahead) as settings.LOCAL_URL:
+        was, text = await found("clock")
+    assert was == state and text.replace("59 s", "60 s").replace("7,201", "7,200").startswith(says), text
+
+
+@pytest.mark.anyio
+async def test_another_program_at_the_port_is_not_taken_for_the_engine(settings):
+    with another_program(0) as url:
+        settings.LOCAL_URL, settings.ITTYBIT_API_URL = url, f"{url}/ittybit"
+        state, text = await found("engine")
+    assert state == "wrong" and "Another program answers there." in text and "Key accepted" not in text
+
+
+def test_why_postgres_cannot_be_reached_is_said_and_not_only_that_it_was_waited_for(tmp_path):
+    done = manage(tmp_path, "doctor", "--json", DATABASE_URL="postgres://ada:h1dden@127.0.0.1:1/films")
+    text = next(each["text"] for each in json.loads(done.stdout) if each["name"] == "database")
+    assert "Connection refused" in text and "Check DATABASE_URL, and that the server runs." in text
+    assert "h1dden" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MEDIAPIPE_CA_FILE", "AWS_CA_BUNDLE", *(f"TEMPORAL_TLS_{each}" for each in TLS_FILES)],
+)
+def test_a_certificate_that_is_not_there_is_named_by_every_command(name, tmp_path):
+    done = manage(tmp_path, "doctor", **{name: "/nowhere/ca.pem"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr == f"{name} is '/nowhere/ca.pem': there is no such file, or it can’t be read.\n"
 
 
 @pytest.mark.anyio

@@ -57,7 +57,10 @@ AGAIN = {
     "worker_lost": "Retry it; if its worker is lost again, tell an admin.",
 }
 CHECK = "Run “python3 manage.py check-engine”: it says whether address, key and resource are right."
-KEY = "Set a valid ITTYBIT_API_KEY, restart, and start this job again."
+KEY = (
+    "Set a valid ITTYBIT_API_KEY, or, for the embedded engine, the same MEDIAPIPE_ENGINE_KEY on every"
+    " machine; restart, and start this job again."
+)
 OPTIONS = "Compare the stage’s options with the engine’s reference, and run “python3 manage.py check-engine”."
 # For admins, where there is more to do than to retry: it may name commands and settings.
 FOR_ADMINS = {
