@@ -40,6 +40,8 @@ urlpatterns = [
     path("jobs/sample/", views.sample, name="sample"),
     # One job, its status as a fragment, and its verbs (POST)
     path("jobs/<uuid:pk>/", views.detail, name="detail"),
+    path("jobs/<uuid:pk>/newer/", views.beside, {"side": "newer"}, name="newer"),
+    path("jobs/<uuid:pk>/older/", views.beside, {"side": "older"}, name="older"),
     path("jobs/<uuid:pk>/status/", views.status, name="status"),
     path("jobs/<uuid:pk>/json/", views.as_json, name="json"),
     path("jobs/<uuid:pk>/deliveries/", notifications.deliveries, name="deliveries"),

@@ -246,6 +246,28 @@ def test_a_jobs_page_leads_to_those_beside_it_in_the_list(ada, chief, editor, dj
     assert 'title="hers"' in chief.get(middle.get_absolute_url()).content.decode()
 
 
+def test_newer_and_older_stay_within_the_search_from_which_one_came(ada, editor):
+    first, _, failed, last = (
+        job(editor, title, state)
+        for title, state in (
+            ("harbour, take 1", JobState.SUCCEEDED),
+            ("council", JobState.SUCCEEDED),
+            ("harbour, take 2", JobState.FAILED),
+            ("harbour, take 3", JobState.SUCCEEDED),
+        )
+    )
+    for made, side, query, leads_to in (
+        (last, "older", "?q=harbour", failed),
+        (last, "older", "?q=harbour&tab=done&page=2", first),
+        (first, "newer", "?q=harbour&tab=done", last),
+        (first, "newer", "?tab=failed", failed),
+    ):
+        answer = ada.get(f"{made.get_absolute_url()}{side}/{query}")
+        assert answer["Location"] == leads_to.get_absolute_url(), (side, query)
+    answer = ada.get(f"{first.get_absolute_url()}older/?q=harbour", follow=True)
+    assert "No older job is in your search." in text(answer) and "harbour, take 1" in text(answer)
+
+
 def test_nothing_ticked_is_said(ada):
     assert "Select at least one job first." in text(ada.post("/jobs/bulk/", {"action": "retry"}, follow=True))
 

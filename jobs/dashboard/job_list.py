@@ -90,9 +90,10 @@ class ListContext(TypedDict):
     view: str  # the name of the saved one that is shown; "" for none
 
 
-def neighbours(user: AbstractBaseUser, job: Job) -> dict[str, Job | None]:
-    """The jobs before and after one in the list of who looks at it, newest first."""
-    seen = Job.objects.visible_to(user).only("pk", "title")
+def neighbours(user: AbstractBaseUser, job: Job, query: QueryDict | None = None) -> dict[str, Job | None]:
+    """The jobs before and after one, newest first, among those that *query* selects: by default all."""
+    query = query or QueryDict()
+    seen = in_tab(search(user, query), query.get("tab", "")).only("pk", "title")
     return {
         "newer": seen.filter(created_at__gt=job.created_at).order_by("created_at").first(),
         "older": seen.filter(created_at__lt=job.created_at).order_by("-created_at").first(),

@@ -144,6 +144,16 @@ def detail(request: PageRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
+def beside(request: PageRequest, pk: UUID, side: str) -> HttpResponse:
+    """Leads to the next job on one *side* of it, among those that the query selects."""
+    job = find_job(request, pk)
+    found = neighbours(request.user, job, request.GET)[side]
+    if found is None:
+        messages.info(request, f"No {side} job is in your search.")
+    return redirect(found or job)
+
+
+@require_GET
 def status(request: PageRequest, pk: UUID) -> HttpResponse:
     """A job's stages, outputs and timeline, as a fragment that its page polls while it is active."""
     job = find_job(request, pk)
