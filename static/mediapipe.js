@@ -252,20 +252,25 @@ const openDialog = async (event) => {
   dialog.showModal();
 };
 
-/** A form is sent once, and its button shows at once that it is. */
+/** A button shows that it was pressed, until its page goes or an answer takes its place. */
+const showBusy = (button) => {
+  button?.setAttribute("aria-busy", "true");
+  setTimeout(() => button?.removeAttribute("aria-busy"), DOUBLE_CLICK);
+};
+
+/** A form is sent once, and its button shows at once that it is; one that htmx sends may be sent again. */
 const submitOnce = (event) => {
   const form = event.target;
-  if (event.defaultPrevented || form.method !== "post") return;
+  if (form.method !== "post") return;
+  if (form.matches("[hx-post]")) return showBusy(event.submitter);
+  if (event.defaultPrevented) return;
   if (form.dataset.sent) {
     event.preventDefault();
     return;
   }
   form.dataset.sent = "1";
-  event.submitter?.setAttribute("aria-busy", "true");
-  setTimeout(() => {
-    delete form.dataset.sent;
-    event.submitter?.removeAttribute("aria-busy");
-  }, DOUBLE_CLICK);
+  setTimeout(() => delete form.dataset.sent, DOUBLE_CLICK);
+  showBusy(event.submitter);
 };
 
 /** Keeps fields that say nothing out of a search's address. */
@@ -464,8 +469,10 @@ const handleKey = (event) => {
 /** Ways back to the list keep what was searched in it, as far as this tab has seen it. */
 const keepSearch = () => {
   if (document.getElementById("job-rows")) sessionStorage.setItem("list", location.search);
-  for (const link of document.querySelectorAll("[data-list]"))
+  for (const link of document.querySelectorAll("[data-list]")) {
     link.search = sessionStorage.getItem("list") ?? "";
+    if (link.search) link.title = ""; // it names the next job of all, and not of a search
+  }
 };
 
 /** A search that was made while somebody typed stands in the address, as one that was sent. */
@@ -523,6 +530,7 @@ document.addEventListener("click", playHere);
 document.addEventListener("play", pauseOthers, true);
 document.addEventListener("click", askFirst);
 document.addEventListener("submit", submitOnce);
+document.addEventListener("click", ({ target }) => showBusy(target.closest("button[hx-post]")));
 document.addEventListener("formdata", leaveOutEmpty);
 document.addEventListener("mouseover", (event) => showPoster(event, "preview"));
 document.addEventListener("mouseover", fetchStoryboards);

@@ -15,12 +15,14 @@ const subscribe = async () => {
 };
 
 const say = (text) => {
+  form.querySelector("button").removeAttribute("aria-busy");
   form.querySelector("[role=status]").textContent = text;
 };
 
 const ask = async (event) => {
   if (form.elements.address.value) return; // it is on its way
   event.preventDefault();
+  event.submitter?.setAttribute("aria-busy", "true");
   if ((await Notification.requestPermission()) !== "granted") {
     say("This browser doesn’t allow notifications from here. Allow them in its settings, then try again.");
     return;

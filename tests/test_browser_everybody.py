@@ -37,9 +37,25 @@ FITS = """() => {
     });
     return [scrolls, wider, sheets];
 }"""
+STILL = "() => !document.getAnimations().some((each) => each instanceof CSSTransition)"
 # Of a long list eight rows, which have every state twice.
 SHORTEN = """() => document.querySelectorAll('main :is(.job, tbody tr):nth-of-type(n + 9)')
     .forEach((each) => each.remove())"""
+
+
+# Presses each button that sends a form: whether it or a question shows that at once, and after how many ms.
+PRESS = """() => [...document.querySelectorAll('button[type=submit]:enabled')]
+    .filter(({form}) => form?.method === 'post')
+    .map((button) => {
+        const began = performance.now();
+        Object.assign(button.form, {noValidate: true}).removeAttribute('data-sent');
+        window.addEventListener('submit', (event) => event.preventDefault(), {once: true});
+        button.click();
+        const asked = document.querySelector('dialog[open]');
+        const shown = asked || button.ariaBusy === 'true';
+        asked?.close('no');
+        return [button.innerText.trim() || button.outerHTML, Boolean(shown), performance.now() - began];
+    })"""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +111,7 @@ def accessible(page, where: str) -> None:
     page.evaluate(AXE_SCRIPT)
     for scheme, rules in (("light", {}), ("dark", {"runOnly": COLOURS})):
         page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(STILL)  # the admin’s own colours are on their way, whoever wants no motion
         options = {"resultTypes": ["violations"], **rules}
         found = AxeResults(page.evaluate("options => axe.run(document, options)", options))
         assert found.violations_count == 0, f"{where} {scheme}\n{found.generate_report()}"
@@ -124,6 +141,43 @@ def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff):
     context.clear_cookies()
     page.goto(f"{product.url}/login/")
     accessible(page, "signing in")
+    context.close()
+
+
+@pytest.mark.release
+def test_no_page_breaks_a_rule_of_accessibility_on_a_telephone(product, browser, staff):
+    cookies, paths, _ = staff
+    context = browser.new_context(bypass_csp=True, reduced_motion="reduce", **VIEWS["a telephone"])
+    context.add_cookies(cookies)
+    page = context.new_page()
+    for path in paths:
+        page.goto(product.url + path)
+        page.evaluate(SHORTEN)
+        for fold in page.query_selector_all("main details"):
+            fold.evaluate("each => each.open = true")
+        accessible(page, path)
+    context.clear_cookies()
+    page.goto(f"{product.url}/login/")
+    accessible(page, "signing in")
+    context.close()
+
+
+def test_every_button_that_sends_something_shows_at_once_that_it_was_pressed(product, browser, staff):
+    cookies, paths, _ = staff
+    context = browser.new_context()
+    context.add_cookies(cookies)
+    page = context.new_page()
+    page.route("**", lambda route, request: route.abort() if request.method == "POST" else route.continue_())
+    pressed = 0
+    for path in paths:
+        if path.startswith("/admin/") or path == "/no-such-page":
+            continue  # Django's own, and one that has no scripts
+        page.goto(product.url + path)
+        found = page.evaluate(PRESS)
+        late = [(words, took) for words, shown, took in found if not shown or took > 100]
+        assert late == [], path
+        pressed += len(found)
+    assert pressed > 100
     context.close()
 
 
