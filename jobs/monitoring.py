@@ -99,9 +99,10 @@ async def _temporal() -> bool:
     client = await temporal.client()
     try:
         async with asyncio.timeout(2):
-            return await client.service_client.check_health(timeout=timedelta(seconds=1))
+            await temporal.check(client)
     except (RPCError, RuntimeError, TimeoutError):
         return False
+    return True
 
 
 async def temporal_knows_jobs() -> bool:

@@ -183,7 +183,7 @@ def explain(error: BaseException) -> str:
 
 
 async def worker_client(metrics_at: str = "") -> Client:
-    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError without Temporal.
+    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError or RPCError without.
 
     *metrics_at*: host:port where the SDK shows its own metrics.
     """
@@ -196,6 +196,7 @@ async def worker_client(metrics_at: str = "") -> Client:
     client = await Client.connect(**_config(), interceptors=interceptors, data_converter=DATA_CONVERTER)
     if not is_cluster() and not await is_of_this_home(client):
         raise RuntimeError(NOT_OURS)
+    await check(client)
     return client
 
 
@@ -258,6 +259,26 @@ def namespace() -> str:
     return str(config.get("namespace", "default"))
 
 
+async def _look_at(shared: Client, queue: str) -> dict[str, datetime]:
+    request = DescribeTaskQueueRequest(
+        namespace=shared.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    found = await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
+    return {each.identity: each.last_access_time.ToDatetime(UTC) for each in found.pollers}
+
+
+async def check(shared: Client) -> None:
+    """Raises RPCError where no work could be given out: by its frontend, its matching or its history."""
+    await _look_at(shared, "media-pipeline")
+    try:
+        await shared.get_workflow_handle("nobody").describe(rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+
+
 async def is_polled(queue: str) -> bool:
     """Whether a worker polls a task queue; True where Temporal can't say."""
     found = await _pollers(queue)
@@ -272,15 +293,7 @@ async def pollers(queue: str) -> int:
 
 async def _pollers(queue: str) -> dict[str, datetime] | None:
     """Who has polled a task queue within minutes, and when last; None where Temporal can't say."""
-    shared = await client()
-    request = DescribeTaskQueueRequest(
-        namespace=shared.namespace,
-        task_queue=TaskQueue(name=queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    )
-    try:
+    with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(3):
-            found = await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
-    except UNAVAILABLE:
-        return None
-    return {each.identity: each.last_access_time.ToDatetime(UTC) for each in found.pollers}
+            return await _look_at(await client(), queue)
+    return None

@@ -10,8 +10,9 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from temporalio.service import RPCError
 
-from mediapipe import doctor
+from mediapipe import doctor, temporal
 from mediapipe.storage import s3
 from tests.support.bucket import KEY, SECRET, Bucket
 from tests.test_first_start import manage
@@ -131,6 +132,24 @@ async def test_a_clock_that_is_apart_is_named(settings, ahead, state, says):
     with another_program(ahead) as settings.LOCAL_URL:
         was, text = await found("clock")
     assert was == state and text.replace("59 s", "60 s").replace("7,201", "7,200").startswith(says), text
+
+
+@pytest.mark.anyio
+async def test_a_temporal_without_our_namespace_is_said_by_doctor_worker_and_readiness(
+    dev_env, temporal_at, monkeypatch, async_client
+):
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "films")
+    temporal_at(dev_env.client.service_client.config.target_host)
+    says = "it has no namespace films: set TEMPORAL_NAMESPACE, or make that one"
+    assert says in (await found("Temporal"))[1]
+    with pytest.raises(RPCError) as error:
+        await temporal.worker_client()
+    assert temporal.explain(error.value) == says
+    ready = await async_client.get("/readyz")
+    assert ready.status_code == 503 and ready.json()["temporal"] is False
+    monkeypatch.delenv("TEMPORAL_NAMESPACE")
+    temporal_at(dev_env.client.service_client.config.target_host)
+    assert (await async_client.get("/readyz")).json()["temporal"] is True
 
 
 @pytest.mark.anyio
