@@ -297,3 +297,24 @@ async def test_a_sound_that_outlasts_its_pictures_is_played_to_its_end(made, siz
     for each in folder.glob("rendition*.m3u8") if size == "960x540" else [folder / "index.m3u8"]:
         found = inside(each)
         assert found["lengths"] == [4, pytest.approx(4, abs=0.2)] and found["frames"] == 160
+
+
+LATE = ["-vf", "trim=start=1.5", "-fps_mode", "passthrough"]
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "more"),
+    [
+        ("late.mp4", "testsrc2=s=320x180:r=20:d=8", LATE),
+        ("still.mp4", "testsrc2=s=320x180:r=25:d=0.04", []),
+        ("slides.mkv", "testsrc2=s=320x180:r=1/4:d=8", ["-g", "1"]),
+    ],
+)
+async def test_a_film_whose_pictures_are_fewer_than_its_sound_is_streamed_whole(made, name, picture, more):
+    tracks = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=440:d=8"]
+    source = made(name, *tracks, *X264, "-bf", "2", *more, "-c:a", "aac")
+    done = await ask(source, "adaptive_video", {"format": "hls"}, task=name[:4])
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(8, abs=0.3)
+    with probe(done.output) as container:
+        begins = [float(each.start_time * each.time_base) for each in container.streams]
+    assert abs(begins[0] - begins[1]) < 0.3

@@ -178,7 +178,7 @@ def filters(
         chain += [_on_background(str(options.get("background", "#000000"))), f"scale={to}"]
     fps = float(options.get("fps", 0))
     if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
-        chain.append(f"fps={fps:g}")
+        chain.append(f"fps={fps:g}{':start_time=0' if video.waits else ''}")
     elif rate and video.fps > 60.5:
         chain.append("fps=60")
     chain += [f"tpad=stop_mode=clone:stop_duration={video.lost:.3f}"] if rate and video.lost else []

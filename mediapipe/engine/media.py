@@ -56,7 +56,9 @@ class Video:
     tiled: bool = False  # a HEIF picture: FFmpeg puts its tiles together when no track is named
     decodes: bool = False
     whole: bool = True  # whether what was tried of it all over decodes
-    end: float = 0.0  # where it ends, in seconds from the file's start; 0 where the file doesn't say
+    begins: float = 0.0  # in seconds from the file's start; 0 where the file doesn't say
+    end: float = 0.0  # as well
+    waits: bool = False  # whether its first picture is to be shown from the file's start on
     level: int = 0
     reorders: bool = False  # whether its pictures are stored in another order than shown
     discarded: int = 0  # packets that an edit list cuts out

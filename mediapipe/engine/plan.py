@@ -41,7 +41,8 @@ ENCODERS = {
     "av1": ("libsvtav1", "-preset", "10"),
 }
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
-OUTLASTS = 0.5  # seconds of sound behind the last picture that no stream need count
+OUTLASTS = 0.5  # seconds of sound without a picture that no stream need count
+SLOW, STEADY = 2.0, 5.0  # pictures a second: of a film that stands for seconds, and of its stream
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
@@ -179,13 +180,13 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
 def hls_plan(options: Options, media: Media, path: str) -> Plan:
     """An HLS stream of 4-second segments, copied where the source fits; a large picture comes small too."""
     options = {**options, "format": "mp4"}
-    media, held = _as_long_as_its_sound(media)
+    media, rate = _for_segments(media)
+    options |= {"fps": rate} if rate and "fps" not in options else {}
     video = video_plan(options, media, path)
     large = media.video if video.wants_video and not media.is_still else None
     small = smaller_options(large, options, SMALL) if large else None
-    copied = video.copied and not held
-    wanted = video.tries[video.copied and held :]
-    tries = [[*without_faststart(each), *SEGMENTS] for each in wanted]
+    copied = video.copied
+    tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
     if large and small:
         # a copy stays turned by its header: a player that changes to the small one would turn its picture
         copied = copied and not large.rotation
@@ -196,18 +197,21 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
     )
 
 
-def _as_long_as_its_sound(media: Media) -> tuple[Media, bool]:
-    """The same, its last picture held until the end of a sound that outlasts it; whether it does.
+def _for_segments(media: Media) -> tuple[Media, float]:
+    """The same, its pictures for as long as its sound; and at which rate, or 0 where all may stay as it is.
 
-    Segments are cut and counted by their pictures: what follows the last one would be no part of the film.
+    Segments are cut and counted by pictures: what comes before the first and after the last would be no part
+    of the film. Those of slides that are stored in another order come seconds after their sound.
     """
     video, audio = media.video, media.audio
-    if video is None or audio is None or media.is_still or not (video.end and audio.end):
-        return media, False
-    beyond = audio.end - video.end
-    if beyond <= OUTLASTS:
-        return media, False
-    return replace(media, video=replace(video, lost=video.lost + beyond)), True
+    if video is None or audio is None or video.cover or video.tiled:
+        return media, 0.0
+    beyond = audio.end - video.end if video.end and audio.end else 0.0
+    lost = video.lost + (beyond if beyond > OUTLASTS else 0.0)
+    changed = replace(video, lost=lost, waits=video.begins > OUTLASTS)
+    if changed == video and not 0 < video.fps < SLOW:
+        return media, 0.0
+    return replace(media, video=changed), min(60.0, max(STEADY, video.fps))
 
 
 def _ladder(

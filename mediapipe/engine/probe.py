@@ -244,6 +244,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         }
         for facts, stream in zip(found["streams"], container.streams, strict=True):
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+            facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
         value(lambda: crop(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)

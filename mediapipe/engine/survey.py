@@ -36,8 +36,12 @@ def end_of(stream: Any, start: float) -> float:
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     length = value(lambda: float(stream.duration * stream.time_base), 0.0)
-    begins = value(lambda: float(stream.start_time * stream.time_base), start) - start
-    return max(0.0, length + begins) if length > 0 else 0.0
+    return max(0.0, length + begin_of(stream, start)) if length > 0 else 0.0
+
+
+def begin_of(stream: Any, start: float) -> float:
+    """Where a track begins, in seconds from the file's start; 0 where the file doesn't say it."""
+    return value(lambda: float(stream.start_time * stream.time_base), start) - start
 
 
 def discarded(stream: Any) -> int:
