@@ -70,7 +70,8 @@ connection.cursor().execute("ALTER TABLE accounts_session RENAME TO away")
 BROWSER = os.environ.get("MEDIAPIPE_BROWSER", "/usr/bin/chromium-headless-shell")
 PATIENCE = 180_000  # milliseconds for a page, on a machine that does much else
 DRAWN = """() => document.readyState === 'complete'
-    && [...document.images].every((each) => each.complete || each.loading === 'lazy')"""
+    && [...document.images].every((each) => each.complete || each.loading === 'lazy')
+    && [...document.querySelectorAll('video')].every((each) => each.readyState > 1)"""
 SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 844}}
 
 
