@@ -20,6 +20,7 @@ from jobs.dashboard.stage_view import StageView
 from jobs.live import START_WORKER, Live
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source, StageState, StageStatus
+from jobs.waits import Wait
 from mediapipe import disk, kernel
 from mediapipe.urls import too_large
 from tests.support.recorded import job, text
@@ -505,6 +506,17 @@ def test_only_an_admin_reads_how_to_start_an_encoder(editor):
         context = {"job": mine, "page": page, "user": {"is_staff": staff}}
         shown = " ".join(render_to_string("jobs/_job_status.html", context).split())
         assert (f"No encoder is running. {START_WORKER}" in shown) is staff
+
+
+def test_a_job_of_which_nothing_moves_is_never_said_to_run(editor):
+    mine = job(editor, state=JobState.RUNNING)
+    mine.stages.filter(name="ingest").update(state=StageState.RUNNING)
+    for wait, says in ((Wait("Paused by an admin"), "Waiting"), (Wait("Downloading", busy=True), "Running")):
+        page = JobPage(mine, Live(mine.status(), waits={"ingest": wait}))
+        shown = render_to_string("jobs/_job_status.html", {"job": mine, "page": page, "user": editor})
+        assert re.search(r'class="says notice"\s*>\s*(\w+)', shown)[1] == says
+        (ingest, *_) = page.stages
+        assert ingest.state_label == ("Waiting" if says == "Waiting" else "In progress")
 
 
 def test_nothing_is_promised_of_an_encoder_before_a_cancel_has_shown_what_it_came_to(ada, editor):

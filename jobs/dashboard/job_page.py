@@ -207,6 +207,12 @@ class JobPage(Row):
         return "1s" if any(stage.percent is not None for stage in self.stages) else "3s"
 
     @property
+    def stands_still(self) -> bool:
+        """Whether whatever has begun waits for something."""
+        begun = [stage for stage in self.stages if stage.running]
+        return self.state == "running" and bool(begun) and not any(stage.spinning for stage in begun)
+
+    @property
     def elapsed(self) -> str:
         """How long it has been running, to the minute: seconds would change each poll."""
         started = self.status.started_at

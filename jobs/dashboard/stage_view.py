@@ -97,6 +97,8 @@ class StageView:
     @property
     def state_label(self) -> str:
         """The state for people."""
+        if self.running and self.wait and not (self.wait.busy or self.retrying):
+            return STATE_LABELS[StageState.PENDING]
         return "Retrying" if self.retrying else STATE_LABELS[self.status.state]
 
     @property
