@@ -41,6 +41,7 @@ from mediapipe.recent import Recent
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 4.0  # how old an answer may be while a newer one is under way
+SLOW_SECONDS = 6.0  # how old while Temporal doesn't answer: one slow answer is no outage
 CACHED_JOBS = 2000
 QUERY_BACKOFF = 3.0  # seconds without a query of a workflow after one that no worker answered
 NO_WORKER_STATUSES = (  # what Temporal answers to a query in place of a worker
@@ -89,6 +90,7 @@ class LiveReader:
         self._versions = itertools.count(time.time_ns())
         self._cache: Recent[UUID, tuple[float, Live]] = Recent(CACHED_JOBS)  # when it came, and the answer
         self._pending: dict[tuple[int, UUID], asyncio.Task[Live]] = {}  # by event loop: a task belongs to one
+        self._heard: Recent[UUID, float] = Recent(CACHED_JOBS)  # when Temporal last answered for it
         self._no_query_before: Recent[UUID, float] = Recent(CACHED_JOBS)  # by the monotonic clock
 
     def read(self, job: Job) -> Live:
@@ -109,6 +111,7 @@ class LiveReader:
     def invalidate(self, job: Job) -> None:
         """Drops the cached answer of a job that was just changed."""
         self._cache.pop(job.pk, None)
+        self._heard.pop(job.pk, None)
 
     def _without_temporal(self, job: Job) -> Live | None:
         """The job by its row alone, or from the cache; None where only Temporal knows."""
@@ -139,10 +142,14 @@ class LiveReader:
     async def _fetch(self, job: Job) -> Live:
         """The job as Temporal has it, or else its row; into the cache."""
         live = await self._from_temporal(job)
-        if live is None:
+        _, before = self._cache.get(job.pk, (0.0, None))
+        if live is not None:
+            self._heard[job.pk] = time.monotonic()
+        elif before and time.monotonic() - self._heard.get(job.pk, -SLOW_SECONDS) < SLOW_SECONDS:
+            live = before
+        else:
             status = await sync_to_async(job.status)()
             live = Live(status, fresh=False, banner=TEMPORAL_UNAVAILABLE, temporal_url=_temporal_url(job))
-        _, before = self._cache.get(job.pk, (0.0, None))
         live = replace(live, version=before.version if before == live else next(self._versions))
         self._cache[job.pk] = (time.monotonic(), live)
         return live

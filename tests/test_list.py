@@ -8,10 +8,13 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
 from jobs.dashboard import bulk
+from jobs.dashboard.job_list import JobList
+from jobs.live import TEMPORAL_UNAVAILABLE, Live
 from jobs.models import Job, Stage
 from jobs.state import JobState, Source
 from tests.support.recorded import job, text
@@ -266,6 +269,18 @@ def test_newer_and_older_stay_within_the_search_from_which_one_came(ada, editor)
         assert answer["Location"] == leads_to.get_absolute_url(), (side, query)
     answer = ada.get(f"{first.get_absolute_url()}older/?q=harbour", follow=True)
     assert "No older job is in your search." in text(answer) and "harbour, take 1" in text(answer)
+
+
+def test_the_list_is_alarmed_by_most_of_its_jobs_and_not_by_one(editor):
+    for number in range(3):
+        job(editor, f"take {number}", JobState.RUNNING)
+    page = JobList(editor, QueryDict())
+    for unanswered, says in ((1, ""), (2, TEMPORAL_UNAVAILABLE)):
+        said = [TEMPORAL_UNAVAILABLE] * unanswered + [""] * (3 - unanswered)
+        page.live = {
+            each.pk: Live(each.status(), banner=text) for each, text in zip(page.jobs, said, strict=True)
+        }
+        assert page.context("/")["banner"] == says
 
 
 def test_nothing_ticked_is_said(ada):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 
 import pytest
 from django.db import connection
@@ -174,6 +175,20 @@ def test_a_live_answer_has_a_new_version_when_it_changes_and_only_then(job, monk
     assert changed != first and changed.version > first.version
     reader.invalidate(job)
     assert reader.read(job).version not in (first.version, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_slow_answer_keeps_the_last_one_and_only_an_outage_is_told(job, monkeypatch):
+    monkeypatch.setattr(live, "CACHE_SECONDS", 0)  # each read asks, in vain: no Temporal is there
+    job.mark_started()
+    job.refresh_from_db()
+    reader = live.LiveReader()
+    for seconds, told in ((1, False), (live.SLOW_SECONDS + 1, True)):
+        answered = live.Live(job.status(), speeds={"ingest": 2.0}, version=7)
+        reader._cache[job.pk] = time.monotonic() - seconds, answered
+        reader._heard[job.pk] = time.monotonic() - seconds
+        seen = reader.read(job)
+        assert bool(seen.banner) is told and (seen == answered) is not told, seconds
 
 
 def test_a_job_that_cannot_move_is_its_row_and_needs_no_version_of_its_own(job):

@@ -235,9 +235,11 @@ class JobList:
         return "3s" if self.live else "10s"
 
     def _banner(self) -> str:
-        """What keeps the list from being live; why a job is still queued stands in its row."""
+        """What keeps most of the list from being live; why a job is still queued stands in its row."""
         notes = {job.note for job in self.jobs}
-        return next((each.banner for each in self.live.values() if each.banner not in ("", *notes)), "")
+        said = [each.banner for each in self.live.values() if each.banner not in ("", *notes)]
+        asked = sum(each.banner not in notes - {""} for each in self.live.values())
+        return said[0] if 2 * len(said) > asked else ""
 
     def _ready(self) -> str:
         """The moment for which a tab's title has room: of all that run, where each can be estimated."""
