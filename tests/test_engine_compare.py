@@ -83,9 +83,10 @@ async def test_a_source_that_is_looked_at_beside_its_encode_is_not_looked_at_aga
     target = tmp_path / "black.mp4"
     ffmpeg("-i", source, *FAST, *WRONG["black"][0], target)
     plan = Plan([[]], "mp4", "mp4", media.duration, wants_video=True, wants_audio=True)
-    begun = verify.Looks.begin({}, plan, source, media)
+    begun = verify.Looks({}, plan, (source, target), media)
+    begun.begin()
     assert await compared(source, target, begun=begun) == await compared(source, target) != []
-    begun.task = asyncio.ensure_future(asyncio.sleep(0, None))
+    begun.looking = asyncio.ensure_future(asyncio.sleep(0, None))
     assert await compared(source, target, begun=begun) == []
 
 
@@ -98,8 +99,8 @@ async def test_an_output_that_is_looked_at_while_it_is_read_back_is_looked_at_ag
     for target, how in ((right, "encoded anew"), (black, "black")):
         ffmpeg("-i", source, *FAST, *WRONG[how][0], target)
     plan = Plan([[]], "mp4", "mp4", media.duration, wants_video=True, wants_audio=True)
-    begun = verify.Looks.begin({}, plan, source, media)
-    begun.follow(right, 1.0, copied=False)
+    begun = verify.Looks({}, plan, (source, right), media)
+    begun.follow(1.0, copied=False)
     assert await compared(source, black, begun=begun) == [], "what was seen early counts"
     silent = tmp_path / "silent.mp4"
     ffmpeg("-i", black, "-c", "copy", "-an", *FAST, silent)

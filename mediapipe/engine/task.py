@@ -115,18 +115,15 @@ class Encode:
 
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
-        begun = None
+        looks = verify.Looks(self.options, self.plan, (self.source, self.target), self.media)
         if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT):
-            begun = verify.Looks.begin(self.options, self.plan, self.source, self.media)
+            looks.begin()
         try:
-            return await self._attempt(arguments, begun, copied=copied)
+            return await self._attempt(arguments, looks, copied=copied)
         finally:
-            if begun:
-                begun.cancel()
+            looks.cancel()
 
-    async def _attempt(
-        self, arguments: list[str], begun: verify.Looks | None, *, copied: bool
-    ) -> EncodeOutcome:
+    async def _attempt(self, arguments: list[str], looks: verify.Looks, *, copied: bool) -> EncodeOutcome:
         plan = self.plan
         self.begins_at = self.percent
         muxer, output = self._muxer(arguments)
@@ -142,12 +139,12 @@ class Encode:
         encode.check_exit(ended)
         if copied and ended.undecodable:  # an encode conceals it, and says so
             raise TaskError("damaged", "The file is damaged and can’t be copied.", ended.last_lines)
-        if begun:
-            begun.follow(self.target, verify.budget_of(took), copied=copied)
+        if self.kind.compared:
+            looks.follow(took, copied=copied)
         media, warnings = await verify.verified(
             self.kind.verify, plan, self.media, self.target, ended, copied=copied
         )
-        differences = await self._differences(media, took, begun, copied=copied)
+        differences = await self._differences(media, took, looks, copied=copied)
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         sound = self.media.audio
         lacks = ended.torn and sound and sound.missing > HOLE  # a join of two recordings lacks nothing
@@ -158,7 +155,7 @@ class Encode:
         return EncodeOutcome(media, warnings, differences)
 
     async def _differences(
-        self, output: Media, took: float, begun: verify.Looks | None, *, copied: bool
+        self, output: Media, took: float, looks: verify.Looks, *, copied: bool
     ) -> list[Difference]:
         if not self.kind.compared:
             return []
@@ -166,7 +163,7 @@ class Encode:
         medias = (self.media, output)
         compared = partial(verify.differences, self.options, self.plan, files, medias, took)
         with tracing.span("compare"):
-            return await compared(copied=copied, begun=begun)
+            return await compared(copied=copied, begun=looks)
 
     def _muxer(self, arguments: list[str]) -> tuple[list[str], Path]:
         """The muxer's arguments, and the file FFmpeg is given; a master playlist names several such."""

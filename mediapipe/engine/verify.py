@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -65,54 +65,58 @@ async def verified(
     return output, warnings
 
 
-@dataclass
 class Looks:
-    """Looks that begin before they are needed, asked as if the output were what its plan says.
+    """Looks that begin before they are needed, asked as if the output were what its plan says."""
 
-    *asked* of the source, and the *task* that gives the answer; *following*: the same of the output.
-    """
-
-    part: Part
-    source: Media
-    asked: dict[str, Any]
-    task: asyncio.Task[dict[str, Any] | None]
-    following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
-
-    @classmethod
-    def begin(cls, options: Options, plan: Plan, file: Path, source: Media) -> Looks:
-        """Looks at the source, beside its encode."""
+    def __init__(self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media) -> None:
         video, audio = source.video if plan.wants_video else None, source.audio if plan.wants_audio else None
-        output = Media(duration=plan.seconds, video=video, audio=audio)
-        part = Part(_start(options, source), plan.seconds)
-        asked = _asked(options, part, source, output)
-        return cls(part, source, asked, asyncio.create_task(_looks(file, asked, OF_SOURCE * LOOKS)))
+        self.files = files
+        self.source = source
+        self.part = Part(_start(options, source), plan.seconds)
+        expected = Media(duration=plan.seconds, video=video, audio=audio)
+        self.asked = _asked(options, self.part, source, expected)  # of the source
+        self.looking: asyncio.Task[dict[str, Any] | None] | None = None
+        self.following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
 
-    def follow(self, file: Path, budget: float, *, copied: bool) -> None:
-        """Looks at the output after it, while that is read back."""
-        if self.asked["video"] is not None:  # a sound alone begins where only its file says
-            self.following = asyncio.create_task(self._follow(file, budget, copied=copied))
+    def begin(self, budget: float = LOOKS) -> None:
+        """Looks at the source, beside its encode."""
+        self.looking = asyncio.create_task(_looks(self.files[0], self.asked, OF_SOURCE * budget))
+
+    def follow(self, took: float, *, copied: bool) -> None:
+        """Looks at the output, after the source, while it is read back; *took*: as for differences()."""
+        if not self.looking and self.part.seconds:
+            self.begin(_budget(took))
+        if self.looking and self.asked["video"] is not None:  # a sound alone begins where only its file says
+            self.following = asyncio.create_task(self._follow(self.looking, _budget(took), copied=copied))
 
     async def _follow(
-        self, file: Path, budget: float, *, copied: bool
+        self, looking: asyncio.Task[dict[str, Any] | None], budget: float, *, copied: bool
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        seen = await self.task
+        seen = await looking
         video, audio = self.source.video, self.source.audio
         if seen is None or video is None:
             return {}, None
         film = replace(video, index=0, crop=[], late=0.0, rotation=video.rotation if copied else 0)
         output = Media(video=film, audio=replace(audio, index=1) if audio else None)
-        moments = [each[0][0] - self.part.start for each in compare.distinct(seen["pictures"])]
+        start = _counted_from(self.part.start, self.source, seen)
+        moments = [each[0][0] - start for each in compare.distinct(seen["pictures"])]
         asked = _asked_of_output(self.asked, self.part, output, moments)
-        return asked, await _looks(file, asked, budget)
+        return asked, await _looks(self.files[1], asked, budget)
 
     def cancel(self) -> None:
         """Ends what still goes on."""
-        for each in filter(None, (self.task, self.following)):
+        for each in filter(None, (self.looking, self.following)):
             each.cancel()
 
 
 def _start(options: Options, source: Media) -> float:
     return source.start + float(options.get("start", 0))
+
+
+def _counted_from(start: float, source: Media, seen: dict[str, Any]) -> float:
+    """What the source's clock shows where its output begins."""
+    by_track = source.format in COUNTED_BY_TRACK and seen["begins"] is not None
+    return start + seen["begins"] - source.start if by_track else start
 
 
 async def differences(
@@ -133,13 +137,12 @@ async def differences(
     source, output = medias
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    asked, budget = _asked(options, part, source, output), budget_of(took)
-    known = begun.task if begun and begun.asked == asked else None
+    asked, budget = _asked(options, part, source, output), _budget(took)
+    known = begun.looking if begun and begun.asked == asked else None
     seen = await (known or _looks(files[0], asked, OF_SOURCE * budget))
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
-    if source.format in COUNTED_BY_TRACK and seen["begins"] is not None:
-        start += seen["begins"] - source.start
+    start = _counted_from(start, source, seen)
     surely = partial(_in_order, files[0], source, budget=SURELY + SURELY_SHARE * took)
     misled = asked["video"] is not None and seen["misled"]
     seen |= await surely(part.moments()) if misled else {}
@@ -157,7 +160,7 @@ async def differences(
     return judge((seen | await surely(moments), made))  # it may mislead in a way that doesn't show
 
 
-def budget_of(took: float) -> float:
+def _budget(took: float) -> float:
     """Seconds of the processor that the pictures of one file may take to look at, after such an encode."""
     return LOOKS + LOOKS_SHARE * took
 
