@@ -115,7 +115,7 @@ OPEN = {
     "login", "single_sign_on", "single_sign_on_back",
     "jobs:healthz", "jobs:readyz", "jobs:metrics",  # metrics has a key of its own
     "jobs:webhook", "media", "magic_link", "invited",  # their URLs are signed
-    "jobs:shared", "jobs:shared_zip", "jobs:shared_file",  # their URLs are made for strangers
+    "jobs:shared", "jobs:shared_zip", "jobs:shared_file", "jobs:embedded",  # made for strangers
     "jobs:push_worker",  # a script, the same for everybody: a browser fetches it anew without a session
 }  # fmt: skip
 FOR_ADMINS = {"jobs:move_first"}  # no editor comes as far as the question whose job it is

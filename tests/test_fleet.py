@@ -120,7 +120,7 @@ def test_that_nothing_was_removed_is_said_of_a_look_after_the_last_removal(entry
 def test_a_fleet_without_workers_and_jobs_says_so(chief):
     seen = text(chief.get("/fleet/"))
     assert "No worker has given a sign for a day." in seen and "No job waits." in seen
-    assert "Nothing has been removed yet. Temporal doesn’t say when it’s looked again." in seen
+    assert "Nothing has been removed yet. Temporal doesn’t say when the next look is." in seen
 
 
 @pytest.mark.django_db

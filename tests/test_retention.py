@@ -394,7 +394,7 @@ async def test_the_schedule_is_made_once_and_removes_what_is_due(dev_env, tempor
         assert re.search(r"Removed [^:]+:\d\d : ended sessions \(1\)\. Its schedule is paused", seen), seen
         await handle.unpause()
         seen = text(await sync_to_async(chief.get)("/fleet/"))
-        assert re.search(r"ended sessions \(1\)\. Looked again \d+ \w+, \d\d:", seen), seen
+        assert re.search(r"ended sessions \(1\)\. The next look is \d+ \w+, \d\d:", seen), seen
         assert not await Session.objects.filter(session_key="a").aexists()
         assert (await AuditEntry.objects.aget(act=Act.PRUNE)).actor == "mediapipe"
     finally:
