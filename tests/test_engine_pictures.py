@@ -283,3 +283,14 @@ async def test_raw_dv_keeps_its_frame_rate(made):
     )
     output = (await ask(source, "video", {"width": 320})).output
     assert output["fps"] == 25 and (output["width"], output["height"]) == (320, 240)
+
+
+async def test_a_recording_that_claims_a_thousand_pictures_a_second_keeps_those_it_has(made):
+    """A desktop's recorder: it became sixty a second, most of them the same."""
+    burst = "testsrc2=s=320x180:r=1000:d=3,select='lt(mod(n,97),1)'"
+    rate = ["-fps_mode", "vfr", "-enc_time_base", "1/1000"]
+    source = made("thousand.mkv", "-f", "lavfi", "-i", burst, *TONE, *rate, *X264, "-c:a", "aac", "-t", "3")
+    for stage in ("ingest", "transcode"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        with probe(done.output) as container:
+            assert (done.warnings, sum(1 for _ in container.decode(video=0))) == ([], 31)

@@ -23,6 +23,7 @@ BACK = 0.1  # seconds by which a clock is set back
 TOGETHER = 1.5  # seconds by which the same jump may look otherwise in another track
 MAX_JUMPS = 200
 FAR = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
+FASTEST = 60.5  # pictures a second that are kept
 REORDERED = 16  # pictures, at most, that are stored before another that is shown before them
 HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
@@ -30,7 +31,8 @@ HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody t
 def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none.
 
-    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says.
+    Notes whether pictures are `uneven`: some follow each other faster than the track's rate says. A rate that
+    no film has (a recorder's thousand a second) becomes the one at which they come.
     """
     container.seek(0)
     times: list[float] = []
@@ -56,6 +58,9 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
         if at - origin > 60 or (longest and read > MAX_READ):
             break
     steps = [after - before for before, after in pairwise(sorted(times))]
+    rate = len(steps) / sum(steps) if sum(steps) else 0.0
+    if facts["fps"] > FASTEST > rate > 0:
+        facts |= {"fps": rate, "uneven": True}
     facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
     return longest
 
