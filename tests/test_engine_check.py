@@ -64,6 +64,12 @@ async def test_an_output_that_is_poor_quiet_and_short_is_found_to_be_so(made, fi
     assert {each["what"] for each in told} == {"loudness", "quality", "length"}
 
 
+async def test_other_colours_are_found_though_the_picture_is_as_sharp(made, film):
+    wrong = made("colours.mp4", "-i", film, "-vf", "hue=h=120", *X264, "-c:a", "copy")
+    told = [each for each in await found(film, "colours", transcode=wrong) if each["look"]]
+    assert [each["what"] for each in told] == ["colours"]
+
+
 @pytest.mark.parametrize("seconds", [0.4, -0.4])
 async def test_sound_and_picture_that_are_out_of_step_are_found(made, film, seconds):
     offset = ["-itsoffset", seconds, "-i", film, "-i", film] if seconds > 0 else ["-i", film]

@@ -35,6 +35,7 @@ LOG = """
   Sample peak:
     Peak:      -14.6 dBFS
 [Parsed_libvmaf_2 @ 0x7f] [info] VMAF score: 99.360968
+[Parsed_psnr_9 @ 0x7f] [info] PSNR y:33.1 u:21.425311 v:inf average:32.5 min:30.1 max:inf
 """
 
 
@@ -53,6 +54,7 @@ def test_the_log_of_the_filters_is_read():
     assert found.silent == [(0, 3.5)]
     assert found.clipped == [(5, 6)]  # a quiet square wave has many peaks too, at second 9
     assert (found.loudness, found.peak, found.score) == (-31.4, -14.6, 99.360968)
+    assert found.colours == 21.425311
 
 
 def test_a_file_cant_say_by_its_tags_what_only_a_filter_says():
@@ -107,6 +109,11 @@ def test_the_worst_sample_says_whether_a_picture_is_poor():
     assert [(each.text, each.look) for each in fine] == [("VMAF 93 against the source", False)]
     poor = findings.of_quality("x", "SSIM", [(4, 0.98), (68, 0.7)])
     assert [(each.text, each.start) for each in poor] == [("poor picture at 1:08: SSIM 0.70", 68)]
+
+
+def test_other_colours_in_most_samples_are_a_finding():
+    assert findings.of_colours("x", [38, 21, 41]) == findings.of_colours("x", []) == []
+    assert [each.look for each in findings.of_colours("x", [18, 21, 41])] == [True]
 
 
 def test_out_of_step_is_what_the_sound_is_late_by_beside_the_picture():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from mediapipe.engine.instep import Place
@@ -19,6 +20,7 @@ MOST = 8  # of each kind, the longest: more tell a person nothing new
 LOUDER = 2.0  # LU from its source, from which on an output sounds changed
 OUT_OF_STEP = 0.1  # seconds: the measure's own steps are 0.04; lips are seen to be late from 0.06 on
 SHORTER = 0.5  # seconds, and a fiftieth of the length, that an output may lack
+OTHER_COLOURS = 24.0  # dB: a small picture's colours in order have 35 and more
 POOR = {"VMAF": 30.0, "SSIM": 0.8}  # of a sample; a noisy film that is fine but for its noise has 38
 NAMES = {"black": "black", "frozen": "frozen picture", "silent": "silence", "clipped": "clipping"}
 
@@ -121,11 +123,18 @@ def of_quality(output: str, scale: str, scores: Sequence[tuple[float, float]]) -
     return [Finding(output, "quality", f"{scale} {mean:.{digits}f} against the source", look=False)]
 
 
+def of_colours(output: str, likeness: Sequence[float]) -> list[Finding]:
+    """Whether the colours of most samples are others than the source's; *likeness* as PSNR."""
+    if not likeness or median(likeness) >= OTHER_COLOURS:
+        return []
+    return [Finding(output, "colours", "other colours than the source’s")]
+
+
 def of_steps(output: str, places: Sequence[Place]) -> list[Finding]:
     """Whether sound and picture are as far apart as in the source; the worst place where they aren't."""
     measured = [(place, place.apart) for place in places if place.apart is not None]
     if not measured:
-        text = "whether sound and picture are in step couldn’t be told: too little changes"
+        text = "whether sound and picture are in step couldn’t be told: too little changes, or too much"
         return [Finding(output, "step", text, look=False)]
     place, apart = max(measured, key=lambda each: abs(each[1]))
     if abs(apart) < OUT_OF_STEP:

@@ -51,6 +51,7 @@ class Report:
     loudness: float | None = None
     peak: float | None = None
     scores: list[tuple[float, float]] = field(default_factory=list)
+    colours: list[float] = field(default_factory=list)  # PSNR
     places: list[Place] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -111,8 +112,11 @@ class Lookthrough:
                 said += findings.of_steps(name, report.places)
             lags = [place.picture for place in report.places if place.picture is not None]
             lag = median(lags) if lags else 0.0
-            report.scores = await self._scores(output, output.film, self.source.film, lag)
-            said += findings.of_quality(name, scale(), report.scores)
+            report.scores = await self._scores(output, output.film, self.source.film, lag, report)
+            quality = findings.of_quality(name, scale(), report.scores)
+            said += quality
+            if not any(each.look for each in quality):  # what is poor has other colours, too
+                said += findings.of_colours(name, report.colours)
         return said
 
     # --- the whole of a file ---------------------------------------------------------------------
@@ -197,7 +201,7 @@ class Lookthrough:
         return [round(room * share, 2) for share in shares] if room > seconds else [0.0]
 
     async def _scores(
-        self, output: File, film: Video, source: Video, lag: float
+        self, output: File, film: Video, source: Video, lag: float, report: Report
     ) -> list[tuple[float, float]]:
         """The quality of samples, each with its second; *lag*: how much later the output's picture comes."""
         width, height = film.shown
@@ -207,7 +211,8 @@ class Lookthrough:
         theirs = filters(source, {"width": width, "height": height, "fit": "fill"}, rate=False)
         by = "libvmaf=n_threads=2:" if scale() == "VMAF" else "ssim="
         graph = f"[0:{film.index}]scale={width}:{height}:flags=bicubic,format=yuv420p,setsar=1[ours];"
-        graph += f"[1:{source.index}]{theirs}[theirs];[ours][theirs]{by}ts_sync_mode=nearest:shortest=1"
+        sync = "ts_sync_mode=nearest:shortest=1"
+        graph += f"[1:{source.index}]{theirs}[theirs];{measures.colour_filters(sync)};[a][b]{by}{sync}"
         scores = []
         for at in self._moments(QUALITY_AT, QUALITY_SECONDS):
             limit = ["-t", f"{QUALITY_SECONDS:g}"]
@@ -217,6 +222,7 @@ class Lookthrough:
             arguments = [*opened, "-filter_complex", graph]
             found = await self.ffmpeg.measured(arguments, [output, self.source], QUALITY_SECONDS)
             self.ffmpeg.done += SAMPLES / (len(QUALITY_AT) + len(STEPS_AT))
+            report.colours += [] if found.colours is None else [found.colours]
             if found.score is not None:
                 scores.append((round(here, 2), round(found.score, 3)))
         return scores

@@ -24,6 +24,7 @@ INTEGRATED = re.compile(rf"I: +{NUMBER} LUFS")
 SAMPLE_PEAK = re.compile(rf"Peak: +{NUMBER} dBFS")
 VMAF = re.compile(rf"VMAF score: {NUMBER}")
 SSIM = re.compile(rf"All:{NUMBER}")
+COLOURS = re.compile(rf"PSNR y:\S+ u:(inf|{NUMBER}) v:(inf|{NUMBER})")
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Measures:
     loudness: float | None = None  # LUFS over the whole; None where too little was heard
     peak: float | None = None  # dBFS
     score: float | None = None  # quality against another file: VMAF 0 to 100, SSIM 0 to 1
+    colours: float | None = None  # how like another file's its colours are: PSNR, at most 100 dB
     begun: dict[str, float] = field(default_factory=dict)  # stretches that have not ended yet
     moment: float = 0.0  # the second of sound that is told of
     full: float = -1.0  # the last one that reaches full scale
@@ -105,6 +107,10 @@ class Measures:
         if found := VMAF.search(text) or SSIM.search(text):
             self.score = float(found[1]) if math.isfinite(float(found[1])) else None
 
+    def _colours(self, text: str) -> None:
+        if found := COLOURS.search(text):
+            self.colours = min(100.0, float(found[1]), float(found[3]))
+
 
 EDGES = {"freezedetect": "frozen", "silencedetect": "silent"}
 READERS = {
@@ -114,6 +120,7 @@ READERS = {
     "ametadata": Measures._clipped,
     "libvmaf": Measures._score,
     "ssim": Measures._score,
+    "psnr": Measures._colours,
 }
 
 
@@ -125,6 +132,13 @@ def picture_filters(*, loose: bool = False, least: float = 2.0) -> str:
     pixel, share, still = ("0.15", "0.9", "0.004") if loose else ("0.1", "0.98", "0.001")
     black = f"blackdetect=d={least:g}:pix_th={pixel}:pic_th={share}"
     return f"scale=160:90:flags=fast_bilinear,format=yuv420p,{black},freezedetect=n={still}:d={least:g}"
+
+
+def colour_filters(sync: str) -> str:
+    """Filters that compare the colours of [ours] and [theirs], small, and hand both on as [a] and [b]."""
+    small = "scale=64:36:flags=area:out_color_matrix=bt709:out_range=tv,format=yuv444p"
+    copies = "[ours]split[a][c];[theirs]split[b][d]"
+    return f"{copies};[c]{small}[e];[d]{small}[f];[e][f]psnr={sync},nullsink"
 
 
 def sound_filters(rate: int, channels: int, *, loose: bool = False, least: float = 2.0) -> str:
