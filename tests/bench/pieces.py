@@ -16,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.bench.engine import family, used
-from tests.bench.timeline import timeline
-from tests.support.bucket import KEY, SECRET, Bucket
-from tests.support.product import MANAGE, Product, make_clip, until
+from tests.support.bucket import Bucket
+from tests.support.machines import of_bucket, second_machine
+from tests.support.product import Product, make_clip, until
+from tests.support.timeline import timeline
 
 
 def main(seconds: float) -> None:
@@ -106,9 +107,7 @@ def wide(seconds: float) -> None:
     """A transcode by one worker that has one core, and by two that share nothing but the bucket."""
     with tempfile.TemporaryDirectory() as folder:
         bucket = Bucket(Path(folder) / "s3").start()
-        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "MEDIAPIPE_S3_REGION": "us-east-1"}
-        settings = {"MEDIAPIPE_S3_BUCKET": "media", "MEDIAPIPE_S3_ENDPOINT_URL": bucket.url, **keys}
-        product = Product(Path(folder) / "home", **settings).start()
+        product = Product(Path(folder) / "home", **of_bucket(bucket)).start()
         others: list[subprocess.Popen[bytes]] = []
         try:
             for pid in family(product.children()["worker"]):
@@ -130,24 +129,6 @@ def wide(seconds: float) -> None:
                 each.wait()
             product.stop()
             bucket.kill()
-
-
-def second_machine(product: Product, home: Path) -> subprocess.Popen[bytes]:
-    """A worker of encodes on the second core, with a home of its own."""
-    addresses = json.loads((product.home / "addresses.json").read_text())
-    own = {
-        "MEDIAPIPE_HOME": str(home),
-        "MEDIAPIPE_SECRET_KEY": (product.home / "secret_key").read_text().strip(),
-        "MEDIAPIPE_ENGINE_KEY": (product.home / "engine_key").read_text().strip(),
-        "MEDIAPIPE_LOCAL_URL": product.url,
-        "DATABASE_URL": f"sqlite:///{product.home}/mediapipe.sqlite3",
-        "TEMPORAL_ADDRESS": addresses["temporal"],
-    }
-    command = ["taskset", "-c", "1", *MANAGE, "worker", "--queue", "media-engine"]
-    worker = subprocess.Popen(command, env={**product.environment, **own}, stdout=subprocess.PIPE)
-    assert worker.stdout
-    assert any(b"ready" in line for line in worker.stdout), "it has ended"
-    return worker
 
 
 def transcoded(product: Product, film: Path, others: dict[str, int]) -> float:

@@ -1,47 +1,48 @@
-"""More workers beside those of `up`, each a process of its own under a name of its own."""
+"""Two machines on one: a product, and a worker of encodes that shares nothing with it but a bucket."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from tests.support.product import MANAGE, Product, until
+from tests.support.bucket import KEY, SECRET, Bucket
+from tests.support.product import MANAGE, Product
 
-PATIENCE = 60  # seconds for a start, or an end, on a busy machine
 
-
-class Machine:
-    """A worker of the engine, which can be stopped and started again."""
-
-    def __init__(self, product: Product, name: str) -> None:
-        self.product, self.name = product, name
-        self.log = product.home / f"{name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Machine:
-        """Returns when it takes work, or would."""
-        environment = {**self.product.environment, "MEDIAPIPE_WORKER_NAME": self.name}
-        with open(self.log, "w") as out:
-            command = [*MANAGE, "worker", "--queue", "media-engine"]
-            self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-        until(lambda: "worker: ready" in self.log.read_text(), PATIENCE)
-        return self
-
-    def stop(self) -> None:
-        """As a person would: it hands over what it has."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(PATIENCE)
-            self.process = None
+def of_bucket(bucket: Bucket) -> dict[str, str]:
+    """The settings of a product whose files lie in a bucket."""
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "MEDIAPIPE_S3_REGION": "us-east-1"}
+    return {"MEDIAPIPE_S3_BUCKET": "media", "MEDIAPIPE_S3_ENDPOINT_URL": bucket.url, **keys}
 
 
 @contextmanager
-def more_workers(product: Product, *names: str) -> Iterator[list[Machine]]:
-    """So many more, until the block ends."""
-    machines = [Machine(product, name) for name in names]
+def one_core() -> Iterator[None]:
+    """What is started meanwhile has one core: shorter films have several pieces."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
     try:
-        yield [each.start() for each in machines]
+        yield
     finally:
-        for each in machines:
-            each.stop()
+        os.sched_setaffinity(0, cores)
+
+
+def second_machine(product: Product, home: Path) -> subprocess.Popen[bytes]:
+    """A worker of encodes on the second core, with a home of its own."""
+    addresses = json.loads((product.home / "addresses.json").read_text())
+    own = {
+        "MEDIAPIPE_HOME": str(home),
+        "MEDIAPIPE_SECRET_KEY": (product.home / "secret_key").read_text().strip(),
+        "MEDIAPIPE_ENGINE_KEY": (product.home / "engine_key").read_text().strip(),
+        "MEDIAPIPE_LOCAL_URL": product.url,
+        "DATABASE_URL": f"sqlite:///{product.home}/mediapipe.sqlite3",
+        "TEMPORAL_ADDRESS": addresses["temporal"],
+    }
+    command = ["taskset", "-c", "1", *MANAGE, "worker", "--queue", "media-engine"]
+    worker = subprocess.Popen(command, env={**product.environment, **own}, stdout=subprocess.PIPE)
+    assert worker.stdout
+    assert any(b"ready" in line for line in worker.stdout), "it has ended"
+    return worker

@@ -23,12 +23,18 @@ class Row:
     begins: datetime | None = None
     ends: datetime | None = None
     worker: str = ""
+    attempt: int = 0
+
+
+def activities(product: Product, task: str) -> list[Row]:
+    """Those of a *task*, in the order in which they were asked for; who is at one now isn't told."""
+    address = json.loads((product.home / "addresses.json").read_text())["temporal"]
+    return asyncio.run(_rows(address, task))
 
 
 def timeline(product: Product, task: str) -> str:
     """A table of the activities of a *task*, in seconds since the first one was asked for."""
-    address = json.loads((product.home / "addresses.json").read_text())["temporal"]
-    rows = asyncio.run(_rows(address, task))
+    rows = activities(product, task)
     zero = rows[0].waits
     lines = [f"| {task} | asked for | begins | ends | on |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
@@ -53,6 +59,7 @@ async def _rows(address: str, task: str) -> list[Row]:
             started = event.activity_task_started_event_attributes
             rows[started.scheduled_event_id].begins = at
             rows[started.scheduled_event_id].worker = started.identity
+            rows[started.scheduled_event_id].attempt = started.attempt
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             rows[event.activity_task_completed_event_attributes.scheduled_event_id].ends = at
     return list(rows.values())
