@@ -20,7 +20,11 @@ from django.conf import settings
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+)
 from temporalio.client import Client
 from temporalio.common import Priority
 from temporalio.envconfig import ClientConfig
@@ -259,14 +263,14 @@ def namespace() -> str:
     return str(config.get("namespace", "default"))
 
 
-async def _look_at(shared: Client, queue: str) -> dict[str, datetime]:
+async def _look_at(shared: Client, queue: str) -> DescribeTaskQueueResponse:
     request = DescribeTaskQueueRequest(
         namespace=shared.namespace,
         task_queue=TaskQueue(name=queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        report_stats=True,
     )
-    found = await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
-    return {each.identity: each.last_access_time.ToDatetime(UTC) for each in found.pollers}
+    return await shared.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
 
 
 async def check(shared: Client) -> None:
@@ -281,18 +285,27 @@ async def check(shared: Client) -> None:
 
 async def is_polled(queue: str) -> bool:
     """Whether a worker polls a task queue; True where Temporal can't say."""
-    found = await _pollers(queue)
+    found = await _described(queue)
     since = datetime.now(UTC) - POLL_INTERVAL
-    return found is None or any(seen > since for seen in found.values())
+    return found is None or any(each.last_access_time.ToDatetime(UTC) > since for each in found.pollers)
 
 
 async def pollers(queue: str) -> int:
     """How many workers have polled a task queue within minutes; one where Temporal can't say."""
-    return max(1, len(await _pollers(queue) or ()))
+    found = await _described(queue)
+    return max(1, len({each.identity for each in found.pollers})) if found else 1
 
 
-async def _pollers(queue: str) -> dict[str, datetime] | None:
-    """Who has polled a task queue within minutes, and when last; None where Temporal can't say."""
+async def has_another(queue: str) -> bool:
+    """Whether several workers poll a task queue in which nothing waits: what goes back goes to another."""
+    found = await _described(queue)
+    if found is None or found.stats.approximate_backlog_count:
+        return False
+    return len({each.identity for each in found.pollers}) > 1
+
+
+async def _described(queue: str) -> DescribeTaskQueueResponse | None:
+    """A task queue, and who has polled it within minutes; None where Temporal can't say."""
     with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(3):
             return await _look_at(await client(), queue)

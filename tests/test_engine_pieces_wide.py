@@ -7,8 +7,10 @@ import heapq
 from collections.abc import Iterable
 
 import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
 
-from mediapipe import storage
+from mediapipe import storage, temporal
 from mediapipe.engine import queue, worker
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
@@ -18,6 +20,7 @@ from mediapipe.engine.piecework import Film
 from mediapipe.engine.sources import source_file
 from mediapipe.engine.workflows import HEAVY_QUEUE
 from tests.support.engine import endless_space
+from tests.support.product import until_async
 from tests.test_engine_pieces import ASKED, SOURCES, new, put, run
 
 OPTIONS = {"format": "mp4", "width": 1280, "codec": "h264", "quality": "medium"}
@@ -104,6 +107,40 @@ class TestOnMachines:
         count = len(asked)
         assert list(asked.values()) == [f'"piece {number} of {count}"' for number in range(1, count + 1)]
         assert most == 2 < count
+
+    async def test_a_task_goes_to_another_machine_where_its_source_may_be(
+        self, bucket, engine_workers, made, settings, tmp_path
+    ):
+        """Once, unless it is here, or there is no other."""
+        (bucket.folder / "sources").mkdir()
+        for name in ("one", "two"):
+            clip = made("open.mp4", *SOURCES["open.mp4"])
+            (bucket.folder / f"sources/{name}.mp4").write_bytes(clip.read_bytes())
+        await asyncio.to_thread(bucket.start)
+        settings.WORK_ROOT = tmp_path / "here"
+        given = [await self.given(engine_workers, name) for name in ("one", "one")]
+        host = engine_workers.service_client.config.target_host
+        other = await Client.connect(host, identity="another machine")
+        async with Worker(other, task_queue=HEAVY_QUEUE, activities=[worker.run_task]):
+
+            async def polls() -> bool:
+                return await temporal.pollers(HEAVY_QUEUE) == 2
+
+            await until_async(polls)
+            given += [await self.given(engine_workers, name) for name in ("two", "two", "one")]
+        assert given == [1, 1, 2, 1, 1]
+
+    async def given(self, client, name: str) -> int:
+        """How often a task on a file of the bucket was given out."""
+        task = await new(f"{storage.KEPT}sources/{name}.mp4", start=0, end=1)
+        assert await queue.enqueue(task)
+        handle = client.get_workflow_handle(task.pk)
+        await handle.result()
+        await task.arefresh_from_db()
+        assert task.status == "succeeded", task.error
+        events = [event async for event in handle.fetch_history_events()]
+        started = [event.activity_task_started_event_attributes for event in events]
+        return max(each.attempt for each in started)
 
     async def test_what_a_machine_has_put_into_the_bucket_it_need_not_fetch(
         self, bucket, made, settings, tmp_path

@@ -45,6 +45,16 @@ async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]
     return path, ""
 
 
+def is_to_be_fetched(kept: str) -> bool:
+    """Whether a source lies in our bucket, and no copy of it here."""
+    if not settings.S3_BUCKET:
+        return False
+    with contextlib.suppress(storage.Forbidden):
+        name = storage.kept_name(kept)
+        return name is not None and not _cached_as(name).exists()
+    return False
+
+
 async def _download(url: str, name: str | None, target: Path, hooks: Hooks) -> str:
     """Downloads the source to *target*: *url*, or our own file *name*, whose bucket is waited for.
 

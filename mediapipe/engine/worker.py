@@ -57,11 +57,20 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
 
     *note*: a warning that goes with the output.
     """
+    about = activity.info()
+    if about.attempt == 1 and await _has_no_source(task_id) and await temporal.has_another(about.task_queue):
+        raise again("another machine may have its source", 0, 1)
     try:
         await _attended(task_id, partial(_process, divides=divides, note=note))
     except InPieces as way:
         return way.division
     return None
+
+
+async def _has_no_source(task_id: str) -> bool:
+    """Whether a task's source lies in our bucket, and this machine would have to fetch it."""
+    task: EngineTask | None = await persistently(EngineTask.objects.filter(pk=task_id).first)
+    return task is not None and sources.is_to_be_fetched(task.source)
 
 
 @activity.defn
