@@ -89,6 +89,7 @@ def test_a_machine_that_dies_costs_the_piece_that_it_was_at_and_the_other_goes_o
     finally:
         if second:
             second.kill()
+            second.communicate()  # it closes its pipe
         product.stop()
         bucket.kill()
 
