@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from jobs import engine, monitoring
 from jobs.notifications.channels import mail
 from jobs.workflow import search_attributes
-from mediapipe import kernel, temporal
+from mediapipe import kernel, task_queues, temporal
 from mediapipe.accounts import provider
 from mediapipe.database import in_thread
 from mediapipe.doctor_machine import (
@@ -92,7 +92,7 @@ async def check_jobs() -> str:
         )
     queues = list(settings.WORKERS) if settings.EMBEDDED_ENGINE else ["media-pipeline"]
     for queue in queues:
-        if not await temporal.is_polled(queue):
+        if not await task_queues.is_polled(queue):
             raise Wrong(f"No worker serves {queue}: jobs wait. {START}, or `manage.py worker`.")
     return f"Workers serve {' and '.join(queues)}."
 

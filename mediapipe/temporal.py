@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,8 @@ def namespace() -> str:
     return str(config.get("namespace", "default"))
 
 
-async def _look_at(shared: Client, queue: str) -> DescribeTaskQueueResponse:
+async def describe_queue(shared: Client, queue: str) -> DescribeTaskQueueResponse:
+    """A task queue of activities, and who has polled it within minutes. Raises RPCError."""
     request = DescribeTaskQueueRequest(
         namespace=shared.namespace,
         task_queue=TaskQueue(name=queue),
@@ -275,38 +276,9 @@ async def _look_at(shared: Client, queue: str) -> DescribeTaskQueueResponse:
 
 async def check(shared: Client) -> None:
     """Raises RPCError where no work could be given out: by its frontend, its matching or its history."""
-    await _look_at(shared, "media-pipeline")
+    await describe_queue(shared, "media-pipeline")
     try:
         await shared.get_workflow_handle("nobody").describe(rpc_timeout=RPC_TIMEOUT)
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
-
-
-async def is_polled(queue: str) -> bool:
-    """Whether a worker polls a task queue; True where Temporal can't say."""
-    found = await _described(queue)
-    since = datetime.now(UTC) - POLL_INTERVAL
-    return found is None or any(each.last_access_time.ToDatetime(UTC) > since for each in found.pollers)
-
-
-async def pollers(queue: str) -> int:
-    """How many workers have polled a task queue within minutes; one where Temporal can't say."""
-    found = await _described(queue)
-    return max(1, len({each.identity for each in found.pollers})) if found else 1
-
-
-async def has_another(queue: str) -> bool:
-    """Whether several workers poll a task queue in which nothing waits: what goes back goes to another."""
-    found = await _described(queue)
-    if found is None or found.stats.approximate_backlog_count:
-        return False
-    return len({each.identity for each in found.pollers}) > 1
-
-
-async def _described(queue: str) -> DescribeTaskQueueResponse | None:
-    """A task queue, and who has polled it within minutes; None where Temporal can't say."""
-    with contextlib.suppress(*UNAVAILABLE):
-        async with asyncio.timeout(3):
-            return await _look_at(await client(), queue)
-    return None

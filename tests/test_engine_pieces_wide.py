@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from mediapipe import storage, temporal
+from mediapipe import storage, task_queues
 from mediapipe.engine import queue, worker
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
@@ -124,7 +124,7 @@ class TestOnMachines:
         async with Worker(other, task_queue=HEAVY_QUEUE, activities=[worker.run_task]):
 
             async def polls() -> bool:
-                return await temporal.pollers(HEAVY_QUEUE) == 2
+                return await task_queues.pollers(HEAVY_QUEUE) == 2
 
             await until_async(polls)
             given += [await self.given(engine_workers, name) for name in ("two", "two", "one")]

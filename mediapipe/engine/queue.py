@@ -18,7 +18,7 @@ from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReus
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from mediapipe import temporal
+from mediapipe import task_queues, temporal
 from mediapipe.database import in_thread
 from mediapipe.engine import piece_files
 from mediapipe.engine.models import PIECES, EngineTask, Lane
@@ -199,6 +199,6 @@ async def has_no_poller(task: EngineTask) -> bool:
     at, known = _unpolled.get(queue, (-CACHE_SECONDS, False))
     if time.monotonic() - at >= CACHE_SECONDS:
         running = await sync_to_async(EngineTask.is_any_running)(task.lane)
-        known = not running and not await temporal.is_polled(queue)
+        known = not running and not await task_queues.is_polled(queue)
         _unpolled[queue] = (time.monotonic(), known)
     return known

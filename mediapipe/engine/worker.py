@@ -22,7 +22,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from mediapipe import temporal
+from mediapipe import task_queues
 from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import check, course, imports, piece_files, piecework, prober, queue, sources, webhook
 from mediapipe.engine.arguments import Plan
@@ -57,8 +57,8 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
 
     *note*: a warning that goes with the output.
     """
-    about = activity.info()
-    if about.attempt == 1 and await _has_no_source(task_id) and await temporal.has_another(about.task_queue):
+    is_first, line = activity.info().attempt == 1, activity.info().task_queue
+    if is_first and await _has_no_source(task_id) and await task_queues.has_another(line):
         raise again("another machine may have its source", 0, 1)
     try:
         await _attended(task_id, partial(_process, divides=divides, note=note))
@@ -164,7 +164,7 @@ async def _process(
 
     async def divide(source: Path, media: Media, plan: Plan) -> None:
         film = piecework.Film(task.pk, kind, options, task.source, source, media, plan, hooks)
-        takers = _slots() * await temporal.pollers(HEAVY_QUEUE) if film.is_long else 1
+        takers = _slots() * await task_queues.pollers(HEAVY_QUEUE) if film.is_long else 1
         if division := await film.division(takers):
             reporter.step("encode", file=film.facts(), **{PIECES: division.key})
             await persistently(task.update, steps=reporter.steps)
