@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.browsing import cookies_of, watched
 from tests.support.dashboard import banner, settled, submit
-from tests.support.machines import more_workers
+from tests.support.more_workers import more_workers
 from tests.support.product import Product, make_clip, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.release]

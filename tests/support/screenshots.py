@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.environment import SHARED
-from tests.support.machines import more_workers
+from tests.support.more_workers import more_workers
 from tests.support.product import FFMPEG, ROOT, Product, make_broken, make_clip, token, until
 
 # Five thousand jobs of the last month, in every state, with titles as people write them.
