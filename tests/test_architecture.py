@@ -28,7 +28,7 @@ mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.task_queues mediapipe.threads mediapipe.validators mediapipe.task_options
 mediapipe.url_safety
-mediapipe.retention mediapipe.old_rows
+mediapipe.retention mediapipe.old_rows mediapipe.search_index
 mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.new_password
 mediapipe.accounts.magic_link
 mediapipe.accounts.roles mediapipe.accounts.models mediapipe.accounts.limits mediapipe.accounts.audit
@@ -75,7 +75,7 @@ jobs.batches.batch_workflow jobs.removal.prune_workflow
 jobs.ittybit.lenient_json jobs.ittybit.replies jobs.ittybit.resource jobs.ittybit.probe jobs.ittybit.client
 jobs.engine
 jobs.models.api_token jobs.models.event jobs.models.fleet_worker
-jobs.models.search_index jobs.models.turn
+jobs.models.turn
 jobs.models.job_queryset jobs.models.saved_view
 jobs.models.stage jobs.models.trashed_file jobs.models.upload
 jobs.models.wish jobs.models.notice jobs.models.job_row jobs.models.earlier_version jobs.models.pipeline

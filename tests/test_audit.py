@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs import control
@@ -183,6 +184,29 @@ def test_admins_alone_read_it_a_page_at_a_time_and_by_what_they_look_for(ada, ch
         with timezone.override(zone):
             for hostile in ("?before=x", "?before=9999999999999999999", "?to=9999-12-31", "?from=0001-01-01"):
                 assert chief.get(f"/audit/{hostile}").status_code == 200
+
+
+def test_days_are_found_by_the_order_of_the_log_also_where_clocks_disagree(chief, editor):
+    day = timezone.localtime().replace(year=2026, month=3, day=10, hour=0, minute=0, second=0, microsecond=0)
+    hours = [-30, -2, 0, 12, 11.8, 24.2, 23.9, 30]  # as they were added; two machines are minutes apart
+    AuditEntry.objects.bulk_create(
+        AuditEntry(at=day + timedelta(hours=at), act=Act.RENAME, actor="ada", name=f"film {at}")
+        for at in hours
+    )
+
+    def found(query: str) -> list[str]:
+        return [line.entry.name for line in chief.get(f"/audit/?act=job.rename&{query}").context["lines"]]
+
+    assert found("from=2026-03-10&to=2026-03-10") == ["film 23.9", "film 11.8", "film 12", "film 0"]
+    assert found("from=2026-03-11") == ["film 30", "film 24.2"]
+    assert found("to=2026-03-09") == ["film -2", "film -30"]
+    assert found("from=2027-01-01") == found("to=2020-01-01") == []
+    with CaptureQueriesContext(connection) as seen:
+        chief.get("/audit/?from=2026-03-10&to=2026-03-10")
+    listed = next(each["sql"] for each in seen.captured_queries if "LIMIT 51" in each["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {listed}")
+        assert "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in str(cursor.fetchall())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from jobs import pipelines
 from jobs.models.job_queryset import SHOWN, searchable
-from jobs.models.search_index import SearchIndex
 from jobs.models.wish import DELETE, Wish
 from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
+from mediapipe.search_index import SearchIndex
 
 
 class JobRow(models.Model):

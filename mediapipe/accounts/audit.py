@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 SOMEBODY = "somebody"  # whose name isn't known here
 PRODUCT = "mediapipe"  # what is done by itself
 NOBODYS = (SOMEBODY, PRODUCT)  # names that no person gets: entries would say that somebody else did it
+ORDER = timedelta(hours=1)  # by which clocks, or two who add at once, may be apart
 VISIT = 3600.0  # seconds in which more of the same, from the same network, is the same visit
 NAME = "audit_is_append_only"
 FIELDS = ("id", "at", "actor", "token", "act", "key", "name", "text", "network", "request")
@@ -174,7 +175,24 @@ class Query(NamedTuple):
         """Those entries, the newest first."""
         about = Q(key=self.about) | Q(name__icontains=self.about) if self.about else Q()
         given = {"actor": self.actor, "act": self.act, "at__gte": self.since, "at__lt": self.until}
-        return AuditEntry.objects.filter(about, **{name: value for name, value in given.items() if value})
+        entries = AuditEntry.objects.filter(about, **{name: value for name, value in given.items() if value})
+        # the log's own order, which is that of its pages, leads to a time in it
+        if self.since and (last := _first("-at", at__lt=_apart(self.since, -ORDER))):
+            entries = entries.filter(pk__gt=last)
+        if self.until and (first := _first("at", at__gte=_apart(self.until, ORDER))):
+            entries = entries.filter(pk__lt=first)
+        return entries
+
+
+def _apart(moment: datetime, later: timedelta) -> datetime:
+    try:
+        return moment + later
+    except OverflowError:  # at the end of all calendars
+        return moment
+
+
+def _first(order: str, **which: datetime) -> int | None:
+    return AuditEntry.objects.filter(**which).order_by(order).values_list("pk", flat=True).first()
 
 
 def as_json(entry: AuditEntry) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from mediapipe.search_index import NameIndex
+
 
 class Tries(models.Model):
     """Failed and running tries of one key since a moment; the key is a digest, no name and no address."""
@@ -98,6 +100,7 @@ class AuditEntry(models.Model):
             models.Index(fields=["actor", "-id"], name="audit_by_actor"),
             models.Index(fields=["act", "-id"], name="audit_by_act"),
             models.Index(fields=["key", "-id"], name="audit_by_key"),
+            NameIndex(fields=["name"], name="audit_by_name"),
         ]
 
     def __str__(self) -> str:
