@@ -292,8 +292,12 @@ def own_api(settings):
 
 @pytest.fixture(autouse=True)
 def _counts_of_its_own(monkeypatch):
-    """What an earlier test has counted for /metrics counts for no other."""
+    """What an earlier test has counted for /metrics, or found in a search, counts for no other."""
+    from jobs.dashboard import counting, saved_views
+
     monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
+    counting._newest.clear()
+    saved_views._known.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def listed(person, query="", order="") -> str:
         ("", "title", "jobs_by_title"),
         ("state=failed", "", "jobs_by_state"),
         ("pipeline=previews&state=failed", "", "jobs_of_pipeline"),
-        ("why=damaged", "", "stages_by_error_kind"),
+        ("why=damaged", "", "stages_by_reason"),
         ("q=film", "", "jobs_searched"),
     ],
 )
@@ -52,6 +52,7 @@ def test_what_a_person_sees_is_found_by_their_own_jobs(editor):
     waiting = Job.objects.filter(owner=editor, state__in=(JobState.QUEUED, JobState.RUNNING))
     assert "jobs_of_owner_by_state" in waiting.order_by().explain()
     assert "(owner_id=?" in listed(editor)
+    assert "jobs_of_owner_by_title" in listed(editor, order="title")
 
 
 def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):

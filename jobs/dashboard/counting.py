@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db.models import IntegerField, QuerySet, Subquery
 
@@ -22,6 +24,17 @@ RECENT = 1_000  # the newest jobs, which stand for all where more than these mat
 
 
 _full: Recent[Hashable, float] = Recent(2000)  # when a group of a search was last counted to the end
+
+
+class Newest(NamedTuple):
+    """What is known of each of the newest jobs of a search."""
+
+    pk: UUID
+    state: str
+    created_at: datetime
+
+
+_newest: Recent[Hashable, tuple[float, list[Newest]]] = Recent(100)  # of searches that find very many
 
 
 class Count(NamedTuple):
@@ -90,3 +103,14 @@ def count_newest(states: list[str], groups: dict[str, tuple[JobState, ...]]) -> 
     counted = Counter(states[:RECENT])
     more = len(states) > RECENT
     return {name: Count(sum(counted[s] for s in group), more) for name, group in groups.items()}
+
+
+def keep_newest(which: Hashable, found: list[Newest] | None = None) -> list[Newest] | None:
+    """The newest jobs of a search that finds very many, as *found* in the last MORE_SECONDS; or keeps them.
+
+    *which* search: equal for the same. Of a million not every look has to find a thousand again.
+    """
+    if found is not None:
+        _newest[which] = time.monotonic(), found
+    at, known = _newest.get(which, (0.0, None))
+    return known if time.monotonic() - at < MORE_SECONDS else None

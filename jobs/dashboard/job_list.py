@@ -17,7 +17,7 @@ from django.db.models import prefetch_related_objects
 from django.http import QueryDict
 
 from jobs.dashboard import bulk, polling
-from jobs.dashboard.counting import RECENT, Count, count_each, count_newest
+from jobs.dashboard.counting import RECENT, Count, Newest, count_each, count_newest, keep_newest
 from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.dashboard.saved_views import ViewTab, view_tabs
@@ -27,6 +27,7 @@ from jobs.dashboard.searching import (
     ORDERS,
     SEARCHES,
     TABS,
+    enough_for,
     filters_of,
     in_tab,
     parse_or_none,
@@ -45,14 +46,6 @@ class Place(NamedTuple):
     side: str
     cursor: str
     values: list[Any]
-
-
-class Newest(NamedTuple):
-    """What is known of each of the newest jobs of a search."""
-
-    pk: UUID
-    state: str
-    created_at: datetime
 
 
 class BulkButton(NamedTuple):
@@ -109,19 +102,21 @@ class JobList:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
         self.filters = filters_of(query)
         self.matching = search(user, query)
+        self.with_newest = enough_for(user, query, RECENT)
+        self.selected = self._selected(user)
         self.by_newest = bool(self.filters.keys() & SEARCHES)
-        self.groups = (
-            count_newest([each.state for each in self.newest], GROUPS)
-            if self.by_newest
-            else count_each(self.matching, GROUPS, self._selected(user))
-        )
-        self.counts = {tab: self._count(states) for tab, (_, states) in TABS.items()}
-        self.total = self.counts[self.tab]
-        self.last_page = max(1, -(-self.total.many // page_size))
         page = query.get("page", "")
         self.number = max(1, int(page) if page.isdecimal() and len(page) < 9 else 1)
         self.order = (*ORDERS.get(query.get("sort", ""), ORDERS[""]), "id")
         self.place = self._place(query)
+        self.groups = (
+            count_newest([each.state for each in self.newest], GROUPS)
+            if self.by_newest
+            else count_each(self.matching, GROUPS, self.selected)
+        )
+        self.counts = {tab: self._count(states) for tab, (_, states) in TABS.items()}
+        self.total = self.counts[self.tab]
+        self.last_page = max(1, -(-self.total.many // page_size))
         self.jobs, self.goes_on = self._load(page_size)
         self.live = reader.read_many(job for job in self.jobs if job.active)
         self.saved_views = view_tabs(user, self.filters, str(self.total))
@@ -133,8 +128,17 @@ class JobList:
 
     @cached_property
     def newest(self) -> list[Newest]:
-        """The newest of the matching jobs, in all tabs; one more than RECENT where there are more."""
-        return self.newest_of(self.matching)
+        """The newest of the matching jobs, in all tabs; one more than RECENT where there are more.
+
+        Very many are not searched for again for each look at the first page, which asks for its own rows.
+        """
+        found = None if self.number > 1 else keep_newest(self.selected)
+        self.in_known_order = found is None and self.order[:-1] == ORDERS[""]
+        if found is None:
+            found = self.newest_of(self.with_newest)
+            if "why" not in self.filters and self.by_newest and len(found) > RECENT:
+                keep_newest(self.selected, found)
+        return found
 
     @staticmethod
     def newest_of(jobs: JobQuerySet) -> list[Newest]:
@@ -165,12 +169,14 @@ class JobList:
 
     def _load(self, page_size: int) -> tuple[list[Job], bool]:
         """The page's jobs, and whether there are more after them."""
-        jobs = in_tab(self.matching, self.tab).defer("plan", "searched")
+        all_known = self.by_newest and len(self.newest) <= RECENT  # in any order
+        known = Job.objects.filter(pk__in=self._known(slice(None))) if all_known else None
+        jobs = (in_tab(self.matching, self.tab) if known is None else known).defer("plan", "searched")
         if self.place is None:
             self.number = min(self.number, self.last_page)
             start = (self.number - 1) * page_size
             part = slice(start, start + page_size + 1)
-            if self.by_newest and self.order[:-1] == ORDERS[""] and self.number < self.last_page:
+            if self.by_newest and self.in_known_order and (all_known or self.number < self.last_page):
                 jobs = Job.objects.filter(pk__in=self._known(part)).defer("plan", "searched")
                 part = slice(page_size + 1)
             found = list(jobs.order_by(*self.order)[part])

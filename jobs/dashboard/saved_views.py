@@ -5,16 +5,25 @@ It knows a user and filters, and no page.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import QueryDict
 
-from jobs.dashboard import counting, polling
+from jobs.dashboard import counting
+from jobs.dashboard.counting import Count
 from jobs.dashboard.searching import filters_of, in_tab, search
 from jobs.models import SavedView
+from mediapipe.recent import Recent
 
 COUNTED = 12  # views that say how many jobs they find
+AT_A_LOOK = 1  # that are counted anew each time somebody looks, so that no look pays for all of them
+SECONDS = 60.0  # for which a number stays; for MORE_SECONDS where more than are counted were found
+MORE_SECONDS = 600.0
+
+Key = tuple[int | None, bool, str]
+_known: Recent[Key, tuple[float, Count]] = Recent(2000)  # when each was counted (monotonic), and how many
 
 
 class ViewTab(NamedTuple):
@@ -22,26 +31,31 @@ class ViewTab(NamedTuple):
 
     name: str
     query: str
-    jobs: str  # how many it finds, at most a minute ago; "" where that isn't counted
+    jobs: str  # how many it finds, as it was lately counted; "" where it wasn't
     current: bool
 
 
 def view_tabs(user: AbstractBaseUser | AnonymousUser, filters: dict[str, str], total: str) -> list[ViewTab]:
     """The person's views by name; one that asks for just these *filters* is current, and finds *total*."""
-    tabs: list[ViewTab] = []
-    for name, query in SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"):
-        current = filters_of(QueryDict(query)) == filters
-        jobs = total if current else _jobs(user, query) if len(tabs) < COUNTED else ""
-        tabs.append(ViewTab(name, query, jobs, current))
-    return tabs
+    views = list(SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"))
+    current = [query for _, query in views if filters_of(QueryDict(query)) == filters]
+    others = [query for _, query in views if query not in current][:COUNTED]
+    found = dict.fromkeys(current, total) | _counts(user, others)
+    return [ViewTab(name, query, found.get(query, ""), query in current) for name, query in views]
 
 
-def _jobs(user: AbstractBaseUser | AnonymousUser, query: str) -> str:
-    """How many jobs a view finds, counted once a minute, and no further than a search."""
+def _counts(user: AbstractBaseUser | AnonymousUser, queries: list[str]) -> dict[str, str]:
+    """How many jobs each finds, those counted anew whose numbers are the oldest of what is overdue."""
+    keys: dict[str, Key] = {query: (user.pk, getattr(user, "is_staff", False), query) for query in queries}
+    now = time.monotonic()
 
-    def counted() -> str:
+    def due_at(query: str) -> float:
+        at, count = _known.get(keys[query], (-MORE_SECONDS, Count()))
+        return at + (MORE_SECONDS if count.more else SECONDS)
+
+    overdue = sorted((query for query in keys if due_at(query) <= now), key=due_at)
+    for query in overdue[:AT_A_LOOK]:
         asked = QueryDict(query)
-        found = in_tab(search(user, asked), asked.get("tab", ""))
-        return str(counting.count(found, counting.RECENT))
-
-    return polling.once(("view", user.pk, query), getattr(user, "is_staff", False), counted)
+        jobs = in_tab(search(user, asked), asked.get("tab", ""))
+        _known[keys[query]] = now, counting.count(jobs, counting.RECENT)
+    return {query: str(_known[key][1]) for query, key in keys.items() if key in _known}

@@ -83,6 +83,9 @@ class JobRow(models.Model):
                 name="jobs_of_owner_by_state",
                 condition=SHOWN,
             ),
+            models.Index(
+                fields=["owner", "title", "-created_at"], name="jobs_of_owner_by_title", condition=SHOWN
+            ),
             models.Index(fields=["owner", "finished_at"], name="jobs_of_owner_ended", condition=SHOWN),
             SearchIndex(
                 fields=["-created_at", "searched", "owner", "state", "id", "trashed_at"],

@@ -74,7 +74,7 @@ class Stage(models.Model):
         ordering = ["position"]
         constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_stage_of_a_name")]
         indexes = [
-            models.Index(fields=["error_kind", "state", "job"], name="stages_by_error_kind"),
+            models.Index(fields=["error_kind", "state", "-id", "job"], name="stages_by_reason"),
             models.Index(fields=["name", "state", "-id"], name="stages_by_name"),
             models.Index(fields=["state", "-id"], name="stages_by_state"),
         ]
