@@ -2,162 +2,66 @@
 
 `.venv/bin/python -m tests.bench.many [sqlite|postgres] [JOBS]` (100,000 in SQLite, 1,000,000 in Postgres).
 Prints a table: CPU of this process and of Postgres' own per request, the lowest of some, and its queries. The
-rows take some minutes to make, and a million about 15 GB below TMPDIR, which are given back.
+rows take some minutes to make, and a million about 15 GB below TMPDIR, which are given back. With
+BENCH_KEPT=1 they are made in the database of DATABASE_URL, or of MEDIAPIPE_HOME, and asked again the next
+time; BENCH_ONLY="polls lists" asks some parts alone, and BENCH_SQL=1 shows what is dear.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 import os
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-TICKS = os.sysconf("SC_CLK_TCK")
-POLL, PAGE, DELETE = 10, 100, 5  # ms of CPU
-ROUNDS = {POLL: 40, PAGE: 10}  # a poll is over before others on the machine notice it, one time in some
+from tests.bench.measured import PAGE, POLL, Table, database, rss, size_of_database, watch
+
+DELETE = 5  # ms of CPU
 DELETED = 200
 JOBS = {"sqlite": 100_000, "postgres": 1_000_000}
-SEEN: deque[tuple[float, str]] = deque(maxlen=100)  # the last queries: seconds and text
-# Planned for: what a server with memory to spare is set to.
-TUNED = {
-    "shared_buffers": "1GB",
-    "maintenance_work_mem": "512MB",
-    "max_wal_size": "8GB",
-    "autovacuum": "off",
-    "jit": os.environ.get("BENCH_JIT", "on"),
-}
+PARTS = "polls lists history pages batches api records audit csv reconciler deletes"
 
 
 def main(vendor: str, jobs: int) -> None:
     folder = Path(tempfile.gettempdir())
-    with tempfile.TemporaryDirectory(dir=folder) as home, database(vendor, folder) as pid:
-        os.environ |= {"MEDIAPIPE_HOME": home, "TEMPORAL_ADDRESS": "127.0.0.1:1"}
-        os.environ |= {"DJANGO_SETTINGS_MODULE": "mediapipe.settings"}
+    with tempfile.TemporaryDirectory(dir=folder) as home, database(vendor, folder):
+        kept = bool(os.environ.get("BENCH_KEPT"))
+        os.environ |= {"MEDIAPIPE_HOME": os.environ["MEDIAPIPE_HOME"] if kept else home}
+        os.environ |= {"TEMPORAL_ADDRESS": "127.0.0.1:1", "DJANGO_SETTINGS_MODULE": "mediapipe.settings"}
         import django
 
         django.setup()
+        from django.core.management import call_command
         from django.db.backends.signals import connection_created
 
-        connection_created.connect(_watch)
-        from django.core.management import call_command
-
+        from jobs.models import Job
         from mediapipe.management.commands.web import collect_static
         from tests.bench import rows
 
+        connection_created.connect(watch)
         call_command("migrate", verbosity=0)
         collect_static()
         began = time.monotonic()
-        rows.make(jobs)
+        if not Job.objects.exists():
+            rows.make(jobs)
         size = size_of_database()
         print(f"{jobs:,} jobs in {vendor}, {size / 1e9:.1f} GB, in {time.monotonic() - began:.0f} s\n")
-        Table(pid).print()
+        table = Asked()
+        table.head()
+        for part in os.environ.get("BENCH_ONLY", PARTS).split():
+            getattr(table, part)()
 
 
-@contextmanager
-def database(vendor: str, folder: Path) -> Iterator[int | None]:
-    """Sets DATABASE_URL; the first process of its server, where there is one."""
-    os.environ.pop("DATABASE_URL", None)
-    if vendor == "sqlite":
-        yield None
-        return
-    from tests.support.postgres import postgres
-
-    with postgres(folder, **TUNED) as server:
-        os.environ["DATABASE_URL"] = server.url
-        yield server.pid
-
-
-def _see(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    began = time.perf_counter()
-    try:
-        return execute(sql, params, many, context)
-    finally:
-        SEEN.append((time.perf_counter() - began, f"{sql} {params}"))
-
-
-def _watch(connection: Any, **_: Any) -> None:
-    """Notes the queries of a thread's connection."""
-    if _see not in connection.execute_wrappers:
-        connection.execute_wrappers.append(_see)
-
-
-def size_of_database() -> int:
-    from django.db import connection
-
-    if connection.vendor == "sqlite":
-        return Path(connection.settings_dict["NAME"]).stat().st_size
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_database_size(current_database())")
-        return int(cursor.fetchone()[0])
-
-
-def cpu_of_children(pid: int) -> float:
-    """Seconds of CPU of a process' children, of those that have ended, too."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    total = (int(fields[13]) + int(fields[14])) / TICKS
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        total += int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
-    return total
-
-
-class Table:
-    """Lines of what is asked; *pid*: of the database's server."""
-
-    def __init__(self, pid: int | None) -> None:
-        from django.contrib.auth import get_user_model
-        from django.test import Client
-
-        self.pid = pid
-        self.browsers = {}
-        for name in ("chief", "ada"):
-            self.browsers[name] = Client(HTTP_HOST="localhost")
-            self.browsers[name].force_login(get_user_model().objects.get(username=name))
-
-    def cpu(self) -> float:
-        """Seconds that this process and the database's have used."""
-        return time.process_time() + (cpu_of_children(self.pid) if self.pid else 0)
-
-    def line(self, name: str, limit: int, act: Callable[[], Any]) -> None:
-        """One line: ms of CPU, the lowest of some rounds, and the queries of one."""
-        act()
-        SEEN.clear()
-        act()
-        queries = sorted(SEEN)
-        least = min(self._once(act) for _ in range(ROUNDS[limit])) * 1000
-        over = "" if least <= limit else "  over"
-        print(f"| {name:46} | {least:8.1f} | {limit:5} | {len(queries):3} |{over}", flush=True)
-        if os.environ.get("BENCH_SQL") and over:
-            for took, sql in queries[-2:]:
-                print(f"    {took * 1000:.1f} ms: {sql[:2500]}")
-
-    def _once(self, act: Callable[[], Any]) -> float:
-        before = self.cpu()
-        act()
-        return self.cpu() - before
-
-    def get(self, name: str, limit: int, path: str, who: str = "chief", **headers: str) -> None:
-        """A line for a page."""
-
-        def act() -> None:
-            answer = self.browsers[who].get(path, **headers)
-            assert answer.status_code == 200, (path, answer.status_code)
-
-        self.line(name, limit, act)
-
-    def print(self) -> None:
-        """The whole table."""
-        only = os.environ.get("BENCH_ONLY", "polls lists pages records csv reconciler deletes").split()
-        print(f"| {'':46} | {'CPU ms':>8} | limit | SQL |\n| --- | --: | --: | --: |")
-        for part in only:
-            getattr(self, part)()
+class Asked(Table):
+    """Each page, list, filter, order and poll, and what is done to many."""
 
     def polls(self) -> None:
         """What pages ask by themselves."""
@@ -202,32 +106,87 @@ class Table:
         ):
             self.get(f"list of ada ?{query}", PAGE, f"/?{query}", "ada")
 
-    def pages(self) -> None:
-        """History, a job's page, the API, metrics."""
+    def history(self) -> None:
+        """The history with each filter."""
         from django.utils import timezone
 
-        from jobs.models import ApiToken, Job
-
         day = timezone.localdate() - timedelta(days=40)
-        for query in ("", "tab=attention", "owner=ada", "q=harbour", "q=0017", f"from={day}", "why=damaged"):
+        queries = [
+            "",
+            "tab=attention",
+            "tab=done",
+            "owner=ada",
+            "owner=person7",
+            "pipeline=previews",
+            f"from={day}",
+        ]
+        queries += ["q=harbour", "q=0017", "q=nothing-like-it", "why=damaged", "why=damaged&tab=attention"]
+        queries += ["why=task_failed", "why=damaged&owner=ada", "q=harbour&owner=ada&sort=title", "page=150"]
+        for query in queries:
             self.get(f"history ?{query}", PAGE, f"/history/?{query}")
+
+    def pages(self) -> None:
+        """The others."""
+        from jobs.models import Job
+
         job = Job.objects.filter(state="succeeded").order_by("-created_at").first()
         self.get("job page", PAGE, f"/jobs/{job.pk}/")
         self.get("job poll", POLL, f"/jobs/{job.pk}/status/")
-        self.get("metrics", PAGE, "/metrics")
-        self.get("batches", PAGE, "/batches/")
-        _, token = ApiToken.issue(job.owner, "bench", ["read"])
-        self.api(token, job.owner)
+        for path in ("/metrics", "/people/", "/fleet/", "/trash/", "/trash/?page=150"):
+            self.get(path, PAGE, path)
+        self.get("fleet poll", POLL, "/fleet/status/")
+        self.get("trash of ada", PAGE, "/trash/", "ada")
+        for action, query in (("delete", "tab=done"), ("retry", "why=damaged&tab=attention"), ("cancel", "")):
+            self.get(
+                f"bulk {action} asked of all ?{query}",
+                PAGE,
+                f"/jobs/bulk/?action={action}&matching={quote(query) or '%26'}",
+            )
 
-    def api(self, token: str, owner: Any) -> None:
-        """The API's list: its first page, one of the middle, and one of each order."""
-        import base64
-        import json
+    def batches(self) -> None:
+        """Batches: their list, one of them, its jobs."""
+        from jobs.models import Batch
 
+        batch = Batch.objects.first()
+        for who in ("chief", "ada"):
+            self.get(f"batches, {who}", PAGE, "/batches/", who)
+        self.get("batches ?page=300", PAGE, "/batches/?page=300")
+        self.get("a batch", PAGE, f"/batches/{batch.pk}/")
+        self.get("its poll", POLL, f"/batches/{batch.pk}/status/")
+        for query in ("", "&tab=done", "&sort=title", "&q=z"):
+            self.get(f"list ?batch=…{query}", PAGE, f"/?batch={batch.pk}{query}")
+
+    def audit(self) -> None:
+        """The audit log by each filter."""
         from django.utils import timezone
 
-        owner.is_staff = True
-        owner.save()
+        from mediapipe.accounts.models import AuditEntry
+
+        day = timezone.localdate() - timedelta(days=300)
+        some = f"from={day}&to={day + timedelta(days=1)}"
+        middle = AuditEntry.objects.order_by("-pk").values_list("pk", flat=True)[1000]
+        key = AuditEntry.objects.filter(act="job.retry").values_list("key", flat=True)[0]
+        queries = ["", "actor=ada", "actor=nobody", "act=line.pause", "act=job.submit", f"to={day}", some]
+        queries += [
+            f"actor=chief&{some}",
+            f"act=line.pause&{some}",
+            "actor=ada&act=line.pause",
+            f"about={key}",
+        ]
+        queries += ["about=harbour", "about=0017", "about=nothing-like-it", "about=nothing-like-it&actor=ada"]
+        queries += [f"about=harbour&{some}", f"before={middle // 2}", f"before={middle // 2}&act=job.cancel"]
+        for query in queries:
+            self.get(f"audit ?{query}", PAGE, f"/audit/?{query}")
+
+    def api(self) -> None:
+        """The API's list: its first page, one of the middle, and one of each order."""
+        from django.contrib.auth import get_user_model
+        from django.utils import timezone
+
+        from jobs.models import ApiToken
+
+        owner = get_user_model().objects.get(username="chief")
+        _, token = ApiToken.issue(owner, "bench", ["read"])
         bearer = {"HTTP_AUTHORIZATION": f"Bearer {token}"}
         middle = (timezone.now() - timedelta(days=180)).isoformat()
         cursors = {
@@ -240,8 +199,15 @@ class Table:
             self.get(f"API list, sort={sort}", PAGE, f"/api/v1/jobs?sort={sort}", **bearer)
             path = f"/api/v1/jobs?sort={sort}&cursor={cursor}"
             self.get(f"API list, sort={sort}, from the middle", PAGE, path, **bearer)
-        owner.is_staff = False
-        owner.save()
+        for query in (
+            "limit=100",
+            "q=harbour",
+            "q=nothing-like-it",
+            "why=damaged",
+            "why=damaged&sort=oldest",
+        ):
+            self.get(f"API list ?{query}", PAGE, f"/api/v1/jobs?{query}", **bearer)
+        self.get("API batches", PAGE, "/api/v1/batches?page=100", **bearer)
 
     def records(self) -> None:
         """Django's admin."""
@@ -279,7 +245,7 @@ class Table:
         from jobs.dashboard import bulk
         from jobs.models import Job
 
-        logging.getLogger("jobs").setLevel(logging.WARNING)  # a line for each
+        logging.disable(logging.INFO)  # a line for each
         jobs = bulk.select_jobs("delete", Job.objects.filter(state="succeeded"))
         before = self.cpu()
         result = bulk.apply("delete", jobs[:DELETED], "chief")
@@ -311,12 +277,6 @@ class Found:
     async def memo_value(self, name: str, default: Any) -> Any:
         """The number of its run."""
         return self.run
-
-
-def rss(which: str) -> float:
-    """Megabytes, by /proc."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{which}:"))
 
 
 if __name__ == "__main__":

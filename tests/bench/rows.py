@@ -11,16 +11,36 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.utils import timezone
 
-from jobs.models import Event, Job, Stage, Upload
+from jobs.models import Batch, BatchItem, Event, Job, SavedView, Stage, Upload
+from jobs.models.batch import SUBMITTED
 from jobs.pipelines import PIPELINES
 from jobs.state import JobState, Source, StageState
+from mediapipe.accounts import audit
+from mediapipe.accounts.audit import Act
+from mediapipe.accounts.models import AuditEntry
 
 TEMPLATES = 1000  # jobs that are made by the models: the rest are copies
 YEAR = timedelta(days=365)
 PEOPLE = 300
+BATCH = 20  # jobs of one person, of which every fourth group was submitted together
+TRASHED = 5000  # jobs that were deleted lately
+VIEWS = (  # that the chief has saved
+    "",
+    "q=harbour",
+    "q=nothing-like-it",
+    "why=damaged",
+    "why=task_failed&owner=ada",
+    "tab=attention",
+    "tab=attention&sort=title",
+    "owner=person7&q=film",
+    "pipeline=streaming&state=failed",
+    "q=z%C3%BCrich&tab=done",
+    "owner=ada&q=strike",
+    "q=damaged&why=damaged",
+)
 LARGE_OWNER = 0.05  # of the jobs are one editor's
 STATES = ((JobState.SUCCEEDED, 0.88), (JobState.FAILED, 0.07), (JobState.CANCELLED, 0.05))
 UNDER_WAY = ((JobState.ATTENTION, 30), (JobState.RUNNING, 20), (JobState.QUEUED, 10))  # of the last ones
@@ -43,13 +63,13 @@ WORDS = """
 
 
 def make(jobs: int) -> None:
-    """So many jobs of a year, of many people, with stages, events and uploads, the oldest first."""
+    """So many jobs of a year, of many people, with all that is kept of them, the oldest first."""
     chance = random.Random(17)
     copies = max(1, jobs // TEMPLATES)
     span = YEAR / copies
     _templates(chance, span)
-    tables = (Job, Stage, Event, Upload)
-    with connection.cursor() as cursor:
+    tables = (Batch, Job, Stage, Event, Upload, BatchItem, AuditEntry)
+    with transaction.atomic(), audit.changeable(), connection.cursor() as cursor:
         for table in tables:
             cursor.execute(f"CREATE TABLE made_{table.__name__} AS SELECT * FROM {table._meta.db_table}")
         for table in reversed(tables):
@@ -66,7 +86,24 @@ def make(jobs: int) -> None:
             cursor.execute(f"DROP TABLE made_{table.__name__}")
         for index in indexes:
             cursor.execute(index)
+        if connection.vendor == "postgresql":
+            cursor.execute("SET session_replication_role = DEFAULT")
+    beside()
+    with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
+
+
+def beside() -> None:
+    """What is not of the year: saved views, and the trash of the last days."""
+    chief = get_user_model().objects.get(username="chief")
+    SavedView.objects.bulk_create(
+        SavedView(owner=chief, name=f"view {number:02}", query=query) for number, query in enumerate(VIEWS)
+    )
+    old = Job.objects.filter(state=JobState.SUCCEEDED).order_by("-created_at").values_list("pk", flat=True)
+    each = list(old[: TRASHED * 10 : 10])
+    for number, at in enumerate(range(0, len(each), 1000)):
+        deleted = timezone.now() - timedelta(hours=number)
+        Job.objects.filter(pk__in=each[at : at + 1000]).update(trashed_at=deleted)
 
 
 def _without_indexes(tables: Any) -> list[str]:
@@ -103,19 +140,23 @@ def _copying(table: type[models.Model], copy: int, earlier: timedelta) -> str:
         value = f'"{column}"'
         if isinstance(field, models.BigAutoField):
             continue
-        if isinstance(field, models.UUIDField) or column == "job_id":
+        if isinstance(field, models.UUIDField) or column in ("job_id", "batch_id"):
             value = f"md5({column}::text || '{copy}')::uuid" if postgres else f"again({column}, {copy})"
         elif isinstance(field, models.DateTimeField):
             seconds = earlier.total_seconds()
             shifted = f"strftime('%Y-%m-%d %H:%M:%f', {column}, '-{seconds} seconds') || '000'"
             value = f"{column} - interval '{seconds} seconds'" if postgres else shifted
-        elif column in ("title", "searched") and table is Job:
+        elif column in ("title", "searched", "name") and table in (Job, Batch, AuditEntry):
             value = f"{column} || ' {copy:04}'"
+        elif column == "key" and table is AuditEntry:
+            value = (
+                f"md5(key || '{copy}')::uuid::text" if postgres else f"again(replace(key, '-', ''), {copy})"
+            )
         columns.append(f'"{column}"')
         values.append(value)
     once = ", ".join(f"'{state.value}'" for state, _ in UNDER_WAY)
-    mine = "id" if table is Job else "job_id"
-    ended = f"WHERE {mine} NOT IN (SELECT id FROM made_Job WHERE state IN ({once}))" if copy else ""
+    mine = {Job: "id", Batch: "", AuditEntry: ""}.get(table, "job_id")
+    ended = f"WHERE {mine} NOT IN (SELECT id FROM made_Job WHERE state IN ({once}))" if copy and mine else ""
     into = f"INSERT INTO {table._meta.db_table} ({', '.join(columns)})"
     return f"{into} SELECT {', '.join(values)} FROM made_{table.__name__} {ended}"
 
@@ -157,8 +198,39 @@ def _templates(chance: random.Random, span: timedelta) -> None:
                 owner=owner, job=job, length=1, filename=source.filename, created_at=created, expires_at=now
             )
         )
-    for rows in (jobs, stages, events, uploads):
+    batches, items = _batches(jobs[len(under_way) :])
+    for rows in (batches, jobs, stages, events, uploads, items, _entries(chance, jobs)):
         type(rows[0]).objects.bulk_create(rows, batch_size=500)
+
+
+def _batches(jobs: list[Job]) -> tuple[list[Batch], list[BatchItem]]:
+    """Every fourth group of jobs was submitted at once: all of its jobs become one person's."""
+    batches: list[Batch] = []
+    items: list[BatchItem] = []
+    for at in range(0, len(jobs), BATCH * 4):
+        members = jobs[at : at + BATCH]
+        since = members[0].created_at
+        batch = Batch(owner=members[0].owner, title=members[0].title, created_at=since, finished_at=since)
+        batches.append(batch)
+        for number, job in enumerate(members, 1):
+            job.owner = batch.owner
+            item = BatchItem(batch=batch, number=number, text=job.title, title=job.title)
+            item.pipeline, item.state, item.job = job.pipeline, SUBMITTED, job
+            items.append(item)
+    return batches, items
+
+
+def _entries(chance: random.Random, jobs: list[Job]) -> list[AuditEntry]:
+    """What the audit log says of them: each was submitted, some were looked at; once the line was paused."""
+    found = [
+        AuditEntry(at=jobs[0].created_at, act=Act.PAUSE_LINE, actor="chief", key="line", name="The line")
+    ]
+    acts = [Act.SIGN_IN, Act.OPEN_SHARE, Act.RETRY, Act.CANCEL]
+    for job in jobs:
+        who = job.owner.get_username()
+        for act in [Act.SUBMIT, *([chance.choice(acts)] if chance.random() < 0.5 else [])]:
+            found.append(AuditEntry(at=job.created_at, act=act, actor=who, key=str(job.pk), name=job.title))
+    return found
 
 
 def _drawn(chance: random.Random, weights: Any) -> Any:
