@@ -46,8 +46,11 @@ def test_what_failed_for_one_reason_is_found_by_its_newest_stages(editor, staff)
     for number in range(9):
         failed(editor, f"film {number}")
     failed(editor, "another", "stalled")
-    page = JobList(staff, QueryDict("why=damaged"), 3)
+    with CaptureQueriesContext(connection) as seen:
+        page = JobList(staff, QueryDict("why=damaged"), 3)
     assert titles(page) == ["film 8", "film 7", "film 6"] and str(page.total) == "5+"
+    looked_at = [each["sql"] for each in seen.captured_queries if "error_kind" in each["sql"]]
+    assert len(looked_at) == 1 and 'ORDER BY U0."id" DESC LIMIT 6' in looked_at[0], looked_at
     seen = titles(page)
     while page._older():
         page = JobList(staff, QueryDict(page._older()[1:]), 3)
