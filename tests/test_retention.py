@@ -150,6 +150,12 @@ def test_a_source_that_another_job_needs_too_stays_until_none_does(old, keep):
     assert Removal.objects.filter(what=SOURCE, done=True).count() == 2
 
 
+def test_whether_another_job_needs_a_source_is_asked_of_its_row_and_of_no_list_of_all_that_are_due(keep):
+    keep(sources=30, failed_sources=30)
+    plan = retention.with_old_source("sources").explain()
+    assert "jobs_on_source" in plan and "LIST SUBQUERY" not in plan, plan
+
+
 def test_what_was_not_uploaded_here_is_not_ours_to_remove(old, keep):
     keep(sources=30)
     old("from the bucket", source="archive/film.mp4")

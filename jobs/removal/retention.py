@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from jobs.models import EarlierVersion, Event, Job, JobQuerySet, Pipeline, Removal, Stage
 from jobs.models.earlier_version import SOURCES, files_alone_of
+from jobs.models.job_queryset import SHOWN
 from jobs.models.removal import OUTPUTS, SOURCE, TIMELINE
 from jobs.state import FINISHED, JobState
 from mediapipe import storage
@@ -49,8 +50,8 @@ def days_of(job: Job, what: str) -> int:
     return own_days(what).get(job.pipeline, settings.KEEP_DAYS[what])
 
 
-def due(what: str) -> JobQuerySet:
-    """The jobs that have ended, as OF says, and since then kept theirs for their days."""
+def is_due(what: str) -> Q:
+    """Of a job: it has ended, as OF says, and since then kept its own for its days."""
     own = own_days(what)
     common = settings.KEEP_DAYS[what]
     old = Q(pk__in=[])
@@ -58,17 +59,23 @@ def due(what: str) -> JobQuerySet:
         old |= Q(pipeline=name, finished_at__lt=before(days)) if days else Q(pk__in=[])
     if common:
         old |= Q(finished_at__lt=before(common)) & ~Q(pipeline__in=own)
-    return Job.objects.filter(old, state__in=OF[what], kept_wishes__isnull=True)
+    return Q(old, SHOWN, state__in=OF[what], kept_wishes__isnull=True)
 
 
-def all_due() -> JobQuerySet:
-    """The jobs that need their sources no more, however they ended."""
-    return due("sources") | due("failed_sources")
+def due(what: str) -> JobQuerySet:
+    """The jobs of which that is so."""
+    return Job.objects.filter(is_due(what))
+
+
+def needs_no_source() -> Q:
+    """Of a job: it is due, however it ended."""
+    return is_due("sources") | is_due("failed_sources")
 
 
 def with_old_source(what: str) -> JobQuerySet:
     """Those of the due jobs whose uploaded source no other job may need."""
-    others = Job.with_trash.filter(source_name=OuterRef("source_name")).exclude(pk__in=all_due().values("pk"))
+    # by what a row says, and not by a list of all that are due: it may be looked at once for each of them
+    others = Job.with_trash.filter(source_name=OuterRef("source_name")).exclude(needs_no_source())
     return due(what).filter(~Exists(others), source_name__startswith=SOURCES)
 
 
@@ -128,7 +135,7 @@ def _mark(row: Job, what: str, days: int, text: str) -> None:
 def mark_source(name: str) -> None:
     """Says that the source *name* goes, of every job that has it; nothing where one may need it again."""
     rows = list(Job.with_trash.filter(source_name=name).select_for_update())
-    old = set(all_due().filter(source_name=name).values_list("pk", flat=True))
+    old = set(Job.objects.filter(needs_no_source(), source_name=name).values_list("pk", flat=True))
     if old == {row.pk for row in rows}:
         for row in rows:
             what = "sources" if row.state in DONE else "failed_sources"
