@@ -148,6 +148,8 @@ def _copying(table: type[models.Model], copy: int, earlier: timedelta) -> str:
             value = f"{column} - interval '{seconds} seconds'" if postgres else shifted
         elif column in ("title", "searched", "name") and table in (Job, Batch, AuditEntry):
             value = f"{column} || ' {copy:04}'"
+        elif column == "source_name" and table is Job:
+            value = f"replace({column}, '/source', '-{copy:04}/source')"
         elif column == "key" and table is AuditEntry:
             value = (
                 f"md5(key || '{copy}')::uuid::text" if postgres else f"again(replace(key, '-', ''), {copy})"
