@@ -175,7 +175,7 @@ const replaceSource = (event) => {
   event.preventDefault();
   const refused = refusal(file);
   addFile(file, refused, form.dataset.replaces);
-  if (!refused) form.querySelector("a.button").click();
+  if (!refused) goAlong().then(() => form.querySelector("a.button").click()); // else the upload stays behind
 };
 
 const openChooser = (event) => {

@@ -55,6 +55,8 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     assert page.evaluate("sessionStorage.answered") == "true", (
         "a pressed button waits for the server to show it"
     )
+    # what is shown at first may be the state of before; while the attempt lasts no source can be replaced
+    until(lambda: page.inner_text(".timeline").count("Ingest failed:") == 2, 120)
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click(".problem >> text=Replace the source")
