@@ -30,6 +30,7 @@ from mediapipe.management.commands.web import (
 )
 from mediapipe.management.dev_server import HOST, DevServer, prepare_namespace
 from mediapipe.management.process import exit_now
+from mediapipe.remote import tls
 from mediapipe.supervisor import Service, Supervisor, listen, reserve
 
 UI_PORT = 8233  # where the door of Temporal's UI is looked for first
@@ -108,7 +109,7 @@ class Command(BaseCommand):
 
         async def is_healthy() -> bool:
             with contextlib.suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
+                async with httpx.AsyncClient(trust_env=False, timeout=2, verify=tls()) as http:
                     return (await http.get(f"{web}/healthz")).status_code == 200
             return False
 
