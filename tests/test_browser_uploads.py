@@ -229,6 +229,7 @@ def test_the_same_bytes_offer_the_job_that_is_there_before_one_is_sent(page, fil
     assert not [each for each in sent if "PATCH" in each or each.endswith("/uploads/")], sent
 
 
+@pytest.mark.release
 def test_an_upload_survives_a_killed_server(product, page, film):
     big = film("big.mp4", 48)
     slow(page, 16)

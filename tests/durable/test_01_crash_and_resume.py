@@ -93,7 +93,7 @@ def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
 
 
 @whole
-@pytest.mark.parametrize("victim", ["worker", "web"])
+@pytest.mark.parametrize("victim", [pytest.param("worker", marks=pytest.mark.release), "web"])
 def test_a_process_killed_while_the_source_is_uploaded_loses_not_a_byte(product, tmp_path, victim):
     size = {"worker": "640x360", "web": "480x270"}[victim]  # the same bytes would be the same job
     data = make_clip(tmp_path / "clip.mp4", 2, size).read_bytes()

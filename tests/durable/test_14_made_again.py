@@ -96,6 +96,7 @@ async def test_what_another_pipeline_has_is_made_of_what_is_finished(inside):
 
 
 @whole
+@pytest.mark.release
 def test_a_worker_killed_in_the_middle_of_it_changes_nothing(product, tmp_path):
     film = make_clip(tmp_path / "film.mkv", 40, "640x360", "-c:v", "mpeg4", *CALM)  # long enough to hold
     browser = product.editor("grace", staff=True)
