@@ -216,7 +216,7 @@ class _Download:
                     raise Away(str(unsafe)) from None
                 raise DownloadError("unsafe", str(unsafe)) from None
             except httpx.HTTPError as error:
-                raise Away(reply.broken(error)) from None
+                raise reply.unanswered(error, ours=bool(self.patience)) from None
             except BadRedirect as error:
                 raise DownloadError("refused", f"the server {error}", permanent=True) from None
             except (httpx.InvalidURL, ValueError):

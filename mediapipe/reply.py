@@ -6,6 +6,7 @@ It reads replies, and neither asks nor writes.
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -87,6 +88,16 @@ def refuse(response: httpx.Response) -> NoReturn:
             "refused", f"the server doesn’t accept the link (it answered {status})", permanent=True
         )
     raise Interrupted(answered)
+
+
+def unanswered(error: httpx.HTTPError, *, ours: bool) -> Away | DownloadError:
+    """What a request that got no reply ends with, or waits by; a server of *ours* is mended meanwhile."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause and not ours:
+        return DownloadError("refused", "the server’s certificate can’t be verified", permanent=True)
+    return Away(broken(error))
 
 
 def broken(error: httpx.HTTPError) -> str:

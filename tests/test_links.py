@@ -270,11 +270,12 @@ async def test_an_own_authority_counts_where_it_is_set_and_only_for_its_names(ge
     cert, context = authority
     async with Site(tls=context) as site:
         site.pages = {"/x": (200, {}, DATA)}
-        with pytest.raises(download.DownloadError):
+        with pytest.raises(download.DownloadError, match="certificate can’t be verified") as refused:
             await get(f"https://localhost:{site.port}/x")
+        assert refused.value.permanent, "it was tried again"
         settings.CA_FILE = str(cert)
         assert (await get(f"https://localhost:{site.port}/x"))[0] == DATA
-        with pytest.raises(download.DownloadError):
+        with pytest.raises(download.DownloadError, match="certificate can’t be verified"):
             await get(f"https://127.0.0.1:{site.port}/x")
 
 
