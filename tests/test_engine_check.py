@@ -9,6 +9,7 @@ import pytest
 from mediapipe import storage
 from tests.support.engine import STAGES, X264, ask
 from tests.support.environment import SHARED
+from tests.support.tiers import further
 from tests.test_engine_shared import CUT, DEV, UNREADABLE
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +71,7 @@ async def test_other_colours_are_found_though_the_picture_is_as_sharp(made, film
     assert [each["what"] for each in told] == ["colours"]
 
 
-@pytest.mark.parametrize("seconds", [0.4, -0.4])
+@pytest.mark.parametrize("seconds", [0.4, further(-0.4)])
 async def test_sound_and_picture_that_are_out_of_step_are_found(made, film, seconds):
     offset = ["-itsoffset", seconds, "-i", film, "-i", film] if seconds > 0 else ["-i", film]
     offset += ["-map", "1:v", "-map", "0:a"] if seconds > 0 else ["-itsoffset", -seconds, "-i", film]

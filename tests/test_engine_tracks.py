@@ -12,6 +12,7 @@ from mediapipe.engine.media import media_from_probe
 from mediapipe.engine.plan import can_copy_video
 from mediapipe.engine.probe import probe
 from tests.support.engine import STAGES, X264, ask, ffmpeg, light
+from tests.support.tiers import further
 
 pytestmark = pytest.mark.anyio
 SMALL = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2"]
@@ -190,8 +191,8 @@ def named(*colours: str) -> list[str]:
         ("yuv420p", []),
         ("yuv420p10le", HDR10),
         ("yuva420p", []),
-        ("yuv420p", named("colorspace=ycgco")),
-        ("yuv420p", named("colorspace=bt2020c", "color_primaries=bt2020")),
+        further("yuv420p", named("colorspace=ycgco")),
+        further("yuv420p", named("colorspace=bt2020c", "color_primaries=bt2020")),
     ],
     ids=["plain", "hdr", "transparent", "ycgco", "constant luminance"],
 )

@@ -49,6 +49,11 @@ FIRST = [
 ]  # the longest begin first
 
 
+def further(*values, **about):
+    """A further example of a rule of which `test` takes another: only a release takes all."""
+    return pytest.param(*values, marks=pytest.mark.release, **about)
+
+
 def pytest_addoption(parser):
     """The tiers, and what only a person asks for."""
     group = parser.getgroup("mediapipe")
