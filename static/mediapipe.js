@@ -4,6 +4,7 @@
 const ACTIVE_STATES = ["running", "queued", "cancelling"];
 const DOUBLE_CLICK = 4000; // milliseconds in which a form isn't sent twice
 const TOAST = 7000; // milliseconds that an action's answer stays
+const NEWS = 6000; // and a toast of what has ended
 const WAVEFORM = { width: 800, height: 60 }; // the svg's viewBox
 // A cue of a storyboard's WebVTT: when it begins, and which part of which picture it shows.
 const STORYBOARD_CUE = /^(?:(\d+):)?(\d+):([\d.]+) -->.*\r?\n(.+)#xywh=(\d+),(\d+),(\d+),(\d+)/gm;
@@ -74,11 +75,35 @@ const glide = () => {
   }
 };
 
-const notifyToasts = () => {
+/** A toast leaves once it could be read; one that is pointed at, or in a hidden tab, stays. */
+const leave = (toast) => {
+  if (document.hidden || toast.matches(":hover, :focus-within")) setTimeout(leave, 1000, toast);
+  else toast.remove();
+};
+
+/** Takes in new toasts. What needs somebody stays until they dismiss it, on the next pages too, and is one. */
+const takeToasts = () => {
   for (const toast of document.querySelectorAll(".toast[data-new]")) {
-    notify(toast.innerText);
+    const { held } = toast.dataset;
+    notify(toast.querySelector("p").innerText);
     delete toast.dataset.new;
+    if (held) sessionStorage.setItem("held", held);
+    else setTimeout(leave, NEWS, toast);
+    for (const older of document.querySelectorAll(".toast[data-held]"))
+      if (held && older !== toast) older.remove();
   }
+};
+
+/** Dismisses a toast by its button, or by its link: who follows that has seen it. */
+const dismissToast = ({ target }) => {
+  const toast = target.closest(".toast :is(a, button)")?.closest(".toast");
+  if (toast?.dataset.held) sessionStorage.removeItem("held");
+  toast?.remove();
+};
+
+/** Asks for news with what nobody has dismissed. */
+const askForHeld = ({ target, detail }) => {
+  if (target.closest("#news")) detail.ctx.request.body.set("held", sessionStorage.getItem("held") ?? "");
 };
 
 /** What an action said leaves by itself; the page below shows what came of it. */
@@ -485,7 +510,7 @@ const showSearch = ({ detail }) => {
 /** Brings a new page, or a part that has just been swapped in, up to date. */
 const update = () => {
   updateTab();
-  notifyToasts();
+  takeToasts();
   localiseTimes();
   updateCountdowns();
   updateSelection();
@@ -502,6 +527,7 @@ const toggleMore = (event) => {
   if (button) button.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") !== "true"));
 };
 
+document.addEventListener("htmx:config:request", askForHeld);
 document.addEventListener("htmx:before:request", skipPoll);
 document.addEventListener("htmx:before:swap", rememberPlaces);
 document.addEventListener("htmx:before:swap", showSearch);
@@ -518,6 +544,7 @@ document.addEventListener("change", updateSelection);
 document.addEventListener("click", selectMany);
 document.addEventListener("reset", () => setTimeout(updateSelection));
 document.addEventListener("click", copy);
+document.addEventListener("click", dismissToast);
 document.addEventListener("click", toggleMore);
 document.addEventListener("click", openDialog);
 document.addEventListener("click", (event) => event.target.closest("[data-help]") && showHelp());

@@ -109,7 +109,7 @@ jobs.dashboard.polling jobs.dashboard.stage_view
 jobs.dashboard.time_axis jobs.dashboard.stage_axis jobs.dashboard.check_view
 jobs.dashboard.saved_views
 jobs.dashboard.presenters jobs.dashboard.job_page jobs.dashboard.job_list jobs.dashboard.figures
-jobs.dashboard.history
+jobs.dashboard.history jobs.dashboard.news
 jobs.dashboard.people jobs.dashboard.audit_page jobs.fleet.line jobs.fleet.first
 jobs.dashboard.fleet_workers jobs.dashboard.fleet_pruned jobs.dashboard.fleet
 jobs.dashboard.keeping jobs.dashboard.pipeline_pages jobs.dashboard.trash_page jobs.dashboard.bulk_page

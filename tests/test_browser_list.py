@@ -267,3 +267,29 @@ def test_a_job_that_finishes_elsewhere_is_told_in_a_toast(product, page, clip, e
     for task in api.tasks.values():
         task["left"] = ["succeeded"]
     page.wait_for_selector(f".toast:has-text('{title}')", timeout=2 * PATIENCE)
+    page.wait_for_selector(".toast", state="detached")
+
+
+def test_what_needs_somebody_is_told_on_the_list_too_and_stays_until_it_is_dismissed(product, shelf_page):
+    page = shelf_page
+    page.clock.install()
+    page.goto(product.url)
+    page.wait_for_selector("#news [hx-trigger*=swap]", state="attached")
+    code = (
+        "from django.contrib.auth.models import User; from django.db.transaction import atomic; "
+        "from django.utils.timezone import now; from jobs.models import Job; from jobs.state import Source; "
+        "atomic(lambda: Job.objects.filter(pk=Job.submit(User.objects.get(username='nora'), title='Broken', "
+        "pipeline='standard', source=Source(url='http://127.0.0.1:9/x.mp4')).pk)"
+        ".update(state='failed', finished_at=now()))()"
+    )
+    assert product.command("shell", "-v", "0", "-c", code).returncode == 0
+    page.wait_for_selector("[role=status] .toast:has-text('Failed: Broken')")
+    page.goto(f"{product.url}/jobs/new/")
+    page.wait_for_selector(".toast:has-text('Failed: Broken')")
+    page.clock.fast_forward(60_000)
+    assert page.locator(".toast").count() == 1
+    page.locator(".toast button").press("Enter")
+    assert page.locator(".toast").count() == 0
+    with page.expect_response(lambda answer: "/jobs/news/" in answer.url):
+        page.reload()
+    assert not page.wait_for_timeout(200) and page.locator(".toast").count() == 0

@@ -15,7 +15,6 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -25,6 +24,7 @@ from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
 from jobs.dashboard.job_list import JobList, neighbours
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.keyset import parse_moment
+from jobs.dashboard.news import Asked, News
 from jobs.dashboard.polling import fragment
 from jobs.dashboard.searching import owners, parse_or_none
 from jobs.dashboard.stage_axis import AXIS_STEP
@@ -240,19 +240,23 @@ def save_view(request: PageRequest) -> HttpResponse:
 
 @require_GET
 def news(request: PageRequest) -> HttpResponse:
-    """The user's jobs that have ended since *since*, as a fragment that other pages poll.
+    """What is new of the user's jobs since *since*, as a fragment that pages poll.
 
-    A job's page leaves out that job (*but*), so that it polls only while another one is active.
+    A job's page leaves out that job (*but*), so that it polls only while another one is active. The list
+    asks (*list*) while any is, and else when its rows have changed.
     """
-    excluded = parse_or_none(UUID, request.GET.get("but", ""))
+    asked = request.GET
+    excluded = parse_or_none(UUID, asked.get("but", ""))
     jobs = Job.objects.filter(owner=request.user)
     jobs = jobs.exclude(pk=excluded) if excluded else jobs
-    since = parse_or_none(parse_moment, request.GET.get("since", "").replace(" ", "+")) or timezone.now()
+    moments = (parse_or_none(parse_moment, asked.get(key, "").replace(" ", "+")) for key in Asked._fields)
+    listed = "list" in asked
+    found = News.of(jobs, Asked(*moments), reader=request.user.get_username(), listed=listed)
     context = {
-        "finished": jobs.filter(finished_at__gt=since).order_by("finished_at")[:5],
-        "waiting": jobs.filter(state=JobState.ATTENTION, stages__finished_at__gt=since).distinct()[:5],
+        "toasts": found.toasts,
+        "since": found.since.isoformat(),
         "active": jobs.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exists(),
-        "now": timezone.now().isoformat(),
         "but": excluded,
+        "listed": listed,
     }
     return render(request, "jobs/_news.html", context)
