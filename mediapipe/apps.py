@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
+from django.db.backends.signals import connection_created
 from django.db.models.signals import m2m_changed, post_migrate
 
 
@@ -12,12 +13,14 @@ class InstallationConfig(AppConfig):
     name = "mediapipe"
 
     def ready(self) -> None:
-        """Connects the groups to the signals that change them."""
+        """Connects the groups to the signals that change them, and how Postgres is read."""
         from django.contrib.auth.models import User
 
         from mediapipe.accounts import roles
+        from mediapipe.timestamps import read_quickly
 
         # Each app creates its own permissions first; one without models sends no signal.
         last = [app for app in apps.get_app_configs() if app.models_module][-1]
         post_migrate.connect(roles.create_groups, sender=last)
+        connection_created.connect(read_quickly)
         m2m_changed.connect(roles.update_staff, sender=User.groups.through)
