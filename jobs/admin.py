@@ -131,7 +131,7 @@ class JobAdmin(Many):
     @admin.action(description="Delete", permissions=["view"])
     def delete(self, request: HttpRequest, queryset: JobQuerySet) -> HttpResponse:
         """Asks first, on the page that the list of jobs asks on, which then deletes them as that does."""
-        jobs = bulk.select_jobs("delete", queryset)
+        jobs = bulk.ask_of("delete", queryset)
         back = reverse("admin:jobs_job_changelist")
         context = {
             **bulk.question("delete", jobs),

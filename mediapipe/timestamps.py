@@ -1,4 +1,4 @@
-"""Moments from Postgres in a tenth of the time: a page of very many jobs reads thousands. It knows no models."""
+"""Moments from Postgres in a tenth of the time: a page of very many jobs reads thousands."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ mediapipe.database mediapipe.disk
 mediapipe.home mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
 mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
-mediapipe.temporal mediapipe.task_queues mediapipe.threads mediapipe.timestamps mediapipe.validators mediapipe.task_options
+mediapipe.temporal mediapipe.task_queues mediapipe.threads mediapipe.timestamps
+mediapipe.validators mediapipe.task_options
 mediapipe.url_safety
 mediapipe.retention mediapipe.old_rows mediapipe.search_index
 mediapipe.accounts.engine_key mediapipe.accounts.provider mediapipe.accounts.new_password

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from jobs.dashboard import bulk, counting, figures, history, job_list, searching
 from jobs.dashboard.job_list import JobList
-from jobs.models import Event, Job, Stage, Turn
+from jobs.models import Event, Job, SavedView, Stage, Turn
 from jobs.state import JobState
 from tests.support.recorded import job, text
 
@@ -249,6 +249,64 @@ def test_those_that_an_action_applies_to_come_first(editor, monkeypatch):
         job(editor, f"ended {number}")
     assert bulk.select_jobs("cancel", Job.objects.all())[0].title == "waiting"
     assert len(bulk.select_jobs("cancel", Job.objects.all())) == 3
+
+
+def failing(editor, count: int, start: int = 0) -> None:
+    """So many jobs that failed for one reason, each a little later than the one before."""
+    for number in range(start, start + count):
+        made = job(editor, f"broken {number}", JobState.FAILED)
+        made.stages.filter(name="ingest").update(state="failed", error_kind="damaged", error="Broken.")
+
+
+def test_what_is_asked_of_very_many_reads_the_newest_and_no_plans(chief, editor, few, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_JOBS", 6)
+    failing(editor, 9)
+    form = {"action": "retry", "matching": "why=damaged&tab=attention"}
+    with CaptureQueriesContext(connection) as seen:
+        page = text(chief.post("/jobs/bulk/", form))
+    assert "Retry 6 jobs?" in page and "6+ jobs match. Only 6 can be changed at once" in page
+    assert "broken 8" in page and "broken 3" in page and "broken 2" not in page
+    asked = [each["sql"] for each in seen.captured_queries if '"error_kind"' in each["sql"]]
+    assert len(asked) == 2 and all("DESC LIMIT 7)" in sql for sql in asked), asked  # a few more than are wanted
+    assert not any('"jobs_job"."plan"' in each["sql"] for each in seen.captured_queries)
+
+
+def test_where_the_newest_are_none_that_it_applies_to_older_ones_are_taken(chief, editor, few, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_JOBS", 2)
+    failing(editor, 2)
+    failing(editor, 4, 2)
+    Job.objects.exclude(title__in=("broken 0", "broken 1")).update(state=JobState.SUCCEEDED)
+    page = text(chief.post("/jobs/bulk/", {"action": "retry", "matching": "why=damaged"}))
+    assert "Retry 2 jobs?" in page and "broken 1" in page and "broken 0" in page and "broken 5" not in page
+
+
+def test_more_than_is_counted_is_said_after_the_deed_too(chief, editor, few, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_JOBS", 6)
+    failing(editor, 8)
+    form = {"action": "delete", "matching": "why=damaged"}
+    answer = text(chief.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
+    assert "Deleted 6 jobs. More match; repeat to include them." in answer
+    answer = text(chief.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
+    assert "Deleted 2 jobs." in answer and "match" not in answer.partition("Deleted 2 jobs.")[2][:40]
+
+
+def test_what_is_few_is_not_counted_again_for_the_question(chief, editor):
+    failing(editor, 2)
+    with CaptureQueriesContext(connection) as seen:
+        assert "Delete 2 jobs?" in text(
+            chief.post("/jobs/bulk/", {"action": "delete", "matching": "q=broken"})
+        )
+    assert not any("COUNT(*)" in each["sql"] for each in seen.captured_queries)
+
+
+def test_a_saved_view_of_a_reason_counts_the_newest_stages_alone(chief, editor, few):
+    failing(editor, 9)
+    SavedView.objects.create(owner=chief_of(chief), name="damaged", query="why=damaged")
+    with CaptureQueriesContext(connection) as seen:
+        page = chief.get("/").content.decode()
+    assert re.search(r"damaged\s*<b>6\+</b>", page)
+    counted = [sql for each in seen.captured_queries if "COUNT(*)" in (sql := each["sql"]) and "kind" in sql]
+    assert len(counted) == 1 and "DESC LIMIT 7)" in counted[0], counted
 
 
 def test_one_process_has_the_turn_until_it_is_overdue():

@@ -9,10 +9,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from jobs import control, finished
 from jobs.models import Job, JobQuerySet
@@ -24,6 +26,7 @@ DATABASE_AWAY = "The database can’t be reached. Look again in a moment, and re
 MAX_JOBS = 1000  # per request
 CONCURRENCY = 16  # calls to Temporal at the same time
 MAX_UNANSWERED = 20  # jobs without an answer from Temporal, after which the rest is left alone
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Action:
     def first(self) -> Q:
         """Those of them that come first where not all can be taken."""
         return Q(state__in=self.at_once or self.states)
+
+    def comes_first(self, state: str) -> bool:
+        """Whether one in this *state* is one of those."""
+        return state in (self.at_once or self.states)
 
 
 ACTIONS = {  # in the order in which they are offered
@@ -129,7 +136,20 @@ class BulkResult:
         return " ".join(sentences)
 
 
-def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
+class Asked(NamedTuple):
+    """What a question says of a job: whole ones would be read for nothing, a thousand of them."""
+
+    pk: UUID
+    title: str
+    state: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still change."""
+        return self.state in ACTIVE
+
+
+def select_jobs(action: str, jobs: QuerySet[Job, Each]) -> list[Each]:
     """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
     newest = jobs.order_by("-created_at", "pk")
     chosen = ACTIONS[action].first
@@ -137,7 +157,12 @@ def select_jobs(action: str, jobs: JobQuerySet) -> list[Job]:
     return first + list(newest.exclude(chosen)[: MAX_JOBS - len(first)])
 
 
-def question(action: str, jobs: list[Job]) -> dict[str, object]:
+def ask_of(action: str, jobs: JobQuerySet) -> list[Asked]:
+    """The same jobs, as its question has them."""
+    return [Asked(*row) for row in select_jobs(action, jobs.values_list(*Asked._fields))]
+
+
+def question(action: str, jobs: list[Asked]) -> dict[str, object]:
     """What the page that asks once more says of it; *running*: those that a delete has to cancel before."""
     running = sum(job.active for job in jobs) if action == "delete" else 0
     verb = "Cancel and delete" if running == len(jobs) else "Add to" if action == "add" else action.title()

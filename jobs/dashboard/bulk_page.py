@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods
 from jobs import remaking
 from jobs.dashboard import bulk
 from jobs.dashboard.counting import Count, count
-from jobs.dashboard.searching import in_tab, parse_or_none, search
+from jobs.dashboard.searching import count_found, in_tab, newest_for, parse_or_none, search
 from jobs.dashboard.trash_page import offer_undo
 from jobs.models import Job, JobQuerySet, Pipeline
 from jobs.pipelines import StageDefinition
@@ -34,13 +34,30 @@ class Offer(NamedTuple):
     makes: str
 
 
-def _selected_jobs(request: PageRequest, asked: QueryDict) -> JobQuerySet:
+class Selected:
     """The ticked jobs, or all that the list's search matches, as far as the user may see them."""
-    if asked.get("matching"):
-        query = QueryDict(str(asked["matching"]))
-        return in_tab(search(request.user, query), query.get("tab", ""))
-    ids = [pk for text in asked.getlist("job") if (pk := parse_or_none(UUID, text))]
-    return Job.objects.visible_to(request.user).filter(pk__in=ids)
+
+    def __init__(self, user: User, asked: QueryDict) -> None:
+        self.user = user
+        self.query = QueryDict(str(asked["matching"])) if asked.get("matching") else None
+        if self.query is None:
+            ids = [pk for text in asked.getlist("job") if (pk := parse_or_none(UUID, text))]
+            self.jobs = Job.objects.visible_to(user).filter(pk__in=ids)
+        else:
+            self.jobs = in_tab(search(user, self.query), self.query.get("tab", ""))
+
+    def count(self) -> Count:
+        """How many they are, as far as it is said."""
+        return count(self.jobs) if self.query is None else count_found(self.user, self.query)
+
+    def ask_of(self, action: str) -> list[bulk.Asked]:
+        """Those that the action would take; where the newest alone are enough, no others are looked at."""
+        newest = None if self.query is None else newest_for(self.user, self.query, bulk.MAX_JOBS)
+        if self.query is not None and newest is not None:
+            found = bulk.ask_of(action, in_tab(newest, self.query.get("tab", "")))
+            if len(found) == bulk.MAX_JOBS and bulk.ACTIONS[action].comes_first(found[-1].state):
+                return found
+        return bulk.ask_of(action, self.jobs)
 
 
 def _shown_jobs(request: PageRequest) -> JobQuerySet | None:
@@ -49,12 +66,13 @@ def _shown_jobs(request: PageRequest) -> JobQuerySet | None:
     return Job.objects.visible_to(request.user).filter(pk__in=ids) if ids else None
 
 
-def _offers(user: User, jobs: list[Job]) -> list[Offer]:
+def _offers(user: User, jobs: list[bulk.Asked]) -> list[Offer]:
     """The pipelines of which something may be added; for one job those that have what it lacks."""
     usable = Pipeline.usable_by(user).values()
     if len(jobs) > 1:
         return [Offer(each.name, each.label, _labels(each.stages)) for each in usable]
-    offers = [Offer(each.name, each.label, _labels(remaking.lacking(jobs[0], each))) for each in usable]
+    job = Job.objects.get(pk=jobs[0].pk)
+    offers = [Offer(each.name, each.label, _labels(remaking.lacking(job, each))) for each in usable]
     return [offer for offer in offers if offer.makes]
 
 
@@ -73,17 +91,15 @@ def bulk_action(request: PageRequest) -> HttpResponse:
         *first, last = bulk.ACTIONS
         messages.error(request, f"Choose an action: {', '.join(first)} or {last}.")
         return redirect(back)
-    selected = _selected_jobs(request, asked)
-    jobs = bulk.select_jobs(action, _shown_jobs(request) or selected)
-    matching = count(selected)
-    if not jobs:
-        messages.error(request, "Select at least one job first.")
-        return redirect(back)
+    selected = Selected(request.user, asked)
     if request.POST.get("confirmed"):
-        return _perform(request, action, jobs, matching, back)
+        return _perform(request, action, selected, back)
+    jobs = selected.ask_of(action)
+    if not jobs:
+        return _nothing(request, back)
     context = {
         **bulk.question(action, jobs),
-        "matching": matching,
+        "matching": selected.count() if len(jobs) == bulk.MAX_JOBS else Count(len(jobs)),
         "back": back,
         "posted": asked,
         "offers": _offers(request.user, jobs) if action == "add" else [],
@@ -91,8 +107,18 @@ def bulk_action(request: PageRequest) -> HttpResponse:
     return render(request, "jobs/confirm.html", context)
 
 
-def _perform(request: PageRequest, action: str, jobs: list[Job], matching: Count, back: str) -> HttpResponse:
+def _nothing(request: PageRequest, back: str) -> HttpResponse:
+    messages.error(request, "Select at least one job first.")
+    return redirect(back)
+
+
+def _perform(request: PageRequest, action: str, selected: Selected, back: str) -> HttpResponse:
     """Does it, and says on the page it was asked on what was done and what was not."""
+    shown = _shown_jobs(request)
+    jobs = bulk.select_jobs(action, selected.jobs if shown is None else shown)
+    matching = selected.count()
+    if not jobs:
+        return _nothing(request, back)
     pipeline = request.POST.get("pipeline", "")
     with_cancel = request.POST.get("cancel") == "1"
     result = bulk.apply(action, jobs, request.user.get_username(), pipeline, with_cancel=with_cancel)
@@ -101,7 +127,8 @@ def _perform(request: PageRequest, action: str, jobs: list[Job], matching: Count
     did = result.done or result.cancelling
     level = messages.WARNING if result.unanswered else messages.SUCCESS if did else messages.INFO
     rest = matching.without(len(jobs))
-    more = f" {rest} more match; repeat to include them." if rest.many else ""
+    many = f"{rest} more match" if rest.many else "More match" if rest.more else ""
+    more = f" {many}; repeat to include them." if many else ""
     if action == "delete":
         offer_undo(request, f"{result}{more}", level, jobs)
     else:

@@ -27,9 +27,9 @@ from jobs.dashboard.searching import (
     ORDERS,
     SEARCHES,
     TABS,
-    enough_for,
     filters_of,
     in_tab,
+    newest_for,
     parse_or_none,
     search,
 )
@@ -102,7 +102,8 @@ class JobList:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
         self.filters = filters_of(query)
         self.matching = search(user, query)
-        self.with_newest = enough_for(user, query, RECENT)
+        newest = newest_for(user, query, RECENT)
+        self.with_newest = self.matching if newest is None else newest
         self.selected = self._selected(user)
         self.by_newest = bool(self.filters.keys() & SEARCHES)
         page = query.get("page", "")

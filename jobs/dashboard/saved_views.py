@@ -13,7 +13,7 @@ from django.http import QueryDict
 
 from jobs.dashboard import counting
 from jobs.dashboard.counting import Count
-from jobs.dashboard.searching import filters_of, in_tab, search
+from jobs.dashboard.searching import count_found, filters_of
 from jobs.models import SavedView
 from mediapipe.recent import Recent
 
@@ -55,7 +55,5 @@ def _counts(user: AbstractBaseUser | AnonymousUser, queries: list[str]) -> dict[
 
     overdue = sorted((query for query in keys if due_at(query) <= now), key=due_at)
     for query in overdue[:AT_A_LOOK]:
-        asked = QueryDict(query)
-        jobs = in_tab(search(user, asked), asked.get("tab", ""))
-        _known[keys[query]] = now, counting.count(jobs, counting.RECENT)
+        _known[keys[query]] = now, count_found(user, QueryDict(query), counting.RECENT)
     return {query: str(_known[key][1]) for query, key in keys.items() if key in _known}

@@ -16,6 +16,7 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 
+from jobs.dashboard import counting
 from jobs.models import Job, JobQuerySet, Stage
 from jobs.state import JobState
 
@@ -117,12 +118,25 @@ def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
     return jobs.filter(state__in=TABS[tab][1]) if tab in TABS and tab else jobs
 
 
-def enough_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest: int) -> JobQuerySet:
-    """What search() finds, or less of it among which its *newest* some are: without a look at each of many.
+def newest_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest: int) -> JobQuerySet | None:
+    """Less than search() finds, among which its *newest* some are; None where that needs a look at all.
 
     Of all that failed for one reason they are found by their stages, the newest of which are of the newest
     jobs, but where one was added to its job later: so some more are looked at.
     """
     if getattr(user, "is_staff", False) and filters_of(query).keys() - {"tab", "sort"} == {"why"}:
         return Job.objects.filter(pk__in=Stage.failed_by(_why(query)).order_by("-pk")[: newest + newest // 5])
-    return search(user, query)
+    return None
+
+
+def count_found(
+    user: AbstractBaseUser | AnonymousUser, query: QueryDict, most: int | None = None
+) -> counting.Count:
+    """How many jobs search() finds in the query's tab, up to *most*, or else as far as the list says it."""
+    tab = query.get("tab", "")
+    most = most or (counting.RECENT if filters_of(query).keys() & SEARCHES else None)
+    if (newest := newest_for(user, query, counting.RECENT)) is not None:
+        found = counting.count(in_tab(newest, tab), most)
+        if found.more:
+            return found
+    return counting.count(in_tab(search(user, query), tab), most)
