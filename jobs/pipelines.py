@@ -30,7 +30,8 @@ class RetryPolicy:
         return min(self.first_interval * self.backoff ** (failures - 1), self.max_interval)
 
 
-def _known(shape: type[RetryPolicy | StageDefinition], kept: dict[str, Any]) -> dict[str, Any]:
+def known(shape: Any, kept: dict[str, Any]) -> dict[str, Any]:
+    """What is *kept* of a dataclass, but for fields that a newer version of the code has added."""
     return {name: value for name, value in kept.items() if name in shape.__dataclass_fields__}
 
 
@@ -56,7 +57,7 @@ class StageDefinition:
     @classmethod
     def from_plan(cls, stage: dict[str, Any]) -> StageDefinition:
         """The stage as a job's plan holds it; what another version of the code has added is left out."""
-        return cls(**{**_known(cls, stage), "retry": RetryPolicy(**_known(RetryPolicy, stage["retry"]))})
+        return cls(**{**known(cls, stage), "retry": RetryPolicy(**known(RetryPolicy, stage["retry"]))})
 
     @property
     def output_kind(self) -> str:

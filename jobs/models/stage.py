@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import models
 
 from jobs.findings import Finding
+from jobs.pipelines import known
 from jobs.state import Attempt, Output, StageState, StageStatus
 from mediapipe.metrics import STAGES, count_failure
 
@@ -35,10 +36,11 @@ def to_datetime(seconds: float | None) -> datetime | None:
 
 
 def parse_output(value: dict[str, Any]) -> Output:
-    """An output as the dataclass it was, from its column."""
+    """An output as the dataclass it was, from its column, where a newer version may have written more."""
     source = value.get("source")
-    findings = [Finding(**each) for each in value.get("findings") or ()]
-    return Output(**{**value, "source": Output(**source) if source else None, "findings": findings})
+    findings = [Finding(**known(Finding, each)) for each in value.get("findings") or ()]
+    read = {"source": Output(**known(Output, source)) if source else None, "findings": findings}
+    return Output(**{**known(Output, value), **read})
 
 
 class Stage(models.Model):
@@ -168,7 +170,7 @@ class Stage(models.Model):
             error=self.error or None,
             error_kind=self.error_kind or None,
             details=self.details or None,
-            attempts=[Attempt(**attempt) for attempt in self.attempts],
+            attempts=[Attempt(**known(Attempt, attempt)) for attempt in self.attempts],
             tries=self.tries,
             engine=self.engine,
         )

@@ -146,6 +146,8 @@ class Commands:
 class Product:
     """`up` with its own home and ports. *settings* are environment variables."""
 
+    manage = MANAGE
+
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
         self.port = free_port()
@@ -170,7 +172,7 @@ class Product:
             self._prepare()
         self.log = self.home / "up.log"
         with open(self.log, "w") as out:
-            command = [*MANAGE, "up", "--port", str(self.port)]
+            command = [*self.manage, "up", "--port", str(self.port)]
             where = {"cwd": self.home, "env": self.environment}  # the folder it is given in means nothing
             self.process = subprocess.Popen(command, stdout=out, stderr=out, **where)
         deadline = time.monotonic() + patience
@@ -235,7 +237,7 @@ class Product:
     ) -> subprocess.CompletedProcess[str]:
         """A management command, as a script would call it: a new process, with *settings* of its own."""
         return subprocess.run(
-            [*MANAGE, *arguments],
+            [*self.manage, *arguments],
             env={**self.environment, **settings},
             capture_output=True,
             text=True,

@@ -7,7 +7,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Sessions that know whose they are. Django's own table goes: everybody signs in once more."""
+    """Sessions that know whose they are: everybody signs in once more.
+
+    Django's own table stays where there is one: the servers of the version before know their visitors by it.
+    """
 
     dependencies = [
         ("accounts", "0002_without_axes"),
@@ -46,5 +49,4 @@ class Migration(migrations.Migration):
                 "abstract": False,
             },
         ),
-        migrations.RunSQL("DROP TABLE IF EXISTS django_session", migrations.RunSQL.noop),
     ]
