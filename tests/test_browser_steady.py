@@ -62,6 +62,10 @@ def test_a_watched_job_of_a_portrait_film_or_of_sound_alone_moves_nothing(produc
     tall.reload()
     box = tall.locator("#player").bounding_box()
     assert box["height"] > 0.55 * SIZES["wide"]["height"], "who comes later has it large"
+    tall.goto(product.url)
+    row = tall.locator(".job:has-text('portrait.mp4')")
+    place, picture = (row.locator(each).bounding_box() for each in (".poster", ".poster img"))
+    assert picture == place, "a row shows the middle of a film, as its frames under the pointer do"
 
 
 def test_rows_that_are_ticked_stay_where_they_are(cloud, sized):
