@@ -54,7 +54,8 @@ mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
 mediapipe.engine.pieces
 mediapipe.engine.listening mediapipe.engine.lookthrough
-mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.verify
+mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.segments
+mediapipe.engine.verify
 mediapipe.engine.beside
 mediapipe.engine.kinds
 mediapipe.engine.course mediapipe.engine.models mediapipe.engine.retention mediapipe.engine.gauges

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from mediapipe import storage
-from mediapipe.engine import prober, verify
+from mediapipe.engine import prober, segments, verify
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.compare import Difference, Part, instead, is_alike
 from mediapipe.engine.errors import TaskError
+from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.plan import SEGMENTS
 from tests.support.drawn import beeps, dot, pictures
 from tests.support.engine import PICTURE, STAGES, X264, ask, facts, ffmpeg
 
@@ -75,6 +77,45 @@ async def test_of_a_film_of_three_seconds_fewer_moments_tell_as_much(made, tmp_p
     ffmpeg("-i", source, *FAST, *arguments, "-t", "3", target)
     found = [each.sentence for each in await compared(source, target)]
     assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
+STREAMED = {
+    "encoded anew": "",
+    "another film": "show what the source shows",
+    "two seconds late": "show what the source shows",
+    "squeezed": "the shape",
+    "silent": "sound can’t be heard",
+    "late sound": "s too late in the result",
+}
+
+
+@pytest.mark.parametrize("how", STREAMED)
+async def test_a_stream_is_compared_with_its_source_as_one_file_is(made, tmp_path, how):
+    source = made(
+        "compare_long.mp4", "-stream_loop", "1", "-i", made("compare_film.mp4", *FILM), "-c", "copy"
+    )
+    made_of_it, playlist = tmp_path / "made.mp4", tmp_path / "index.m3u8"
+    ffmpeg(
+        "-i",
+        source,
+        *[each.replace("6", "12") if each == "6" else each for each in WRONG[how][0]],
+        made_of_it,
+    )
+    ffmpeg("-i", made_of_it, "-c", "copy", *SEGMENTS, playlist)
+    medias = (await prober.probe(source, "--gap"), await segments.read_stream(playlist, False))
+    plan = Plan([[]], "hls", "m3u8", medias[0].duration, wants_video=True, layout="folder")
+    given = ({"format": "mp4"}, plan, (source, playlist), medias, 1.0)
+    found = [each.sentence for each in await verify.differences(*given, copied=False)]
+    assert found == [] if not STREAMED[how] else any(STREAMED[how] in each for each in found), found
+    assert not list(tmp_path.glob("tmp*")), "what was put together to be looked at is gone"
+
+
+async def test_the_plain_try_of_a_stream_makes_a_stream(made, tmp_path):
+    source = made("compare_film.mp4", *FILM)
+    media = await prober.probe(source, "--gap")
+    plan = KINDS["adaptive_video"].plan({"format": "hls"}, media, str(source))
+    ffmpeg(*plan.plain[plan.plain.index("-i") :], tmp_path / "index.m3u8")
+    assert (await segments.read_stream(tmp_path / "index.m3u8", False)).duration == pytest.approx(6, abs=0.1)
 
 
 async def test_a_source_that_is_looked_at_beside_its_encode_is_not_looked_at_again(made, tmp_path):

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from mediapipe import storage
-from mediapipe.engine import arguments, plan, verify
+from mediapipe.engine import arguments, plan, segments, verify
 from mediapipe.engine.encode import FfmpegExit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.folders import clear
@@ -226,10 +226,10 @@ async def test_renditions_count_only_when_all_are_named_decode_and_are_cut_alike
     asked = arguments.Plan([[]], "hls", "m3u8", 9, 180, wants_video=True, wants_audio=True, layout="folder")
     ended = FfmpegExit(0, ended=True, frames=180)
     index = folder / "index.m3u8"
-    await verify.verified(verify.read_stream, asked, Media(), index, ended, copied=True)
+    await verify.verified(segments.read_stream, asked, Media(), index, ended, copied=True)
     harm(folder)
     with pytest.raises(TaskError):
-        await verify.verified(verify.read_stream, asked, Media(), index, ended, copied=True)
+        await verify.verified(segments.read_stream, asked, Media(), index, ended, copied=True)
 
 
 async def test_a_copy_that_is_cut_otherwise_than_the_small_rendition_is_encoded(made, monkeypatch):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mediapipe.engine import plan, previews, sound, stills, verify
+from mediapipe.engine import plan, previews, segments, sound, stills, verify
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.media import Media
 from mediapipe.task_options import ASKED
@@ -94,7 +94,8 @@ _KINDS = (
     Kind(
         "adaptive_video",
         plan.hls_plan,
-        verify=verify.read_stream,
+        verify=segments.read_stream,
+        compared=True,
         needs_packets=lambda options: True,
         output_kind="video",
     ),

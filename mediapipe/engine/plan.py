@@ -192,8 +192,16 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
         copied = copied and not large.rotation
         # the large one alone where two do not fit together: FFmpeg names none of less than half a second
         tries = [*_ladder(large, small, options, media, path, copied=copied), tries[-1]]
+    plain = [*without_faststart(video.plain), *SEGMENTS] if video.plain else None  # the large one alone
     return replace(
-        video, tries=tries, muxer="hls", extension="m3u8", copied=copied, layout="folder", format="hls"
+        video,
+        tries=tries,
+        plain=plain,
+        muxer="hls",
+        extension="m3u8",
+        copied=copied,
+        layout="folder",
+        format="hls",
     )
 
 

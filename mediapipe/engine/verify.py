@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from mediapipe.engine import compare, encode, prober
+from mediapipe import storage
+from mediapipe.engine import compare, encode, prober, segments
 from mediapipe.engine.arguments import HEAD, Plan
 from mediapipe.engine.compare import Difference, Part
 from mediapipe.engine.encode import FfmpegExit, Progress
@@ -21,8 +21,6 @@ from mediapipe.engine.errors import NOTHING_READABLE, SoundDamaged, TaskError
 from mediapipe.engine.media import Media
 from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
-
-CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which count time in other units
 
 LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
 LOOKS_SHARE = 0.006  # and the share of the encode's beside it
@@ -217,7 +215,8 @@ async def _looks(file: Path, asked: dict[str, Any], budget: float) -> dict[str, 
     """What a file shows and lets hear; None where it can't be read, or nothing is asked."""
     if asked["video"] is None and asked["audio"] is None:
         return None
-    return await prober.looks(file, **asked, budget=budget)
+    look = segments.look if file.suffix == storage.PLAYLIST else prober.looks
+    return await look(file, **asked, budget=budget)
 
 
 async def read_file(target: Path, copied: bool) -> Media:
@@ -247,45 +246,3 @@ async def read_animation(target: Path, copied: bool) -> Media:
     )
     encode.check_exit(ended)
     return media if ended.frames else replace(media, video=None)
-
-
-async def read_stream(playlist: Path, copied: bool) -> Media:
-    """A stream's first rendition. Raises TaskError unless all of them play and are cut at the same places."""
-    several = sorted(playlist.parent.glob("rendition*.m3u8"))
-    if several and [each.name for each in several] != _names(playlist):
-        raise TaskError("internal_error", "The master playlist doesn’t name every rendition.")
-    (first, cuts), *others = [await _rendition(each) for each in several or [playlist]]
-    for other, other_cuts in others:
-        same_tracks = (first.video is None, first.audio is None) == (other.video is None, other.audio is None)
-        plays = other.video is not None and other.video.decodes
-        if not (same_tracks and plays and _are_cut_alike(cuts, other_cuts)):
-            raise TaskError("internal_error", "The renditions don’t fit together.")
-    return replace(first, duration=cuts[-1])
-
-
-def _are_cut_alike(cuts: list[float], others: list[float]) -> bool:
-    if len(cuts) != len(others):
-        return False
-    return all(abs(one - other) < CUT_TOLERANCE for one, other in zip(cuts, others, strict=True))
-
-
-async def _rendition(playlist: Path) -> tuple[Media, list[float]]:
-    """A playlist's first segment as the prober sees it, and the seconds at which its segments end."""
-    lines = playlist.read_text().splitlines()
-    start = [line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP:")][:1]
-    parts = [*start, *_names(playlist)[:1]]
-    if len(parts) < 2:
-        raise TaskError("damaged", NOTHING_READABLE)
-    whole = playlist.with_suffix(".mp4")
-    whole.write_bytes(b"".join(playlist.with_name(name).read_bytes() for name in parts))
-    try:
-        media = await prober.probe(whole)
-    finally:
-        whole.unlink()
-    lengths = [float(line[8:].split(",")[0]) for line in lines if line.startswith("#EXTINF:")]
-    return media, list(accumulate(lengths))
-
-
-def _names(playlist: Path) -> list[str]:
-    """What a playlist names: segments, or other playlists."""
-    return [line for line in playlist.read_text().splitlines() if line and not line.startswith("#")]
