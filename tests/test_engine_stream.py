@@ -124,6 +124,14 @@ async def test_frames_that_come_at_uneven_times_are_copied_and_cut_alike_too(mad
     assert large["lengths"] == pytest.approx(small["lengths"], abs=0.001)
 
 
+async def test_a_recording_that_claims_a_thousand_pictures_a_second_is_streamed_as_long_as_it_is(made):
+    burst = "testsrc2=s=320x180:r=1000:d=3,select='lt(mod(n,97),1)'"
+    rate = ["-fps_mode", "vfr", "-enc_time_base", "1/1000"]
+    source = made("thousand.mkv", "-f", "lavfi", "-i", burst, *TONE, *rate, *X264, "-c:a", "aac", "-t", "3")
+    done = await ask(source, "adaptive_video", {"format": "hls"}, task="thousand")
+    assert (done.warnings, done.output["duration"]) == ([], pytest.approx(3, abs=0.2))
+
+
 async def test_a_turned_film_is_upright_in_both_renditions(made):
     flat = made("cut.mp4", *LARGE, *X264, *CUT)
     source = made("turned.mp4", "-display_rotation", "90", "-i", flat, "-t", "3", "-c", "copy")
@@ -175,6 +183,7 @@ async def test_a_small_film_a_blink_and_sound_alone_are_one_rendition_that_plays
     blink = made("blink.mp4", *LARGE, *X264, "-t", "0.2", "-c:a", "aac")
     short = (await ask(blink, "adaptive_video", {}, task="blink")).output
     assert (short["width"], inside(storage.path(short["name"]))["frames"]) == (960, 4)
+    assert short["codecs"]["audio"] == "aac", "of two renditions FFmpeg would name none, and one had no sound"
     sound = made("tone.m4a", *TONE, "-c:a", "aac")
     heard = (await ask(sound, "adaptive_video", {}, task="tone")).output
     assert heard["codecs"] == {"video": None, "audio": "aac"} and heard["duration"] == pytest.approx(

@@ -267,7 +267,9 @@ def test_what_is_asked_of_very_many_reads_the_newest_and_no_plans(chief, editor,
     assert "Retry 6 jobs?" in page and "6+ jobs match. Only 6 can be changed at once" in page
     assert "broken 8" in page and "broken 3" in page and "broken 2" not in page
     asked = [each["sql"] for each in seen.captured_queries if '"error_kind"' in each["sql"]]
-    assert len(asked) == 2 and all("DESC LIMIT 7)" in sql for sql in asked), asked  # a few more than are wanted
+    assert len(asked) == 2 and all("DESC LIMIT 7)" in sql for sql in asked), (
+        asked
+    )  # a few more than are wanted
     assert not any('"jobs_job"."plan"' in each["sql"] for each in seen.captured_queries)
 
 

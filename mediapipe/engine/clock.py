@@ -60,7 +60,7 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     steps = [after - before for before, after in pairwise(sorted(times))]
     rate = len(steps) / sum(steps) if sum(steps) else 0.0
     if facts["fps"] > FASTEST > rate > 0:
-        facts |= {"fps": rate, "uneven": True}
+        facts |= {"fps": rate, "uneven": True, "misrated": True}
     facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
     return longest
 

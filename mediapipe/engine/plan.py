@@ -40,6 +40,7 @@ ENCODERS = {
     "vp9": ("libvpx-vp9", "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
     "av1": ("libsvtav1", "-preset", "10"),
 }
+SHORTEST_NAMED = 0.5  # seconds of a rendition that FFmpeg's master playlist names
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
 OUTLASTS = 0.5  # seconds of sound without a picture that no stream need count
 SLOW, STEADY = 2.0, 5.0  # pictures a second: of a film that stands for seconds, and of its stream
@@ -187,11 +188,12 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
     small = smaller_options(large, options, SMALL) if large else None
     copied = video.copied
     tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
-    if large and small:
+    if large and small and not 0 < video.seconds < SHORTEST_NAMED:
         # a copy stays turned by its header: a player that changes to the small one would turn its picture
         copied = copied and not large.rotation
-        # the large one alone where two do not fit together: FFmpeg names none of less than half a second
-        tries = [*_ladder(large, small, options, media, path, copied=copied), tries[-1]]
+        # the large one alone where two do not fit together
+        alone = tries[1:] if video.copied else tries
+        tries = [*_ladder(large, small, options, media, path, copied=copied), *alone]
     plain = [*without_faststart(video.plain), *SEGMENTS] if video.plain else None  # the large one alone
     return replace(
         video,
@@ -209,15 +211,19 @@ def _for_segments(media: Media) -> tuple[Media, float]:
     """The same, its pictures for as long as its sound; and at which rate, or 0 where all may stay as it is.
 
     Segments are cut and counted by pictures: what comes before the first and after the last would be no part
-    of the film. Those of slides that are stored in another order come seconds after their sound.
+    of the film, and one that is said to stand too short would count for as little. Those of slides that
+    are stored in another order come seconds after their sound.
     """
     video, audio = media.video, media.audio
-    if video is None or audio is None or video.cover or video.tiled:
+    if video is None or video.cover or video.tiled:
         return media, 0.0
-    beyond = audio.end - video.end if video.end and audio.end else 0.0
-    lost = video.lost + (beyond if beyond > OUTLASTS else 0.0)
-    changed = replace(video, lost=lost, waits=video.begins > OUTLASTS)
-    if changed == video and not 0 < video.fps < SLOW:
+    changed = video
+    if audio:
+        beyond = audio.end - video.end if video.end and audio.end else 0.0
+        lost = video.lost + (beyond if beyond > OUTLASTS else 0.0)
+        changed = replace(video, lost=lost, waits=video.begins > OUTLASTS)
+    slow = audio is not None and 0 < video.fps < SLOW
+    if changed == video and not slow and not video.misrated:
         return media, 0.0
     return replace(media, video=changed), min(60.0, max(STEADY, video.fps))
 

@@ -20,6 +20,7 @@ from mediapipe.engine import prober
 from mediapipe.engine.errors import NOTHING_READABLE, TaskError
 from mediapipe.engine.media import Media
 
+PLAYLIST = ".m3u8"  # the suffix of what stands for a stream
 CUT_TOLERANCE = 0.05  # seconds between the same cut of two renditions, which count time in other units
 MARGIN = 0.3  # seconds about a cut, beyond which a picture or a sound is surely on its own side
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mediapipe import storage
 from mediapipe.engine import compare, encode, prober, segments
 from mediapipe.engine.arguments import HEAD, Plan
 from mediapipe.engine.compare import Difference, Part
@@ -215,7 +214,7 @@ async def _looks(file: Path, asked: dict[str, Any], budget: float) -> dict[str, 
     """What a file shows and lets hear; None where it can't be read, or nothing is asked."""
     if asked["video"] is None and asked["audio"] is None:
         return None
-    look = segments.look if file.suffix == storage.PLAYLIST else prober.looks
+    look = segments.look if file.suffix == segments.PLAYLIST else prober.looks
     return await look(file, **asked, budget=budget)
 
 
