@@ -102,6 +102,7 @@ async def test_who_sends_hundreds_of_requests_at_once_waits_for_themselves_and_n
     assert begun.count("192.0.2.1") == 200 and not slow.turns, "each had its turn, and nothing is kept"
 
 
+@pytest.mark.slow
 def test_what_is_loaded_at_the_start_is_looked_through_by_no_collection():
     code = "import mediapipe.asgi, gc; print(gc.get_freeze_count() > 100_000, len(gc.get_objects()) < 5000)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

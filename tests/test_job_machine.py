@@ -300,6 +300,7 @@ class JobMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_no_order_of_events_breaks_a_row(request):
     """A few hundred orders before a release, a few dozen each time: each costs a tenth of a second."""
     many = request.config.getoption("--all")

@@ -296,7 +296,16 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/rows/", "/history/", "/history/jobs.csv"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        *(
+            pytest.param(path, marks=pytest.mark.slow)
+            for path in ("/jobs/rows/", "/history/", "/history/jobs.csv")
+        ),
+    ],
+)
 def test_a_hostile_query_is_only_a_query(chief, editor, path):
     job(editor)
     for query in HOSTILE:
@@ -318,6 +327,7 @@ TITLES = (
 )
 
 
+@pytest.mark.slow
 def test_any_title_is_only_text_on_every_page(chief, editor):
     for title in TITLES:
         made = job(editor, title, JobState.FAILED)
@@ -355,6 +365,7 @@ def many(editor):
             )
 
 
+@pytest.mark.slow
 def test_five_thousand_jobs_are_paged_by_an_index_and_few_questions(
     ada, chief, many, django_assert_max_num_queries
 ):

@@ -277,6 +277,7 @@ def test_nginx_may_send_the_bytes(url, settings):
 
 @pytest.mark.anyio
 @pytest.mark.django_db(transaction=True)  # each request looks whether its database connection still serves
+@pytest.mark.slow
 async def test_downloads_that_are_broken_off_leave_no_open_file(url):
     storage.path("outputs/clip.mp4").write_bytes(os.urandom(3 << 20))
 

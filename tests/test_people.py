@@ -82,7 +82,7 @@ def acts(pk: int):
 
 
 @pytest.mark.parametrize("role", ["anonymous", "editor", "boss", "deactivated", "chief"])
-@pytest.mark.parametrize("of", ["chief", "themselves"])
+@pytest.mark.parametrize("of", ["chief", pytest.param("themselves", marks=pytest.mark.slow)])
 def test_no_form_and_no_action_makes_a_superuser_or_touches_one_or_oneself(
     role, of, boss, chief, editor, django_user_model
 ):

@@ -93,6 +93,7 @@ def test_a_known_browser_is_limited_too_and_its_mark_cant_be_forged(client, edit
     assert last == 429
 
 
+@pytest.mark.slow
 def test_ever_new_names_from_one_network_end_at_a_hundred_hashes_and_fill_no_table(client, editor):
     statuses = [attempt(client, name=f"name{at}") for at in range(130)]
     assert statuses == [200] * 100 + [429] * 30
@@ -100,6 +101,7 @@ def test_ever_new_names_from_one_network_end_at_a_hundred_hashes_and_fill_no_tab
     assert attempt(client, "203.0.113.9", password=RIGHT) == 302
 
 
+@pytest.mark.slow
 def test_who_gets_in_takes_back_what_was_counted(client, editor):
     for _ in range(30):
         for _ in range(3):

@@ -6,6 +6,7 @@ import inspect
 import time
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
@@ -18,6 +19,10 @@ from jobs.models.wish import CANCEL, Wish
 from jobs.state import EventRecord, JobState, PipelineStatus, Source, StageState, StageStatus
 
 pytestmark = pytest.mark.django_db
+
+
+def test_every_change_of_a_model_has_its_migration():
+    call_command("makemigrations", "--check", "--dry-run")
 
 
 def _save(job: Job) -> None:

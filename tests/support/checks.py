@@ -1,4 +1,4 @@
-"""Lint, types, templates and migrations, as processes beside the tests (a pytest plugin: `--checks`).
+"""Lint, types and templates, as processes beside the tests (a pytest plugin: `--checks`).
 
 It knows commands and exit statuses. What a check prints is shown only where it fails, before pytest's closing
 line; a failed check fails the run.
@@ -21,7 +21,6 @@ CHECKS = {
     "djlint": ("djlint", "templates", "--lint", "--quiet"),
     "djangofmt": ("djangofmt", "--check", "templates"),
     "biome": ("biome", "ci", "--colors=off"),
-    "makemigrations": ("python", "manage.py", "makemigrations", "--check", "--dry-run"),
 }
 
 

@@ -25,7 +25,7 @@ SHARED = {
 }
 GROUPS = RUN / "groups.json"  # of each test, from the workers, who collect, for the one who hands out
 # Not in the quick loop, which doesn't even read it: what needs a server or a browser, encodes for seconds,
-# starts program after program, tries hundreds of inputs, or is about chaos.
+# starts program after program, tries hundreds of inputs, or is about chaos. Single tests are marked `slow`.
 SLOW = """
 durable/test_01_crash_and_resume durable/test_03_hold_and_retry durable/test_12_who_owns_the_state
 durable/test_14_made_again durable/test_15_a_check durable/test_16_any_order durable/test_17_batches
@@ -117,7 +117,7 @@ def _is_worker(config) -> bool:
 
 def _is_taken(config, item) -> bool:
     if config.option.quick:
-        slow = item.location[0] in SLOW or {"whole", "browser", "release"} & set(item.keywords)
+        slow = item.location[0] in SLOW or {"whole", "browser", "release", "slow"} & set(item.keywords)
         return not slow and not _servers(item) and "bucket" not in item.fixturenames
     return config.option.all or "release" not in item.keywords
 

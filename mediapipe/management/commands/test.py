@@ -1,4 +1,4 @@
-"""Runs every check of the project: pytest, and beside it lint, types, templates and migrations.
+"""Runs every check of the project: pytest, and beside it lint, types and templates.
 
 What the tiers take and which checks there are stands in tests/support/.
 """
