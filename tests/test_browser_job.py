@@ -60,7 +60,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
     wait_for_state(page, "attention")
     assert "by maria" in page.inner_text(".timeline")
     page.click(".problem >> text=Replace the source")
-    page.set_input_files("#id_file", str(make_clip(tmp_path / "whole.mp4", seconds=1)))
+    page.set_input_files("#id_file", str(make_clip(tmp_path / "whole.mp4", 1, "320x180")))
     page.click("button:has-text('Replace')")
     wait_for_state(page, "succeeded")
     assert page.url.endswith(f"/jobs/{job}/")

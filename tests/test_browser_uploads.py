@@ -299,7 +299,7 @@ def test_leaving_warns_while_bytes_move_and_only_then(page, film):
 def test_a_session_that_ends_in_the_middle_is_renewed_in_another_tab_and_the_upload_goes_on(
     product, context, page, film
 ):
-    long = film("long.mp4", 90)
+    long = film("long.mp4", 70)
     slow(page, 30)
     choose(page, long)
     moved(page, "long.mp4", 10)

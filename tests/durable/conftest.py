@@ -22,7 +22,7 @@ from tests.support.product import CALM, make_clip, until_async
 def film(tmp_path_factory):
     """A film that ingest must encode."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
-    return make_clip(path, 40, "640x360", "-c:v", "mpeg4", *CALM)  # long enough to hold
+    return make_clip(path, 40, "320x180", "-c:v", "mpeg4", *CALM)  # long enough to hold
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ async def test_the_engine_gives_up_a_file_that_kills_workers_but_not_one_of_many
 
 @pytest.mark.whole
 def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, tmp_path):
-    film = make_clip(tmp_path / "long.mkv", 40, "640x360", "-c:v", "mpeg4", *CALM)  # it must be encoded
+    film = make_clip(tmp_path / "long.mkv", 40, "320x180", "-c:v", "mpeg4", *CALM)  # it must be encoded
     browser = product.editor("grace", staff=True)
     patient = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="90")
     job = json.loads(patient.stdout)["id"]
