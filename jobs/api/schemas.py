@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs import pipelines
 from jobs.state import JobState, StageState
@@ -72,7 +72,8 @@ class Filters(Schema):
     cursor: Annotated[str, Field(max_length=4000, description="“next” of the page before")] = ""
 
 
-class Finding(Schema):
+# What there are hundreds of in an answer is pydantic's own: ninja's Schema wraps each to read it from objects.
+class Finding(BaseModel):
     """What a check says of a stage’s output; null seconds: so over its whole length."""
 
     output: str = Field(examples=["transcode"])
@@ -83,7 +84,7 @@ class Finding(Schema):
     end: float | None
 
 
-class Output(Schema):
+class Output(BaseModel):
     """A file that a stage made; its URL works for a week where it is one of ours."""
 
     url: str
@@ -97,7 +98,7 @@ class Output(Schema):
     findings: list[Finding]
 
 
-class EarlierVersion(Schema):
+class EarlierVersion(BaseModel):
     """An output that was replaced when its stage was made again."""
 
     id: int
@@ -106,7 +107,7 @@ class EarlierVersion(Schema):
     output: Output
 
 
-class Stage(Schema):
+class Stage(BaseModel):
     """A stage of a job."""
 
     name: str = Field(examples=["transcode"])
@@ -125,7 +126,7 @@ class Stage(Schema):
     earlier_versions: list[EarlierVersion] = Field(description="what it was before, newest first")
 
 
-class Result(Schema):
+class Result(BaseModel):
     """What the job was submitted for; null where a stage was skipped."""
 
     ingested_url: str | None
@@ -134,7 +135,7 @@ class Result(Schema):
     transcoded_url: str | None
 
 
-class Job(Schema):
+class Job(BaseModel):
     """A job, as `status --json` prints it; `version` changes whenever anything else in it does."""
 
     id: UUID
