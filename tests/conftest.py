@@ -292,11 +292,12 @@ def own_api(settings):
 
 @pytest.fixture(autouse=True)
 def _counts_of_its_own(monkeypatch):
-    """What an earlier test has counted for /metrics, or found in a search, counts for no other."""
-    from jobs.dashboard import counting, saved_views
+    """What an earlier test has counted for /metrics or a chart, or found in a search, counts for no other."""
+    from jobs.dashboard import counting, polling, saved_views
 
     monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
     counting._newest.clear()
+    polling._made.clear()
     saved_views._known.clear()
 
 

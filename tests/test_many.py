@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dashboard import bulk, counting, figures, history, job_list, searching
+from jobs.dashboard import bulk, counting, figures, history, job_list, polling, searching
 from jobs.dashboard.job_list import JobList
 from jobs.models import Event, Job, SavedView, Stage, Turn
 from jobs.state import JobState
@@ -148,6 +148,20 @@ def test_each_job_of_the_last_days_stands_in_its_own_column(editor):
             Job.objects.filter(pk=job(editor, str(at)).pk).update(created_at=moment)
     found = Job.objects.annotate(day=figures.day_of(starts)).values_list("title", "day")
     assert all(title == str(day) for title, day in found) and len(found) == 14
+
+
+def test_the_chart_is_counted_once_a_minute_for_all_who_look_at_the_same(chief, editor, monkeypatch):
+    job(editor, "clip")
+
+    def charts(path: str) -> int:
+        with CaptureQueriesContext(connection) as seen:
+            assert chief.get(path).status_code == 200
+        return sum('AS "day"' in each["sql"] for each in seen.captured_queries)
+
+    assert [charts("/history/"), charts("/history/?page=2"), charts("/history/?tab=done")] == [1, 0, 1]
+    later = time.time() + polling.MAX_AGE
+    monkeypatch.setattr(polling.time, "time", lambda: later)
+    assert charts("/history/") == 1
 
 
 def test_what_is_more_than_is_counted_is_counted_again_after_a_minute(editor, monkeypatch):

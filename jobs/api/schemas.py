@@ -72,7 +72,7 @@ class Filters(Schema):
     cursor: Annotated[str, Field(max_length=4000, description="“next” of the page before")] = ""
 
 
-# What there are hundreds of in an answer is pydantic's own: ninja's Schema wraps each to read it from objects.
+# What an answer has hundreds of is pydantic's own: ninja's Schema wraps each to read it from objects.
 class Finding(BaseModel):
     """What a check says of a stage’s output; null seconds: so over its whole length."""
 

@@ -16,6 +16,7 @@ from django.db.models import Case, Count, IntegerField, Value, When
 from django.db.models.expressions import Combinable
 from django.utils import timezone
 
+from jobs.dashboard import polling
 from jobs.dashboard.counting import RECENT
 from jobs.dashboard.formatting import duration
 from jobs.dashboard.job_list import JobList
@@ -46,8 +47,8 @@ class Bar(NamedTuple):
     """Some of a day's jobs in the chart: where it lies, and where the jobs are listed."""
 
     kind: str  # for the style sheet
-    y: float
-    height: float
+    y: str
+    height: str
     url: str  # a query string
     label: str
 
@@ -124,13 +125,14 @@ class Sample:
         ]
 
     def _counted(self, days: list[date]) -> dict[date, dict[str, int]]:
-        """How many jobs of each state each of the *days* has, by the database."""
+        """How many jobs of each state each of the *days* has, as the database counted in the last minute."""
         starts = [start_of(day) for day in days]
         jobs = in_tab(self.page.matching, self.page.tab).order_by().filter(created_at__gte=starts[0])
         counts: dict[date, dict[str, int]] = {}
         # not of keys, which the index by time doesn't hold
         rows = jobs.annotate(day=day_of(starts)).values_list("day", "state").annotate(jobs=Count("*"))
-        for at, state, count in rows:
+        which = "chart", self.page.selected, self.page.tab
+        for at, state, count in polling.once(which, starts, lambda: list(rows)):
             counts.setdefault(days[at], {})[state] = count
         return counts
 
@@ -182,6 +184,6 @@ def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> D
         top -= height
         url = page.url_with(**{"from": day.isoformat(), "to": day.isoformat(), "tab": tab})
         if count:
-            bars.append(Bar(kind, round(top, 1), round(height, 1), url, f"{day:%d %b}: {count} {words}"))
+            bars.append(Bar(kind, f"{top:.1f}", f"{height:.1f}", url, f"{day:%d %b}: {count} {words}"))
     title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
     return Day(day, bars, title)

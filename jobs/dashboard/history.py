@@ -20,12 +20,14 @@ from django.views.decorators.http import require_GET
 
 from jobs.dashboard.check_view import CHECK
 from jobs.dashboard.figures import Sample
+from jobs.dashboard.forms import chosen_pipeline
 from jobs.dashboard.job_list import JobList
 from jobs.dashboard.keyset import beyond
 from jobs.dashboard.presenters import Row
 from jobs.dashboard.searching import in_tab, owners, search
 from jobs.findings import headline
 from jobs.models import Job, JobQuerySet, Pipeline, Stage
+from jobs.pipelines import DEFAULT
 from jobs.state import StageState
 from mediapipe.web.handler import streams
 
@@ -72,11 +74,13 @@ def index(request: HttpRequest) -> HttpResponse:
     page.load_rows()
     sample = Sample(page)
     busiest, days = sample.per_day()
+    usable = Pipeline.usable_by(request.user)
     context = {
         **page.context(request.path),
         **sample.figures(),
         "owners": owners(request.user),
-        "pipelines": Pipeline.usable_by(request.user).values(),
+        "pipelines": usable.values(),
+        "chosen": usable.get(chosen_pipeline(request)) or usable[DEFAULT],
         "rows": [Row(job, page.live.get(job.pk)) for job in page.jobs],
         "days": days,
         "reasons": sample.reasons(),
