@@ -110,6 +110,12 @@ async def test_a_stream_is_compared_with_its_source_as_one_file_is(made, tmp_pat
     assert not list(tmp_path.glob("tmp*")), "what was put together to be looked at is gone"
 
 
+async def test_a_stream_of_sound_alone_begins_where_its_source_does(made):
+    late = "aevalsrc='0.5*sin(2*PI*440*t)*between(t,0.5,6)':d=6"
+    sound = made("late.wma", "-f", "lavfi", "-i", late)
+    assert (await ask(sound, "adaptive_video", {"format": "hls"})).warnings == []
+
+
 async def test_the_plain_try_of_a_stream_makes_a_stream(made, tmp_path):
     source = made("compare_film.mp4", *FILM)
     media = await prober.probe(source, "--gap")

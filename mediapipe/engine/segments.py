@@ -83,7 +83,7 @@ async def read_stream(playlist: Path, copied: bool) -> Media:
         if not (_is_alike(first, other) and _are_cut_alike(cuts, rendition.cuts)):
             raise TaskError("internal_error", "The renditions don’t fit together.")
     video = first.video and replace(first.video, frames=0)  # they are those of the first segment
-    return replace(first, video=video, duration=cuts[-1])
+    return replace(first, video=video, start=0.0, duration=cuts[-1])  # as look() counts
 
 
 def _is_alike(first: Media, other: Media) -> bool:
