@@ -17,6 +17,7 @@ from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.plan import SEGMENTS
 from tests.support.drawn import beeps, dot, pictures
 from tests.support.engine import PICTURE, STAGES, X264, ask, facts, ffmpeg
+from tests.support.tiers import further
 
 pytestmark = pytest.mark.anyio
 FAST = ["-movflags", "+faststart"]
@@ -69,7 +70,9 @@ async def test_an_output_that_is_not_its_source_is_found_out_and_one_that_is_pas
     assert found == [] if not sentence else any(sentence in each for each in found), found
 
 
-@pytest.mark.parametrize("how", ["as it is", "encoded anew", "another film", "silent", "late sound"])
+@pytest.mark.parametrize(
+    "how", ["as it is", further("encoded anew"), "another film", "silent", further("late sound")]
+)
 async def test_of_a_film_of_three_seconds_fewer_moments_tell_as_much(made, tmp_path, how):
     source, target = tmp_path / "source.mp4", tmp_path / "made.mp4"
     ffmpeg("-i", made("compare_film.mp4", *FILM), "-t", "3", *X264, "-c:a", "aac", *FAST, source)
@@ -235,7 +238,7 @@ async def test_what_an_encoder_puts_before_a_sound_is_not_taken_for_a_late_sound
     assert (await ask(source, *STAGES["audio"])).warnings == []
 
 
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("container", ["mp4", further("mkv")])
 async def test_a_sound_that_begins_after_its_picture_does_so_in_a_file_of_its_own(made, container):
     """Its silence was called a fault, and left out."""
     tracks = [*PICTURE, *[each.format(48000) for each in BEEP]]
@@ -329,7 +332,7 @@ def cropped(film: Path, target: Path, width: int, height: int) -> Path:
     return target
 
 
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("container", ["mp4", further("mkv")])
 async def test_what_a_container_cuts_off_is_not_in_the_result_and_nothing_is_squeezed(
     made, tmp_path, container
 ):
