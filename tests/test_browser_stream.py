@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.whole]
 @pytest.fixture(scope="module")
 def streamed(product, tmp_path_factory):
     """The job of a film that is large enough for two renditions and long enough for three segments."""
-    film = make_clip(tmp_path_factory.mktemp("film") / "match.mp4", 10)
+    film = make_clip(tmp_path_factory.mktemp("film") / "match.mp4", 10, "960x540")
     command = ("submit", str(film), "--pipeline", "streaming", "--owner", "maria", "--json", "--wait")
     done = product.command(*command)
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, p
     until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), 60, every=0)
     seen = page.evaluate(look)
     assert seen["error"] is None and seen["heard"] > 0
-    assert (seen["wide"], seen["high"]) in ((1280, 720), (640, 360))
+    assert (seen["wide"], seen["high"]) in ((960, 540), (640, 360))
     assert len([each for each in heard if each.startswith("segment")]) >= 2
     assert seen["length"] == pytest.approx(10, abs=0.2)
 
@@ -106,7 +106,7 @@ def test_the_code_to_embed_plays_the_stream_in_a_page_of_another_site(product, p
         player.evaluate("each => { each.muted = true; return each.play().catch(() => {}); }")
         until(lambda: player.evaluate("each => each.currentTime") > 0.5, 60)
         assert player.evaluate("each => each.src").startswith("blob:")
-        assert player.evaluate("each => each.videoWidth") in (1280, 640)
+        assert player.evaluate("each => each.videoWidth") in (960, 640)
     trapped = context.new_page()
     trapped.goto(f"{address}trap.html")
     assert trapped.frames[1].locator("video").count() == 0, "the page with the downloads is in a frame"
@@ -117,7 +117,7 @@ def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(pr
     jar = {each["name"]: each["value"] for each in cookies}
     job = httpx.get(f"{product.url}/jobs/{streamed}/json/", cookies=jar, trust_env=False).json()
     output = next(stage for stage in job["stages"] if stage["name"] == "hls")["output"]
-    assert (output["format"], output["width"], output["height"]) == ("hls", 1280, 720)
+    assert (output["format"], output["width"], output["height"]) == ("hls", 960, 540)
 
     def named(address: str) -> list[str]:
         text = httpx.get(address, trust_env=False).text

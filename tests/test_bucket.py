@@ -52,7 +52,7 @@ def stored(tmp_path_factory, bucket):
 def job(stored, tmp_path_factory) -> str:
     """The id of a job that is over."""
     browser = stored.editor("ada")
-    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4, "1280x720", *CALM)
+    clip = make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 4, "960x540", *CALM)
     form = {"csrfmiddlewaretoken": token(browser.get("/jobs/new/")), "pipeline": "streaming"}
     answer = browser.post("/jobs/new/", data=form, files={"file": ("clip ü.mp4", clip.read_bytes())})
     job = answer.url.path.split("/")[2]
