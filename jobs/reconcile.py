@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from jobs import control, trouble, workflow_calls
@@ -61,8 +60,8 @@ async def run_forever(engine: IttybitClient) -> None:
                 else:
                     _unknown_since.clear()  # what another has seen since isn't known here
                 if look % LOOKS == 0:
-                    await sync_to_async(sweeping.sweep)()
-                    await sync_to_async(one_piece.sweep)()
+                    await in_thread(sweeping.sweep)
+                    await in_thread(one_piece.sweep)
             except Exception:
                 log.exception("a round of reconciling rows and workflows failed")
             await asyncio.sleep(INTERVAL / LOOKS)

@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
 
 # What the database raises while it is away, full or locked: the same call succeeds when it is back.
 OUTAGES = (OperationalError, InterfaceError)
@@ -31,6 +34,16 @@ def fresh_connections() -> Iterator[None]:
         yield
     finally:
         close_old_connections()
+
+
+def give_up(pool: ConnectionPool) -> None:
+    """Told by a pool that a connection couldn't be made: where it has none left, who waits is told at once.
+
+    The pool itself would let everybody wait as long as for a turn among very many.
+    """
+    with pool._lock:
+        while pool._waiting and not pool._nconns:
+            pool._waiting.popleft().fail(psycopg.OperationalError("the database can't be reached"))
 
 
 def reach() -> None:

@@ -139,7 +139,13 @@ elif "postgresql" in DATABASE["ENGINE"]:
     # Each request that awaits has a thread of its own: without a pool each such thread keeps a connection.
     DATABASE["CONN_MAX_AGE"] = 0
     size = number("MEDIAPIPE_DATABASE_CONNECTIONS", 16)
-    DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": size, "timeout": 20}
+    from mediapipe.database import give_up
+
+    # A lost one is tried for anew by who needs it: the pool's own tries come ever less often, and after an outage
+    # of minutes it would be away for minutes more.
+    lost = {"reconnect_timeout": 2, "reconnect_failed": give_up}
+    pool = {"min_size": 1, "max_size": size, "timeout": 20, **lost}
+    DATABASE.setdefault("OPTIONS", {})["pool"] = pool
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PASSWORD_LENGTH = 12  # or more

@@ -38,9 +38,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """The page for an error of ours; another one where it is the database that can't be reached."""
     status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
     if request.path.startswith("/api/"):
-        return problems.answer(status, AWAY if status == 503 else BROKEN)
-    seen_by = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
-    return render(request, f"{status}.html", seen_by, status=status)
+        answer = problems.answer(status, AWAY if status == 503 else BROKEN)
+    else:
+        seen_by = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
+        answer = render(request, f"{status}.html", seen_by, status=status)
+    if status == 503:
+        answer["Retry-After"] = "2"
+    return answer
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

