@@ -141,8 +141,8 @@ elif "postgresql" in DATABASE["ENGINE"]:
     size = number("MEDIAPIPE_DATABASE_CONNECTIONS", 16)
     from mediapipe.database import give_up
 
-    # A lost one is tried for anew by who needs it: the pool's own tries come ever less often, and after an outage
-    # of minutes it would be away for minutes more.
+    # A lost one is tried for anew by who needs it: the pool's own tries come ever less often, and after an
+    # outage of minutes it would be away for minutes more.
     lost = {"reconnect_timeout": 2, "reconnect_failed": give_up}
     pool = {"min_size": 1, "max_size": size, "timeout": 20, **lost}
     DATABASE.setdefault("OPTIONS", {})["pool"] = pool
