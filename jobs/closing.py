@@ -21,12 +21,12 @@ from jobs.pipelines import task_key
 from jobs.state import FINISHED, JobState, PipelineStatus, StageState, StageStatus
 from jobs.workflow import watch
 
-PATIENCE = 300.0  # seconds for which an engine that is away is waited for: the row knows the tasks until then
+ENGINE_TIMEOUT = 300.0  # seconds for which an engine is waited for: the row knows the tasks until then
 TERMINATED = (
     "This job was ended in Temporal ({how}), not from the dashboard. "
     "Restart it any time; finished outputs are kept."
 )
-FORGOTTEN = (
+HISTORY_GONE = (
     "Temporal has no record of this job: its history expired, or its database was replaced. "
     "Restart it any time; finished outputs are kept."
 )
@@ -54,7 +54,7 @@ class Closing:
         problem = await self.cancel_work(job, [stage async for stage in job.stages.all()])
         if problem and problem.outage:
             since = _away_since.setdefault(job.pk, time.monotonic())
-            if time.monotonic() - since < PATIENCE:
+            if time.monotonic() - since < ENGINE_TIMEOUT:
                 return False
         _away_since.pop(job.pk, None)
         if problem and receipt:
@@ -99,7 +99,7 @@ class Closing:
         """
         found, run = await workflow_calls.describe(self.client, job)
         if found is None:
-            return await self.close(job, JobState.FAILED, FORGOTTEN)
+            return await self.close(job, JobState.FAILED, HISTORY_GONE)
         if run < job.run:  # the start of this run was taken for one of the run before
             return await sync_to_async(job.requeue)()
         if found.status in (None, WorkflowExecutionStatus.RUNNING):

@@ -38,7 +38,7 @@ CLOSING_NOTE = "Waiting for the previous run to end. Starts automatically."
 RETRY_IF_FAILED = "This job is just ending. If it has failed, your retry starts it again."
 CONTINUES = "This job can continue by itself, so it wasn’t ended."
 BEING_DELETED = "This job is being deleted."
-GONE = "This job has been deleted."
+JOB_DELETED = "This job has been deleted."
 NOTHING_TO_CANCEL = {  # why there is nothing to cancel
     JobState.SUCCEEDED: "This job is already done.",
     JobState.FAILED: "This job has already failed.",
@@ -101,7 +101,7 @@ async def _mark_started(job: Job) -> None:
     started = await sync_to_async(job.mark_started)()
     await job.arefresh_from_db()
     wishes = job.wishes if started else [Wish(CANCEL, "", run=job.run)]
-    for wish in (wish for wish in wishes if wish.kind in workflow_calls.GIVEN):
+    for wish in (wish for wish in wishes if wish.kind in workflow_calls.SENDERS):
         with contextlib.suppress(NotPossible, TemporalUnavailable):  # jobs.reconcile comes back to it
             await deliver(job, wish)
 
@@ -154,9 +154,9 @@ async def reread(job: Job) -> None:
     try:
         await job.arefresh_from_db()
     except Job.DoesNotExist:
-        raise Refused(GONE) from None
+        raise Refused(JOB_DELETED) from None
     if job.trashed_at:
-        raise Refused(GONE)
+        raise Refused(JOB_DELETED)
 
 
 async def retry(job: Job, stage: str | None, actor: str, reason: str = "") -> str:

@@ -56,7 +56,7 @@ class Fulfilling:
             await sync_to_async(job.drop_wish)(wish)
         elif job.active and wish.kind == FORCE_RESTART:
             return await self._force_restart(job, wish)
-        elif job.active and job.workflow_started_at and wish.kind in workflow_calls.GIVEN:
+        elif job.active and job.workflow_started_at and wish.kind in workflow_calls.SENDERS:
             await workflow_calls.deliver(job, wish)
         elif wish.kind == DELETE_AT_END:
             return not job.active and await self._delete(job, wish)
@@ -121,5 +121,5 @@ async def _delete(unwanted: Job | EarlierVersion) -> bool:
 def _remove(unwanted: Job | EarlierVersion) -> None:
     if isinstance(unwanted, EarlierVersion):
         return remaking.remove_files(unwanted)
-    actor = next((wish.actor for wish in unwanted.wishes if wish.kind == DELETE), trash.NOBODY)
+    actor = next((wish.actor for wish in unwanted.wishes if wish.kind == DELETE), trash.TRASH_ACTOR)
     deleting.remove(unwanted, actor)

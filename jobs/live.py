@@ -54,7 +54,7 @@ TEMPORAL_UNAVAILABLE = (
     "Live status is unavailable. You’re seeing the last saved state; the job continues on its own."
 )
 WORKER_UNAVAILABLE = "Processing is paused: no worker is running. It resumes automatically."
-TROUBLED = (
+WORKFLOW_FAILING = (
     "This job can’t continue: its workflow has an error. "
     "An admin can end it and restart it; finished outputs are kept."
 )
@@ -240,7 +240,7 @@ def _in_trouble(live: Live, found: trouble.Trouble) -> Live:
     """No worker is missing: the workflow itself fails."""
     since = date_format(localtime(found.since), "j M, H:i")
     remedy = f"Failing since {since}: {found.why or 'see the workflow in Temporal'}"
-    return replace(live, banner=TROUBLED, remedy=remedy, troubled=True)
+    return replace(live, banner=WORKFLOW_FAILING, remedy=remedy, troubled=True)
 
 
 async def heartbeat_details(client: Client, pending: PendingActivityInfo) -> HeartbeatDetails:

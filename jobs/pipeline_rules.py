@@ -11,7 +11,7 @@ from mediapipe.task_options import check_options
 from mediapipe.validators import InvalidRequest
 
 MOST_STAGES = 20
-TAKES = {  # kinds of files that each kind of task can work on
+ACCEPTED_SOURCES = {  # kinds of files that each kind of task can work on
     "video": ("video",),
     "audio": ("video", "audio"),
     "image": ("video", "image"),
@@ -106,7 +106,7 @@ def _input(stages: Sequence[StageDefinition], at: int) -> Found:
     """A stage can work on what the one that it needs makes."""
     stage = stages[at]
     needed = next((other for other in stages if other.name == stage.needs), None)
-    if needed and needed is not stage and makes(needed) not in TAKES.get(stage.kind, ()):
+    if needed and needed is not stage and makes(needed) not in ACCEPTED_SOURCES.get(stage.kind, ()):
         yield "needs", f"{stage.label} can’t be made of what {needed.label} makes. Choose another input."
 
 
@@ -135,7 +135,7 @@ def _extra(stages: Sequence[StageDefinition], at: int) -> Found:
 def _options(stages: Sequence[StageDefinition], at: int) -> Found:
     """The engine takes the options of a task, by its own table."""
     stage = stages[at]
-    if stage.kind not in TAKES:
+    if stage.kind not in ACCEPTED_SOURCES:
         yield "label", f"The engine makes no {stage.kind!r:.40}."
     elif stage.kind != "check":  # whose only option is filled in when it starts
         try:

@@ -33,7 +33,7 @@ from mediapipe.database import OUTAGES, in_thread
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between two rounds
-LOOKS = 2  # in that time, whether the turn is ours by now
+CHECKS = 2  # in that time, whether the turn is ours by now
 TURN = "reconcile"
 MIN_AGE = timedelta(seconds=3)  # younger jobs are being started by the request that created them
 GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its start and after its row's end
@@ -59,12 +59,12 @@ async def run_forever(engine: IttybitClient) -> None:
                     await run_once(engine)
                 else:
                     _unknown_since.clear()  # what another has seen since isn't known here
-                if look % LOOKS == 0:
+                if look % CHECKS == 0:
                     await in_thread(sweeping.sweep)
                     await in_thread(one_piece.sweep)
             except Exception:
                 log.exception("a round of reconciling rows and workflows failed")
-            await asyncio.sleep(INTERVAL / LOOKS)
+            await asyncio.sleep(INTERVAL / CHECKS)
     finally:
         with contextlib.suppress(TimeoutError, *OUTAGES):
             async with asyncio.timeout(2):

@@ -14,10 +14,10 @@ from jobs.models import Job, Share
 from jobs.state import JobState
 from mediapipe.own_address import absolute
 
-MOST = 50  # links to one job
-LONGEST = 30  # days
+MAX_LINKS = 50  # links to one job
+MAX_DAYS = 30  # days
 NOT_DONE = "A job can be shared once it’s done."
-TOO_MANY = f"This job has {MOST} links already. Revoke one that isn’t used any more."
+TOO_MANY = f"This job has {MAX_LINKS} links already. Revoke one that isn’t used any more."
 NO_LINK = "This job has no such link: it has been revoked already."
 REVOKED = "The link was revoked. It doesn’t work any more."
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def make(job: Job, actor: str, days: int, password: str = "") -> tuple[Share, st
     """A new link that works for so many *days*, and its token. Raises NotPossible."""
     if job.state != JobState.SUCCEEDED:
         raise NotPossible(NOT_DONE)
-    if job.shares.count() >= MOST:
+    if job.shares.count() >= MAX_LINKS:
         raise NotPossible(TOO_MANY)
     share, token = Share.issue(job, actor, days, password)
     log.info("job %s (%s) was shared by %s until %s", job.pk, job, actor, share.expires_at)

@@ -17,8 +17,8 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionDescription
 
 ATTEMPTS = 3  # of one workflow task after which Temporal itself answers no more queries
-EVENTS = 100  # of the history's end, in which the failure is looked for
-LOST = 6  # attempts after which no more workers are blamed that were lost or slow: a minute and a half
+MAX_EVENTS = 100  # of the history's end, in which the failure is looked for
+MAX_LOST_ATTEMPTS = 6  # after which no more workers are blamed that were lost or slow: a minute and a half
 UNANSWERED = "no worker has answered in time, {attempts} times in a row; its log may say why"
 
 
@@ -47,7 +47,7 @@ async def of(client: Client, description: WorkflowExecutionDescription) -> Troub
         GetWorkflowExecutionHistoryReverseRequest(
             namespace=client.namespace,
             execution=WorkflowExecution(workflow_id=description.id, run_id=description.run_id or ""),
-            maximum_page_size=EVENTS,
+            maximum_page_size=MAX_EVENTS,
         ),
         timeout=timedelta(seconds=1),
     )
@@ -65,7 +65,9 @@ def of_events(newest_first: Iterable[HistoryEvent], attempt: int) -> Trouble | N
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
             return Trouble(at, event.workflow_task_failed_event_attributes.failure.message)
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
-            return Trouble(at, UNANSWERED.format(attempts=attempt - 1)) if attempt >= LOST else None
+            return (
+                Trouble(at, UNANSWERED.format(attempts=attempt - 1)) if attempt >= MAX_LOST_ATTEMPTS else None
+            )
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             return None
     return None

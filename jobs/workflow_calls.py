@@ -39,7 +39,7 @@ CANCEL_LATER = "The workflow service can’t be reached. Your cancel takes effec
 CANCEL_TAKEN = "Cancel requested. Finished outputs are kept."
 NO_WORKER = "No worker is running. Your retry starts when one is back."
 PROMISES = (RETRY_LATER, NO_WORKER)  # of a retry that is kept
-TROUBLED = "This job can’t continue, so it can’t take your retry. An admin can end it and restart it."
+WORKFLOW_FAILING = "This job can’t continue, so it can’t take your retry. An admin can end it and restart it."
 ENDING = "This job is ending"  # so begins what a workflow says whose end is near
 JUST_ENDED = "This job has just ended. Reload the page to see how."
 
@@ -150,7 +150,7 @@ async def deliver(job: Job, wish: Wish) -> str:
     try:
         if wish.run != job.run:
             raise NotPossible(JUST_ENDED)
-        sentence = await GIVEN[wish.kind](job, wish)
+        sentence = await SENDERS[wish.kind](job, wish)
     except NotPossible as error:
         if wish.kind != RETRY or not isinstance(error, Ended):
             await sync_to_async(job.drop_wish)(wish)
@@ -177,7 +177,7 @@ async def _give_retry(job: Job, wish: Wish) -> str:
         if description is None:
             raise TemporalUnavailable(RETRY_LATER)
         if await trouble.of(client, description):
-            raise Refused(TROUBLED)
+            raise Refused(WORKFLOW_FAILING)
         try:
             labels = await handle(client, job, description.run_id).execute_update(
                 MediaPipeline.retry_stage, request, id=wish.key, rpc_timeout=temporal.RPC_TIMEOUT
@@ -208,4 +208,4 @@ async def _give_cancel(job: Job, wish: Wish) -> str:
     return CANCEL_TAKEN
 
 
-GIVEN = {RETRY: _give_retry, CANCEL: _give_cancel}  # the kinds of wishes that a workflow takes
+SENDERS = {RETRY: _give_retry, CANCEL: _give_cancel}  # the kinds of wishes that a workflow takes

@@ -12,7 +12,7 @@ PIECE = 1 << 20  # bytes that are unpacked at once, however small they were pack
 HARMLESS = 64 << 20  # bytes that anything may unpack to
 MOST_TIMES = 200  # as much as was sent
 GZIP = b"\x1f\x8b"
-KNOWN = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+DECODERS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
 
 class Unpackable(Exception):
@@ -23,7 +23,7 @@ class Unpacker:
     """Unpacks one body; *encoding*: one of KNOWN. One that isn't packed after all is passed on as it is."""
 
     def __init__(self, encoding: str) -> None:
-        self.encoding = KNOWN[encoding]
+        self.encoding = DECODERS[encoding]
         self.first = b""
         self.plain = False
         self.stream: zlib._Decompress | None = None

@@ -21,7 +21,7 @@ import httpx
 from django.conf import settings
 
 from mediapipe import disk, reply, storage, url_safety
-from mediapipe.content_encoding import KNOWN, Unpackable, Unpacker
+from mediapipe.content_encoding import DECODERS, Unpackable, Unpacker
 from mediapipe.pace import Pace
 from mediapipe.part import Part
 from mediapipe.remote import BadRedirect, Remote
@@ -35,7 +35,7 @@ TIMEOUT = httpx.Timeout(30, connect=10)
 BACKOFF = (0.5, 1.0, 3.0, 6.0)  # seconds after the first, second… try in a row that brought nothing new
 TOTAL_SECONDS = 6 * 3600.0  # that a download may take in all
 MAX_ASKED_WAIT = 6 * 3600.0  # seconds that a server may ask us to come back later, in all
-FRUITFUL = 30 << 10  # bytes that a try must bring, or it was in vain
+MIN_PROGRESS = 30 << 10  # bytes that a try must bring, or it was in vain
 CHECK_SPACE = 8 << 20  # bytes between two checks of the free space
 
 # A URL, or what makes one for each try, blocking; True: anew, because the last one was refused.
@@ -145,7 +145,7 @@ class _Download:
             try:
                 return await self._try(remote)
             except Interrupted as error:
-                fruitful = self.part.have - self.furthest > FRUITFUL
+                fruitful = self.part.have - self.furthest > MIN_PROGRESS
                 self.furthest = max(self.furthest, self.part.have)
                 if isinstance(error, Changed):
                     self.part.validator = ""
@@ -247,7 +247,7 @@ class _Download:
         self.part.again(reply.length(response), reply.version(response), reply.filename(response))
         self.unpacker = None
         if encoding := reply.encoding(response):
-            if encoding not in KNOWN:
+            if encoding not in DECODERS:
                 why = f"the server sends it compressed ({encoding:.40})"
                 raise DownloadError("refused", why, permanent=True)
             self.unpacker = Unpacker(encoding)

@@ -13,8 +13,8 @@ from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor
 
 LOUD = ("django.request", "django.security")  # a line for each refused request
-MOST = 60  # lines a minute
-LONGEST = 300  # characters
+MAX_PER_MINUTE = 60  # lines a minute
+MAX_LENGTH = 300  # characters
 
 FIRST = ("time", "level", "logger", "event", "exception")
 
@@ -56,10 +56,10 @@ class Strangers(logging.Filter):
             self.minute = minute
             self.seen = 0
         self.seen += 1
-        if self.seen > MOST:
+        if self.seen > MAX_PER_MINUTE:
             self.left_out += 1
             return False
-        text = "".join(each if each.isprintable() else "?" for each in record.getMessage()[:LONGEST])
+        text = "".join(each if each.isprintable() else "?" for each in record.getMessage()[:MAX_LENGTH])
         missing = f" (and {self.left_out} such lines before it)" if self.left_out else ""
         record.msg = text + missing
         record.args = ()

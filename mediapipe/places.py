@@ -19,7 +19,7 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-OTHERS = FixedSizeSlotSupplier(100)  # of workflows and what else a worker may run: the SDK's own number
+OTHER_SLOTS = FixedSizeSlotSupplier(100)  # of workflows and what else a worker may run: the SDK's own number
 
 
 class Gate:
@@ -56,10 +56,10 @@ class Places(CustomSlotSupplier):
     def tuner(self) -> WorkerTuner:
         """As a worker takes it."""
         return WorkerTuner.create_composite(
-            workflow_supplier=OTHERS,
+            workflow_supplier=OTHER_SLOTS,
             activity_supplier=self,
-            local_activity_supplier=OTHERS,
-            nexus_supplier=OTHERS,
+            local_activity_supplier=OTHER_SLOTS,
+            nexus_supplier=OTHER_SLOTS,
         )
 
     def follow(self, gate: Gate) -> None:

@@ -25,7 +25,7 @@ from mediapipe.addresses import is_public
 
 MAX_REDIRECTS = 20  # as browsers do
 MAX_ADDRESSES = 6  # of one name that are tried
-IMPATIENT = 4.0  # seconds for an address while there is another one
+CONNECT_TIMEOUT = 4.0  # seconds for an address while there is another one
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "mediapipe"}
 
 
@@ -61,7 +61,7 @@ class _CheckedConnections(httpcore.AsyncNetworkBackend):
         addresses = self.checked[host, port][:MAX_ADDRESSES]
         for address in addresses[:-1]:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._connect(address, port, min(timeout or IMPATIENT, IMPATIENT))
+                return await self._connect(address, port, min(timeout or CONNECT_TIMEOUT, CONNECT_TIMEOUT))
         return await self._connect(addresses[-1], port, timeout)
 
     async def _connect(self, address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:

@@ -20,9 +20,9 @@ CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]+)", re.ASCII | re.IGNORECASE)
 PLAIN_NAME = re.compile(r';\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]+))', re.IGNORECASE)
 LONGEST_RETRY_AFTER = 3600.0  # seconds, after which it is asked again
-GONE = (404, 410)
+GONE_STATUSES = (404, 410)
 LINK_REFUSED = (400, 401, 403)  # also what a signed link gets once it has expired
-LATER = (408, 425, 429)  # these ask to come back, as every 5xx does
+RETRY_LATER = (408, 425, 429)  # these ask to come back, as every 5xx does
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
 
@@ -75,11 +75,11 @@ def refuse(response: httpx.Response) -> NoReturn:
     """Raises what its status means: DownloadError where no further try would help, else Interrupted."""
     status = response.status_code
     answered = f"the server answered {status}"
-    if status in GONE:
+    if status in GONE_STATUSES:
         raise DownloadError("not_found", f"there is no such file ({answered})", permanent=True)
     if status in (401, 403):
         raise DownloadError("refused", f"the link may have expired ({answered})", permanent=True)
-    if status >= 500 or status in LATER:
+    if status >= 500 or status in RETRY_LATER:
         away = Away(answered)
         away.retry_after = retry_after(response.headers.get("retry-after"))
         raise away

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, models, transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-NOTHING = "SELECT 1"
+NO_OPERATION = "SELECT 1"
 TRIGRAMS = "CREATE INDEX {name} ON {table} USING gin ({searched} gin_trgm_ops)"
 
 
@@ -52,7 +52,7 @@ class SearchIndex(models.Index):
         if schema_editor.connection.vendor != "postgresql" and self.on_sqlite:
             return super().create_sql(model, schema_editor, using, **kwargs)
         if not _knows_trigrams(schema_editor):
-            return NOTHING
+            return NO_OPERATION
         quote = schema_editor.quote_name
         table = quote(model._meta.db_table)
         return TRIGRAMS.format(name=quote(self.name), table=table, searched=self.searched)

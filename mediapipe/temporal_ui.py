@@ -31,7 +31,7 @@ ARRIVED = "/?from=dashboard"  # where the dashboard sends a signed-in admin
 FIELD = re.compile(r"[!#$%&'*+.^_`|~\w-]+:[^\r\n\0]*", re.ASCII)
 HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "upgrade", "te", "expect")
 ELSEWHERE = "This page is for admins who are signed in to the dashboard in this browser, at {web}\n"
-AWAY = "The database can’t be reached. Try again in a moment.\n"
+DATABASE_UNAVAILABLE = "The database can’t be reached. Try again in a moment.\n"
 FOREIGN = "Only pages of this very address may ask here.\n"
 
 
@@ -108,7 +108,7 @@ async def check(head: Head, web: str) -> None:
         if await asyncio.to_thread(is_admin, head.get("cookie")):
             return
     except OUTAGES:
-        raise Refused("503 Service Unavailable", AWAY) from None
+        raise Refused("503 Service Unavailable", DATABASE_UNAVAILABLE) from None
     if head.method == "GET" and not head.target.startswith(("/api/", ARRIVED)):
         raise Refused("302 Found", location=f"{web}/temporal/")
     raise Refused("403 Forbidden", ELSEWHERE.format(web=web))

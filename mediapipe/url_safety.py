@@ -16,7 +16,7 @@ from django.conf import settings
 from mediapipe.addresses import is_public
 
 PARTS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-UNSEEN = "\ufeff\u200b\u200e\u200f<>"  # what comes along when a link is copied
+INVISIBLE = "\ufeff\u200b\u200e\u200f<>"  # what comes along when a link is copied
 SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -33,7 +33,7 @@ def normalised(text: str) -> str:
 
     Idempotent. What isn't a URL stays as it is, and is for parse() to refuse. Raises UnsafeUrl.
     """
-    url = re.sub("[\t\r\n]", "", text.strip().strip(UNSEEN).strip())
+    url = re.sub("[\t\r\n]", "", text.strip().strip(INVISIBLE).strip())
     if not (match := PARTS.fullmatch(url)):
         return url
     scheme, host, path, rest = match.groups()

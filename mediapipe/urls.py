@@ -27,20 +27,22 @@ from mediapipe.accounts import views as accounts
 from mediapipe.database import fresh_connections
 from mediapipe.storage import views as media
 
-AWAY = "The database can’t be reached. Try again in a moment."
+DATABASE_UNAVAILABLE = "The database can’t be reached. Try again in a moment."
 BROKEN = "Something went wrong on the server. An admin can find the reason in the log."
 UNREADABLE = "This request can’t be read: it isn’t valid HTTP, or a field of it isn’t plain text."
 
-NOBODY: dict[str, AbstractBaseUser | AnonymousUser] = {"user": AnonymousUser()}
+ANONYMOUS: dict[str, AbstractBaseUser | AnonymousUser] = {"user": AnonymousUser()}
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """The page for an error of ours; another one where it is the database that can't be reached."""
     status = 503 if isinstance(sys.exc_info()[1], OperationalError) else 500
     if request.path.startswith("/api/"):
-        answer = problems.answer(status, AWAY if status == 503 else BROKEN)
+        answer = problems.answer(status, DATABASE_UNAVAILABLE if status == 503 else BROKEN)
     else:
-        seen_by = _visitor(request) if status == 500 else NOBODY  # who it is would be asked of the database
+        seen_by = (
+            _visitor(request) if status == 500 else ANONYMOUS
+        )  # who it is would be asked of the database
         answer = render(request, f"{status}.html", seen_by, status=status)
     if status == 503:
         answer["Retry-After"] = "2"
@@ -76,7 +78,7 @@ def _visitor(request: HttpRequest) -> dict[str, AbstractBaseUser | AnonymousUser
     try:
         return {"user": get_user(request)}
     except Exception:  # the page is about one error, and makes no other
-        return NOBODY
+        return ANONYMOUS
 
 
 @staff_only

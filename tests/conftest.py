@@ -185,7 +185,7 @@ def made(tmp_path_factory):
 def short_pieces(monkeypatch):
     """Pieces of two seconds, whatever the machine, and of a film of six already."""
     monkeypatch.setattr(pieces, "WORK", 0.001)
-    monkeypatch.setattr(pieces, "FEWEST", 3)
+    monkeypatch.setattr(pieces, "MIN_PIECES", 3)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def said(folder: str) -> set[str]:
 
 ENGINE = said("mediapipe") | {kind for _, kind, _ in FFMPEG_ERRORS} | set(fetch.ERROR_KINDS.values())
 OURS = said("jobs/workflow") | {error.kind for error in (IttybitError, *IttybitError.__subclasses__())}
-ADVISED = advice.SOURCE | advice.ADMIN | advice.AGAIN
+ADVISED = advice.SOURCE | advice.ADMIN | advice.RETRY_ADVICE
 KINDS = sorted(PERMANENT_KINDS | ENGINE | OURS | set(REFUSALS.values()) | set(ADVISED))
 
 
@@ -50,7 +50,7 @@ def test_the_kinds_are_all_found():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_error_has_its_own_advice_and_only_what_a_retry_may_help_is_to_be_retried(kind):
-    known = [table for table in (advice.SOURCE, advice.ADMIN, advice.AGAIN) if kind in table]
+    known = [table for table in (advice.SOURCE, advice.ADMIN, advice.RETRY_ADVICE) if kind in table]
     assert len(known) == 1, "no advice, or two"
     editors, admins = advice.next_step(kind), advice.next_step(kind, admin=True)
     for told in (editors, admins):

@@ -292,7 +292,7 @@ async def test_a_download_may_not_take_for_ever(origin, monkeypatch):
 
 
 async def test_a_link_that_breaks_often_but_always_brings_more_is_not_given_up(origin, monkeypatch):
-    monkeypatch.setattr(download, "FRUITFUL", 1)
+    monkeypatch.setattr(download, "MIN_PROGRESS", 1)
     origin.cuts = [20_000] * 12
     await copy(origin, expected=len(DATA))
     assert is_right() and len(origin.asked) == 13

@@ -183,7 +183,7 @@ async def test_two_machines_with_nothing_but_a_bucket_in_common_make_one_film(
     await asyncio.to_thread(bucket.start)
     (bucket.folder / "sources").mkdir()
     (bucket.folder / "sources" / "open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
-    kept = f"{storage.KEPT}sources/open.mp4"
+    kept = f"{storage.OWN_FILE_PREFIX}sources/open.mp4"
     film, whole = await new(kept), await new(kept)
     here, there = tmp_path / "here", tmp_path / "there"
     settings.WORK_ROOT = here
@@ -222,7 +222,7 @@ async def test_a_bucket_that_is_away_costs_a_piece_time_alone(bucket, short_piec
     await asyncio.to_thread(bucket.start)
     (bucket.folder / "sources").mkdir()
     (bucket.folder / "sources" / "open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
-    film = await new(f"{storage.KEPT}sources/open.mp4")
+    film = await new(f"{storage.OWN_FILE_PREFIX}sources/open.mp4")
     division = await run(worker.run_task, film.pk, True)
     bucket.kill()
     going = asyncio.ensure_future(run(worker.encode_piece, works(film, division)[0]))

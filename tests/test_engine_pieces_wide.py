@@ -132,7 +132,7 @@ class TestOnMachines:
 
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""
-        task = await new(f"{storage.KEPT}sources/{name}.mp4", start=0, end=1)
+        task = await new(f"{storage.OWN_FILE_PREFIX}sources/{name}.mp4", start=0, end=1)
         assert await queue.enqueue(task)
         handle = client.get_workflow_handle(task.pk)
         await handle.result()
@@ -150,7 +150,7 @@ class TestOnMachines:
         (bucket.folder / "sources").mkdir()
         (bucket.folder / "sources/open.mp4").write_bytes(made("open.mp4", *SOURCES["open.mp4"]).read_bytes())
         settings.WORK_ROOT = tmp_path / "here"
-        task = await new(f"{storage.KEPT}sources/open.mp4", start=0, end=1)
+        task = await new(f"{storage.OWN_FILE_PREFIX}sources/open.mp4", start=0, end=1)
         await run(worker.run_task, task.pk)
         await task.arefresh_from_db()
         assert task.status == "succeeded", task.error
@@ -160,7 +160,7 @@ class TestOnMachines:
         read = []
         for number in range(2):
             source, _ = await source_file(
-                f"{storage.KEPT}{name}", tmp_path / f"{number}", Hooks(endless_space)
+                f"{storage.OWN_FILE_PREFIX}{name}", tmp_path / f"{number}", Hooks(endless_space)
             )
             assert source.read_bytes() == made_here
             read.append((source.stat().st_ino, source.stat().st_mtime_ns))

@@ -86,7 +86,7 @@ def test_a_stretch_is_a_defect_unless_the_source_is_alike():
 def test_stretches_that_touch_are_one_and_of_many_the_longest_are_told():
     assert told((1, 4), (4.3, 9)) == [("silence 0:01 to 0:09", True)]
     many = told(*((at * 10, at * 10 + 2 + at / 10) for at in range(12)))
-    assert len(many) == findings.MOST + 1 and many[-1] == ("4 more of silence, shorter ones", True)
+    assert len(many) == findings.MAX_FINDINGS + 1 and many[-1] == ("4 more of silence, shorter ones", True)
 
 
 def test_what_is_black_is_not_frozen_as_well():

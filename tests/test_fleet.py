@@ -333,7 +333,7 @@ def test_only_an_admin_moves_a_job_to_the_front_and_only_one_that_waits(ada, chi
     assert "Interview" in text(chief.get(path))
     assert "nothing was changed" in text(chief.post(path, {"why": "on air"}, follow=True))
     Stage.objects.update(task_id="")
-    assert first.NOTHING in text(chief.post(path, {"why": "on air"}, follow=True))
+    assert first.NOTHING_WAITS in text(chief.post(path, {"why": "on air"}, follow=True))
     assert not Event.objects.filter(kind="moved").exists()
 
 

@@ -50,8 +50,8 @@ def test_whatever_a_stranger_sends_is_a_short_line_without_a_traceback(written):
 def test_only_so_many_a_minute_are_kept_and_what_was_left_out_is_said_and_an_error_of_ours_is_whole(written):
     filter_ = log.Strangers()
     record = logging.LogRecord("django.security.csrf", logging.WARNING, "", 0, "no", (), None)
-    kept = [filter_.filter(record) for _ in range(log.MOST + 7)]
-    assert kept == [True] * log.MOST + [False] * 7
+    kept = [filter_.filter(record) for _ in range(log.MAX_PER_MINUTE + 7)]
+    assert kept == [True] * log.MAX_PER_MINUTE + [False] * 7
     record.created += 60
     assert filter_.filter(record) and record.getMessage() == "no (and 7 such lines before it)"
     try:

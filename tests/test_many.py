@@ -78,7 +78,7 @@ def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_mo
 @pytest.fixture
 def few(monkeypatch):
     """A list that counts to ten, and of searches to six."""
-    monkeypatch.setattr(counting, "MOST", 10)
+    monkeypatch.setattr(counting, "MAX_COUNT", 10)
     monkeypatch.setattr(counting, "RECENT", 6)
 
 
@@ -165,7 +165,7 @@ def test_the_chart_is_counted_once_a_minute_for_all_who_look_at_the_same(chief, 
 
 
 def test_what_is_more_than_is_counted_is_counted_again_after_a_minute(editor, monkeypatch):
-    monkeypatch.setattr(counting, "MOST", 2)
+    monkeypatch.setattr(counting, "MAX_COUNT", 2)
     for number in range(3):
         job(editor, f"clip {number}")
 

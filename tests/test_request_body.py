@@ -126,7 +126,7 @@ async def test_django_sees_an_empty_body_of_an_upload_and_the_view_the_real_one(
 
 
 async def test_a_silent_line_is_given_up_as_soon_as_somebody_else_waits(monkeypatch):
-    monkeypatch.setattr(request_body, "SILENT", 0.05)
+    monkeypatch.setattr(request_body, "SILENT_SECONDS", 0.05)
     asked = []
 
     async def give_up() -> bool:

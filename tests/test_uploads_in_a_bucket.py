@@ -52,7 +52,7 @@ def bucket(server, settings, monkeypatch):
     settings.S3_BUCKET = f"of-{uuid.uuid4().hex}"  # each test has its own
     use(monkeypatch, settings, server.url)
     s3.storage().bucket.create()
-    monkeypatch.setattr(multipart, "SMALLEST", PART)
+    monkeypatch.setattr(multipart, "MIN_PART_SIZE", PART)
     yield
     for known in (s3.storage, s3.base):
         known.cache_clear()
@@ -151,7 +151,7 @@ def test_a_writer_that_was_taken_for_killed_sends_nothing_more(signed_in):
 
 def test_two_webs_never_write_at_once(signed_in, monkeypatch):
     url = create(signed_in, len(FILM))["Location"]
-    monkeypatch.setattr(writing, "PATIENCE", 0.0)
+    monkeypatch.setattr(writing, "WRITER_TIMEOUT", 0.0)
 
     def send(_):
         return patch(signed_in, url, FILM, 0)

@@ -27,7 +27,7 @@ from jobs.api.views import ACT, KEY, LOOK_INTERVAL, SUBMIT
 from jobs.batches import sources
 from jobs.batches.forms import title_of
 from jobs.batches.sources import Written
-from jobs.batches.views import CANCELLING, OVER
+from jobs.batches.views import BATCH_ENDED, CANCELLING
 from jobs.dashboard import bulk
 from jobs.models import Batch, Pipeline, Stage
 from mediapipe.accounts.login_required import PageRequest
@@ -57,7 +57,7 @@ class NewBatch(Schema):
         },
     )
 
-    sources: Annotated[list[NewSource], Field(min_length=1, max_length=sources.MOST)]
+    sources: Annotated[list[NewSource], Field(min_length=1, max_length=sources.MAX_SOURCES)]
     title: Annotated[Text, Field(max_length=300)] = ""
     pipeline: Annotated[Text, Field(max_length=40)] = pipelines.DEFAULT
 
@@ -209,7 +209,7 @@ VERB: dict[str, Any] = {"auth": ACT, "response": answers(schemas.Done, 404, 409)
 def cancel_batch(request: PageRequest, pk: UUID) -> dict[str, str]:
     """What hasn’t started never will, and what runs is stopped; what is done is kept."""
     if not _find(request.user, pk).cancel(request.user.get_username()):
-        raise ProblemError(409, OVER)
+        raise ProblemError(409, BATCH_ENDED)
     return {"message": CANCELLING}
 
 

@@ -68,7 +68,7 @@ class NewLink(Schema):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"days": 7}]})
 
-    days: Annotated[int, Field(ge=1, le=shares.LONGEST)] = 7
+    days: Annotated[int, Field(ge=1, le=shares.MAX_DAYS)] = 7
     password: Annotated[Text, Field(min_length=8, max_length=128)] | None = None
 
 

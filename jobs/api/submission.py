@@ -20,7 +20,7 @@ from jobs.models import IdempotencyKey, Job, Pipeline, Upload
 from jobs.state import Source
 from jobs.uploads import becoming
 from jobs.uploads.arrived import check_media, offset_of
-from jobs.uploads.arriving import GONE
+from jobs.uploads.arriving import UPLOAD_GONE
 from jobs.uploads.errors import UploadError
 
 ONE_SOURCE = "Name one source: a “url”, or an “upload” whose bytes are all here."
@@ -91,7 +91,7 @@ async def _arrived(owner: AbstractBaseUser, pk: UUID) -> Upload:
     """An upload of theirs whose bytes are all here. Raises ProblemError."""
     upload = await Upload.objects.select_related("job__owner").filter(pk=pk, owner_id=owner.pk).afirst()
     if upload is None or (upload.job_id is None and upload.expires_at < timezone.now()):
-        raise ProblemError(404, GONE)
+        raise ProblemError(404, UPLOAD_GONE)
     if await offset_of(upload) != upload.length:
         raise ProblemError(409, NOT_WHOLE)
     return upload
@@ -124,7 +124,7 @@ def _whole(owner: AbstractBaseUser, upload: Upload, body: Body, key: str) -> tup
     except OSError:
         raise ProblemError(503, STORAGE_AWAY, Retry_After=5) from None
     except Upload.DoesNotExist:
-        raise ProblemError(404, GONE) from None
+        raise ProblemError(404, UPLOAD_GONE) from None
     if key:
         about = {"body": _digest(body), "job": job}
         IdempotencyKey.objects.get_or_create(owner_id=owner.pk, key=key, defaults=about)

@@ -15,9 +15,9 @@ from jobs.models import ApiToken
 from jobs.models.api_token import SCOPES
 from mediapipe.accounts.login_required import PageRequest
 
-MOST = 50  # tokens of one person
+MAX_TOKENS = 50  # tokens of one person
 LIFETIMES = {"30": "30 days", "90": "90 days", "365": "A year", "": "No limit"}
-TOO_MANY = f"You have {MOST} tokens already. Revoke one that isn’t used any more."
+TOO_MANY = f"You have {MAX_TOKENS} tokens already. Revoke one that isn’t used any more."
 
 
 class NewToken(forms.Form):
@@ -42,7 +42,7 @@ def index(request: PageRequest) -> HttpResponse:
     tokens = ApiToken.objects.filter(owner=request.user)
     context: dict[str, Any] = {}
     if form.is_bound and form.is_valid():
-        if tokens.count() >= MOST:
+        if tokens.count() >= MAX_TOKENS:
             form.add_error(None, TOO_MANY)
         else:
             data = form.cleaned_data

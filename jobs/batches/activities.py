@@ -9,13 +9,13 @@ from django.db import transaction
 from temporalio import activity
 
 from jobs import control
-from jobs.batches.batch_workflow import ADVANCE
+from jobs.batches.batch_workflow import ADVANCE_BATCH
 from jobs.models import Batch, Job
 from jobs.notifications import outbox
 from mediapipe.database import in_thread
 
 
-@activity.defn(name=ADVANCE)
+@activity.defn(name=ADVANCE_BATCH)
 async def advance(batch_id: str) -> bool:
     """Starts the jobs that have room, and cancels what is to be cancelled; whether the batch is over.
 

@@ -14,10 +14,10 @@ from temporalio.common import RetryPolicy
 with workflow.unsafe.imports_passed_through():
     from jobs.state import CONTROL
 
-ADVANCE = "advance_batch"
-LOOKS = 200  # after which it continues as new, so that its history stays short
+ADVANCE_BATCH = "advance_batch"
+MAX_ROUNDS = 200  # after which it continues as new, so that its history stays short
 FALLBACK = timedelta(minutes=10)  # in which it looks by itself, should nobody tell it
-AGAIN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+RETRY_POLICY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
 
 
 @workflow.defn(name="Batch")
@@ -35,16 +35,16 @@ class BatchWorkflow:
     @workflow.run
     async def run(self, batch_id: str) -> str:
         """Ends when no job of the batch is waiting or under way."""
-        for _ in range(LOOKS):
+        for _ in range(MAX_ROUNDS):
             self.news = False
             over = await workflow.execute_activity(
-                ADVANCE,
+                ADVANCE_BATCH,
                 batch_id,
                 result_type=bool,
                 task_queue=workflow.info().task_queue + CONTROL,
                 summary="start what has room",
                 start_to_close_timeout=timedelta(minutes=1),
-                retry_policy=AGAIN,
+                retry_policy=RETRY_POLICY,
             )
             if over:
                 return "over"

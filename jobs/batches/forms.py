@@ -15,9 +15,9 @@ from jobs.batches import sources
 from jobs.models import Batch, BatchItem, Pipeline
 
 MOST_BYTES = 5 << 20  # of a table
-LARGE = "This table is larger than 5 MB. Make several of it."
-ONE = "Write links, choose a table or name a folder: one of them."
-AWAY = "The bucket can’t be reached. Try again in a moment."
+TABLE_TOO_LARGE = "This table is larger than 5 MB. Make several of it."
+ONE_OF_THEM = "Write links, choose a table or name a folder: one of them."
+BUCKET_UNAVAILABLE = "The bucket can’t be reached. Try again in a moment."
 
 
 def title_of(items: list[BatchItem]) -> str:
@@ -73,7 +73,7 @@ class NewBatch(forms.Form):
         if not file:
             return []
         if file.size > MOST_BYTES:
-            raise forms.ValidationError(LARGE)
+            raise forms.ValidationError(TABLE_TOO_LARGE)
         try:
             return sources.of_csv(file.read()) or [sources.Written("")]
         except sources.NotAList as error:
@@ -86,7 +86,7 @@ class NewBatch(forms.Form):
         if self.errors:
             return data
         if len(ways) != 1:
-            raise forms.ValidationError(ONE)
+            raise forms.ValidationError(ONE_OF_THEM)
         pipeline = data["pipeline"] or pipelines.DEFAULT
         try:
             if ways == ["folder"]:
@@ -97,7 +97,7 @@ class NewBatch(forms.Form):
         except sources.NotAList as error:
             self.add_error(ways[0], str(error))
         except OSError:
-            self.add_error(ways[0], AWAY)
+            self.add_error(ways[0], BUCKET_UNAVAILABLE)
         return data
 
     def submit(self) -> Batch:

@@ -18,18 +18,18 @@ from jobs.models.batch import REJECTED
 from jobs.uploads.naming import SUFFIXES, display_name
 from mediapipe import storage, url_safety
 
-MOST = 5000  # sources of one batch
-LONGEST = 4000  # signs of a link
+MAX_SOURCES = 5000  # sources of one batch
+MAX_URL_LENGTH = 4000  # signs of a link
 COLUMNS = ("url", "title", "pipeline")
 LOOKUPS = 16  # servers that are looked up at the same time
 LOOKUP_SECONDS = 8.0  # in all; a server that nobody knows by then is checked when its file is fetched
 MEDIA = {*SUFFIXES, "mxf", "ts", "m2ts", "mts", "flv", "avi", "mpg", "mpeg", "wmv", "3gp", "aif", "aiff"}
 OWN_FOLDERS = ("sources/", "outputs/", "incoming/", "fetched/")  # of every job's files
 
-NOTHING = "There’s no link in it. Write one on each line."
+NO_SOURCES = "There’s no link in it. Write one on each line."
 TOO_MANY = "A batch has {most:,} sources at most, and this has {many:,}. Make several of it."
 TOO_LONG = "This link is longer than 4,000 characters."
-TWICE = "The same as line {}."
+DUPLICATE = "The same as line {}."
 NO_PIPELINE = "There’s no pipeline “{}” here. Choose one of: {}."
 NOT_A_TEXT = "This file isn’t a table as CSV. Save it as CSV, with a column “url”."
 NO_FOLDER = "Name a folder of the bucket, such as “rushes/monday/”."
@@ -91,7 +91,7 @@ def items_of(written: list[Written], pipeline: str, offered: Collection[str]) ->
     seen = dict[tuple[str, str], int]()
     for number, each in enumerate(written, 1):
         name = each.pipeline or pipeline
-        item = BatchItem(text=each.url[:LONGEST], title=each.title[:300], pipeline=name[:40])
+        item = BatchItem(text=each.url[:MAX_URL_LENGTH], title=each.title[:300], pipeline=name[:40])
         items.append(item)
         try:
             item.url = url = url_safety.normalised(each.url)
@@ -99,12 +99,12 @@ def items_of(written: list[Written], pipeline: str, offered: Collection[str]) ->
         except url_safety.UnsafeUrl as error:
             _reject(item, str(error))
             continue
-        if max(len(url), len(each.url)) > LONGEST:
+        if max(len(url), len(each.url)) > MAX_URL_LENGTH:
             _reject(item, TOO_LONG)
         elif name not in offered:
             _reject(item, NO_PIPELINE.format(name[:40], ", ".join(offered)))
         elif first := seen.get((url, name)):
-            _reject(item, TWICE.format(first))
+            _reject(item, DUPLICATE.format(first))
         else:
             seen[url, name] = number
     _look_up([item for item in items if item.state != REJECTED])
@@ -140,15 +140,15 @@ def _is_media(name: str) -> bool:
 
 def _check_number(many: int) -> None:
     if not many:
-        raise NotAList(NOTHING)
-    if many > MOST:
-        raise NotAList(TOO_MANY.format(most=MOST, many=many))
+        raise NotAList(NO_SOURCES)
+    if many > MAX_SOURCES:
+        raise NotAList(TOO_MANY.format(most=MAX_SOURCES, many=many))
 
 
 def _reject(item: BatchItem, sentence: str) -> None:
     item.state = REJECTED
     item.error = sentence
-    item.url = item.url[:LONGEST]
+    item.url = item.url[:MAX_URL_LENGTH]
 
 
 def _look_up(items: list[BatchItem]) -> None:

@@ -30,10 +30,10 @@ from mediapipe.accounts.login_required import PageRequest
 from mediapipe.web.handler import streams
 
 PER_PAGE = 30
-ENOUGH = 5  # settled items, after which the rest can be estimated
+MIN_SETTLED = 5  # settled items, after which the rest can be estimated
 WIDTH = 1000  # units of the bar
 CANCELLING = "What hasn’t started won’t start, and what runs is stopped. What is done is kept."
-OVER = "This batch is over, so there’s nothing to cancel."
+BATCH_ENDED = "This batch is over, so there’s nothing to cancel."
 COLUMNS = (  # of Counts, in the order of the bar: its words, and the list's tab that shows the jobs
     ("done", "done", "done"),
     ("attention", "need you", "attention"),
@@ -106,7 +106,7 @@ class BatchPage:
         """How long the rest may take, if it goes on as until now; more than a guess once some are settled."""
         done = self.counts.done + self.counts.attention
         left = self.counts.running + self.counts.waiting
-        if done < ENOUGH:
+        if done < MIN_SETTLED:
             return f"{self.counts.running} of {self.counts.total:,} under way." if self.counts.running else ""
         seconds = (timezone.now() - self.batch.created_at).total_seconds() / done * left
         text = eta(seconds)
@@ -189,7 +189,7 @@ def status(request: PageRequest, pk: UUID) -> HttpResponse:
 def cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     """Cancels the rest."""
     batch = find(request, pk)
-    messages.info(request, CANCELLING if batch.cancel(request.user.get_username()) else OVER)
+    messages.info(request, CANCELLING if batch.cancel(request.user.get_username()) else BATCH_ENDED)
     return redirect(batch)
 
 

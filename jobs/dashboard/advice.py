@@ -32,7 +32,7 @@ ADMIN = {
     "cancelled": "It was stopped at the engine. Start it again if that was a mistake.",
 }
 # What another try may get past.
-AGAIN = {
+RETRY_ADVICE = {
     "api_error": "Retry it; finished stages are kept.",
     "broken_answer": "Retry it in a few minutes. If the engine still answers like this, tell an admin.",
     "busy": "Retry it in a few minutes: the engine has too much to do.",
@@ -95,7 +95,7 @@ FOR_ADMINS = {
 
 def next_step(kind: str, *, admin: bool = False) -> str:
     """What to do about an error of this *kind*; an unknown one of the API's own may pass."""
-    for_all = {**SOURCE, **ADMIN, **AGAIN}.get(kind, AGAIN["task_failed"])
+    for_all = {**SOURCE, **ADMIN, **RETRY_ADVICE}.get(kind, RETRY_ADVICE["task_failed"])
     return FOR_ADMINS.get(kind, for_all) if admin else for_all
 
 

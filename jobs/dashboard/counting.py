@@ -18,7 +18,7 @@ from jobs.models import Job, JobQuerySet
 from jobs.state import JobState
 from mediapipe.recent import Recent
 
-MOST = 10_000  # that are counted; of more a page says that they are more
+MAX_COUNT = 10_000  # that are counted; of more a page says that they are more
 MORE_SECONDS = 60.0  # for which more than these stay more
 RECENT = 1_000  # the newest jobs, which stand for all where more than these match
 
@@ -49,7 +49,7 @@ class Count(NamedTuple):
     def and_also(self, other: Count) -> Count:
         """Both together."""
         many = self.many + other.many
-        return Count(min(many, MOST), self.more or other.more or many > MOST)
+        return Count(min(many, MAX_COUNT), self.more or other.more or many > MAX_COUNT)
 
     def without(self, many: int) -> Count:
         """The rest."""
@@ -66,7 +66,7 @@ class _Counted(Subquery):
 
 def count(rows: QuerySet[Any], most: int | None = None) -> Count:
     """How many rows, up to *most*, or else MOST."""
-    end = most or MOST
+    end = most or MAX_COUNT
     found = rows.order_by()[: end + 1].count()
     return Count(min(found, end), found > end)
 
@@ -80,20 +80,24 @@ def count_each(
     """
     overdue = time.monotonic() - MORE_SECONDS
     known = {
-        name for name in groups if which is not None and _full.get((which, name, MOST), overdue) > overdue
+        name
+        for name in groups
+        if which is not None and _full.get((which, name, MAX_COUNT), overdue) > overdue
     }
     each = {
-        name: _Counted(jobs.filter(state__in=states).order_by().values("state")[: MOST + 1])
+        name: _Counted(jobs.filter(state__in=states).order_by().values("state")[: MAX_COUNT + 1])
         for name, states in groups.items()
         if name not in known
     }
     found = Job.objects.order_by().values_list(*each.values())[:1] if each else ()  # no row without a job
     counted = dict(zip(each, next(iter(found), [0] * len(each)), strict=True))
     for name, many in counted.items():
-        if many > MOST and which is not None:
-            _full[which, name, MOST] = time.monotonic()
+        if many > MAX_COUNT and which is not None:
+            _full[which, name, MAX_COUNT] = time.monotonic()
     return {
-        name: Count(MOST, True) if name in known else Count(min(counted[name], MOST), counted[name] > MOST)
+        name: Count(MAX_COUNT, True)
+        if name in known
+        else Count(min(counted[name], MAX_COUNT), counted[name] > MAX_COUNT)
         for name in groups
     }
 

@@ -32,7 +32,7 @@ from jobs.state import SETTLED, JobState, StageState
 from mediapipe import disk
 from mediapipe.accounts.login_required import PageRequest
 
-SHOWN = 50  # jobs of the line
+MAX_SHOWN = 50  # jobs of the line
 FILMS = 100  # that are done, by which the disk is measured
 USUAL_FOR = 30.0  # seconds for which a measured time counts
 
@@ -88,8 +88,8 @@ def _waits(row: Row, moved: set[tuple[UUID, str]]) -> str:
 def _line(slots: int) -> tuple[list[Place], int]:
     """The first of the jobs that aren't done and wait for no person, and how many there are."""
     active = Job.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).select_related("owner")
-    begun = list(active.filter(state=JobState.RUNNING).order_by("created_at")[:SHOWN])
-    queued = list(active.filter(state=JobState.QUEUED).order_by("created_at")[: SHOWN - len(begun)])
+    begun = list(active.filter(state=JobState.RUNNING).order_by("created_at")[:MAX_SHOWN])
+    queued = list(active.filter(state=JobState.QUEUED).order_by("created_at")[: MAX_SHOWN - len(begun)])
     jobs = [*begun, *line.in_turns(queued, lambda job: job.owner_id)]
     live = reader.read_many(jobs)
     events = Event.objects.filter(job__in=begun, kind=first.MOVED)

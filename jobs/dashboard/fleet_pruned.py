@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync
 
 from jobs.dashboard.polling import once
 from jobs.removal import pruning
-from jobs.removal.retention import BY
+from jobs.removal.retention import ACTOR
 from mediapipe.accounts.audit import Act
 from mediapipe.accounts.models import AuditEntry
 
@@ -39,4 +39,4 @@ def view(entry: AuditEntry | None, times: pruning.Times | None) -> Pruned:
     looked = times.last if times and not times.runs else None
     if entry and looked and looked <= entry.at:
         looked = None
-    return Pruned(entry, entry.actor if entry and entry.actor != BY else "", times, looked)
+    return Pruned(entry, entry.actor if entry and entry.actor != ACTOR else "", times, looked)

@@ -11,7 +11,7 @@ from django.conf import settings
 from jobs.models import Pipeline
 from mediapipe.retention import in_days
 
-MOST = 36_500  # days
+MAX_DAYS = 36_500  # days
 LABELS = {
     "sources": "Sources of jobs that are done",
     "failed_sources": "Sources of jobs that failed or were cancelled",
@@ -22,9 +22,9 @@ LABELS = {
 class Keeping(forms.Form):
     """The days after a job's end; empty: as the settings say."""
 
-    sources = forms.IntegerField(required=False, min_value=0, max_value=MOST)
-    failed_sources = forms.IntegerField(required=False, min_value=0, max_value=MOST)
-    outputs = forms.IntegerField(required=False, min_value=0, max_value=MOST)
+    sources = forms.IntegerField(required=False, min_value=0, max_value=MAX_DAYS)
+    failed_sources = forms.IntegerField(required=False, min_value=0, max_value=MAX_DAYS)
+    outputs = forms.IntegerField(required=False, min_value=0, max_value=MAX_DAYS)
 
     def __init__(self, pipeline: Pipeline, data: object = None) -> None:
         initial = {what: getattr(pipeline, f"keep_{what}") for what in LABELS}

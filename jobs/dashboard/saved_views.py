@@ -17,7 +17,7 @@ from jobs.dashboard.searching import count_found, filters_of
 from jobs.models import SavedView
 from mediapipe.recent import Recent
 
-COUNTED = 12  # views that say how many jobs they find
+MAX_COUNTED = 12  # views that say how many jobs they find
 AT_A_LOOK = 1  # that are counted anew each time somebody looks, so that no look pays for all of them
 SECONDS = 60.0  # for which a number stays; for MORE_SECONDS where more than are counted were found
 MORE_SECONDS = 600.0
@@ -39,7 +39,7 @@ def view_tabs(user: AbstractBaseUser | AnonymousUser, filters: dict[str, str], t
     """The person's views by name; one that asks for just these *filters* is current, and finds *total*."""
     views = list(SavedView.objects.filter(owner_id=user.pk).values_list("name", "query"))
     current = [query for _, query in views if filters_of(QueryDict(query)) == filters]
-    others = [query for _, query in views if query not in current][:COUNTED]
+    others = [query for _, query in views if query not in current][:MAX_COUNTED]
     found = dict.fromkeys(current, total) | _counts(user, others)
     return [ViewTab(name, query, found.get(query, ""), query in current) for name, query in views]
 

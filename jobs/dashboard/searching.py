@@ -23,7 +23,7 @@ from jobs.state import JobState
 T = TypeVar("T")
 FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(9000, 1, 1)
-OFFERED = 300  # people
+MAX_PEOPLE = 300  # people
 FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
 TABS = {
     "": ("All", tuple(JobState)),
@@ -78,7 +78,7 @@ def owners(user: AbstractBaseUser | AnonymousUser) -> list[str]:
     """The people by whom *user* may narrow the list."""
     if not getattr(user, "is_staff", False):
         return []
-    return list(get_user_model().objects.order_by("username").values_list("username", flat=True)[:OFFERED])
+    return list(get_user_model().objects.order_by("username").values_list("username", flat=True)[:MAX_PEOPLE])
 
 
 def filters_of(query: QueryDict) -> dict[str, str]:

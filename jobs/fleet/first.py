@@ -20,7 +20,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from jobs.fleet.pausing import AWAY, SECONDS, NotPossible
+from jobs.fleet.pausing import SECONDS, TEMPORAL_UNAVAILABLE, NotPossible
 from jobs.models import Job, Stage
 from jobs.state import StageState
 from mediapipe import temporal
@@ -30,7 +30,7 @@ from mediapipe.accounts.audit import Act
 MOVED = "moved"  # what its line in the timeline is
 FIRST = 1  # of Temporal's priorities, 1 to 5; everything else has 3
 PRIORITY = FieldMask(paths=["priority.priority_key"])
-NOTHING = "Nothing of this job waits at the engine at the moment, so there is nothing to move."
+NOTHING_WAITS = "Nothing of this job waits at the engine at the moment, so there is nothing to move."
 
 
 async def move(job: Job, who: str, why: str) -> None:
@@ -44,9 +44,9 @@ async def move(job: Job, who: str, why: str) -> None:
     except (RPCError, RuntimeError, TimeoutError) as error:
         if not temporal.is_unavailable(error):
             raise
-        raise NotPossible(AWAY) from None
+        raise NotPossible(TEMPORAL_UNAVAILABLE) from None
     if not moved:
-        raise NotPossible(NOTHING)
+        raise NotPossible(NOTHING_WAITS)
     await sync_to_async(_tell)(job, moved, who, why)
 
 

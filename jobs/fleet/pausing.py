@@ -32,7 +32,7 @@ SECONDS = 5.0  # for all calls
 HELD_FOR = 3.0  # seconds for which an answer to why nothing begins counts
 UNKNOWN = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT)
 TOO_OLD = "This Temporal can’t pause a task queue. It takes a newer one, such as that of `up`."
-AWAY = "The workflow service can’t be reached, so nothing was changed. Try again in a moment."
+TEMPORAL_UNAVAILABLE = "The workflow service can’t be reached, so nothing was changed. Try again in a moment."
 
 
 class NotPossible(Exception):
@@ -99,11 +99,11 @@ async def _set(who: str, why: str, *, stopped: bool) -> None:
                     request.update_queue_rate_limit.rate_limit.SetInParent()  # none a second
                 await client.workflow_service.update_task_queue_config(request, timeout=temporal.RPC_TIMEOUT)
     except RPCError as error:
-        raise NotPossible(TOO_OLD if error.status in UNKNOWN else AWAY) from None
+        raise NotPossible(TOO_OLD if error.status in UNKNOWN else TEMPORAL_UNAVAILABLE) from None
     except (RuntimeError, TimeoutError) as error:
         if not temporal.is_unavailable(error):
             raise
-        raise NotPossible(AWAY) from None
+        raise NotPossible(TEMPORAL_UNAVAILABLE) from None
 
 
 @transaction.atomic

@@ -37,7 +37,7 @@ from mediapipe import tracing
 from mediapipe.recent import Recent
 
 TIMEOUT = httpx.Timeout(20, connect=5)
-LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+CONNECTION_LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 DEADLINE = 25.0  # seconds for a complete answer, even from a server that sends a byte now and then
 NOT_HERE = (400, *NO_SUCH_RESOURCE, 422)  # how a resource answers for a task of the other one
 KEPT_PLACES = 10_000  # tasks of which the resource is remembered
@@ -77,7 +77,7 @@ class IttybitClient:
         """
         try:
             return await self.http.request(method, path, **parts)
-        except LOST:
+        except CONNECTION_LOST:
             with contextlib.suppress(httpx.HTTPError):
                 again = await self.http.request(method, path, **parts)
                 if again.is_success or method != "POST":

@@ -21,7 +21,7 @@ from mediapipe.reply import retry_after as retry_after
 MAX_URL_LENGTH = 4000
 MAX_FINDINGS = 60  # of a check: they travel with every change
 MISSING_PARTS = ("database_unavailable", "queue_unavailable")  # what the embedded engine itself waits for
-AWAY = (408, 425, 502, 503, 504)  # statuses by which a server or a proxy says: not now
+UNAVAILABLE = (408, 425, 502, 503, 504)  # statuses by which a server or a proxy says: not now
 
 
 class TaskState(StrEnum):
@@ -289,7 +289,7 @@ def check_response(response: httpx.Response) -> None:
         raise Missing(sentence, kind=kind)
     if response.status_code == 429:
         raise Busy(sentence, retry_after=after)
-    if response.status_code in AWAY or (response.status_code >= 500 and not _is_json(response)):
+    if response.status_code in UNAVAILABLE or (response.status_code >= 500 and not _is_json(response)):
         raise Unavailable(sentence, kind=kind if kind in MISSING_PARTS else "", retry_after=after)
     if response.status_code >= 500:
         raise Broken(sentence, kind=kind, retry_after=after)

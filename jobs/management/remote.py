@@ -21,10 +21,10 @@ from django.core.management.base import CommandError, OutputWrapper
 from jobs.management.verbs import end_with, find_key, no_job
 from mediapipe.management.process import exit_now
 
-PATIENCE = 120.0  # seconds without any answer, or any progress of a file, after which a command gives up
+GIVE_UP_AFTER = 120.0  # seconds without any answer, or any progress of a file, after which a command gives up
 TIMEOUT = httpx.Timeout(120, connect=10)
 BLOCK = 1 << 20
-AGAIN = (408, 409, 423, 460, 502, 503, 504, 507)  # a part of a file that may be sent once more
+RETRYABLE_STATUSES = (408, 409, 423, 460, 502, 503, 504, 507)  # a part of a file that may be sent once more
 SETTLED = ("succeeded", "failed", "attention", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -79,7 +79,7 @@ class Installation:
         return self._send(method, f"{self.url}/api/v1{path}", **about).json()
 
     def _send(self, method: str, url: str, **about: Any) -> httpx.Response:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + GIVE_UP_AFTER
         pause = 0.25
         while True:
             try:
@@ -123,13 +123,13 @@ class Installation:
             self.url + urlsplit(created.headers["Location"]).path
         )  # as we reach it, whatever it calls itself
         offset = 0
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + GIVE_UP_AFTER
         while offset < size:
             before = offset
             self._part(url, path, offset, size, err)
             offset = int(self._send("HEAD", url, headers=TUS).headers["Upload-Offset"])
             if offset > before:
-                until = time.monotonic() + PATIENCE
+                until = time.monotonic() + GIVE_UP_AFTER
             elif time.monotonic() > until:
                 raise NoAnswer(f"{self.url} takes no more of {path.name}. Try again later.")
             else:
@@ -149,7 +149,7 @@ class Installation:
         except httpx.TransportError:
             err.write(f"\n{path.name}: the connection dropped; looking where it stopped.")
             return
-        if not answer.is_success and answer.status_code not in (*AGAIN, 429):
+        if not answer.is_success and answer.status_code not in (*RETRYABLE_STATUSES, 429):
             raise ErrorAnswer(answer.status_code, _sentence(answer))
 
 

@@ -31,7 +31,7 @@ UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 NEED_SOMEBODY = (JobState.ATTENTION, JobState.FAILED)
 
 # An item's states. Of one that is submitted its job says the rest.
-GONE = "The pipeline “{}” isn’t offered to you any more. Choose another."
+PIPELINE_NOT_OFFERED = "The pipeline “{}” isn’t offered to you any more. Choose another."
 WAITING = "waiting"
 REJECTED = "rejected"
 CANCELLED = "cancelled"
@@ -243,7 +243,9 @@ class BatchItem(models.Model):
         try:
             job = Job.submit(row.batch.owner, **about, source=source, pk=pk)
         except KeyError:  # an admin has retired it since, or opened it to others
-            BatchItem.objects.filter(pk=row.pk).update(state=REJECTED, error=GONE.format(row.pipeline))
+            BatchItem.objects.filter(pk=row.pk).update(
+                state=REJECTED, error=PIPELINE_NOT_OFFERED.format(row.pipeline)
+            )
             return None
         BatchItem.objects.filter(pk=row.pk).update(state=SUBMITTED, job=job)
         return job

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobs.models.job import Job  # noqa: F401 - named in the string below
 
 
-SHOWN = Q(trashed_at__isnull=True)  # not in the trash
+NOT_IN_TRASH = Q(trashed_at__isnull=True)  # not in the trash
 JOINERS = "\u200c\u200d"  # zero width: some keyboards put them into names, others don't
 WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))
 
@@ -75,4 +75,4 @@ class JobManager(_Jobs["Job"]):
 
     def get_queryset(self) -> JobQuerySet:
         """Without the trash."""
-        return JobQuerySet(self.model, using=self._db).filter(SHOWN)
+        return JobQuerySet(self.model, using=self._db).filter(NOT_IN_TRASH)

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import pipelines
-from jobs.models.job_queryset import SHOWN, searchable
+from jobs.models.job_queryset import NOT_IN_TRASH, searchable
 from jobs.models.wish import DELETE, Wish
 from jobs.state import ACTIVE, JobState, PipelineStatus, Source, workflow_id
 from mediapipe.accounts import audit
@@ -67,30 +67,34 @@ class JobRow(models.Model):
         ordering = ["-created_at"]
         # trashed_at stands in those from which is counted: SQLite asks for it though the condition says it
         indexes = [
-            models.Index(fields=["-created_at", "state", "trashed_at"], name="jobs_by_time", condition=SHOWN),
             models.Index(
-                fields=["state", "-created_at", "trashed_at"], name="jobs_by_state", condition=SHOWN
+                fields=["-created_at", "state", "trashed_at"], name="jobs_by_time", condition=NOT_IN_TRASH
             ),
-            models.Index(fields=["title", "-created_at"], name="jobs_by_title", condition=SHOWN),
+            models.Index(
+                fields=["state", "-created_at", "trashed_at"], name="jobs_by_state", condition=NOT_IN_TRASH
+            ),
+            models.Index(fields=["title", "-created_at"], name="jobs_by_title", condition=NOT_IN_TRASH),
             models.Index(
                 fields=["pipeline", "state", "-created_at", "trashed_at"],
                 name="jobs_of_pipeline",
-                condition=SHOWN,
+                condition=NOT_IN_TRASH,
             ),
-            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=SHOWN),
+            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=NOT_IN_TRASH),
             models.Index(
                 fields=["owner", "state", "-created_at", "trashed_at"],
                 name="jobs_of_owner_by_state",
-                condition=SHOWN,
+                condition=NOT_IN_TRASH,
             ),
             models.Index(
-                fields=["owner", "title", "-created_at"], name="jobs_of_owner_by_title", condition=SHOWN
+                fields=["owner", "title", "-created_at"],
+                name="jobs_of_owner_by_title",
+                condition=NOT_IN_TRASH,
             ),
-            models.Index(fields=["owner", "finished_at"], name="jobs_of_owner_ended", condition=SHOWN),
+            models.Index(fields=["owner", "finished_at"], name="jobs_of_owner_ended", condition=NOT_IN_TRASH),
             SearchIndex(
                 fields=["-created_at", "searched", "owner", "state", "id", "trashed_at"],
                 name="jobs_searched",
-                condition=SHOWN,
+                condition=NOT_IN_TRASH,
             ),
             models.Index(fields=["source_name"], name="jobs_on_source"),
             models.Index(

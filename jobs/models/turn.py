@@ -13,8 +13,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-ME = uuid4()  # this process
-OVERDUE = 1.5  # times as long as usual
+THIS_PROCESS = uuid4()  # this process
+OVERDUE_FACTOR = 1.5  # times as long as usual
 
 
 class Turn(models.Model):
@@ -28,15 +28,15 @@ class Turn(models.Model):
         return self.name
 
     @classmethod
-    def take(cls, name: str, every: timedelta, me: UUID = ME) -> bool:
+    def take(cls, name: str, every: timedelta, me: UUID = THIS_PROCESS) -> bool:
         """Whether it is this process' turn; then it is nobody else's for a while."""
-        due = Q(by=me, at__lte=Now() - every) | Q(at__lte=Now() - OVERDUE * every)
+        due = Q(by=me, at__lte=Now() - every) | Q(at__lte=Now() - OVERDUE_FACTOR * every)
         if cls.objects.filter(due, name=name).update(by=me, at=Now()):
             return True
         return not cls.objects.filter(name=name).exists() and cls._begin(name, me)
 
     @classmethod
-    def give_up(cls, name: str, me: UUID = ME) -> None:
+    def give_up(cls, name: str, me: UUID = THIS_PROCESS) -> None:
         """Whoever comes next takes it at once: this process ends."""
         cls.objects.filter(name=name, by=me).delete()
 

@@ -15,8 +15,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 NOTIFICATIONS = "-notifications"  # suffix of the task queue's name
 DELIVER = "deliver"
 GIVE_UP = "give_up_delivery"
-PATIENCE = timedelta(days=3)
-AGAIN = RetryPolicy(
+GIVE_UP_AFTER = timedelta(days=3)
+RETRY_POLICY = RetryPolicy(
     initial_interval=timedelta(seconds=10), backoff_coefficient=3, maximum_interval=timedelta(hours=1)
 )
 
@@ -45,8 +45,8 @@ class DeliveryWorkflow:
                     request.delivery_id,
                     result_type=str,
                     start_to_close_timeout=timedelta(minutes=5),
-                    schedule_to_close_timeout=PATIENCE,
-                    retry_policy=AGAIN,
+                    schedule_to_close_timeout=GIVE_UP_AFTER,
+                    retry_policy=RETRY_POLICY,
                 )
             )
         except ActivityError as error:

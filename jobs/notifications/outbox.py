@@ -35,7 +35,7 @@ INTERVAL = 5.0  # seconds between two rounds
 LOOK_EVERY = 60.0  # seconds between two looks for what has gone on for long
 BUNDLE_SECONDS = 60.0  # in which what happens joins the same message
 DAY = timedelta(days=1)
-KEPT = timedelta(days=30)  # for which notices and deliveries can be looked at
+KEEP_FOR = timedelta(days=30)  # for which notices and deliveries can be looked at
 SLOW_TIMES = 3  # as long as usual
 SLOW_LEAST = timedelta(minutes=10)
 
@@ -142,8 +142,8 @@ def look(now: datetime) -> None:
         if typical and stage.started_at and (now - stage.started_at).total_seconds() > SLOW_TIMES * typical:
             text = f"{stage.label} usually takes {_minutes(typical)} here."
             Notice.store(stage.job, [events.Happened(events.SLOW, stage.name, text)], "slow")
-    Delivery.objects.filter(created_at__lt=now - KEPT).delete()
-    Notice.objects.filter(at__lt=now - KEPT).exclude(job__state=JobState.ATTENTION).delete()
+    Delivery.objects.filter(created_at__lt=now - KEEP_FOR).delete()
+    Notice.objects.filter(at__lt=now - KEEP_FOR).exclude(job__state=JobState.ATTENTION).delete()
 
 
 def _reason(job: Job) -> str:

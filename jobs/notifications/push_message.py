@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 CURVE = ec.SECP256R1()
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of that curve
 RECORD = 4096  # bytes: a message is one record
-LONGEST = 3900  # bytes of a message, which its service takes
+MAX_BYTES = 3900  # bytes of a message, which its service takes
 VALID = 12 * 3600  # seconds for which a signature counts; a day at most
 Key = ec.EllipticCurvePrivateKey
 

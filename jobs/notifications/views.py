@@ -27,11 +27,11 @@ from jobs.notifications.channels.webhook import new_secret
 from jobs.notifications.events import FOR_ADMINS, FOR_PROGRAMS, WANTS
 from mediapipe.accounts.login_required import PageRequest
 
-MOST = 20  # destinations of one person
-TOO_MANY = f"You have {MOST} destinations already. Remove one first."
+MAX_DESTINATIONS = 20  # destinations of one person
+TOO_MANY = f"You have {MAX_DESTINATIONS} destinations already. Remove one first."
 TOO_OFTEN = "That was asked for often in the last hour. Wait a while before the next one."
-KNOWN = "You have this one already."
-SHOWN = 50  # deliveries on a destination's page
+ALREADY_ADDED = "You have this one already."
+MAX_SHOWN = 50  # deliveries on a destination's page
 
 
 def choices(person: Any, channel: Channel) -> list[tuple[str, str]]:
@@ -96,8 +96,8 @@ class NewDestination(Wants):
         mine = Destination.objects.filter(owner=self.person)
         address = self.cleaned_data["address"]
         if mine.filter(channel=self.channel.name, address=address).exists():
-            self.add_error("address", KNOWN)
-        elif mine.count() >= MOST:
+            self.add_error("address", ALREADY_ADDED)
+        elif mine.count() >= MAX_DESTINATIONS:
             self.add_error(None, TOO_MANY)
         elif self.channel.confirmed and not Delivery.may_ask(self.person):
             self.add_error(None, TOO_OFTEN)
@@ -189,7 +189,7 @@ def _show(request: PageRequest, row: Destination, form: Wants, secret: str = "")
         "form": form,
         "secret": secret,
         "failed": row.deliveries.filter(state=FAILED).count(),
-        "deliveries": row.deliveries.select_related("batch").prefetch_related("notices__job")[:SHOWN],
+        "deliveries": row.deliveries.select_related("batch").prefetch_related("notices__job")[:MAX_SHOWN],
     }
     return render(request, "jobs/destination.html", context, status=400 if form.is_bound else 200)
 

@@ -12,9 +12,9 @@ from datetime import datetime
 
 from jobs.notifications import events
 
-LONGEST = 80  # signs of a title in a message
-MOST = 40  # jobs that a message lists
-SHORT = {  # after a title
+MAX_TITLE = 80  # signs of a title in a message
+MAX_LISTED = 40  # jobs that a message lists
+SHORT_PHRASES = {  # after a title
     events.DONE: "is done",
     events.FAILED: "has failed",
     events.CANCELLED: "was cancelled",
@@ -22,7 +22,7 @@ SHORT = {  # after a title
     events.STILL_HELD: "still needs you",
     events.SLOW: "takes longer than usual",
 }
-COUNTED = {  # one, many
+COUNTED_PHRASES = {  # one, many
     events.DONE: ("is done", "are done"),
     events.FAILED: ("has failed", "have failed"),
     events.CANCELLED: ("was cancelled", "were cancelled"),
@@ -87,13 +87,17 @@ class Message:
 def short(title: str) -> str:
     """A title on one line, and not too long."""
     line = " ".join(title.split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    return line if len(line) <= MAX_TITLE else f"{line[: MAX_TITLE - 1]}…"
 
 
 def subject_of(news: News) -> str:
     """One event in a line."""
     whose = f" ({news.owner})" if news.owner else ""
-    says = SHORT[news.type] if not news.owner else SHORT[news.type].replace("needs you", "needs somebody")
+    says = (
+        SHORT_PHRASES[news.type]
+        if not news.owner
+        else SHORT_PHRASES[news.type].replace("needs you", "needs somebody")
+    )
     return f"“{short(news.title)}”{whose} {says}"
 
 
@@ -116,8 +120,8 @@ def message(pieces: Sequence[News], list_url: str, manage_url: str) -> Message:
         parts = [f"{subject}.", short_reason(news.text), what_next(news), news.url]
         return Message(subject, "\n\n".join(filter(None, parts)), news.url, manage_url, [subject])
     counts = Counter(news.type for news in pieces)
-    kinds = [kind for kind in COUNTED if counts[kind]]
-    first, *rest = [f"{counts[kind]} {COUNTED[kind][counts[kind] > 1]}" for kind in kinds]
+    kinds = [kind for kind in COUNTED_PHRASES if counts[kind]]
+    first, *rest = [f"{counts[kind]} {COUNTED_PHRASES[kind][counts[kind] > 1]}" for kind in kinds]
     number, _, says = first.partition(" ")
     noun = "job" if number == "1" else "jobs"
     subject = ", ".join([f"{number} {noun} {says}", *rest])
@@ -125,10 +129,10 @@ def message(pieces: Sequence[News], list_url: str, manage_url: str) -> Message:
     lines = [subject_of(news) for news in ordered]
     blocks = [
         "\n".join(filter(None, [line, short_reason(news.text), news.url]))
-        for line, news in zip(lines[:MOST], ordered, strict=False)
+        for line, news in zip(lines[:MAX_LISTED], ordered, strict=False)
     ]
-    if len(lines) > MOST:
-        blocks.append(f"And {len(lines) - MOST} more:\n{list_url}")
+    if len(lines) > MAX_LISTED:
+        blocks.append(f"And {len(lines) - MAX_LISTED} more:\n{list_url}")
     return Message(subject, "\n\n".join([f"{subject}.", *blocks]), list_url, manage_url, lines)
 
 
@@ -138,7 +142,7 @@ def batch_message(news: BatchNews, manage_url: str) -> Message:
     counted = f"{news.done:,} of {news.total:,} done"
     needy = f", {news.needy:,} {'needs' if news.needy == 1 else 'need'} {'somebody' if news.owner else 'you'}"
     subject = f"“{short(news.title)}”{whose} is over: {counted}{needy if news.needy else ''}"
-    lines = [f"{many:,} × {short_reason(sentence)}" for sentence, many in news.why[:MOST]]
+    lines = [f"{many:,} × {short_reason(sentence)}" for sentence, many in news.why[:MAX_LISTED]]
     blocks = [f"{subject}.", "\n".join(lines), news.url]
     return Message(subject, "\n\n".join(filter(None, blocks)), news.url, manage_url, [subject])
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from jobs import control
-from jobs.control import GONE, NotPossible, Refused, TemporalUnavailable
+from jobs.control import JOB_DELETED, NotPossible, Refused, TemporalUnavailable
 from jobs.live import reader
 from jobs.models import Job
 from jobs.models.wish import DELETE, DELETE_AT_END, Wish
@@ -22,7 +22,7 @@ from mediapipe.database import OUTAGES
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 100  # jobs that are put into the trash at a time: their rows are locked for as long
+BATCH_SIZE = 100  # jobs that are put into the trash at a time: their rows are locked for as long
 
 DELETE_LATER = "The storage can’t be reached. Your delete is finished when it’s back."
 DATABASE_AWAY = "The database can’t be reached. Look again in a moment whether the job is still there."
@@ -80,9 +80,9 @@ def delete_together(jobs: list[Job], actor: str) -> list[Job]:
     All of them are the rest where no time is set for the trash, and what comes after an outage is.
     """
     rest = list(jobs)
-    for at in range(0, len(jobs) if trash.lifetime() else 0, TOGETHER):
+    for at in range(0, len(jobs) if trash.lifetime() else 0, BATCH_SIZE):
         try:
-            done = _put_in_trash(jobs[at : at + TOGETHER], actor)
+            done = _put_in_trash(jobs[at : at + BATCH_SIZE], actor)
         except OUTAGES as error:
             log.warning("jobs can't be deleted yet: %s", error)
             break
@@ -129,7 +129,7 @@ def remove(job: Job, actor: str) -> str:
         job.drop_wish(Wish(DELETE, actor, run=job.run))  # to do it again would end the same way
         raise Refused(NOT_DELETED) from None
     if not removed and not Job.with_trash.filter(pk=name).exists():
-        raise Refused(GONE)
+        raise Refused(JOB_DELETED)
     if not removed:
         raise NotPossible(RUNNING)
     log.info("job %s (%s) was deleted for good by %s", name, job.title, actor)

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 PRUNE = "prune"
 A_DAY = timedelta(hours=20)  # after which it is left to tomorrow's
 SILENCE = timedelta(minutes=1)  # after which another worker goes on where it was
-AGAIN = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5))
+RETRY_POLICY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5))
 
 
 @workflow.defn(name="Prune")
@@ -33,6 +33,6 @@ class PruneWorkflow:
             summary="remove what is no longer kept",
             schedule_to_close_timeout=A_DAY,
             heartbeat_timeout=SILENCE,
-            retry_policy=AGAIN,
+            retry_policy=RETRY_POLICY,
         )
         return removed

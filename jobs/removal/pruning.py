@@ -30,7 +30,7 @@ from temporalio.service import RPCStatusCode
 
 from jobs.dashboard.formatting import filesize
 from jobs.removal.prune_workflow import PRUNE, PruneWorkflow
-from jobs.removal.retention import BY
+from jobs.removal.retention import ACTOR
 from jobs.state import TASK_QUEUE
 from jobs.workflow.watch import or_hand_over
 from mediapipe import retention, temporal
@@ -43,10 +43,10 @@ from mediapipe.retention import Kind, Removed
 log = logging.getLogger(__name__)
 
 SCHEDULE = "prune"
-HOUR = 3  # of the night, by this installation's clock
-BEAT = 10.0  # seconds between two heartbeats while one step is slow
+HOUR_OF_DAY = 3  # of the night, by this installation's clock
+HEARTBEAT_INTERVAL = 10.0  # seconds between two heartbeats while one step is slow
 LOOK_EVERY = 3600.0  # seconds until it is looked again whether the schedule is there
-AGAIN = 30.0  # and where Temporal didn't answer
+RETRY_INTERVAL = 30.0  # and where Temporal didn't answer
 FOR_LONG = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
 ANSWER = 2.5  # seconds for Temporal's answer to a page
 Totals = dict[str, list[int]]  # by a kind's name: how many were removed, and how many bytes
@@ -122,13 +122,13 @@ async def _prune(totals: Totals) -> str:
     for kind in retention.kinds():
         while await in_thread(step, kind, totals):
             activity.heartbeat(totals)
-    return await in_thread(record, totals, BY, activity.info().workflow_run_id or "")
+    return await in_thread(record, totals, ACTOR, activity.info().workflow_run_id or "")
 
 
 async def _beat(totals: Totals) -> None:
     while True:
         activity.heartbeat(totals)
-        await asyncio.sleep(BEAT)
+        await asyncio.sleep(HEARTBEAT_INTERVAL)
 
 
 def wanted(task_queue: str) -> Schedule:
@@ -136,7 +136,7 @@ def wanted(task_queue: str) -> Schedule:
     return Schedule(
         action=ScheduleActionStartWorkflow(PruneWorkflow.run, id=SCHEDULE, task_queue=task_queue),
         spec=ScheduleSpec(
-            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(HOUR)])],
+            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(HOUR_OF_DAY)])],
             jitter=timedelta(hours=1),
             time_zone_name=settings.TIME_ZONE,
         ),
@@ -182,7 +182,7 @@ async def keep_scheduled() -> None:
         try:
             await schedule(await temporal.client())
         except temporal.UNAVAILABLE as error:
-            pause = AGAIN
+            pause = RETRY_INTERVAL
             if not temporal.is_unavailable(error) or getattr(error, "status", None) in FOR_LONG:
                 log.warning("what is no longer kept stays: its schedule can't be made: %s", error)
                 pause = LOOK_EVERY

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from jobs.models import EarlierVersion, Event, Job, JobQuerySet, Pipeline, Removal, Stage
 from jobs.models.earlier_version import SOURCES, files_alone_of
-from jobs.models.job_queryset import SHOWN
+from jobs.models.job_queryset import NOT_IN_TRASH
 from jobs.models.removal import OUTPUTS, SOURCE, TIMELINE
 from jobs.state import FINISHED, JobState
 from mediapipe import storage
@@ -27,8 +27,8 @@ from mediapipe.retention import Going, Kind, Removed, in_days
 AT_ONCE = 20  # jobs, or sources, of which one step removes files
 DONE = (JobState.SUCCEEDED,)
 FAILED = (JobState.FAILED, JobState.CANCELLED)
-BY = audit.PRODUCT  # who does it, for timelines and the audit log
-OF = {"sources": DONE, "failed_sources": FAILED, "outputs": FINISHED, "timelines": FINISHED}
+ACTOR = audit.PRODUCT  # who does it, for timelines and the audit log
+APPLIES_TO = {"sources": DONE, "failed_sources": FAILED, "outputs": FINISHED, "timelines": FINISHED}
 
 
 def own_days(what: str) -> dict[str, int]:
@@ -59,7 +59,7 @@ def is_due(what: str) -> Q:
         old |= Q(pipeline=name, finished_at__lt=before(days)) if days else Q(pk__in=[])
     if common:
         old |= Q(finished_at__lt=before(common)) & ~Q(pipeline__in=own)
-    return Q(old, SHOWN, state__in=OF[what], kept_wishes__isnull=True)
+    return Q(old, NOT_IN_TRASH, state__in=APPLIES_TO[what], kept_wishes__isnull=True)
 
 
 def due(what: str) -> JobQuerySet:
@@ -128,7 +128,7 @@ def going_timelines() -> Going:
 def _mark(row: Job, what: str, days: int, text: str) -> None:
     """Says that something of the job goes, in its row and in its timeline."""
     if Removal.objects.get_or_create(job=row, what=what, defaults={"days": days})[1]:
-        row.add_event(f"{what}_removed", actor=BY, text=f"{text} (kept {in_days(days)})")
+        row.add_event(f"{what}_removed", actor=ACTOR, text=f"{text} (kept {in_days(days)})")
 
 
 @transaction.atomic

@@ -21,7 +21,7 @@ from mediapipe import storage
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
 
-NOBODY = "the trash"  # who deletes what has lain there for its days
+TRASH_ACTOR = "the trash"  # who deletes what has lain there for its days
 
 
 def lifetime() -> timedelta:

@@ -19,7 +19,7 @@ from mediapipe import storage
 
 register = template.Library()
 WIDTH = 160  # of a frame
-SHOWN = range(0, STORYBOARD_FRAMES, 2)  # in a bar, which is narrow
+BAR_FRAMES = range(0, STORYBOARD_FRAMES, 2)  # in a bar, which is narrow
 
 
 @register.simple_tag
@@ -45,6 +45,6 @@ def film(page: JobPage, stage: StageView) -> dict[str, Any]:
         "url": url,
         "width": WIDTH * 10,
         "height": height * STORYBOARD_FRAMES // 10,
-        "cells": [(at * 50, f"{at % 10 * WIDTH} {at // 10 * height} {WIDTH} {height}") for at in SHOWN],
+        "cells": [(at * 50, f"{at % 10 * WIDTH} {at // 10 * height} {WIDTH} {height}") for at in BAR_FRAMES],
         "done": done * 10,
     }

@@ -16,7 +16,7 @@ from django.utils.timezone import localtime
 from jobs import control, finished
 from jobs.models import Job, Upload
 from jobs.uploads import becoming, intake
-from jobs.uploads.arriving import GONE, LOCKED
+from jobs.uploads.arriving import LOCKED, UPLOAD_GONE
 from jobs.uploads.becoming import File
 from jobs.uploads.errors import UploadError
 from jobs.uploads.source_check import find_problem
@@ -61,7 +61,7 @@ async def job_headers(upload: Upload, *, again: bool = False) -> dict[str, str]:
     try:
         job, older = await sync_to_async(becoming.create_job, thread_sensitive=False)(upload, again=again)
     except Upload.DoesNotExist:
-        raise UploadError(404, GONE) from None
+        raise UploadError(404, UPLOAD_GONE) from None
     except OSError:
         raise UploadError(503, STORAGE_AWAY, Retry_After=5) from None
     return await _names(job, older)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 LOCKED = "Another connection is sending this file. Try again in a moment."
-GONE = "This upload no longer exists. Start it again."
+UPLOAD_GONE = "This upload no longer exists. Start it again."
 
 
 class Arriving(ABC):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from jobs.models import Upload
-from jobs.uploads.arriving import GONE, LOCKED, Arriving
+from jobs.uploads.arriving import LOCKED, UPLOAD_GONE, Arriving
 from jobs.uploads.errors import UploadError
 from jobs.uploads.naming import source_of
 from mediapipe import storage
@@ -94,7 +94,7 @@ class BucketPart(Arriving):
             with fresh_connections():
                 upload.end_writing(writer, upload.arrived)
             if isinstance(error, FileNotFoundError):
-                raise UploadError(404, GONE) from None
+                raise UploadError(404, UPLOAD_GONE) from None
             raise
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class BucketPart(Arriving):
         except OSError as error:
             self._digest = None
             if isinstance(error, FileNotFoundError):
-                raise UploadError(404, GONE) from None
+                raise UploadError(404, UPLOAD_GONE) from None
             raise
         self._usable = True
         self._parts = number
@@ -216,7 +216,7 @@ class BucketPart(Arriving):
             place = look(upload)
         except FileNotFoundError:
             if not _is_complete(upload):
-                raise UploadError(404, GONE) from None
+                raise UploadError(404, UPLOAD_GONE) from None
             return upload.length
         return place.start + place.tail
 

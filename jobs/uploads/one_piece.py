@@ -26,7 +26,7 @@ from jobs.uploads.naming import display_name, source_name, suffix
 from jobs.uploads.source_check import find_problem
 from mediapipe import storage
 
-MARKS = "storing"  # the folder of the marks
+MARKS_FOLDER = "storing"  # the folder of the marks
 
 
 def store_form_file(file: UploadedFile[Any], job: uuid.UUID) -> Source:
@@ -87,14 +87,14 @@ def has_job(source: Source) -> None:
 
 def _mark(name: str) -> Path:
     folder, file = Path(name).parts[-2:]
-    return storage.path(MARKS) / f"{folder}{Path(file).suffix}"
+    return storage.path(MARKS_FOLDER) / f"{folder}{Path(file).suffix}"
 
 
 def sweep() -> int:
     """Removes the files that no job was made for, as old as an upload may be; how many."""
     removed = 0
     oldest = time.time() - UPLOAD_LIFETIME.total_seconds()
-    marks = storage.path(MARKS)
+    marks = storage.path(MARKS_FOLDER)
     for mark in marks.iterdir() if marks.is_dir() else ():
         with suppress(FileNotFoundError):  # it has just got its job
             if mark.stat().st_mtime < oldest:

@@ -16,7 +16,7 @@ from jobs.ittybit.replies import IttybitError
 from mediapipe import storage
 from mediapipe.remote import tls
 
-PATIENCE = 240.0  # seconds: for a turn, for a reader, and for the file itself (mediapipe.engine.prober)
+TIMEOUT = 240.0  # seconds: for a turn, for a reader, and for the file itself (mediapipe.engine.prober)
 CONNECT = 30.0  # seconds: it is this very process that answers, however busy its machine is
 SENTENCES = {
     "not_media": "This isn’t a video or audio file, so it wasn’t uploaded.",
@@ -40,12 +40,12 @@ async def find_problem(name: str) -> str:
         async with httpx.AsyncClient(
             base_url=f"{settings.LOCAL_URL}/ittybit",
             headers={"Authorization": f"Bearer {settings.ENGINE_KEY}"},
-            timeout=httpx.Timeout(PATIENCE, connect=CONNECT),
+            timeout=httpx.Timeout(TIMEOUT, connect=CONNECT),
             verify=tls(),
             trust_env=False,  # a proxy leads nowhere near this machine
         ) as http:
             client = IttybitClient(http)
-            client.deadline = PATIENCE
+            client.deadline = TIMEOUT
             found = await client.probe(url)
     except (IttybitError, httpx.InvalidURL) as error:
         found = ProbeReply(None, unread=str(error))

@@ -18,7 +18,7 @@ from jobs.uploads import intake, one_piece
 from mediapipe import storage
 from mediapipe.storage import multipart, s3
 
-EVERY = 3600.0  # seconds: of what nobody knows nothing is in a hurry
+INTERVAL = 3600.0  # seconds: of what nobody knows nothing is in a hurry
 BEGUN = "sources/"  # what the names of uploads begin with in the bucket
 log = logging.getLogger(__name__)
 _last: dict[str, float] = {}  # when (monotonic) this process looked at what
@@ -49,7 +49,7 @@ def sweep_own_disk() -> None:
 
 def _is_due(what: str) -> bool:
     now = time.monotonic()
-    if now - _last.get(what, -EVERY) < EVERY:
+    if now - _last.get(what, -INTERVAL) < INTERVAL:
         return False
     _last[what] = now
     return True

@@ -30,7 +30,7 @@ from jobs.api.bearer import accepts_token
 from jobs.models import Upload
 from jobs.uploads import becoming, intake, sweeping
 from jobs.uploads.arrived import job_headers, job_of_known_headers, offset_of
-from jobs.uploads.arriving import GONE
+from jobs.uploads.arriving import UPLOAD_GONE
 from jobs.uploads.becoming import File
 from jobs.uploads.errors import UploadError
 from jobs.uploads.naming import display_name
@@ -150,7 +150,7 @@ async def find_upload(request: HttpRequest, pk: uuid.UUID) -> Upload:
     user = await request.auser()
     upload = await Upload.objects.select_related("owner").filter(pk=pk, owner_id=user.pk).afirst()
     if upload is None:
-        raise UploadError(404, GONE)
+        raise UploadError(404, UPLOAD_GONE)
     if upload.job_id is None and upload.expires_at < timezone.now():
         raise UploadError(410, "This upload has expired. Start it again.")
     return upload

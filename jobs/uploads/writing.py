@@ -29,19 +29,19 @@ from mediapipe.web.request_body import Disconnected, chunks
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-PATIENCE = 1.0  # seconds to wait for another writer: the end of one that has just lost its line
+WRITER_TIMEOUT = 1.0  # seconds to wait for another writer: the end of one that has just lost its line
 RETRY_AFTER = 2  # seconds, where it goes on: a silent one has let go by then, or soon
-STAY = 2.0  # seconds between two signs of a writer
+LEASE_INTERVAL = 2.0  # seconds between two signs of a writer
 TOO_LONG = "More bytes came than Upload-Length promised."
 DISK_FULL = "The server is out of disk space. The upload will continue when there’s room."
 NOT_SAVED = "The server couldn’t save this part. The upload will continue where it stopped."
-AWAY = "The storage can’t be reached. The upload will continue where it stopped."
+STORAGE_UNAVAILABLE = "The storage can’t be reached. The upload will continue where it stopped."
 
 
 def storage_error(error: OSError) -> UploadError:
     """What a client hears of bytes that couldn't be kept: they may come again."""
     if isinstance(error, BucketUnavailable):
-        return UploadError(503, AWAY, Retry_After=5)
+        return UploadError(503, STORAGE_UNAVAILABLE, Retry_After=5)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UploadError(507, DISK_FULL if full else NOT_SAVED)
 
@@ -59,7 +59,7 @@ async def writer(upload: Upload) -> AsyncIterator[Arriving]:
 
 
 async def _open(upload: Upload) -> Arriving:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WRITER_TIMEOUT
     while True:
         opening = asyncio.ensure_future(asyncio.to_thread(store_of(upload).open, upload))
         try:
@@ -79,14 +79,14 @@ async def _open(upload: Upload) -> Arriving:
 
 async def _stay(part: Arriving) -> None:
     while True:
-        await asyncio.sleep(STAY)
+        await asyncio.sleep(LEASE_INTERVAL)
         with suppress(*OUTAGES):  # it is said again in a moment
             await run_to_completion(part.stay)
 
 
 async def wait_for_writer(upload: Upload) -> bool:
     """Waits a moment for a writer to end, and asks one that is silent to; whether nobody writes it now."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WRITER_TIMEOUT
     while await run_to_completion(store_of(upload).is_locked, upload):
         if time.monotonic() > deadline:
             return False

@@ -29,8 +29,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from jobs.state import Output, Source
 
-ONCE = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
-FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
+NO_RETRIES = RetryPolicy(maximum_attempts=1)  # attempts are counted in the workflow
+RETRY_FOREVER = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10))
 COPY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=5)
 QUICK = timedelta(seconds=2)  # less than a worker that shuts down waits for its activities
 IN_QUEUE = timedelta(days=7)  # waiting for an encoder counts against no limit of the stage
@@ -50,7 +50,7 @@ async def create_task(request: TaskRequest, label: str) -> str:
         activity_id=f"create-{request.activity_id}",
         task_queue=_control_queue(),
         start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=ONCE,
+        retry_policy=NO_RETRIES,
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         summary=f"create the task of {label}",
     )
@@ -87,7 +87,7 @@ async def await_task(
         activity_id=activity_id,
         start_to_close_timeout=timedelta(seconds=watch.allowed) + IN_QUEUE,
         heartbeat_timeout=timedelta(seconds=heartbeat_timeout),
-        retry_policy=ONCE,
+        retry_policy=NO_RETRIES,
         cancellation_type=ActivityCancellationType.TRY_CANCEL,
         summary=f"{stage.label}, attempt {attempt}",
     )
@@ -128,7 +128,7 @@ async def _cancel(activity: str, what: str, engine: str) -> Cancellation | None:
             result_type=Cancellation,
             start_to_close_timeout=timedelta(seconds=20),
             schedule_to_close_timeout=timedelta(seconds=60),
-            retry_policy=FOREVER,
+            retry_policy=RETRY_FOREVER,
         )
     except ActivityError:
         return None
@@ -148,7 +148,7 @@ async def record(request: RecordRequest, *, locally: bool) -> None:
                 state.RECORD,
                 request,
                 schedule_to_close_timeout=QUICK,
-                retry_policy=ONCE,
+                retry_policy=NO_RETRIES,
                 summary="record",
             )
         except FailureError:  # the activity's own error, or that its time was over
@@ -160,6 +160,6 @@ async def record(request: RecordRequest, *, locally: bool) -> None:
         request,
         task_queue=_control_queue(),
         start_to_close_timeout=timedelta(seconds=20),
-        retry_policy=FOREVER,
+        retry_policy=RETRY_FOREVER,
         summary="record",
     )

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 
 MAX_OUTAGE = 24 * 3600.0  # seconds that one attempt may wait for an unavailable engine
 LOST = ("lost", "interrupted")  # outcomes of an attempt whose worker gave no sign
-UNCLEAR = 10.0  # seconds beyond the heartbeat timeout, after which it may have been Temporal that was away
+TEMPORAL_DELAY = 10.0  # seconds beyond the heartbeat timeout: with more, Temporal may have been away
 
 
 class AttemptFailed(Exception):
@@ -103,7 +103,7 @@ def gone_silent(error: TimeoutError, now: float, heartbeat_timeout: float) -> At
     """
     details = error.last_heartbeat_details
     at = details[0].get("at") if details and isinstance(details[0], dict) else None
-    if not isinstance(at, int | float) or not at or now - at < heartbeat_timeout + UNCLEAR:
+    if not isinstance(at, int | float) or not at or now - at < heartbeat_timeout + TEMPORAL_DELAY:
         return AttemptFailed("The worker stopped.", Failure("worker_lost"), "lost")
     sentence = f"No sign from the worker for {now - at:.0f} s: it stopped, or the workflow service was away."
     return AttemptFailed(sentence, Failure("worker_lost"), "interrupted")

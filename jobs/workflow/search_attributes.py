@@ -13,10 +13,10 @@ OWNER, PIPELINE, STATE, TITLE = KEYS = [
     for name in ("MediaOwner", "MediaPipelineName", "MediaState", "MediaTitle")
 ]
 NAMES = [key.name for key in KEYS]
-LONGEST = 200  # characters; a SQL database keeps 255
+MAX_LENGTH = 200  # characters; a SQL database keeps 255
 
 
 def of_job(owner: str, pipeline: str, title: str, state: str) -> TypedSearchAttributes:
     """The attributes that a job's workflow starts with."""
     values = zip(KEYS, (owner, pipeline, state, title), strict=True)
-    return TypedSearchAttributes([SearchAttributePair(key, value[:LONGEST]) for key, value in values])
+    return TypedSearchAttributes([SearchAttributePair(key, value[:MAX_LENGTH]) for key, value in values])

@@ -28,7 +28,7 @@ from jobs.workflow.failures import MAX_OUTAGE
 from mediapipe import storage
 
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
-PATIENCE = 30.0
+OUTAGE_TIMEOUT = 30.0
 INTERVAL = 0.1  # seconds between two reads of a task at first,
 TOLD_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
 MAX_INTERVAL = 3.0  # and at last
@@ -152,7 +152,7 @@ class Watcher:
         self,
         client: IttybitClient,
         watch: TaskWatch,
-        patience: float = PATIENCE,
+        patience: float = OUTAGE_TIMEOUT,
         learn_limit: Callable[[], Coroutine[Any, Any, float]] | None = None,
         first_interval: float = INTERVAL,
     ) -> None:

@@ -20,7 +20,7 @@ from mediapipe.accounts.audit import Act
 from mediapipe.accounts.models import AuditEntry
 
 log = logging.getLogger(__name__)
-OURS = ("MEDIAPIPE_", "TEMPORAL_", "ITTYBIT_", "DATABASE_URL")
+PREFIXES = ("MEDIAPIPE_", "TEMPORAL_", "ITTYBIT_", "DATABASE_URL")
 # What `up` and the tests hand to their children, which nobody sets.
 HANDED_ON = {"MEDIAPIPE_NO_VENV", "MEDIAPIPE_PORT", "MEDIAPIPE_LOCAL_URL"}
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CERT|DATABASE_URL|://[^/]*@")
@@ -38,7 +38,7 @@ def shown(name: str, value: str) -> str:
 def note(environment: Mapping[str, str] = os.environ) -> None:
     """An entry for each setting that is another one than at the last start on this machine."""
     here = f"{getpass.getuser()}@{socket.gethostname()}"
-    names = {name for name in environment if name.startswith(OURS)} - HANDED_ON
+    names = {name for name in environment if name.startswith(PREFIXES)} - HANDED_ON
     try:
         before = _last(here)
         with transaction.atomic():

@@ -31,7 +31,7 @@ INVITED = "accounts.invited"
 CONNECTING = "accounts.connecting"
 LIFETIME = 3600  # seconds
 INVITED_LIFETIME = 3 * 24 * 3600
-VOID = "This sign-in link has expired or was already used. Sign in with your password."
+LINK_INVALID = "This sign-in link has expired or was already used. Sign in with your password."
 VOID_INVITATION = "This link has expired or was already used. Ask an admin for a new one."
 
 
@@ -89,7 +89,7 @@ def sign_in(request: HttpRequest, token: str) -> HttpResponse:
     """Signs in and redirects to the list; a void link redirects to the sign-in page with a message."""
     user = _read(token, SALT, LIFETIME)
     if user is None or not take(user):
-        messages.error(request, VOID)
+        messages.error(request, LINK_INVALID)
         return redirect(settings.LOGIN_URL)
     return signed_in(request, user)
 

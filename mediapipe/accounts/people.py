@@ -28,7 +28,7 @@ class Role(StrEnum):
     SUPERUSER = "superuser"
 
 
-GIVEN = (Role.EDITOR, Role.ADMIN)  # the roles that an admin gives
+ASSIGNABLE_ROLES = (Role.EDITOR, Role.ADMIN)  # the roles that an admin gives
 GROUPS = {Role.EDITOR: roles.EDITORS, Role.ADMIN: roles.ADMINS}
 
 
@@ -77,7 +77,7 @@ def set_groups(person: User, role: Role) -> None:
 
 
 def _given(role: str) -> Role:
-    if role not in GIVEN:
+    if role not in ASSIGNABLE_ROLES:
         raise NotAllowed("Choose a role: editor or admin.")
     return Role(role)
 

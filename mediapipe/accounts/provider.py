@@ -24,7 +24,7 @@ from joserfc.jwk import KeySet
 from mediapipe.recent import Recent
 
 TIMEOUT = 10.0  # seconds
-KEPT = 3600.0  # seconds that its addresses and keys are kept
+CACHE_SECONDS = 3600.0  # seconds that its addresses and keys are kept
 KEYS_ASKED_EVERY = 30.0  # seconds: a token under an unknown key is no reason to ask for each
 LONGEST_SUBJECT = 255  # ASCII characters, OpenID Connect Core 1.0, section 2
 CLOCKS_APART = 60  # seconds that its clock may differ from ours
@@ -110,7 +110,7 @@ def finish(code: str, back: str, nonce: str, verifier: str) -> Who:
 def discover() -> dict[str, Any]:
     """Its addresses and abilities, as its discovery document says. Raises ProviderError."""
     url = f"{settings.OIDC_ISSUER.rstrip('/')}/.well-known/openid-configuration"
-    about = _kept_answer(url, KEPT)
+    about = _kept_answer(url, CACHE_SECONDS)
     if about.get("issuer") != settings.OIDC_ISSUER or not all(
         isinstance(about.get(each), str) for each in ENDPOINTS
     ):
@@ -133,7 +133,7 @@ def _claims(token: str, nonce: str) -> dict[str, Any]:
     )
     try:
         try:
-            read = jwt.decode(token, _keys(KEPT), algorithms=ALGORITHMS)
+            read = jwt.decode(token, _keys(CACHE_SECONDS), algorithms=ALGORITHMS)
         except (JoseError, ValueError):  # it may have new keys
             read = jwt.decode(token, _keys(KEYS_ASKED_EVERY), algorithms=ALGORITHMS)
         rules.validate(read.claims)

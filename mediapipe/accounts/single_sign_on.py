@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SALT = "accounts.single_sign_on"
 COOKIE = "sso-"
 LIFETIME = 900  # seconds that somebody may take at the provider
-LATE = "This sign-in took too long, or began in another browser. Try again."
+TOO_LATE = "This sign-in took too long, or began in another browser. Try again."
 
 
 @login_not_required
@@ -82,7 +82,7 @@ def _arrive(request: HttpRequest, begun: dict[str, Any]) -> HttpResponse:
     code = request.GET.get("code", "")
     # Another provider's answer under our state is a mix-up attack (RFC 9207).
     if not begun or request.GET.get("iss", settings.OIDC_ISSUER) != settings.OIDC_ISSUER:
-        return _refuse(request, LATE)
+        return _refuse(request, TOO_LATE)
     if not code:
         said = re.sub(r"[^a-z_]", "", request.GET.get("error", ""))[:40] or "no reason given"
         return _refuse(request, f"{settings.OIDC_NAME} didn’t sign you in: {said}. Try again.")
@@ -97,7 +97,7 @@ def _arrive(request: HttpRequest, begun: dict[str, Any]) -> HttpResponse:
     except NotAllowed as error:
         return _refuse(request, str(error))
     if not magic_link.take(person):  # deactivated, or somebody signed in with the same link, just now
-        return _refuse(request, LATE)
+        return _refuse(request, TOO_LATE)
     page = begun["next"]
     safe = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
     return magic_link.signed_in(request, person, page if page and safe else settings.LOGIN_REDIRECT_URL)

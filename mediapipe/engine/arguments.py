@@ -45,7 +45,7 @@ GUARD = (  # what may be opened, and how much of it
     "-max_pixels",
     str(MAX_PIXELS),
 )
-CLEAN = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
+NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
 TURNED_BY_PICTURES = {  # filters that take out what pictures say of their turn
     "h264": "h264_metadata=display_orientation=remove",

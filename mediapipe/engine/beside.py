@@ -16,7 +16,7 @@ from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.validators import Options
 
-FEW = 3e8  # pixels that are decoded in a moment: twelve seconds of 720p
+MAX_PIXELS = 3e8  # pixels that are decoded in a moment: twelve seconds of 720p
 A_MINUTE = 1 / 60  # of an hour
 
 
@@ -69,4 +69,4 @@ def _is_small(media: Media) -> bool:
     """Whether all of its frames are decoded in a moment."""
     video = media.video
     assert video is not None
-    return video.width * video.height * (video.fps or 25) * media.duration <= FEW
+    return video.width * video.height * (video.fps or 25) * media.duration <= MAX_PIXELS

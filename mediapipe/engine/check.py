@@ -54,7 +54,7 @@ async def process(task_id: str, kind: Kind, options: Options, kept: str, hooks: 
 async def _output(name: str, url: str, work: Path, hooks: Hooks) -> Path:
     """An output as a file. Raises TaskError: it must be one of ours."""
     kept = storage.to_kept(url)
-    if not kept.startswith(storage.KEPT):
+    if not kept.startswith(storage.OWN_FILE_PREFIX):
         raise TaskError("source_refused", f"The output {name} isn’t a file of this installation.")
     path, _ = await source_file(kept, work / name, hooks)
     return path

@@ -19,13 +19,13 @@ JUMP = (
     60.0  # seconds between one picture and the next: no film stands still so long, a recorder's clock was set
 )
 JUMP_OF_ALL = 10.0  # and where picture and sound do it alike
-BACK = 0.1  # seconds by which a clock is set back
-TOGETHER = 1.5  # seconds by which the same jump may look otherwise in another track
+MIN_SETBACK = 0.1  # seconds by which a clock is set back
+SAME_JUMP = 1.5  # seconds by which the same jump may look otherwise in another track
 MAX_JUMPS = 200
-FAR = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
+MAX_REORDER = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
 FASTEST = 60.5  # pictures a second that are kept
 REORDERED = 16  # pictures, at most, that are stored before another that is shown before them
-HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
+MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
 
 def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
@@ -72,9 +72,9 @@ def held_picture(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     """
     last, own, end = _held(container, stream, facts["end"])
     turn = 1 / value(lambda: float(stream.guessed_rate), 25.0)
-    if end - last > turn + HELD:
+    if end - last > turn + MIN_HELD:
         facts["held"] = end - last - turn
-        facts["lost"] = end - own if end - own > HELD else 0.0
+        facts["lost"] = end - own if end - own > MIN_HELD else 0.0
         if facts["frames"] > 1:
             facts["fps"] = (facts["frames"] - 1) / last
 
@@ -144,7 +144,7 @@ class _Track:
         by = stored - self.last - (self.turn or self.lasts)
         if self.first is None:
             self.first = stored
-        elif by > JUMP_OF_ALL or stored < self.last - BACK:
+        elif by > JUMP_OF_ALL or stored < self.last - MIN_SETBACK:
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
         self.last = stored
@@ -152,12 +152,12 @@ class _Track:
         if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
-        self.far += abs(shown - stored) > FAR
+        self.far += abs(shown - stored) > MAX_REORDER
 
     def _shown_at(self, by: float) -> int:
         """The first of the latest packets that is shown after a jump by so much, though it lies before it."""
-        early = [(at, far) for at, far in self.latest if abs(far - by) < min(TOGETHER, abs(by) / 2)]
-        self.far -= sum(abs(far) > FAR for _, far in early)
+        early = [(at, far) for at, far in self.latest if abs(far - by) < min(SAME_JUMP, abs(by) / 2)]
+        self.far -= sum(abs(far) > MAX_REORDER for _, far in early)
         self.latest.clear()
         return min((at for at, _ in early), default=self.packets)
 
@@ -215,7 +215,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     for facts, track in zip(tracks, clocks, strict=True):
         unit = container.streams[facts["index"]].time_base
         facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
-        facts["far"] = round(FAR / unit) if track.far else 0
+        facts["far"] = round(MAX_REORDER / unit) if track.far else 0
         facts["missing"] = track.missing
         facts["changes"] = len(track.kinds) > 1
     found = any(track.jumps or track.far for track in clocks)
@@ -231,7 +231,7 @@ def _agree(clocks: list[_Track]) -> None:
     film, *others = clocks
     alike = [
         len(each.jumps) == len(film.jumps)
-        and all(abs(a.by - b.by) < TOGETHER for a, b in zip(each.jumps, film.jumps, strict=True))
+        and all(abs(a.by - b.by) < SAME_JUMP for a, b in zip(each.jumps, film.jumps, strict=True))
         for each in others
     ]
     if others and all(alike):
@@ -239,7 +239,7 @@ def _agree(clocks: list[_Track]) -> None:
             each.jumps = [replace(a, by=b.by) for a, b in zip(each.jumps, film.jumps, strict=True)]
         return
     ends = [each.seconds for each in clocks]
-    if others and max(ends) - min(ends) < TOGETHER:
+    if others and max(ends) - min(ends) < SAME_JUMP:
         return
     for each in clocks:
         each.jumps = [jump for jump in each.jumps if jump.by < 0 or jump.unsaid > JUMP]

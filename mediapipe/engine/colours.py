@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mediapipe.engine.media import BT709, UNSAID, Video
+from mediapipe.engine.media import BT709, UNSPECIFIED_VALUES, Video
 
 # What still formats hold is always read as BT.601, JPEG's in full range, whatever the film was in.
 STILLS = {"yuvj420p": ":out_range=pc:out_color_matrix=bt601"} | dict.fromkeys(
@@ -49,8 +49,8 @@ def to_sdr(video: Video, width: int, height: int) -> list[str]:
 
 def missing_of_hdr(video: Video) -> list[str]:
     """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
-    lacking = [] if video.primaries not in UNSAID else ["color_primaries=bt2020"]
-    if video.matrix in (*UNSAID, 11) or video.matrix > 14:
+    lacking = [] if video.primaries not in UNSPECIFIED_VALUES else ["color_primaries=bt2020"]
+    if video.matrix in (*UNSPECIFIED_VALUES, 11) or video.matrix > 14:
         lacking += ["colorspace=bt2020nc"] if video.pix_fmt.startswith("yuv") else []
     return ["setparams=" + ":".join(lacking)] if lacking else []
 
@@ -62,8 +62,8 @@ def understood(video: Video) -> tuple[Video, list[str]]:
     """
     if not video.pix_fmt.startswith("yuv"):
         return video, []
-    if video.matrix == YCGCO or (video.matrix in BY_PRIMARIES and video.primaries not in UNSAID):
-        transfer = video.matrix in CONSTANT and video.transfer in (*UNSAID, *LOGARITHMIC)
+    if video.matrix == YCGCO or (video.matrix in BY_PRIMARIES and video.primaries not in UNSPECIFIED_VALUES):
+        transfer = video.matrix in CONSTANT and video.transfer in (*UNSPECIFIED_VALUES, *LOGARITHMIC)
         named = ["setparams=color_trc=bt709"] if transfer else []
         width, height = (side - side % 2 for side in (video.width, video.height))
         known = replace(video, matrix=BT709, width=width, height=height)
@@ -99,16 +99,18 @@ def tags(video: Video) -> list[str]:
     The matrix alone is not enough: without primaries Chromium shows BT.709’s pure red as dark red.
     """
     primaries, transfer = BELONGING.get(matrix(video), BELONGING["smpte170m"])
-    named = [f"color_primaries={primaries}"] if video.primaries in UNSAID else []
-    named += [f"color_trc={transfer}"] if video.transfer in UNSAID else []
+    named = [f"color_primaries={primaries}"] if video.primaries in UNSPECIFIED_VALUES else []
+    named += [f"color_trc={transfer}"] if video.transfer in UNSPECIFIED_VALUES else []
     return ["setparams=" + ":".join(named)] if named else []
 
 
 def copied_tags(video: Video, which: str = "") -> list[str]:
     """The arguments that name in a copy of H.264 the primaries which belong to its BT.709 matrix."""
-    if video.matrix != BT709 or video.primaries not in UNSAID:
+    if video.matrix != BT709 or video.primaries not in UNSPECIFIED_VALUES:
         return []
-    named = "colour_primaries=1" + (":transfer_characteristics=1" if video.transfer in UNSAID else "")
+    named = "colour_primaries=1" + (
+        ":transfer_characteristics=1" if video.transfer in UNSPECIFIED_VALUES else ""
+    )
     return [f"-bsf:v{which}", f"h264_metadata={named}"]
 
 

@@ -18,18 +18,18 @@ from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
 
 MOMENTS = (0.5, 0.9, 0.02, 0.3, 0.7)  # of the output's length, the most telling first
-SHORT = 5.0  # seconds of a film of which a FEW moments are enough
-FEW = 3
-PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
-AROUND = 0.15  # seconds about a moment in which its picture is looked for
-WINDOW = 0.8  # seconds of sound at each place
+SHORT_SECONDS = 5.0  # of a film of which SHORT_MOMENTS are enough
+SHORT_MOMENTS = 3
+SOUND_PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
+SEARCH_WINDOW = 0.15  # seconds about a moment in which its picture is looked for
+SOUND_WINDOW = 0.8  # seconds of sound at each place
 BEGINNING = 2.0  # seconds of sound at the start
 OUT_OF_STEP = 0.3  # seconds by which an output's sound may be longer or shorter than its clock says
-STEP = 0.15  # seconds by which sound may begin otherwise
-ALIKE = 0.85  # correlation of two pictures
-ROUGHLY = 0.6  # and where they are of other moments by part of a second, or tone-mapped
-FLAT = 8.0  # spread of grey below which a picture has nothing to correlate
-LIGHTER = 48.0  # of 255: how much lighter or darker a flat picture may be
+MAX_SOUND_SHIFT = 0.15  # seconds by which sound may begin otherwise
+MIN_CORRELATION = 0.85  # correlation of two pictures
+MIN_LOOSE_CORRELATION = 0.6  # and where they are of other moments by part of a second, or tone-mapped
+MAX_FLAT_SPREAD = 8.0  # spread of grey below which a picture has nothing to correlate
+MAX_LUMA_SHIFT = 48.0  # of 255: how much lighter or darker a flat picture may be
 HEARD = 0.01  # of full scale
 SILENT = 0.0005
 
@@ -52,15 +52,15 @@ class Part:
 
     def moments(self) -> list[float]:
         """Where to look in the source."""
-        moments = MOMENTS[:FEW] if 0 < self.seconds <= SHORT else MOMENTS
+        moments = MOMENTS[:SHORT_MOMENTS] if 0 < self.seconds <= SHORT_SECONDS else MOMENTS
         return [self.start + share * self.seconds for share in moments]
 
     def places(self, begins: float) -> list[tuple[float, float]]:
         """Where to listen in a file that *begins* there, how long: not beyond the end, where echoes are."""
-        last = self.seconds - WINDOW
-        later = [min(share * self.seconds, last) for share in PLACES if self.seconds > BEGINNING]
-        short = [(at, WINDOW) for at in dict.fromkeys(later) if at + WINDOW > BEGINNING]
-        whole = [(0.0, min(BEGINNING, max(WINDOW, self.seconds))), *short]
+        last = self.seconds - SOUND_WINDOW
+        later = [min(share * self.seconds, last) for share in SOUND_PLACES if self.seconds > BEGINNING]
+        short = [(at, SOUND_WINDOW) for at in dict.fromkeys(later) if at + SOUND_WINDOW > BEGINNING]
+        whole = [(0.0, min(BEGINNING, max(SOUND_WINDOW, self.seconds))), *short]
         return [(begins + at, seconds) for at, seconds in whole]
 
 
@@ -106,12 +106,12 @@ def is_alike(one: bytes, other: bytes, *, roughly: bool = False) -> bool:
     """Whether two small grey pictures show the same; *roughly*: their lightness may be another."""
     mean, spread = _measure(one)
     other_mean, other_spread = _measure(other)
-    if max(spread, other_spread) < FLAT:
-        return roughly or abs(mean - other_mean) <= LIGHTER
+    if max(spread, other_spread) < MAX_FLAT_SPREAD:
+        return roughly or abs(mean - other_mean) <= MAX_LUMA_SHIFT
     if not spread or not other_spread:
         return False
     together = sum((a - mean) * (b - other_mean) for a, b in zip(one, other, strict=True)) / len(one)
-    return together / (spread * other_spread) >= (ROUGHLY if roughly else ALIKE)
+    return together / (spread * other_spread) >= (MIN_LOOSE_CORRELATION if roughly else MIN_CORRELATION)
 
 
 def _measure(dots: Sequence[int]) -> tuple[float, float]:
@@ -123,7 +123,7 @@ def distinct(pictures: Pictures) -> list[list[tuple[float, str]]]:
     """Of pictures that lie close together, or of none, the first alone."""
     kept: list[list[tuple[float, str]]] = []
     for each in pictures:
-        if each and all(abs(each[0][0] - other[0][0]) > AROUND for other in kept):
+        if each and all(abs(each[0][0] - other[0][0]) > SEARCH_WINDOW for other in kept):
             kept.append(each)
     return kept
 
@@ -157,12 +157,11 @@ def sound(source: list[Any], output: list[Any], *, bass: float = 0.0) -> list[Di
 
 def _beginning(source: list[float], output: list[float]) -> list[Difference]:
     """Where both begin with a silence, whether it is as long."""
-    starts = [next((at for at, peak in enumerate(each) if peak > HEARD), None) for each in (source, output)]
-    first, ours = starts
+    first, ours = (next((at for at, peak in enumerate(a) if peak > HEARD), None) for a in (source, output))
     if first is None or ours is None or max(source[: max(0, first - 1)], default=0.0) > SILENT:
         return []
     late = (ours - first) * BIN
-    if abs(late) <= STEP:
+    if abs(late) <= MAX_SOUND_SHIFT:
         return []
     how = "late" if late > 0 else "early"
     return [Difference(f"The sound begins about {abs(late):.1f} s too {how} in the result.")]

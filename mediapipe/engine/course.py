@@ -14,7 +14,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 SOUND = -1  # the number of a film's sound among its pieces
-FRESH = timedelta(seconds=5)  # in which a piece that is at work says how far it is
+MAX_AGE = timedelta(seconds=5)  # in which a piece that is at work says how far it is
 
 
 class PieceCourse(models.Model):
@@ -53,13 +53,13 @@ def worked(task_id: str) -> float:
 
 def is_at_work(task_id: str) -> bool:
     """Whether any of its pieces has lately said how far it is."""
-    fresh = timezone.now() - FRESH
+    fresh = timezone.now() - MAX_AGE
     return PieceCourse.objects.filter(task=task_id, at_work=True, updated_at__gt=fresh).exists()
 
 
 def so_far(task_id: str, seconds: float) -> dict[str, float | None]:
     """Percent, speed and seconds left of a film of so many *seconds*, as its task's row has them."""
-    fresh = timezone.now() - FRESH
+    fresh = timezone.now() - MAX_AGE
     rows = list(PieceCourse.objects.filter(task=task_id))
     working = [each for each in rows if each.at_work and each.updated_at > fresh]
     done = min(seconds, _seconds(each for each in rows if not each.at_work) + _seconds(working))

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTER = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mediapipe.engine.sandbox import main; main()"
 STALL_TIMEOUT = 60.0  # seconds without a sign of progress
 JUDGED_AFTER = 300.0  # seconds, from which on the pace so far says how long a run will take
-HOPE = 2.0  # times as long as is allowed: the rest of a film may be easier than its beginning
+DEADLINE_FACTOR = 2.0  # times as long as is allowed: the rest of a film may be easier than its beginning
 GIB = 1 << 30
 MAX_LINES = 40
 
@@ -274,7 +274,7 @@ def _check_pace(passed: float, progress: Progress, wall: float, worked: float) -
         raise TaskError("too_long", sentence)
     if passed > JUDGED_AFTER and progress.percent:
         whole = worked + passed / progress.percent * 100
-        if whole > HOPE * wall:
+        if whole > DEADLINE_FACTOR * wall:
             raise TaskError(
                 "too_long",
                 f"At its pace so far the encode would take {hours(whole)}, and {hours(wall)} are allowed, "

@@ -14,14 +14,14 @@ from mediapipe.engine.instep import Place
 from mediapipe.engine.measures import Stretch
 from mediapipe.engine.timecode import timecode
 
-SAME = 0.9  # share of a stretch that the source must be alike in
-SLACK = 0.5  # seconds by which a stretch may be longer than its source's
-MOST = 8  # of each kind, the longest: more tell a person nothing new
-LOUDER = 2.0  # LU from its source, from which on an output sounds changed
+MIN_OVERLAP = 0.9  # share of a stretch that the source must be alike in
+MAX_EXCESS = 0.5  # seconds by which a stretch may be longer than its source's
+MAX_FINDINGS = 8  # of each kind, the longest: more tell a person nothing new
+MAX_LOUDNESS_SHIFT = 2.0  # LU from its source, from which on an output sounds changed
 OUT_OF_STEP = 0.1  # seconds: the measure's own steps are 0.04; lips are seen to be late from 0.06 on
-SHORTER = 0.5  # seconds, and a fiftieth of the length, that an output may lack
+MAX_MISSING = 0.5  # seconds, and a fiftieth of the length, that an output may lack
 OTHER_COLOURS = 24.0  # dB: a small picture's colours in order have 35 and more
-POOR = {"VMAF": 30.0, "SSIM": 0.8}  # of a sample; a noisy film that is fine but for its noise has 38
+MIN_QUALITY = {"VMAF": 30.0, "SSIM": 0.8}  # of a sample; a noisy film that is fine but for its noise has 38
 NAMES = {"black": "black", "frozen": "frozen picture", "silent": "silence", "clipped": "clipping"}
 
 
@@ -44,7 +44,7 @@ class Finding:
         return asdict(self)
 
 
-def merged(stretches: Iterable[Stretch], gap: float = SLACK) -> list[Stretch]:
+def merged(stretches: Iterable[Stretch], gap: float = MAX_EXCESS) -> list[Stretch]:
     """The same stretches in order, those that all but touch as one."""
     whole: list[Stretch] = []
     for start, end in sorted(stretches):
@@ -73,19 +73,19 @@ def is_alike(stretch: Stretch, source: Sequence[Stretch]) -> bool:
     """Whether the source has the same *stretch*, all but a little of it."""
     start, end = stretch
     shared = sum(
-        max(0.0, min(end, other_end + SLACK) - max(start, other_start - SLACK))
-        for other_start, other_end in merged(source, 2 * SLACK)
+        max(0.0, min(end, other_end + MAX_EXCESS) - max(start, other_start - MAX_EXCESS))
+        for other_start, other_end in merged(source, 2 * MAX_EXCESS)
     )
-    return shared >= SAME * (end - start)
+    return shared >= MIN_OVERLAP * (end - start)
 
 
 def of_stretches(output: str, what: str, ours: Sequence[Stretch], source: Sequence[Stretch]) -> list[Finding]:
     """The stretches of a kind, the longest of them, in their order."""
     found = merged(ours)
-    kept = sorted(sorted(found, key=lambda each: each[0] - each[1])[:MOST])
+    kept = sorted(sorted(found, key=lambda each: each[0] - each[1])[:MAX_FINDINGS])
     findings = [_stretch(output, what, each, is_alike(each, source)) for each in kept]
-    if len(found) > MOST:
-        more = f"{len(found) - MOST} more of {NAMES[what]}, shorter ones"
+    if len(found) > MAX_FINDINGS:
+        more = f"{len(found) - MAX_FINDINGS} more of {NAMES[what]}, shorter ones"
         findings.append(Finding(output, what, more, any(each.look for each in findings)))
     return findings
 
@@ -101,7 +101,7 @@ def of_loudness(output: str, ours: float | None, source: float | None) -> list[F
     if ours is None:
         return []
     text = f"loudness {_lufs(ours)} LUFS"
-    if source is None or abs(ours - source) < LOUDER:
+    if source is None or abs(ours - source) < MAX_LOUDNESS_SHIFT:
         return [Finding(output, "loudness", text, look=False)]
     return [Finding(output, "loudness", f"{text}, the source has {_lufs(source)}")]
 
@@ -117,7 +117,7 @@ def of_quality(output: str, scale: str, scores: Sequence[tuple[float, float]]) -
     digits = 0 if scale == "VMAF" else 2
     mean = sum(score for _, score in scores) / len(scores)
     worst_at, worst = min(scores, key=lambda each: each[1])
-    if worst < POOR[scale]:
+    if worst < MIN_QUALITY[scale]:
         text = f"poor picture at {timecode(worst_at)}: {scale} {worst:.{digits}f}"
         return [Finding(output, "quality", text, start=worst_at)]
     return [Finding(output, "quality", f"{scale} {mean:.{digits}f} against the source", look=False)]
@@ -146,7 +146,7 @@ def of_steps(output: str, places: Sequence[Place]) -> list[Finding]:
 def of_length(output: str, ours: float, source: float) -> list[Finding]:
     """Whether an output ends before its source; lengths in seconds, 0 where one isn't known."""
     missing = source - ours
-    if not ours or not source or missing <= max(SHORTER, source / 50):
+    if not ours or not source or missing <= max(MAX_MISSING, source / 50):
         return []
     return [
         Finding(output, "length", f"ends at {timecode(ours)}, the source at {timecode(source)}", start=ours)

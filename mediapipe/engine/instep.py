@@ -14,10 +14,10 @@ RATE = 4000  # samples of sound a second
 BINS = 50  # of a second: values of a course of sound
 PICTURES = 25  # a second: values of a course of movement
 SIDE = 16  # dots of a picture's side
-LONGEST = 3.0  # seconds either way that are looked for
-ALIKE = 0.7  # correlation from which on two courses are the same
+MAX_SHIFT = 3.0  # seconds either way that are looked for
+MIN_CORRELATION = 0.7  # correlation from which on two courses are the same
 CLEAR = 0.08  # that a place fits better than any other
-NEAR = 0.2  # seconds about the best place, where all others fit well too
+PEAK_WIDTH = 0.2  # seconds about the best place, where all others fit well too
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def movement_course(pictures: bytes) -> list[float]:
 
 def later(course: Sequence[float], other: Sequence[float], per_second: int) -> float | None:
     """Seconds by which *course* comes later than *other*; None where they don't say it clearly."""
-    furthest = min(round(LONGEST * per_second), len(course) // 2, len(other) // 2)
+    furthest = min(round(MAX_SHIFT * per_second), len(course) // 2, len(other) // 2)
     fits = {lag: _correlation(course, other, lag) for lag in range(-furthest, furthest + 1)}
     if not fits:
         return None
     best = max(fits, key=lambda lag: (fits[lag], -abs(lag)))
-    far = [fit for lag, fit in fits.items() if abs(lag - best) > NEAR * per_second]
-    if fits[best] < ALIKE or fits[best] - max(far, default=0.0) < CLEAR:
+    far = [fit for lag, fit in fits.items() if abs(lag - best) > PEAK_WIDTH * per_second]
+    if fits[best] < MIN_CORRELATION or fits[best] - max(far, default=0.0) < CLEAR:
         return None
     return best / per_second
 

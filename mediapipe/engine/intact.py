@@ -11,7 +11,8 @@ from typing import Any
 
 from mediapipe.engine.survey import MAX_ENTRIES
 
-FEW, ALL = 8, 10_000  # pictures that are decoded behind each keyframe at first, and then
+FEW = 8  # pictures that are decoded behind each keyframe at first
+ALL = 10_000  # … and then
 HEARD = 20  # packets of sound that are decoded at each place,
 LASTING = 0.4  # which last about so many seconds
 SLICES = (1, 5)  # NAL units that hold pictures

@@ -18,11 +18,11 @@ BIN = 0.05  # seconds of sound that one peak is of
 RATE = 8000  # samples a second to which sound is brought first
 PIECE = 100  # samples that are looked at together
 MAX_FRAMES = 600  # of a track that are decoded in search of one moment
-LATE = 0.5  # seconds by which a seek may lead past its moment
+MAX_SEEK_ERROR = 0.5  # seconds by which a seek may lead past its moment
 PREDICTED = (2, 3)  # P and B: pictures that can't be decoded alone
 FOLDED = 8  # channels to which a bass channel is left out of stereo
-ENOUGH = 12  # pictures that are decoded in search of one, whatever the budget
-AHEAD = 0.3  # seconds of pictures that a decoder may hold back
+MIN_PICTURES = 12  # pictures that are decoded in search of one, whatever the budget
+DECODER_DELAY = 0.3  # seconds of pictures that a decoder may hold back
 Picture = tuple[float, str]  # when it is shown, and its dots
 
 
@@ -116,7 +116,7 @@ def _pictures(
         if at is None or count > MAX_FRAMES:
             break
         if last is None:  # what a file calls a keyframe need not be one
-            late = at > max(moment, asked["start"], first) + LATE
+            late = at > max(moment, asked["start"], first) + MAX_SEEK_ERROR
             found["misled"] |= late or int(frame.pict_type) in PREDICTED
         found["rise"] &= not around or last is None or at > last
         last = at
@@ -128,11 +128,11 @@ def _pictures(
             shown.append(frame)
         else:
             held = frame
-        if around and at >= moment - around - AHEAD:
+        if around and at >= moment - around - DECODER_DELAY:
             stream.codec_context.skip_frame = "DEFAULT"
         if not around and (at >= moment - 0.001 or time.process_time() > share):
             break
-        if around and at < moment - around and count > ENOUGH and time.process_time() > ends:
+        if around and at < moment - around and count > MIN_PICTURES and time.process_time() > ends:
             return None
     return _small(shown or ([held] if held else []), asked, found)
 

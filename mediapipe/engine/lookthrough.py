@@ -164,7 +164,9 @@ class Lookthrough:
         said = []
         for what, ours in (("black", found.black), ("frozen", frozen)):
             theirs: list[Stretch] = []
-            for stretch in sorted(findings.merged(ours), key=lambda each: each[0] - each[1])[: findings.MOST]:
+            for stretch in sorted(findings.merged(ours), key=lambda each: each[0] - each[1])[
+                : findings.MAX_FINDINGS
+            ]:
                 source = await self._source_at(stretch)
                 theirs += source.black if what == "black" else [*source.frozen, *source.black]
             said += findings.of_stretches(output.name, what, ours, theirs)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 Stretch = tuple[float, float]  # seconds from the file's start
 
-MOST = 1000  # stretches of a kind that are kept of one file
+MAX_STRETCHES = 1000  # stretches of a kind that are kept of one file
 CLIPPED = 0.012  # share of a second's samples at full scale: a pure tone that just reaches it has 0.011
 FULL_SCALE = -0.1  # dBFS
-SAID = re.compile(r"\[Parsed_(\w+?)_\d+ @ [^\]]*\] (?:\[\w+\] )?(.*)")
+FILTER_LINE = re.compile(r"\[Parsed_(\w+?)_\d+ @ [^\]]*\] (?:\[\w+\] )?(.*)")
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 BLACK = re.compile(rf"black_start:{NUMBER} black_end:{NUMBER}")
-EDGE = re.compile(rf"(?:lavfi\.freezedetect\.)?(?:freeze|silence)_(start|end): {NUMBER}")
+STRETCH_EDGE = re.compile(rf"(?:lavfi\.freezedetect\.)?(?:freeze|silence)_(start|end): {NUMBER}")
 MOMENT = re.compile(rf"pts_time:{NUMBER}")
 ASTATS = "lavfi.astats.Overall."
 INTEGRATED = re.compile(rf"I: +{NUMBER} LUFS")
@@ -46,7 +46,7 @@ class Measures:
 
     def line(self, text: str) -> None:
         """One line of the log."""
-        said = SAID.match(text)
+        said = FILTER_LINE.match(text)
         if said is None:
             if self.summing:
                 self._loudness(text)
@@ -64,7 +64,7 @@ class Measures:
 
     @staticmethod
     def _add(stretches: list[Stretch], start: float, end: float) -> None:
-        if len(stretches) < MOST:
+        if len(stretches) < MAX_STRETCHES:
             stretches.append((max(0.0, start), end))
 
     def _black(self, text: str) -> None:
@@ -78,7 +78,7 @@ class Measures:
         self._edge("silencedetect", text)
 
     def _edge(self, filter_name: str, text: str) -> None:
-        if not (found := EDGE.search(text)):
+        if not (found := STRETCH_EDGE.search(text)):
             return
         if found[1] == "start":
             self.begun[filter_name] = float(found[2])

@@ -24,7 +24,7 @@ MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
 BT709 = 1  # of a colour matrix, as H.273 counts
 UNSPECIFIED = 2
-UNSAID = (0, UNSPECIFIED, 3)  # and reserved; as a matrix 0 is RGB's
+UNSPECIFIED_VALUES = (0, UNSPECIFIED, 3)  # and reserved; as a matrix 0 is RGB's
 
 
 @dataclass(frozen=True)

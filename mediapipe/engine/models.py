@@ -26,7 +26,7 @@ IMPORTS_EACH = 3  # sources of one person that come at once, or lie here and wai
 OF_A_MOMENT = models.Q(kind__in=LIGHT) | models.Q(copies=True)
 DOWNLOADING = ~models.Q(fetch_for="") & models.Q(fetched=False)
 PIECES = "pieces"  # among a task's steps: where its pieces are kept
-HELD = ("space", "storage")  # what a task waits for in its slot
+WAITS_IN_SLOT = ("space", "storage")  # what a task waits for in its slot
 
 Lane = Literal["import", "light", "heavy"]
 
@@ -131,7 +131,7 @@ class EngineTask(models.Model):
     @property
     def source(self) -> str:
         """Its input as a worker reads it: a foreign one from where it was downloaded to."""
-        return f"{storage.KEPT}{storage.fetched(self.pk)}" if self.fetched else self.input
+        return f"{storage.OWN_FILE_PREFIX}{storage.fetched(self.pk)}" if self.fetched else self.input
 
     @property
     def active(self) -> bool:
@@ -156,7 +156,7 @@ class EngineTask(models.Model):
     @property
     def is_later(self) -> bool:
         """Whether it works on what another task has made: a later stage of a job that has begun."""
-        return self.input.startswith(f"{storage.KEPT}outputs/")
+        return self.input.startswith(f"{storage.OWN_FILE_PREFIX}outputs/")
 
     @property
     def is_stale(self) -> bool:
@@ -209,7 +209,7 @@ class EngineTask(models.Model):
         """Whether its foreign source comes at the moment, or lies here and waits for its encode."""
         if self.fetched:
             return self.status == self.Status.QUEUED
-        at_it = self.status == self.Status.PROCESSING or self.waiting_for in HELD
+        at_it = self.status == self.Status.PROCESSING or self.waiting_for in WAITS_IN_SLOT
         return at_it and now - self.updated_at < LOST_AFTER
 
     def imported(self, steps: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mediapipe.engine.kinds import KINDS, Kind
 
-INPUT = {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"}
+INPUT_SCHEMA = {"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9.]+/"}
 
 
 def _options(kind: Kind) -> dict[str, Any]:
@@ -19,17 +19,17 @@ def _options(kind: Kind) -> dict[str, Any]:
 
 
 def _request(kind: Kind, name: str) -> dict[str, Any]:
-    external = {"type": "object", "required": ["url"], "properties": {"url": INPUT}}
+    external = {"type": "object", "required": ["url"], "properties": {"url": INPUT_SCHEMA}}
     return {
         "type": "object",
         "required": ["kind", "input", *(["options"] if kind.required else [])],
         "properties": {
             "kind": {"const": kind.name},
-            "input": {"oneOf": [INPUT, external]} if name == "task" else INPUT,
+            "input": {"oneOf": [INPUT_SCHEMA, external]} if name == "task" else INPUT_SCHEMA,
             "options": _options(kind),
             "output": {"type": "null"},
             "metadata": {"type": "object"},
-            "webhook_url": INPUT,
+            "webhook_url": INPUT_SCHEMA,
         },
         "additionalProperties": False,
     }
@@ -166,7 +166,7 @@ def _probe() -> dict[str, Any]:
     body = {
         "type": "object",
         "required": ["input"],
-        "properties": {"input": INPUT},
+        "properties": {"input": INPUT_SCHEMA},
         "additionalProperties": False,
     }
     return {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mediapipe.engine.arguments import CLEAN, HEAD, Plan, has_alpha, input_arguments, output_size
+from mediapipe.engine.arguments import HEAD, NO_METADATA, Plan, has_alpha, input_arguments, output_size
 from mediapipe.engine.media import Media, Video
 from mediapipe.engine.plan import encoder
 from mediapipe.engine.sound import sound_arguments
@@ -21,11 +21,11 @@ GRID = 2  # seconds between an encode's keyframes, and so between the places whe
 WORK = 20.0  # seconds of one core that a piece takes, by the figures below
 READING = 0.008  # seconds of one core for a megapixel that is decoded
 WRITING = 0.010  # … and for one that is encoded
-FEWEST = 4  # pieces, below which a film is encoded in one
-MOST = 400  # pieces of one film: Temporal keeps each in the history
+MIN_PIECES = 4  # pieces, below which a film is encoded in one
+MAX_PIECES = 400  # pieces of one film: Temporal keeps each in the history
 TAIL = 4  # times as short as the others the last pieces are, where several machines take them
 LONGEST_STEP = 5.0  # seconds that one picture stands
-LEAD = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
+LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
 CONTAINERS = ("mov", "matroska")  # demuxers with an index, and with a time for each picture
 CODECS = ("h264", "hevc", "vp9", "av1", "prores", "mjpeg")  # of which each packet is one picture
 OPTIONS = {"format", "codec", "quality", "width", "height", "fit"}  # that change no time
@@ -33,7 +33,7 @@ SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there
 IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
 JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov")
-EXACT = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
+EXACT_TIMES = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
         and not (video.interlaced or video.tiled or video.discarded or video.crop or has_alpha(video))
         and 1 <= video.fps <= 60.5
         and abs(media.start) < 1
-        and media.duration >= FEWEST * piece_seconds(options, video, cores)
+        and media.duration >= MIN_PIECES * piece_seconds(options, video, cores)
     )
 
 
@@ -128,8 +128,8 @@ def divide(
     assert video is not None
     if times["problem"] or times["first"]:
         return None
-    count = min(MOST, int(times["last"] / piece_seconds(options, video, cores)))
-    if count < FEWEST:
+    count = min(MAX_PIECES, int(times["last"] / piece_seconds(options, video, cores)))
+    if count < MIN_PIECES:
         return None
     longest = max(1, round(times["last"] / count / GRID)) * GRID
     chosen = _chosen(times["cuts"], times["last"], longest, takers)
@@ -147,7 +147,7 @@ def divide(
         )
         for number, (edge, end) in enumerate(zip(edges, ends, strict=True))
     ]
-    if len(pieces) < FEWEST or not all(piece.frames for piece in pieces):
+    if len(pieces) < MIN_PIECES or not all(piece.frames for piece in pieces):
         return None
     return Division(key, pieces, media.audio is not None, at_once=2 * takers)
 
@@ -183,10 +183,10 @@ def picture_arguments(options: Options, media: Media, path: str, piece: Piece) -
     span = f"trim=start={piece.start:.6f}" + (f":end={piece.end:.6f}" if piece.end else "")
     settings[chain] = f"{span},{settings[chain]}" if piece.start or piece.end else settings[chain]
     before = ["-copyts", "-start_at_zero", "-noaccurate_seek"]
-    before += ["-ss", f"{piece.start - LEAD:.3f}"] if piece.start > LEAD else []
+    before += ["-ss", f"{piece.start - LEAD_IN:.3f}"] if piece.start > LEAD_IN else []
     opened = input_arguments(path, media)
     tracks = ["-map", f"0:{video.index}", "-an", "-sn", "-dn"]
-    return [*HEAD, *before, *opened, *tracks, *CLEAN, *settings, *EXACT]
+    return [*HEAD, *before, *opened, *tracks, *NO_METADATA, *settings, *EXACT_TIMES]
 
 
 def sound_of(options: Options, media: Media, path: str) -> list[str]:
@@ -194,7 +194,15 @@ def sound_of(options: Options, media: Media, path: str) -> list[str]:
     assert media.audio is not None
     tracks = ["-map", f"0:{media.audio.index}", "-vn", "-sn", "-dn"]
     settings = sound_arguments(options, media, str(options["format"]))
-    return [*HEAD, *input_arguments(path, media), *tracks, *CLEAN, *settings, "-movie_timescale", "1000000"]
+    return [
+        *HEAD,
+        *input_arguments(path, media),
+        *tracks,
+        *NO_METADATA,
+        *settings,
+        "-movie_timescale",
+        "1000000",
+    ]
 
 
 def playlist(pieces: Sequence[Piece], starts: Sequence[int]) -> str:
@@ -220,7 +228,7 @@ def join_arguments(listed: str, sound: str | None) -> list[str]:
         inputs += ["-protocol_whitelist", "file", "-i", f"file:{sound}"]
         tracks += ["-map", "1:a"]
     tail = ["-avoid_negative_ts", "disabled", "-movflags", "+faststart"]
-    return [*HEAD, "-copyts", *JOINED, *inputs, *tracks, *CLEAN, "-c", "copy", *tail]
+    return [*HEAD, "-copyts", *JOINED, *inputs, *tracks, *NO_METADATA, "-c", "copy", *tail]
 
 
 def cores() -> int:

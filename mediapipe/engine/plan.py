@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mediapipe.engine.arguments import (
-    CLEAN,
     HEAD,
     LONGEST_SIDE,
+    NO_METADATA,
     Plan,
     filter_arguments,
     filters,
@@ -43,7 +43,8 @@ ENCODERS = {
 SHORTEST_NAMED = 0.5  # seconds of a rendition that FFmpeg's master playlist names
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
 OUTLASTS = 0.5  # seconds of sound without a picture that no stream need count
-SLOW, STEADY = 2.0, 5.0  # pictures a second: of a film that stands for seconds, and of its stream
+SLOW = 2.0  # pictures a second of a film that stands for seconds
+STEADY = 5.0  # … and of its stream
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
@@ -91,20 +92,20 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         seek, limit, seconds = trim(media.duration, options)
         only = ["-map", f"0:{media.audio.index}", "-vn"]
         arguments = [*HEAD, *input_arguments(path, media, seek), *only, *limit]
-        tries = _with_sound([*arguments, *CLEAN], options, media, container, tail)
+        tries = _with_sound([*arguments, *NO_METADATA], options, media, container, tail)
         return Plan(tries, container, container, seconds, wants_audio=True)
     tracks = ["-map", "[whole]" if film.tiled else f"0:{film.index}"]
     tracks += ["-map", f"0:{media.audio.index}"] if media.audio else []
     seek, limit, seconds = trim(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
-    encoded = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
+    encoded = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *NO_METADATA]
     encoded += encoder(options, film, container)
     tries = _with_sound(encoded, options, media, container, tail)
     # a sound that ends the run must not take the picture with it
     tries += [[*without_sound(encoded, media), *tail]] if media.audio else []
     copied = can_copy_video(options, media)
     if copied:
-        copy = [*HEAD, *input_arguments(path, media), *tracks, "-sn", "-dn", *CLEAN, "-c:v", "copy"]
+        copy = [*HEAD, *input_arguments(path, media), *tracks, "-sn", "-dn", *NO_METADATA, "-c:v", "copy"]
         copy += copied_tags(film)
         tries = [[*copy, *sound_arguments(options, media, container), *tail], *tries]
     return Plan(
@@ -129,7 +130,7 @@ def plain_arguments(
     late = ["-ss", f"{seek:.3f}"] if seek else []
     rate = ["-fps_mode", "cfr", "-r", f"{frame_rate:g}"] if frame_rate else []
     arguments = [*HEAD, "-threads", "1", *input_arguments(path, media), *tracks, "-sn", "-dn", *late, *limit]
-    arguments += [*CLEAN, *encoder(options, media.video, str(options["format"]))] if media.video else []
+    arguments += [*NO_METADATA, *encoder(options, media.video, str(options["format"]))] if media.video else []
     sound = sound_arguments(options, media, str(options["format"]), copy=False, padded=False)
     return [*arguments, *sound, *rate, *tail]
 
@@ -214,7 +215,8 @@ def _for_segments(media: Media) -> tuple[Media, float]:
     of the film, and one that is said to stand too short would count for as little. Those of slides that
     are stored in another order come seconds after their sound.
     """
-    video, audio = media.video, media.audio
+    video = media.video
+    audio = media.audio
     if video is None or video.cover or video.tiled:
         return media, 0.0
     changed = video
@@ -241,7 +243,7 @@ def _ladder(
     seek, limit, _ = trim(media.duration, options)
     sound_map = ["-map", f"0:{media.audio.index}"] if media.audio else []
     tracks = ["-map", f"0:{large.index}", *sound_map] * 2
-    head = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *CLEAN]
+    head = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *NO_METADATA]
     parts = "v:0,a:0 v:1,a:1" if sound_map else "v:0 v:1"
     tail = [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
     first = of_rendition(0, encoder(options, large, "mp4"))

@@ -29,7 +29,7 @@ from mediapipe.recent import Recent
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REQUEST = 1 << 16  # bytes: a path and its options
 AT_ONCE = 16  # files that are read at once; who comes later waits for a turn
-STARTING = 120.0  # seconds for a child to be at work: the forking process may have to load PyAV first
+START_TIMEOUT = 120.0  # seconds for a child to be at work: the forking process may have to load PyAV first
 TIMEOUT = 90.0  # seconds that its child may take for one file
 CPU = 60  # seconds of it that one file may take
 MEMORY = 4 << 30  # bytes
@@ -173,10 +173,10 @@ async def _answer(reading: socket.socket) -> tuple[bool, bytes]:
     child = -1
     try:
         try:
-            async with asyncio.timeout(STARTING):
+            async with asyncio.timeout(START_TIMEOUT):
                 pid = await reader.readline()
         except TimeoutError:
-            raise ChildProcessError(f"No reader was at work within {STARTING:.0f} seconds.") from None
+            raise ChildProcessError(f"No reader was at work within {START_TIMEOUT:.0f} seconds.") from None
         with contextlib.suppress(ProcessLookupError, ValueError):  # ended already, or never started
             child = os.pidfd_open(int(pid))
         async with asyncio.timeout(TIMEOUT):

@@ -31,7 +31,7 @@ DESCRIBE_EVERY = 30.0  # seconds between two describes of a task's workflow
 AWAY_FOR = 3.0  # seconds that a Temporal isn't asked for any task that has just not answered for one
 TEMPORAL = "temporal"  # its place among the tasks that were described
 STOPPED_ELSEWHERE = "This task was stopped in Temporal itself, so it has no output. Start it again."
-FORGOTTEN = "Temporal has no record of this task: its database was replaced. Start it again."
+TASK_UNKNOWN = "Temporal has no record of this task: its database was replaced. Start it again."
 FORGOTTEN_AFTER = timedelta(minutes=10)  # that a row hasn't changed
 FORGOTTEN_FOR = (
     600.0  # seconds between two rounds that miss its workflow: who waits for it reads it meanwhile
@@ -39,7 +39,7 @@ FORGOTTEN_FOR = (
 MOST_AT_ONCE = 100  # tasks that one round settles
 QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
-LATER = 2.0  # turns of an owner's begun jobs for one of those that have yet to begin
+LATER_WEIGHT = 2.0  # turns of an owner's begun jobs for one of those that have yet to begin
 CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
@@ -51,7 +51,7 @@ _unpolled: Recent[str, tuple[float, bool]] = Recent(10)
 def turn(task: EngineTask) -> Priority:
     """When a task's turn comes: owners take turns, and with each turn their begun jobs go on first."""
     if task.is_later:
-        return temporal.fairness_key(task.owner, line="later", weight=LATER)
+        return temporal.fairness_key(task.owner, line="later", weight=LATER_WEIGHT)
     return temporal.fairness_key(task.owner)
 
 
@@ -177,7 +177,7 @@ async def _settle_forgotten(task: EngineTask) -> bool:
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
-        return await in_thread(_fail, task, FORGOTTEN)
+        return await in_thread(_fail, task, TASK_UNKNOWN)
     if found.status in (None, WorkflowExecutionStatus.RUNNING):
         return False
     return await in_thread(_fail, task, STOPPED_ELSEWHERE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mediapipe.engine.arguments import CLEAN, HEAD, Plan, input_arguments, trim
+from mediapipe.engine.arguments import HEAD, NO_METADATA, Plan, input_arguments, trim
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.looks import FOLDED
 from mediapipe.engine.media import Audio, Media
@@ -11,10 +11,11 @@ from mediapipe.validators import Options
 AAC = {"very_low": 64, "low": 96, "medium": 128, "high": 192, "very_high": 256}
 MP3 = {"very_low": 7, "low": 5, "medium": 4, "high": 2, "very_high": 0}
 VORBIS = {"very_low": 1, "low": 3, "medium": 4, "high": 6, "very_high": 8}
-HOLE = 0.1  # seconds of missing sound that players don’t notice; some play what follows so much too early
+MIN_HOLE = 0.1  # seconds of missing sound that players don’t notice; some play what follows so much too early
 PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
 WAVEFORM_POINTS = 800
-PLACES = {"FL", "FR", "FC", "LFE", "BL", "BR", "BC", "SL", "SR", "FLC", "FRC"}  # that FFmpeg folds to stereo
+# channels that FFmpeg folds to stereo
+CHANNELS = {"FL", "FR", "FC", "LFE", "BL", "BR", "BC", "SL", "SR", "FLC", "FRC"}
 
 
 def sound_arguments(
@@ -32,7 +33,7 @@ def sound_arguments(
         return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media, padded=padded)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    whole = audio.discarded <= PRIMING and abs(audio.missing) <= HOLE and not audio.changes
+    whole = audio.discarded <= PRIMING and abs(audio.missing) <= MIN_HOLE and not audio.changes
     if copy and fits and whole and not cut:
         return ["-c:a", "copy"]
     return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media, padded=padded)]
@@ -73,7 +74,7 @@ def folded(audio: Audio) -> list[str]:
         beside = "".join(f"+c{audio.places.index(place)}" for place in ("FL",) if place in audio.places)
         other = "".join(f"+c{audio.places.index(place)}" for place in ("FR",) if place in audio.places)
         return [f"pan=stereo|c0=0.7*c0+0.7*c1{beside}|c1=0.7*c0-0.7*c1{other}", limited]
-    if count <= FOLDED and set(audio.places) <= PLACES:
+    if count <= FOLDED and set(audio.places) <= CHANNELS:
         return ["aformat=channel_layouts=stereo", limited]
     others = "".join(f"+0.5*c{number}" for number in range(2, count))
     return [f"pan=stereo|c0=c0{others}|c1=c1{others}", limited]
@@ -88,7 +89,7 @@ def audio_plan(options: Options, media: Media, path: str) -> Plan:
     length = audio.end if _is_padded(media) else audio.duration
     seek, limit, seconds = trim(length or media.duration, options)
     track = ["-map", f"0:{audio.index}", "-vn", "-sn", "-dn"]
-    head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *CLEAN]
+    head = [*HEAD, *input_arguments(path, media, seek), *track, *limit, *NO_METADATA]
     if "waveform" in options:
         return waveform_plan(options, head, media, seconds)
     form = str(options["format"])

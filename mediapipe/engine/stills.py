@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mediapipe.engine.arguments import (
-    CLEAN,
     HEAD,
+    NO_METADATA,
     Plan,
     filter_arguments,
     filters,
@@ -21,7 +21,7 @@ from mediapipe.validators import Options
 
 WEBP = {"very_low": 35, "low": 55, "medium": 75, "high": 85, "very_high": 95}
 JPEG = {"very_low": 20, "low": 12, "medium": 6, "high": 3, "very_high": 2}
-SAME = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif": "png"}  # by a photo's codec
+SAME_FORMAT = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif": "png"}  # by a photo's codec
 AVIF = {"very_low": 45, "low": 38, "medium": 30, "high": 24, "very_high": 18}
 LIGHT = 34  # mean luma, of 255, above which a frame isn't black
 LOOK_ON = "8"  # seconds after `start` in which every frame is looked at for one that isn't
@@ -62,7 +62,7 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     video = media.video
     if video is None:
         raise TaskError("no_video", media.no_picture)
-    options = {"format": SAME.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
+    options = {"format": SAME_FORMAT.get(video.codec, "jpeg") if media.is_still else "jpeg", **options}
     muxer, pixels, encode = picture(options, has_alpha(video))
     start = float(options.get("start", 0))
     length = video.end or video.duration or media.duration
@@ -76,7 +76,7 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
 
     def shot(seek: float | None, select: str = "", before: tuple[str, ...] = ()) -> list[str]:
         head = [*HEAD, *before, *input_arguments(path, media, seek), *map_picture(video)]
-        return [*head, "-frames:v", "1", *filter_arguments(video, select + chain), *CLEAN, *encode]
+        return [*head, "-frames:v", "1", *filter_arguments(video, select + chain), *NO_METADATA, *encode]
 
     tries = [shot(None)]
     if start and not media.is_still:
@@ -150,7 +150,7 @@ def storyboard_plan(options: Options, media: Media, path: str) -> Plan:
     chain = every_so_often + filters(video, shape, pixels, still=True, rate=False) + f",tile=10x{rows}"
     every = [*HEAD, *input_arguments(path, media), *map_picture(video)]
     head = [*HEAD, "-skip_frame", "nokey", *every[len(HEAD) :]]
-    last = ["-frames:v", "1", *CLEAN, *encode]
+    last = ["-frames:v", "1", *NO_METADATA, *encode]
     tries = [[*each, *filter_arguments(video, chain), *last] for each in (head, every)]
     if video.gap > interval:  # keyframes alone would miss whole cues
         tries.reverse()
@@ -181,6 +181,6 @@ def animation_plan(options: Options, media: Media, path: str) -> Plan:
         encode = []
     # the limit is the input's: a palette is made at the end, which would be the end of the film
     head = [*HEAD, *limit, *input_arguments(path, media, seek), *map_picture(video)]
-    arguments = [*head, *filter_arguments(video, chain), *CLEAN, *encode, "-loop", "0"]
+    arguments = [*head, *filter_arguments(video, chain), *NO_METADATA, *encode, "-loop", "0"]
     form = str(options["format"])
     return Plan([arguments], form, form, seconds, wants_video=True)

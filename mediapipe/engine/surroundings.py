@@ -26,7 +26,7 @@ from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import ARRIVED, AS_OBJECT
 from mediapipe.storage.outage import Outage, refusal, refused
 
-EARLY = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
+EARLY_PERCENT = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 MAX_OUTAGE = 24 * 3600.0  # seconds that a task waits for its storage
@@ -61,7 +61,7 @@ class Reporter:
 
     def report(self, percent: float | None, speed: float | None, left: float | None) -> None:
         """Notes percent, speed and seconds left for the next write; past tasks correct an early estimate."""
-        if self.realtime_factor and percent is not None and percent < EARLY and speed and left:
+        if self.realtime_factor and percent is not None and percent < EARLY_PERCENT and speed and left:
             left *= speed * self.realtime_factor
         self.latest = {
             "steps": self.steps,

@@ -15,8 +15,8 @@ from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
 MAX_READ = 32 << 20  # bytes of packets
 MAX_TIME = 30.0  # seconds of the film
 MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
-BEFORE = 0.1  # seconds before a place from which on it is decoded
-PLACES = 10  # where it is listened to each of several sound tracks
+LEAD_IN = 0.1  # seconds before a place from which on it is decoded
+SOUND_PLACES = 10  # where it is listened to each of several sound tracks
 T = TypeVar("T")
 LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -103,7 +103,7 @@ def can_be_heard(container: Any, stream: Any) -> bool:
 
 
 def _places(length: float) -> list[float]:
-    return [length * (n + 0.5) / PLACES for n in range(PLACES)] if length > 1 else [0.0]
+    return [length * (n + 0.5) / SOUND_PLACES for n in range(SOUND_PLACES)] if length > 1 else [0.0]
 
 
 def _peak(container: Any, stream: Any, at: float) -> float | None:
@@ -141,6 +141,6 @@ def frames_from(container: Any, stream: Any, wanted: float) -> Iterator[Any]:
     for packet in container.demux(stream):
         place = packet.pos or 0
         first = place if first is None else first
-        early = packet.pts is not None and float(packet.pts * packet.time_base) < wanted - BEFORE
+        early = packet.pts is not None and float(packet.pts * packet.time_base) < wanted - LEAD_IN
         if not early or place - first > MAX_READ:
             yield from packet.decode()

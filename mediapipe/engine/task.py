@@ -29,11 +29,11 @@ from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
 from mediapipe.engine.previews import Encoded
 from mediapipe.engine.serialize import file_facts, output_facts
-from mediapipe.engine.sound import HOLE
+from mediapipe.engine.sound import MIN_HOLE
 from mediapipe.engine.sources import keeping, source_file
 from mediapipe.validators import Options
 
-SHORT = 10.0  # seconds of film, up to which the source is looked at beside its encode
+SHORT_SECONDS = 10.0  # seconds of film, up to which the source is looked at beside its encode
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.
 FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
@@ -116,7 +116,7 @@ class Encode:
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
         looks = verify.Looks(self.options, self.plan, (self.source, self.target), self.media)
-        if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT):
+        if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT_SECONDS):
             looks.begin()
         try:
             return await self._attempt(arguments, looks, copied=copied)
@@ -147,7 +147,7 @@ class Encode:
         differences = await self._differences(media, took, looks, copied=copied)
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         sound = self.media.audio
-        lacks = ended.torn and sound and sound.missing > HOLE  # a join of two recordings lacks nothing
+        lacks = ended.torn and sound and sound.missing > MIN_HOLE  # a join of two recordings lacks nothing
         if ended.corrupt or ended.undecodable or lacks:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
         if warnings:  # of what is damaged two decoders may make different things

@@ -15,12 +15,12 @@ DEFAULT = 0x1  # AV_DISPOSITION_*
 COVER_ART = 0x400
 DEPENDENT = 0x80000
 # Comments, karaoke, for the deaf or the blind, without voices, descriptions: beside the film's own.
-BESIDE = 0x8 | 0x20 | 0x80 | 0x100 | 0x200 | 0x20000
-TITLED = re.compile(r"comm?ent|kommentar|descripti|deskription|beschreibung", re.IGNORECASE)  # by their names
+NOT_MAIN = 0x8 | 0x20 | 0x80 | 0x100 | 0x200 | 0x20000
+BY_TITLE = re.compile(r"comm?ent|kommentar|descripti|deskription|beschreibung", re.IGNORECASE)
 NO_FILM = COVER_ART | 0x800
-SILENT = 0.0005  # of full scale: below it there is no room, no noise, nothing
+SILENT_LEVEL = 0.0005  # of full scale: below it there is no room, no noise, nothing
 MIN_SAMPLE_RATE = 1000  # samples a second: less is no sound, and a huge file when resampled
-ICON = 4  # times as small as the largest: a default track of that size is no film
+ICON_FACTOR = 4  # times as small as the largest: a default track of that size is no film
 
 
 def pictures(streams: list[Facts]) -> list[Facts]:
@@ -33,7 +33,7 @@ def pictures(streams: list[Facts]) -> list[Facts]:
     sounding = {s.get("programme") for s in sounds(streams)}
 
     def rank(track: Facts) -> tuple[Any, ...]:
-        marked = bool(track["disposition"] & DEFAULT) and _area(track) * ICON >= largest
+        marked = bool(track["disposition"] & DEFAULT) and _area(track) * ICON_FACTOR >= largest
         whole = track.get("programme") in sounding
         return whole, not track.get("undecodable"), marked, _area(track), track["frames"]
 
@@ -62,8 +62,8 @@ def sound(streams: list[Facts], film: Facts | None) -> Facts | None:
         return (
             film is None or track.get("programme") == film.get("programme"),
             not track.get("undecodable"),
-            track.get("peak", 1.0) > SILENT,
-            not (track["disposition"] & BESIDE or TITLED.search(track.get("title", ""))),
+            track.get("peak", 1.0) > SILENT_LEVEL,
+            not (track["disposition"] & NOT_MAIN or BY_TITLE.search(track.get("title", ""))),
             bool(track["disposition"] & DEFAULT),
         )
 
@@ -110,6 +110,6 @@ def _sounds_left_out(streams: list[Facts], chosen: Facts | None) -> list[str]:
         return []
     number = 1 + mates.index(chosen)
     language = f" ({chosen['language']})" if chosen.get("language") else ""
-    silent = [s for s in mates if s.get("empty") or s.get("peak", 1.0) <= SILENT]
+    silent = [s for s in mates if s.get("empty") or s.get("peak", 1.0) <= SILENT_LEVEL]
     why = ", because another is silent" if silent and chosen not in silent else ""
     return [f"The file has {len(mates)} sound tracks. Number {number}{language} was taken{why}."]

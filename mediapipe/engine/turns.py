@@ -11,7 +11,7 @@ from typing import Any
 from mediapipe.engine.survey import value
 
 QUARTER = 90  # degrees
-NEARLY = 1  # degrees by which a turn may differ from quarters, as FFmpeg has it
+TURN_TOLERANCE = 1  # degrees by which a turn may differ from quarters, as FFmpeg has it
 
 
 def turn(frame: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def turn(frame: Any) -> dict[str, Any]:
     """
     degrees = int(frame.rotation) % 360
     near = round(degrees / QUARTER) * QUARTER
-    slanted = abs(degrees - near) > NEARLY
+    slanted = abs(degrees - near) > TURN_TOLERANCE
     return {"rotation": 0 if slanted else near % 360, "slanted": slanted, "mirrored": is_mirrored(frame)}
 
 

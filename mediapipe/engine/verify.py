@@ -21,10 +21,10 @@ from mediapipe.engine.media import Media
 from mediapipe.engine.timecode import timecode
 from mediapipe.validators import Options
 
-LOOKS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
+LOOK_SECONDS = 0.08  # seconds of the processor that the pictures of one file may take to look at,
 LOOKS_SHARE = 0.006  # and the share of the encode's beside it
 OF_SOURCE = 0.5  # of that: the output is looked at around each moment, so it takes more to get there
-SURELY = 5.0  # the same where a source has to be decoded from its beginning
+FROM_START_SECONDS = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
 
@@ -66,7 +66,8 @@ class Looks:
     """Looks that begin before they are needed, asked as if the output were what its plan says."""
 
     def __init__(self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media) -> None:
-        video, audio = source.video if plan.wants_video else None, source.audio if plan.wants_audio else None
+        video = source.video if plan.wants_video else None
+        audio = source.audio if plan.wants_audio else None
         self.files = files
         self.source = source
         self.part = Part(_start(options, source), plan.seconds)
@@ -75,7 +76,7 @@ class Looks:
         self.looking: asyncio.Task[dict[str, Any] | None] | None = None
         self.following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
 
-    def begin(self, budget: float = LOOKS) -> None:
+    def begin(self, budget: float = LOOK_SECONDS) -> None:
         """Looks at the source, beside its encode."""
         self.looking = asyncio.create_task(_looks(self.files[0], self.asked, OF_SOURCE * budget))
 
@@ -90,7 +91,8 @@ class Looks:
         self, looking: asyncio.Task[dict[str, Any] | None], budget: float, *, copied: bool
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         seen = await looking
-        video, audio = self.source.video, self.source.audio
+        video = self.source.video
+        audio = self.source.audio
         if seen is None or video is None:
             return {}, None
         film = replace(video, index=0, crop=[], late=0.0, rotation=video.rotation if copied else 0)
@@ -134,13 +136,14 @@ async def differences(
     source, output = medias
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    asked, budget = _asked(options, part, source, output), _budget(took)
+    asked = _asked(options, part, source, output)
+    budget = _budget(took)
     known = begun.looking if begun and begun.asked == asked else None
     seen = await (known or _looks(files[0], asked, OF_SOURCE * budget))
     if seen is None:
         return compare.form(options, source, output, copied=copied, first=None)
     start = _counted_from(start, source, seen)
-    surely = partial(_in_order, files[0], source, budget=SURELY + SURELY_SHARE * took)
+    surely = partial(_in_order, files[0], source, budget=FROM_START_SECONDS + SURELY_SHARE * took)
     misled = asked["video"] is not None and seen["misled"]
     seen |= await surely(part.moments()) if misled else {}
     seen["pictures"] = compare.distinct(seen["pictures"])
@@ -159,7 +162,7 @@ async def differences(
 
 def _budget(took: float) -> float:
     """Seconds of the processor that the pictures of one file may take to look at, after such an encode."""
-    return LOOKS + LOOKS_SHARE * took
+    return LOOK_SECONDS + LOOKS_SHARE * took
 
 
 def _asked_of_output(
@@ -169,7 +172,7 @@ def _asked_of_output(
     places = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
     films = asked["video"] is not None
     sounds = asked["audio"] is not None
-    return _look(output, moments, places, 0.0, films=films, sounds=sounds) | {"around": compare.AROUND}
+    return _look(output, moments, places, 0.0, films=films, sounds=sounds) | {"around": compare.SEARCH_WINDOW}
 
 
 def _asked(options: Options, part: Part, source: Media, output: Media) -> dict[str, Any]:

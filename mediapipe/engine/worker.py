@@ -57,7 +57,8 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
 
     *note*: a warning that goes with the output.
     """
-    is_first, line = activity.info().attempt == 1, activity.info().task_queue
+    is_first = activity.info().attempt == 1
+    line = activity.info().task_queue
     if is_first and await _has_no_source(task_id) and await task_queues.has_another(line):
         raise again("another machine may have its source", 0, 1)
     try:

@@ -17,8 +17,10 @@ HEAVY_QUEUE = "media-engine"
 LIGHT_QUEUE = "media-engine-light"
 IMPORT_QUEUE = "media-engine-import"
 # A worker that is lost or restarts is no reason to give up: the activities bound that themselves.
-ROUNDS = 3  # of encoding pieces and joining them: some may be gone when the last one is done
-AGAIN = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
+MAX_ROUNDS = 3  # of encoding pieces and joining them: some may be gone when the last one is done
+RETRY_POLICY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
+)
 
 
 @workflow.defn(name="EngineTask")
@@ -57,7 +59,7 @@ class EngineTaskWorkflow:
 
     async def _in_pieces(self, task_id: str, division: Division, silence: timedelta) -> bool:
         """Encodes a film's pieces and joins them; False where it must be encoded in one after all."""
-        for _ in range(ROUNDS):
+        for _ in range(MAX_ROUNDS):
             if not await self._encoded(task_id, division, silence):
                 return False
             problem = await _activity("join_pieces", [task_id, division], LIGHT_QUEUE, silence)
@@ -120,7 +122,7 @@ async def _activity(
         result_type=result,
         start_to_close_timeout=timedelta(days=30),  # heartbeats and the stall watchdog end what hangs
         heartbeat_timeout=silence,
-        retry_policy=AGAIN,
+        retry_policy=RETRY_POLICY,
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         priority=priority,
         summary=summary,

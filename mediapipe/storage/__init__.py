@@ -33,7 +33,7 @@ LINKING = (".m3u8", ".vtt")  # texts that name files beside them
 TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a script reads them
 PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
 FETCHED = "fetched"  # the folder of foreign sources
-KEPT = "media:"  # before the name of a file of ours, where a URL was given and is kept
+OWN_FILE_PREFIX = "media:"  # before the name of a file of ours, where a URL was given and is kept
 
 
 class Forbidden(Exception):
@@ -251,7 +251,7 @@ def name_of(url: str) -> str | None:
 def to_kept(url: str) -> str:
     """A URL that was given, as it is kept: ours by the file's name. Raises Forbidden as name_of does."""
     name = None if is_in_bucket(url) else name_of(url)  # who may read what lies there, the bucket says
-    return url if name is None else f"{KEPT}{name}"
+    return url if name is None else f"{OWN_FILE_PREFIX}{name}"
 
 
 def kept_name(kept: str) -> str | None:
@@ -259,8 +259,8 @@ def kept_name(kept: str) -> str | None:
 
     Earlier versions kept our own URLs as they were. Raises Forbidden as name_of does.
     """
-    if kept.startswith(KEPT):
-        return kept.removeprefix(KEPT)
+    if kept.startswith(OWN_FILE_PREFIX):
+        return kept.removeprefix(OWN_FILE_PREFIX)
     return None if is_in_bucket(kept) else name_of(kept)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-SMALLEST = 8 << 20  # bytes of a part: S3 takes none below 5 MiB but the last
-MOST = 10_000  # parts of one file: S3's limit
+MIN_PART_SIZE = 8 << 20  # bytes of a part: S3 takes none below 5 MiB but the last
+MAX_PARTS = 10_000  # parts of one file: S3's limit
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class Begun(NamedTuple):
 
 def part_size(length: int) -> int:
     """Bytes of each part of a file of *length* but the last: all alike, so that each has its place."""
-    least = -(-length // MOST)
-    return max(SMALLEST, -(-least // (1 << 20)) << 20)
+    least = -(-length // MAX_PARTS)
+    return max(MIN_PART_SIZE, -(-least // (1 << 20)) << 20)
 
 
 def _client() -> S3Client:

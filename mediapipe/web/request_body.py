@@ -20,10 +20,10 @@ from mediapipe.web import refusal
 OFFSET_STREAM = "application/offset+octet-stream"
 SCOPE_KEY = "mediapipe.receive"
 MAX_PAUSE = 60.0  # seconds that an upload's body may pause
-SILENT = 3.0  # seconds of a pause after which a line may be dead
+SILENT_SECONDS = 3.0  # seconds of a pause after which a line may be dead
 STRANGERS_BYTES = 32 * 1024  # of a body without an owner: signing in, a webhook
-BODY_SECONDS = 20.0  # for a body, and as long again as SLOWEST needs for what has come of it
-SLOWEST = 8 * 1024  # bytes per second
+BODY_SECONDS = 20.0  # for a body, and as long again as MIN_RATE needs for what has come of it
+MIN_RATE = 8 * 1024  # bytes per second
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -119,7 +119,7 @@ class _Body:
         if not self.more:
             return await self.next()
         try:
-            async with asyncio.timeout_at(self.began + BODY_SECONDS + self.seen / SLOWEST):
+            async with asyncio.timeout_at(self.began + BODY_SECONDS + self.seen / MIN_RATE):
                 message = await self.next()
         except TimeoutError:
             return await self._cut_off(408)
@@ -142,7 +142,7 @@ async def _next(receive: Receive, give_up: GiveUp) -> Message:
     """The next message; a disconnect where none comes, and soon where somebody else waits for that."""
     now = asyncio.get_running_loop().time
     ends = now() + MAX_PAUSE
-    pause = SILENT
+    pause = SILENT_SECONDS
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(now() + pause, ends)):

@@ -281,7 +281,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
     async def refused():
         with pytest.raises((control.TemporalUnavailable, control.Refused)) as said:
             await control.retry(forced, None, "ada")
-        return str(said.value) == workflow_calls.TROUBLED
+        return str(said.value) == workflow_calls.WORKFLOW_FAILING
 
     await until_async(refused)
     assert not (await now(forced)).wishes, "a retry that can't be taken was promised"
@@ -486,7 +486,7 @@ async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_rig
 async def test_a_job_whose_engine_does_not_answer_is_closed_and_says_so(
     dashboard, monkeypatch, fault, patience
 ):
-    monkeypatch.setattr(closing, "PATIENCE", patience)
+    monkeypatch.setattr(closing, "ENGINE_TIMEOUT", patience)
     jobs = [await dashboard.submit() for _ in range(2)]
     for job in jobs:
         await job.stages.filter(name="ingest").aupdate(state="running", task_id="task_1")

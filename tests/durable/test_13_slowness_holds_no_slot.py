@@ -276,7 +276,7 @@ def silence(made):
 
 async def test_a_run_ends_as_soon_as_its_pace_says_that_it_will_take_far_too_long(silence, monkeypatch):
     monkeypatch.setattr(encode, "JUDGED_AFTER", 0.0)
-    monkeypatch.setattr(encode, "HOPE", 1e-6)
+    monkeypatch.setattr(encode, "DEADLINE_FACTOR", 1e-6)
     with pytest.raises(
         task.TaskError, match=r"At its pace so far the encode would take .* are allowed"
     ) as caught:

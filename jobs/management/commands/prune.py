@@ -15,7 +15,7 @@ from mediapipe import retention
 from mediapipe.retention import Going, Kind
 
 Found = list[tuple[Kind, Going]]
-NOTHING = "Nothing is kept longer than it is to be."
+NOTHING_TO_REMOVE = "Nothing is kept longer than it is to be."
 SHOWN_ONLY = "Nothing was removed: this only shows it."
 UNDONE = "What is removed can’t be restored."
 
@@ -69,7 +69,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer, ensure_ascii=False))
         elif options["dry_run"]:
             some = any(going.many for _, going in found)
-            self.stdout.write(f"{SHOWN_ONLY} {UNDONE}" if some else NOTHING)
+            self.stdout.write(f"{SHOWN_ONLY} {UNDONE}" if some else NOTHING_TO_REMOVE)
         else:
             text = pruning.in_words(totals)
-            self.stdout.write(f"Removed: {text}." if text else NOTHING)
+            self.stdout.write(f"Removed: {text}." if text else NOTHING_TO_REMOVE)

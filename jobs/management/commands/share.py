@@ -21,7 +21,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Which job, for how long."""
         parser.add_argument("job", help="a job's id")
-        parser.add_argument("--days", type=int, default=7, choices=range(1, shares.LONGEST + 1), metavar="N")
+        parser.add_argument("--days", type=int, default=7, choices=range(1, shares.MAX_DAYS + 1), metavar="N")
         parser.add_argument("--revoke", type=int, metavar="NUMBER", help="end the link of this number")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -19,7 +19,7 @@ from jobs.models import Batch, Pipeline
 from mediapipe.management.process import exit_now
 
 LOOK_INTERVAL = 1.0  # seconds
-WAIT = 30  # seconds for which the API is asked to wait for the end
+WAIT_SECONDS = 30  # seconds for which the API is asked to wait for the end
 Answer = dict[str, Any]
 
 
@@ -96,7 +96,7 @@ class Command(BaseCommand):
                 "POST", "/batches", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}
             )
             while options["wait"] and answer["status"] == "running":
-                answer = elsewhere.request("GET", f"/batches/{answer['id']}", params={"wait": WAIT})
+                answer = elsewhere.request("GET", f"/batches/{answer['id']}", params={"wait": WAIT_SECONDS})
         except (remote.ErrorAnswer, remote.NoAnswer) as error:
             raise CommandError(str(error), returncode=2) from None
         return answer

@@ -18,7 +18,7 @@ from django.conf import settings
 from jobs.models.destination import Destination
 from jobs.notifications import push_message
 from jobs.notifications.channels.channel import NotAccepted, NotDelivered, Parcel
-from jobs.notifications.channels.webhook import PATIENCE, TIMEOUT, judge
+from jobs.notifications.channels.webhook import TIMEOUT, TOTAL_TIMEOUT, judge
 from mediapipe import url_safety
 from mediapipe.remote import Remote
 
@@ -26,7 +26,12 @@ KEPT_SECONDS = 3 * 24 * 3600  # by the service, for a browser that isn't running
 ENDED = (404, 410)
 ASLEEP = "This browser takes no notifications any more. Ask for them again in it."
 UNREADABLE = "This browser gave no address that can be used. Ask for it again."
-MAKERS = {"googleapis.com": "Chrome", "mozilla.com": "Firefox", "apple.com": "Safari", "windows.com": "Edge"}
+BROWSERS = {
+    "googleapis.com": "Chrome",
+    "mozilla.com": "Firefox",
+    "apple.com": "Safari",
+    "windows.com": "Edge",
+}
 
 
 def _read(address: str) -> tuple[str, bytes, bytes]:
@@ -82,7 +87,7 @@ class Browser:
     def shown(self, destination: Destination) -> str:
         """Whose browser it is: the rest is a secret."""
         host = urlsplit(_read(destination.address)[0]).hostname or ""
-        maker = next((name for end, name in MAKERS.items() if host.endswith(end)), "A browser")
+        maker = next((name for end, name in BROWSERS.items() if host.endswith(end)), "A browser")
         return f"{maker} (no. {destination.pk})"
 
     async def send(self, destination: Destination, parcel: Parcel) -> None:
@@ -100,7 +105,7 @@ class Browser:
         }
         body = push_message.encrypt(text_of(parcel), receiver, auth)
         try:
-            async with asyncio.timeout(PATIENCE), Remote(TIMEOUT) as remote:
+            async with asyncio.timeout(TOTAL_TIMEOUT), Remote(TIMEOUT) as remote:
                 answer = await remote.send("POST", endpoint, stream=True, content=body, headers=headers)
                 await answer.aclose()
         except url_safety.UnsafeUrl:
@@ -126,6 +131,6 @@ def text_of(parcel: Parcel) -> bytes:
     while True:
         content = {"title": message.subject, "body": body, "tag": parcel.key, "url": message.url}
         text = json.dumps(content, ensure_ascii=False).encode()
-        if len(text) <= push_message.LONGEST or not body:
+        if len(text) <= push_message.MAX_BYTES or not body:
             return text
         body = body[: len(body) * 3 // 4]

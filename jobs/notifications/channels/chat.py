@@ -37,7 +37,7 @@ FIXED = (
     "signl4",
 )
 OPTIONS = {"to", "topic", "thread", "priority", "sound", "region", "silent"}  # others read files, or wait
-OFFERED = "Slack, Discord, Telegram, Google Chat, Webex, Zoom, Line, Lark, Pushover, Pushbullet, PagerDuty …"
+SERVICES = "Slack, Discord, Telegram, Google Chat, Webex, Zoom, Line, Lark, Pushover, Pushbullet, PagerDuty …"
 
 logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its lines name addresses, which are secrets
 
@@ -57,7 +57,7 @@ class Chat:
     name = "chat"
     label = "Chat and phone"
     address_label = "Address"
-    hint = f"As Apprise writes it, such as slack://… or tgram://…, or a Slack or Discord webhook. {OFFERED}"
+    hint = f"As Apprise writes it, such as slack://… or tgram://…, or a Slack or Discord webhook. {SERVICES}"
     bundled = True
     confirmed = False
     for_programs = False

@@ -24,10 +24,10 @@ from mediapipe import url_safety
 from mediapipe.remote import Remote
 
 TIMEOUT = 15.0  # seconds for one step of a request
-PATIENCE = 30.0  # seconds in all
+TOTAL_TIMEOUT = 30.0  # seconds in all
 LONGEST_WAIT = timedelta(hours=6)  # that a receiver may ask for
-BUSY = (429, 503)
-GONE = 410
+BUSY_STATUSES = (429, 503)
+GONE_STATUS = 410
 
 
 def new_secret() -> str:
@@ -85,7 +85,7 @@ class Webhook:
             "webhook-signature": signatures(destination.valid_secrets(timezone.now()), parcel.key, now, body),
         }
         try:
-            async with asyncio.timeout(PATIENCE), Remote(TIMEOUT) as remote:
+            async with asyncio.timeout(TOTAL_TIMEOUT), Remote(TIMEOUT) as remote:
                 answer = await remote.send(
                     "POST", destination.address, stream=True, content=body.encode(), headers=headers
                 )
@@ -104,10 +104,10 @@ def judge(answer: httpx.Response) -> None:
     status = answer.status_code
     if 200 <= status < 300:
         return
-    if status == GONE:
+    if status == GONE_STATUS:
         raise NotDelivered("The receiver says that it’s gone (410).", permanent=True)
     if 300 <= status < 400:
         raise NotDelivered(f"The receiver redirects ({status}), which isn’t followed. Add its new address.")
-    wait = answer.headers.get("retry-after", "") if status in BUSY else ""
+    wait = answer.headers.get("retry-after", "") if status in BUSY_STATUSES else ""
     again_in = min(timedelta(seconds=int(wait)), LONGEST_WAIT) if wait.isdecimal() else None
     raise NotDelivered(f"The receiver answers {status}.", again_in=again_in)
