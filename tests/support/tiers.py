@@ -46,7 +46,10 @@ FIRST = [
     "cloud",
     "product browser",
     "skipping",
-]  # the longest begin first
+    *("tests/test_postgres.py", "tests/test_bucket.py", "tests/test_drawn.py"),
+    *("tests/test_engine_pieces.py", "tests/test_engine_check.py"),
+    "tests/durable/test_13_slowness_holds_no_slot.py",
+]  # the longest begin first, then those of few tests that would be alone at the end
 
 
 def further(*values, **about):
