@@ -18,7 +18,7 @@ from django.utils import timezone
 from jobs.dashboard import bulk, counting, figures, history, job_list, polling, searching
 from jobs.dashboard.job_list import JobList
 from jobs.models import Event, Job, SavedView, Stage, Turn
-from jobs.state import JobState
+from jobs.state import JobState, Source
 from tests.support.recorded import job, text
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +60,18 @@ def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
     done = Stage.objects.filter(name="ingest", state="succeeded").order_by("-pk")
     assert "stages_by_name" in done.explain()
     assert "stages_by_state" in Stage.objects.filter(state="running").order_by("-pk").explain()
+
+
+def test_the_people_page_finds_what_runs_by_its_state(chief, editor):
+    Job.submit(editor, title="waits", pipeline="standard", source=Source(url="http://x/"))
+    with CaptureQueriesContext(connection) as seen:
+        assert "1 active job" in text(chief.get("/people/"))
+    (asked,) = [sql for each in seen.captured_queries if 'FROM "jobs_job"' in (sql := each["sql"])]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {asked}")
+        assert [row[-1] for row in cursor.fetchall()] == [
+            "SEARCH jobs_job USING INDEX jobs_by_state (state=?)"
+        ]
 
 
 def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_model):
