@@ -49,7 +49,7 @@ class Closing:
         """Cancels the tasks whose results no workflow will read, then ends the row; whether it did.
 
         Only then: while the engine is away the row still knows the tasks, and the next round asks again, for
-        PATIENCE. After that, and where the engine answers nothing of use, the row says so and ends.
+        ENGINE_TIMEOUT. After that, and where the engine answers nothing of use, the row says so and ends.
         """
         problem = await self.cancel_work(job, [stage async for stage in job.stages.all()])
         if problem and problem.outage:

@@ -67,7 +67,7 @@ def by_state(labels: Mapping[Any, str]) -> type[admin.SimpleListFilter]:
 
 
 class Bounded(Paginator):  # type: ignore[type-arg]
-    """Pages of the newest MOST rows: to count all of them would take longer than to show a page."""
+    """Pages of the newest rows: to count all of them would take longer than to show a page."""
 
     most = 0  # that are counted, where they are other than usual
 

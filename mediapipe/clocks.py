@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 SECONDS = 3.0  # for an answer
-MOST = 5.0  # seconds apart that harm nobody: an answer takes some, and HTTP tells whole ones
+HARMLESS = 5.0  # seconds apart that harm nobody: an answer takes some, and HTTP tells whole ones
 
 
 def apart() -> dict[str, float]:

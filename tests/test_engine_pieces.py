@@ -96,7 +96,7 @@ SOME = ("open.mp4", "uneven.mp4")
 async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeypatch, made, name):
     """Open groups of pictures, uneven frames, times in milliseconds, HDR: the same at the same times."""
     if name == "uneven.mp4":  # two, with keyframes in them that don't lie on the grid
-        for limit in ("MOST", "FEWEST"):
+        for limit in ("MAX_PIECES", "MIN_PIECES"):
             monkeypatch.setattr(pieces, limit, 2)
     link = put(made, name, SOURCES[name])
     cut, whole = await new(link), await new(link)

@@ -65,7 +65,7 @@ class _Counted(Subquery):
 
 
 def count(rows: QuerySet[Any], most: int | None = None) -> Count:
-    """How many rows, up to *most*, or else MOST."""
+    """How many rows, up to *most*, or else MAX_COUNT."""
     end = most or MAX_COUNT
     found = rows.order_by()[: end + 1].count()
     return Count(min(found, end), found > end)
@@ -74,7 +74,7 @@ def count(rows: QuerySet[Any], most: int | None = None) -> Count:
 def count_each(
     jobs: JobQuerySet, groups: dict[str, tuple[JobState, ...]], which: Hashable = None
 ) -> dict[str, Count]:
-    """How many jobs are in the states of each group, each up to MOST.
+    """How many jobs are in the states of each group, each up to MAX_COUNT.
 
     *which* jobs: equal for the same search. What of them was more isn't counted again for MORE_SECONDS.
     """

@@ -17,7 +17,7 @@ from django.utils import timezone
 from jobs.models import Event, Job
 from jobs.state import JobState
 
-MOST = 500  # jobs of a kind of which one answer tells
+MAX_TOLD = 500  # jobs of a kind of which one answer tells
 TROUBLE = (JobState.FAILED, JobState.ATTENTION)
 WORDS = {  # before a job's title, and after how many they are
     JobState.SUCCEEDED: ("Done", "jobs are done"),
@@ -102,8 +102,8 @@ def _found(ending: QuerySet[Job], waiting: QuerySet[Job], since: datetime) -> li
     held = held.annotate(moment=Max("stages__finished_at")).order_by("moment")
     rows: list[tuple[Any, ...]] = [
         *ended.exclude(state=JobState.ATTENTION).values_list("pk", "title", "state", "finished_at", "by")[
-            :MOST
+            :MAX_TOLD
         ],
-        *held.values_list("pk", "title", "state", "moment")[:MOST],
+        *held.values_list("pk", "title", "state", "moment")[:MAX_TOLD],
     ]
     return [Told(*row) for row in rows]

@@ -23,13 +23,13 @@ SHARE = 0.004  # and the share of what an encode of it takes,
 ENCODED = 150e6  # which is a second for so many pixels,
 SOUND = 0.02  # seconds of it for sound,
 SOUND_SHARE = 0.0001  # and of each second that it lasts,
-MOST = 0.5  # and no more than that
+MAX_SECONDS = 0.5  # and no more than that
 
 
 def is_whole(container: Any, stream: Any, length: float) -> bool:
     """Whether all of a copied picture that can be looked at for its budget is as its encoder made it."""
     pixels = stream.width * stream.height * max(stream.frames, length * float(stream.average_rate or 25))
-    budget = min(MOST, BEGINNING + SHARE * pixels / ENCODED)
+    budget = min(MAX_SECONDS, BEGINNING + SHARE * pixels / ENCODED)
     try:
         holes = stream.codec_context.name == "h264" and _has_holes(container, stream, budget)
         return not holes and _pictures_decode(container, stream, budget)
@@ -40,7 +40,7 @@ def is_whole(container: Any, stream: Any, length: float) -> bool:
 def can_be_heard(container: Any, stream: Any, length: float) -> bool:
     """Whether the packets of sound that are tried all over the film are what a decoder knows."""
     try:
-        _try_sound(container, stream, length, min(MOST, SOUND + SOUND_SHARE * length))
+        _try_sound(container, stream, length, min(MAX_SECONDS, SOUND + SOUND_SHARE * length))
     except Exception:
         return False
     return True
