@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -192,7 +193,7 @@ def test_the_last_releases_code_can_write_every_row_of_todays_database():
     assert not wrong
 
 
-def test_the_image_holds_what_the_product_needs_and_nothing_of_a_home():
+def test_the_image_holds_what_the_product_needs_and_nothing_of_a_home(tmp_path):
     steps = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "Containerfile").read_text(), re.M)
     copied = {name for step in steps for name in step.split()}
     needed = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
@@ -201,9 +202,21 @@ def test_the_image_holds_what_the_product_needs_and_nothing_of_a_home():
         "pyproject.toml",
         "requirements.txt",
         "LICENSE",
+        "CHANGELOG.md",
         "templates",
         "static",
     }
+    for name in copied:
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "manage.py").unlink()
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    for name in ("jobs", "mediapipe"):  # what looks for a file looks beside them
+        (tmp_path / name).unlink()
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, str(tmp_path / "manage.py"), "check"]
+    own = {"MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(tmp_path / "home")}
+    started = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
+    assert started.returncode == 0, started.stderr
     kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert kept[0] == "*" and kept[-1] == "**/__pycache__"
     assert {line.removeprefix("!") for line in kept[1:-1]} == copied
