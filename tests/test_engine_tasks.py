@@ -128,7 +128,7 @@ def job_json(row: EngineTask) -> dict[str, str]:
 async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_begin_again(task, small_disk):
     """Another program takes the last byte; what was half written makes room, and is never seen."""
     clip = storage.path("sources/t/source.mp4")
-    make_clip(clip, 12, "960x540")
+    make_clip(clip, 12, "1280x720")
     task.kind, task.options = "video", {"quality": "very_high", "fps": 25}
     await task.asave()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
