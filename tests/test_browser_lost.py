@@ -105,6 +105,7 @@ def test_a_page_that_polls_nothing_keeps_its_form_and_sees_that_somebody_has_sig
     page.set_default_timeout(PATIENCE)
     page.goto(f"{product.url}/account/tokens/")
     page.fill("[name=name]", "Newsroom")
+    page.wait_for_load_state("networkidle")  # an answer under way would say that somebody is signed in
     kept = context.cookies()
     context.clear_cookies(name="sessionid")
     page.evaluate(
