@@ -306,7 +306,7 @@ def test_a_failed_task_says_why_in_a_sentence(api, product):
 
 
 def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, tmp_path):
-    clip = make_clip(tmp_path / "long.mp4", 60, "1280x720", *CALM)
+    clip = make_clip(tmp_path / "long.mp4", 60, "1920x1080", *CALM)
     job = submit(product, clip)
 
     def encoding():

@@ -267,7 +267,7 @@ def test_a_cancel_while_holding_and_during_a_retry_wait_ends_at_once(cloud, api)
 
 @whole
 def test_cancelling_stops_the_encoder_within_three_seconds_and_gives_a_receipt(product, tmp_path):
-    film = make_clip(tmp_path / "long.mp4", 40, "640x360", *CALM)
+    film = make_clip(tmp_path / "long.mp4", 40, "1280x720", *CALM)
     browser = product.editor("grace", staff=True)
     job, queued = submit(product, film), submit(product, film)
     with held_at_work(product, browser, job, "transcode"):
