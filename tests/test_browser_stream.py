@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.whole]
 @pytest.fixture(scope="module")
 def streamed(product, tmp_path_factory):
     """The job of a film that is large enough for two renditions and long enough for three segments."""
-    film = make_clip(tmp_path_factory.mktemp("film") / "match.mp4", 10)
+    film = make_clip(tmp_path_factory.mktemp("film") / "match.mp4", 10, "960x540")
     command = ("submit", str(film), "--pipeline", "streaming", "--owner", "maria", "--json", "--wait")
     done = product.command(*command)
     assert done.returncode == 0, done.stderr
