@@ -47,13 +47,9 @@ class Action:
         return Q(state__in=self.states)
 
     @property
-    def first(self) -> Q:
-        """Those of them that come first where not all can be taken."""
-        return Q(state__in=self.at_once or self.states)
-
-    def comes_first(self, state: str) -> bool:
-        """Whether one in this *state* is one of those."""
-        return state in (self.at_once or self.states)
+    def first(self) -> tuple[JobState, ...]:
+        """The states of those that come first where not all can be taken."""
+        return self.at_once or self.states
 
 
 ACTIONS = {  # in the order in which they are offered
@@ -152,7 +148,7 @@ class Asked(NamedTuple):
 def select_jobs(action: str, jobs: QuerySet[Job, Each]) -> list[Each]:
     """At most MAX_JOBS of *jobs*; those that the action applies to come first."""
     newest = jobs.order_by("-created_at", "pk")
-    chosen = ACTIONS[action].first
+    chosen = Q(state__in=ACTIONS[action].first)
     first = list(newest.filter(chosen)[:MAX_JOBS])
     return first + list(newest.exclude(chosen)[: MAX_JOBS - len(first)])
 

@@ -55,7 +55,7 @@ class Selected:
         newest = None if self.query is None else newest_for(self.user, self.query, bulk.MAX_JOBS)
         if self.query is not None and newest is not None:
             found = bulk.ask_of(action, in_tab(newest, self.query.get("tab", "")))
-            if len(found) == bulk.MAX_JOBS and bulk.ACTIONS[action].comes_first(found[-1].state):
+            if len(found) == bulk.MAX_JOBS and found[-1].state in bulk.ACTIONS[action].first:
                 return found
         return bulk.ask_of(action, self.jobs)
 
@@ -116,9 +116,9 @@ def _perform(request: PageRequest, action: str, selected: Selected, back: str) -
     """Does it, and says on the page it was asked on what was done and what was not."""
     shown = _shown_jobs(request)
     jobs = bulk.select_jobs(action, selected.jobs if shown is None else shown)
-    matching = selected.count()
     if not jobs:
         return _nothing(request, back)
+    matching = selected.count()  # as many as there are before it is done
     pipeline = request.POST.get("pipeline", "")
     with_cancel = request.POST.get("cancel") == "1"
     result = bulk.apply(action, jobs, request.user.get_username(), pipeline, with_cancel=with_cancel)
