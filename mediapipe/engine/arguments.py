@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.colours import (
     STILLS,
     conversion,
@@ -179,7 +180,7 @@ def filters(
     fps = float(options.get("fps", 0))
     if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
         chain.append(f"fps={fps:g}{':start_time=0' if video.waits else ''}")
-    elif rate and video.fps > 60.5:
+    elif rate and video.fps > FASTEST:
         chain.append("fps=60")
     chain += [f"tpad=stop_mode=clone:stop_duration={video.lost:.3f}"] if rate and video.lost else []
     chain += [tail] if tail else []

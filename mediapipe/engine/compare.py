@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mediapipe.engine.arguments import has_alpha, output_size
+from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.looks import BIN, SIDE
 from mediapipe.engine.media import Media, Video
@@ -217,7 +218,7 @@ def length(
         video is None
         or made is None
         or {"fps", "start", "end"} & set(options)
-        or video.fps > 60.5
+        or video.fps > FASTEST
         or video.discarded
     ):
         return found

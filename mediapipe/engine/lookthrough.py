@@ -112,7 +112,7 @@ class Lookthrough:
                 said += findings.of_steps(name, report.places)
             lags = [place.picture for place in report.places if place.picture is not None]
             lag = median(lags) if lags else 0.0
-            report.scores = await self._scores(output, output.film, self.source.film, lag, report)
+            await self._compare_samples(output, output.film, self.source.film, lag, report)
             quality = findings.of_quality(name, scale(), report.scores)
             said += quality
             if not any(each.look for each in quality):  # what is poor has other colours, too
@@ -202,10 +202,10 @@ class Lookthrough:
         room = self.source.seconds - seconds
         return [round(room * share, 2) for share in shares] if room > seconds else [0.0]
 
-    async def _scores(
+    async def _compare_samples(
         self, output: File, film: Video, source: Video, lag: float, report: Report
-    ) -> list[tuple[float, float]]:
-        """The quality of samples, each with its second; *lag*: how much later the output's picture comes."""
+    ) -> None:
+        """Reports samples' quality and colours; *lag*: how much later the output's picture comes."""
         width, height = film.shown
         smaller = min(1.0, QUALITY_LINES / min(width, height))
         width = even(width * smaller)
@@ -215,7 +215,6 @@ class Lookthrough:
         graph = f"[0:{film.index}]scale={width}:{height}:flags=bicubic,format=yuv420p,setsar=1[ours];"
         sync = "ts_sync_mode=nearest:shortest=1"
         graph += f"[1:{source.index}]{theirs}[theirs];{measures.colour_filters(sync)};[a][b]{by}{sync}"
-        scores = []
         for at in self._moments(QUALITY_AT, QUALITY_SECONDS):
             limit = ["-t", f"{QUALITY_SECONDS:g}"]
             here = at + max(0.0, lag)
@@ -226,8 +225,7 @@ class Lookthrough:
             self.ffmpeg.done += SAMPLES / (len(QUALITY_AT) + len(STEPS_AT))
             report.colours += [] if found.colours is None else [found.colours]
             if found.score is not None:
-                scores.append((round(here, 2), round(found.score, 3)))
-        return scores
+                report.scores.append((round(here, 2), round(found.score, 3)))
 
     async def _place(self, output: File, at: float) -> Place:
         """How much later sound and picture of *output* come there than the source's."""

@@ -44,9 +44,7 @@ class Video:
     pix_fmt: str = "yuv420p"
     fps: float = 0.0
     uneven: bool = False  # whether pictures follow each other faster than that in places
-    misrated: bool = (
-        False  # whether its file says a faster rate than any film has, and so how long each stands
-    )
+    misrated: bool = False  # whether its file says a rate that no film has, and that each stands so short
     frames: int = 0
     duration: float = 0.0
     transfer: int = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mediapipe.engine.arguments import HEAD, NO_METADATA, Plan, has_alpha, input_arguments, output_size
+from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.media import Media, Video
 from mediapipe.engine.plan import encoder
 from mediapipe.engine.sound import sound_arguments
@@ -103,7 +104,7 @@ def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
         )
         and video.codec in CODECS
         and not (video.interlaced or video.tiled or video.discarded or video.crop or has_alpha(video))
-        and 1 <= video.fps <= 60.5
+        and 1 <= video.fps <= FASTEST
         and abs(media.start) < 1
         and media.duration >= MIN_PIECES * piece_seconds(options, video, cores)
     )

@@ -15,6 +15,7 @@ from mediapipe.engine.arguments import (
     smaller_options,
     trim,
 )
+from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.colours import copied_tags
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, Video
@@ -74,7 +75,7 @@ def can_copy_video(options: Options, media: Media) -> bool:
         and video.width % 2 == 0
         and video.height % 2 == 0
         and max(video.width, video.height) <= LONGEST_SIDE
-        and 0 < video.fps <= 60.5
+        and 0 < video.fps <= FASTEST
         and video.gap <= MAX_GAP
         and abs(media.start) < 0.1
         and 0 < rate <= limit
