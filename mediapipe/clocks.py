@@ -28,8 +28,8 @@ def apart() -> dict[str, float]:
     for who, ask in asked.items():
         with suppress(DatabaseError, httpx.HTTPError, httpx.InvalidURL, LookupError, ValueError):
             before = time.time()
-            told = ask()
-            found[who] = told - (before + time.time()) / 2
+            theirs = ask()
+            found[who] = theirs - (before + time.time()) / 2
     return found
 
 

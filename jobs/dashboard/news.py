@@ -17,7 +17,7 @@ from django.utils import timezone
 from jobs.models import Event, Job
 from jobs.state import JobState
 
-MAX_TOLD = 500  # jobs of a kind of which one answer tells
+MAX_JOBS = 500  # jobs of a kind of which one answer tells
 TROUBLE = (JobState.FAILED, JobState.ATTENTION)
 WORDS = {  # before a job's title, and after how many they are
     JobState.SUCCEEDED: ("Done", "jobs are done"),
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     held: datetime | None
 
 
-class Told(NamedTuple):
+class JobNews(NamedTuple):
     """A job that there is news of, and since when."""
 
     pk: UUID
@@ -56,7 +56,7 @@ class Toast:
     held: datetime | None = None
 
     @classmethod
-    def of(cls, jobs: list[Told], held: datetime | None = None) -> Toast:
+    def of(cls, jobs: list[JobNews], held: datetime | None = None) -> Toast:
         """The one toast of *jobs*, which are in the same state or all need the reader."""
         state = jobs[0].state
         before, after = WORDS[state]
@@ -94,7 +94,7 @@ class News:
         return cls(toasts, known)
 
 
-def _found(ending: QuerySet[Job], waiting: QuerySet[Job], since: datetime) -> list[Told]:
+def _found(ending: QuerySet[Job], waiting: QuerySet[Job], since: datetime) -> list[JobNews]:
     asked = Event.objects.filter(job=OuterRef("pk"), kind__in=("cancelling", "cancelled")).exclude(actor="")
     by = Subquery(asked.order_by("-at").values("actor")[:1], output_field=CharField())
     ended = ending.filter(finished_at__gt=since).order_by("finished_at").annotate(by=by)
@@ -102,8 +102,8 @@ def _found(ending: QuerySet[Job], waiting: QuerySet[Job], since: datetime) -> li
     held = held.annotate(moment=Max("stages__finished_at")).order_by("moment")
     rows: list[tuple[Any, ...]] = [
         *ended.exclude(state=JobState.ATTENTION).values_list("pk", "title", "state", "finished_at", "by")[
-            :MAX_TOLD
+            :MAX_JOBS
         ],
-        *held.values_list("pk", "title", "state", "moment")[:MAX_TOLD],
+        *held.values_list("pk", "title", "state", "moment")[:MAX_JOBS],
     ]
-    return [Told(*row) for row in rows]
+    return [JobNews(*row) for row in rows]

@@ -32,7 +32,7 @@ OF_STAGES = {
     StageState.FAILED: STAGE_FAILED,
 }
 NEED_SOMEBODY = (HELD, STILL_HELD, FAILED)
-TOLD_BY_BATCH = (DONE, FAILED, CANCELLED, HELD)  # of a batch's jobs, to people: its end is one message
+REPORTED_BY_BATCH = (DONE, FAILED, CANCELLED, HELD)  # of a batch's jobs, to people: its end is one message
 
 # What a person chooses.
 WANTS = {

@@ -93,7 +93,7 @@ def hand_out() -> None:
             if not Notice.objects.filter(pk=notice.pk, handled=False).update(handled=True):
                 continue  # another worker has
             for each in destinations:
-                if told_by_batch(notice) and not BY_NAME[each.channel].for_programs:
+                if reported_by_batch(notice) and not BY_NAME[each.channel].for_programs:
                     continue
                 mine = notice.job.owner_id == each.owner_id
                 if events.wanted(each.wants, notice.type, mine=mine, admin=each.owner.is_staff):
@@ -106,10 +106,10 @@ def _destinations() -> list[Destination]:
     return [each for each in confirmed.select_related("owner") if each.channel in BY_NAME]
 
 
-def told_by_batch(notice: Notice) -> bool:
+def reported_by_batch(notice: Notice) -> bool:
     """Whether people hear of it by the one message at the end of the job's batch."""
     item = getattr(notice.job, "batch_item", None)
-    if item is None or notice.type not in events.TOLD_BY_BATCH:
+    if item is None or notice.type not in events.REPORTED_BY_BATCH:
         return False
     return item.batch.finished_at is None or notice.at <= item.batch.finished_at
 

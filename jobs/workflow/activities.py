@@ -37,7 +37,7 @@ from jobs.state import CANCEL_TASK, CANCEL_UNANSWERED, CREATE_TASK, KEEP_OUTPUT,
 from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import (
     INTERVAL,
-    TOLD_INTERVAL,
+    NOTIFIED_INTERVAL,
     Watcher,
     beat,
     fail,
@@ -91,7 +91,7 @@ async def is_wanted(request: TaskRequest) -> bool:
 
 def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
     """The watcher of a stage's task; where nothing is known of its source, the limit is learned."""
-    interval = TOLD_INTERVAL if tells(own=is_own(watch.engine)) else INTERVAL
+    interval = NOTIFIED_INTERVAL if tells(own=is_own(watch.engine)) else INTERVAL
     if watch.source is None:
         return Watcher(client, watch, first_interval=interval)
     stage = activity.info().activity_id.rpartition("-")[0]

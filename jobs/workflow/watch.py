@@ -30,7 +30,7 @@ from mediapipe import storage
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 OUTAGE_TIMEOUT = 30.0
 INTERVAL = 0.1  # seconds between two reads of a task at first,
-TOLD_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
+NOTIFIED_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
 MAX_INTERVAL = 3.0  # and at last
 
 T = TypeVar("T")
