@@ -168,8 +168,9 @@ async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_seco
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await env.run(watcher(doing.client, TaskWatch("task_1")).result)
-    reads = sum(method == "GET" for method, *_ in api.requests)
-    assert most // 3 <= reads <= most
+    reads = [at for method, _, at in api.requests if method == "GET"]
+    # of one second by the clock: on a busy machine the deadline above may be later
+    assert most // 3 <= sum(at - reads[0] < 1 for at in reads) <= most
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):
