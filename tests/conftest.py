@@ -145,11 +145,21 @@ def faulty():
         yield api
 
 
+@pytest.fixture(scope="session")
+def unwatched():
+    """Another one, of which no product asks anything beside a test."""
+    from tests.support.faulty_api import FaultyApi
+
+    with FaultyApi() as server:
+        yield server
+
+
 @pytest.fixture
-def api(faulty):
+def api(request):
     """An API of somebody else's that behaves, until a test says otherwise."""
-    faulty.behave()
-    return faulty
+    server = request.getfixturevalue("faulty" if "cloud" in request.fixturenames else "unwatched")
+    server.behave()
+    return server
 
 
 @pytest.fixture(scope="session")

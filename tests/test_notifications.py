@@ -230,9 +230,10 @@ async def delivering(skipping_env, temporal_at):
     queue = str(uuid.uuid4())
 
     async def hand_out() -> list[str]:
-        await outbox.run_once(queue)
-        await outbox.run_once(queue)  # nothing is started twice
+        await sync_to_async(outbox.hand_out)()
         waiting = [each async for each in Delivery.objects.filter(state="waiting").order_by("created_at")]
+        await outbox.run_once(queue)  # from here on one may be sent before the next line
+        await outbox.run_once(queue)  # nothing is started twice
         handles = [skipping_env.client.get_workflow_handle(each.workflow_id) for each in waiting]
         async with skipping_env.time_skipping_unlocked():
             return [await handle.result() for handle in handles]
