@@ -29,7 +29,7 @@ def manage(home: Path, *arguments: str, **given: str) -> subprocess.CompletedPro
     """A command with a home of its own, the variables that are *given*, and none from here."""
     keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(home)}
     command = [*ANYBODY, *MANAGE, *arguments]
-    return subprocess.run(command, env={**keep, **given}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env={**keep, **given}, capture_output=True, text=True, timeout=240)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:

@@ -46,7 +46,10 @@ class FaultyApi:
         sock.bind(("127.0.0.1", 0))
         self.address: tuple[str, int] = sock.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
-        config = uvicorn.Config(self, lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
+        # a line for each request would stand in the log of whichever test looks at its own
+        config = uvicorn.Config(
+            self, lifespan="off", log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]}, daemon=True)
         self.thread.start()
