@@ -15,7 +15,7 @@ from textwrap import dedent
 import httpx
 import pytest
 import yaml
-from django.core.management import load_command_class
+from django.core.management import get_commands, load_command_class
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import NOT_PROVIDED
 
@@ -222,13 +222,18 @@ def test_the_image_holds_what_the_product_needs_and_nothing_of_a_home(tmp_path):
     assert {line.removeprefix("!") for line in kept[1:-1]} == copied
 
 
+def has_command(name: str, *arguments: str) -> None:
+    """There is such a command, and it takes them."""
+    command = load_command_class(get_commands()[name], name)
+    command.create_parser("manage.py", name).parse_args(arguments)
+
+
 def test_the_containers_run_commands_that_there_are_without_rights_and_a_worker_is_looked_after():
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     image = (DEPLOY / "Containerfile").read_text()
     for service in compose["services"].values():
-        command = service.get("command", json.loads(re.search(r"^CMD (.+)", image, re.M)[1]))
-        parser = load_command_class("mediapipe", command[0]).create_parser("manage.py", command[0])
-        parser.parse_args(command[1:])
+        has_command(*service.get("command", json.loads(re.search(r"^CMD (.+)", image, re.M)[1])))
+        assert service["env_file"] == ".env", "every Compose 2 reads this form"
         assert (
             service["cap_drop"] == ["ALL"]
             and service["read_only"]
@@ -237,3 +242,35 @@ def test_the_containers_run_commands_that_there_are_without_rights_and_a_worker_
     health = re.search(r"http://(127.0.0.1:8000)/healthz", image)[1]
     assert compose["services"]["worker"]["environment"] == {"MEDIAPIPE_METRICS_ADDRESS": health}
     assert "USER 10001" in image and "MEDIAPIPE_HOME=/var/lib/mediapipe" in image
+    assert compose["name"] == "mediapipe", "a project is called by its folder else, and replaces another's"
+
+
+def test_what_the_docs_have_compose_do_names_services_profiles_and_commands_that_there_are():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    lines = re.findall(
+        r"^docker compose -f docs/deploy/compose.yaml (.+)$", (DEPLOY / "README.md").read_text(), re.M
+    )
+    assert len(lines) == 5
+    for verb, *arguments in map(shlex.split, lines):
+        if verb == "--profile":
+            assert any(service["profiles"] == [arguments[0]] for service in services.values())
+            continue
+        service, *command = (each for each in arguments if not each.startswith("--"))
+        assert service in services
+        if verb == "run" or command[:2] == ["python3", "manage.py"]:
+            has_command(*(command if verb == "run" else command[2:]))
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("program", ["docker compose", "podman-compose"])
+def test_a_compose_that_is_installed_here_takes_the_file(program, tmp_path):
+    if subprocess.run(["sh", "-c", f"{program} version"], capture_output=True).returncode:
+        pytest.skip(f"{program} isn't installed here")
+    (tmp_path / "docs" / "deploy").mkdir(parents=True)
+    (tmp_path / "docs" / "deploy" / ".env").write_text((ROOT / ".env.example").read_text())
+    file = shutil.copy(DEPLOY / "compose.yaml", tmp_path / "docs" / "deploy")
+    for profile in ("all", "web", "worker"):
+        command = [*program.split(), "-f", file, "--profile", profile, "config"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert len(yaml.safe_load(done.stdout)["services"]) == 1
