@@ -39,6 +39,7 @@ class Service:
     check: Callable[[], Awaitable[bool]] | None = None  # whether it is ready, called until it is
     ready_line: str = ""  # or the beginning of a line that it prints when it is
     errors_only: bool = False  # its standard output is not shown
+    noise: str = ""  # in a line that is not shown: what it says to a look before it is ready
     env: dict[str, str] = field(default_factory=dict)
     grace: float = 15.0  # seconds from SIGTERM to SIGKILL
     process: asyncio.subprocess.Process | None = None
@@ -227,7 +228,7 @@ class Supervisor:
             line = raw.decode(errors="replace").rstrip()
             if service.ready_line and line.startswith(service.ready_line):
                 service.ready.set()
-            elif line:
+            elif line and not (service.noise and service.noise in line):
                 self.print_line(f"{service.name}: {line}")
 
     async def _stop(self, service: Service, task: asyncio.Task[None]) -> None:

@@ -89,6 +89,20 @@ async def test_a_server_is_given_where_it_listens_and_waits_where_a_stranger_has
     await running._stop(service, task)
 
 
+@pytest.mark.anyio
+async def test_what_a_server_says_of_looks_before_it_is_ready_is_not_shown():
+    """An error in the log of a first start frightens, and is none."""
+    lines: list[str] = []
+    says = "import time; print('ERROR not healthy yet\\nERROR no disk', flush=True); time.sleep(60)"
+    service = supervisor.Service("temporal", lambda: [sys.executable, "-c", says], noise="not healthy yet")
+    running = supervisor.Supervisor([service], lines.append)
+    task = asyncio.create_task(running._run_service(service))
+    await until_async(lambda: asyncio.sleep(0, bool(lines)))
+    running.stopping.set()
+    await running._stop(service, task)
+    assert lines[0] == "temporal: ERROR no disk"
+
+
 def stranger(port: int) -> socket.socket | None:
     """Somebody else's server on that port, once it can be."""
     try:

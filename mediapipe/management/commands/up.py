@@ -165,7 +165,13 @@ class Command(BaseCommand):
             supervisor.restart(worker)  # its connection leads to the old address
 
         dev_server = DevServer(moved)
-        service = Service("temporal", dev_server.argv, check=dev_server.is_ready, errors_only=True)
+        service = Service(
+            "temporal",
+            dev_server.argv,
+            check=dev_server.is_ready,
+            errors_only=True,
+            noise="Frontend is not healthy yet",
+        )
         supervisor.services.insert(0, service)
         async with contextlib.AsyncExitStack() as stack:
             ui = ""
