@@ -72,9 +72,25 @@ class Inside:
     def workflow(self, job: Job):
         return self.client.get_workflow_handle(job.workflow_id)
 
+    async def terminate(self, job: Job, reason: str = "") -> None:
+        """Ends its workflow, as an admin may do it in Temporal itself."""
+        run = (await self.workflow(job).describe()).run_id
+        await self.workflow(job).terminate(reason)
+        await self.listed(job, run, running=False)
+
+    async def listed(self, job: Job, run: str = "", *, running: bool) -> None:
+        """Waits until Temporal's list, which is a moment behind, has its latest *run* as running, or not."""
+        run = run or (await self.workflow(job).describe()).run_id
+        query = f"WorkflowId = '{job.workflow_id}' AND RunId = '{run}' AND ExecutionStatus = 'Running'"
+
+        async def as_it_is() -> bool:
+            return bool([each async for each in self.client.list_workflows(query)]) is running
+
+        await until_async(as_it_is)
+
     def asked(self, job: Job, stage: str = "") -> list[dict]:
         """The tasks that the API was asked for."""
-        return [task for key, task in self.api.tasks.items() if key.startswith(f"{job.workflow_id}/{stage}")]
+        return self.api.asked(job.pk, stage)
 
 
 @pytest.fixture

@@ -130,14 +130,14 @@ def test_a_held_job_survives_everything_and_is_retried_in_place(cloud, api):
     assert now["status"] == "attention" and stage(now, "transcode")["state"] == "succeeded"
     assert "The picture is damaged." in banner(browser, job)
     kill_and_wait(cloud, "temporal", "worker", "web")
-    asked = len(api.tasks)
+    asked = len(api.asked(job))
     api.lives["image"] = ["processing", "succeeded"]
     page = browser.get(f"/jobs/{job}/")
     form = {"csrfmiddlewaretoken": token(page), "reason": "new picture"}
     answers = [browser.post(f"/jobs/{job}/stages/thumbnails/retry/", data=form) for _ in range(2)]
     assert "Traceback" not in answers[1].text
     done = until(lambda: (n := look(browser, job))["status"] == "succeeded" and n)
-    assert len(api.tasks) == asked + 1, "a double click asked twice"
+    assert len(api.asked(job)) == asked + 1, "a double click asked twice"
     assert stage(done, "thumbnails")["error"] is None
     assert "new picture" in timeline(browser, job) and "by grace" in timeline(browser, job)
 
@@ -159,10 +159,10 @@ def test_the_timeline_tells_when_a_worker_was_lost_and_when_another_went_on(clou
         timeline(browser, job),
     )
     assert told and told[1] <= told[2]
-    asked = [key for key in api.tasks if key.startswith(f"media-{job}/")]
-    assert asked == [f"media-{job}/ingest/1"], "it was paid for twice"
+    asked = api.asked(job)
+    assert [task["key"] for task in asked] == [f"media-{job}/ingest/1"], "it was paid for twice"
     api.lives["video"] = ["succeeded"]
-    api.tasks[asked[0]]["left"] = ["succeeded"]
+    asked[0]["left"] = ["succeeded"]
     assert settled(browser, job)["status"] == "succeeded"
 
 
@@ -175,7 +175,7 @@ def test_a_worker_killed_while_waiting_for_a_retry_waits_no_longer_than_it_had_t
     api.lives["audio"] = ["processing", "succeeded"]
     kill_and_wait(cloud, "worker")
     assert settled(browser, job, 60)["status"] == "succeeded"
-    keys = [key for key in api.tasks if key.startswith(f"media-{job}/audio/")]
+    keys = [task["key"] for task in api.asked(job, "audio/")]
     assert keys == [f"media-{job}/audio/1", f"media-{job}/audio/2"]
 
 

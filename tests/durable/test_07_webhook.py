@@ -133,9 +133,7 @@ def test_a_webhook_is_only_a_hint_and_spares_the_wait(cloud, api):
     browser = cloud.editor("grace", staff=True)
     api.lives["video"] = ["processing"] * 10_000
     job = submit(cloud, URL)
-    task = until(
-        lambda: next((t for k, t in api.tasks.items() if k.startswith(f"media-{job}/ingest")), None), 30
-    )
+    task = until(lambda: api.asked(job, "ingest"))[0]
     hook = task["webhook_url"]
     assert hook.startswith(f"{cloud.url}/hooks/ittybit/") and len(hook) > 100
     until(lambda: stage(look(browser, job), "ingest")["task_id"])

@@ -65,6 +65,10 @@ class FaultyApi:
         """The tasks that were asked for, of one kind."""
         return [task for task in self.tasks.values() if task["kind"] == kind]
 
+    def asked(self, job, stage=""):
+        """The tasks that a job asked for, by its id; of one stage, of one try ("audio/2")."""
+        return [task for key, task in self.tasks.items() if key.startswith(f"media-{job}/{stage}")]
+
     async def __call__(self, scope, receive, send):
         body = b""
         while True:
@@ -107,8 +111,9 @@ class FaultyApi:
         stage = (body.get("metadata") or {}).get("stage")
         left = list(self.lives.get(stage) or self.lives.get(body["kind"]) or self.life)
         number = len(self.tasks) + 1
-        self.tasks[key] = {**body, "id": f"task_{number}", "status": left.pop(0), "left": left, "key": key}
-        await self.answer(send, 201, self.shown(self.tasks[key]))
+        made = {**body, "id": f"task_{number}", "status": left.pop(0), "left": left, "key": key}
+        self.tasks = {**self.tasks, key: made}  # a test may be going through those that there were
+        await self.answer(send, 201, self.shown(made))
 
     async def cancel(self, send, task):
         self.deleted.append(task["id"])
