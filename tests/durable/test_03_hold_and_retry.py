@@ -261,7 +261,7 @@ async def test_a_restart_waits_until_the_run_before_it_has_closed(dashboard):
     await Job.objects.filter(pk=job.pk).aupdate(state="failed")
     retrying = asyncio.create_task(control.retry(job, None, "ada"))
     await asyncio.sleep(0.5)
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     assert await retrying == "Restarted. Finished outputs were kept."
     description = await dashboard.workflow(job).describe()
     assert description.status == WorkflowExecutionStatus.RUNNING

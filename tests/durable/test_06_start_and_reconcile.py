@@ -28,7 +28,7 @@ from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.management.dev_server import prepare_namespace
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
-from tests.support.product import until
+from tests.support.product import until, until_async
 from tests.support.world import start_skipping
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ async def runs(inside, job: Job) -> int:
 
 async def forget(inside, job: Job) -> None:
     """As if its history had expired."""
-    await inside.workflow(job).terminate()
+    await inside.terminate(job)
     request = DeleteWorkflowExecutionRequest(
         namespace="default", workflow_execution=WorkflowExecution(workflow_id=job.workflow_id)
     )
@@ -67,8 +67,7 @@ async def test_twenty_who_start_a_job_at_once_start_one_workflow(inside):
     assert all(await asyncio.gather(*(control.start(job) for _ in range(20))))
     job = await inside.ended(job, "succeeded")
     assert len(inside.asked(job)) == 4
-    await asyncio.sleep(0.2)  # until Temporal lists it
-    assert await runs(inside, job) == 1
+    assert await until_async(lambda: runs(inside, job)) == 1
     assert await control.start(job) and await runs(inside, job) == 1, "a closed job ran again"
 
 
@@ -96,6 +95,7 @@ async def test_a_job_submitted_while_temporal_was_down_for_an_hour_starts_by_its
 async def test_a_crash_between_commit_and_start_and_one_just_after_it_are_both_made_good(inside):
     never, unmarked = await inside.submit(start=False), await inside.submit()
     await inside.ended(unmarked, "succeeded")
+    await inside.listed(unmarked, running=False)
     await Job.objects.filter(pk=unmarked.pk).aupdate(state="queued", workflow_started_at=None, seq=0)
     for job in (never, unmarked):
         await aged(job, timedelta(seconds=10))
@@ -111,7 +111,7 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
     ended, forgotten = [await inside.submit() for _ in range(2)]
     for job in (ended, forgotten):
         await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
-    await inside.workflow(ended).terminate("by hand")
+    await inside.terminate(ended, "by hand")
     await forget(inside, forgotten)
     inside.api.always["DELETE"] = "503"
     assert await reconcile.run_once(inside.engine) == 0, "it ended while its task was at work"
@@ -134,7 +134,7 @@ async def test_a_row_that_missed_the_end_is_given_it(inside):
     job = await inside.ended(await inside.submit(), "succeeded")
     await Job.objects.filter(pk=job.pk).aupdate(state="running", seq=1, finished_at=None)
     await Stage.objects.filter(job=job).aupdate(state="running")
-    await asyncio.sleep(0.2)
+    await inside.listed(job, running=False)
     assert await reconcile.run_once() == 1
     job = await inside.ended(job, "succeeded")
     assert job.finished_at and await job.stages.filter(state="succeeded").acount() == 4

@@ -188,7 +188,7 @@ async def test_a_restart_waits_in_the_row_for_a_run_that_still_works_and_holds_u
     await reconcile.run_once()
     row = await now(job)
     assert (row.state, row.note) == ("queued", control.CLOSING_NOTE) and (await now(other)).state == "running"
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     await reconcile.run_once()
     assert (await now(job)).state == "running"
     assert await (await existing(dashboard, job)).memo_value("run") == 2
@@ -204,7 +204,7 @@ async def test_a_run_that_does_not_close_holds_up_the_start_of_no_other_job(dash
     starting = asyncio.create_task(reconcile.run_once())
     await until_async(Job.objects.filter(pk=other.pk, state="running").aexists)
     assert not starting.done()
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     await starting
     assert await (await existing(dashboard, job)).memo_value("run") == 2
 
@@ -212,7 +212,7 @@ async def test_a_run_that_does_not_close_holds_up_the_start_of_no_other_job(dash
 async def test_a_run_that_closes_as_it_is_to_be_ended_is_no_error(dashboard):
     job = await ending(dashboard, JobState.CANCELLED)
     found, _ = await workflow_calls.describe(dashboard.client, job)
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     ended = True
     with workflow_calls.unless_closed():
         ended = False
@@ -223,7 +223,7 @@ async def test_a_run_that_closes_as_it_is_to_be_ended_is_no_error(dashboard):
 
 async def test_a_row_that_says_running_for_a_run_that_never_began_is_started(dashboard):
     job = await dashboard.submit()
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     await rows(job, run=2, created_at=timezone.now() - MINUTE)
     for _ in range(2):
         await reconcile.run_once()
@@ -307,7 +307,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
 async def test_a_forced_restart_that_was_killed_halfway_is_finished(dashboard):
     job = await dashboard.submit()
     await keep(job, Wish(FORCE_RESTART, "grace"))
-    await dashboard.workflow(job).terminate()  # and then the process was killed
+    await dashboard.terminate(job)  # and then the process was killed
     await reconcile.run_once()
     row = await now(job)
     assert (row.state, row.run, row.wishes) == ("running", 2, [])
@@ -366,7 +366,7 @@ async def test_a_retry_of_a_job_that_gave_up_meanwhile_starts_it_again_and_other
     failed, done = await dashboard.submit(), await dashboard.submit()
     for job in (failed, done):
         await keep(job, Wish(RETRY, "ada", key="retry-all-1"))
-        await dashboard.workflow(job).terminate()
+        await dashboard.terminate(job)
     await rows(failed, state="failed")
     await rows(done, state="succeeded")
     await reconcile.run_once()
@@ -391,6 +391,8 @@ async def test_a_workflow_that_no_row_owns_is_cancelled_but_not_in_its_first_sec
         await inside.until(job, lambda j: j.stages.get(name="ingest").task_id)
     await sync_to_async(Job.objects.filter(pk=gone.pk).delete)()
     await rows(closed, state="failed")
+    for job in (gone, closed):
+        await inside.listed(job, running=True)
     await reconcile.run_once(inside.engine)
     assert (await existing(inside, gone)).status == WorkflowExecutionStatus.RUNNING
     monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
@@ -490,7 +492,7 @@ async def test_a_job_whose_engine_does_not_answer_is_closed_and_says_so(
     jobs = [await dashboard.submit() for _ in range(2)]
     for job in jobs:
         await job.stages.filter(name="ingest").aupdate(state="running", task_id="task_1")
-        await dashboard.workflow(job).terminate()
+        await dashboard.terminate(job)
     await rows(jobs[1], cancelling=True)
     dashboard.api.always["DELETE"] = fault
     assert await reconcile.run_once(dashboard.engine) == 2
@@ -506,7 +508,7 @@ async def test_a_task_whose_id_no_row_knows_is_cancelled_by_its_key(dashboard):
     await job.stages.filter(name="ingest").aupdate(state="running", tries=1)
     given = {"kind": "video", "input": URL, "options": {}}
     task = await dashboard.engine.create(**given, key=f"{job.workflow_id}/ingest/2")
-    await dashboard.workflow(job).terminate()
+    await dashboard.terminate(job)
     assert await reconcile.run_once(dashboard.engine) == 1
     assert dashboard.api.deleted[-1:] == [task.id] and closing.UNSTOPPED not in (await now(job)).error
 
@@ -542,7 +544,7 @@ async def test_a_promised_retry_waits_for_the_row_to_say_how_its_run_has_ended(d
     failed, done = await dashboard.submit(), await dashboard.submit()
     for job in (failed, done):
         await job.stages.filter(name="audio").aupdate(state="failed")
-        await dashboard.workflow(job).terminate()
+        await dashboard.terminate(job)
         with pytest.raises(control.NotPossible, match="If it has failed, your retry starts it again"):
             await control.retry(job, "audio", "ada")
         assert [wish.kind for wish in (await now(job)).wishes] == [RETRY]
@@ -592,7 +594,7 @@ async def test_a_forced_restart_of_a_run_that_has_ended_well_meanwhile_changes_n
 
 async def test_a_cancelled_job_that_an_admin_ended_by_hand_is_not_said_to_have_been_broken(dashboard):
     job = await rows(await dashboard.submit(), cancelling=True)
-    await dashboard.workflow(job).terminate("by hand")
+    await dashboard.terminate(job, "by hand")
     await until_async(reconcile.run_once)  # Temporal lists it as running for a moment
     assert (await now(job)).receipt == closing.CANCELLED_AND_ENDED
 
