@@ -8,6 +8,7 @@ import re
 import time
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from jobs.state import JobState, Output, Source, StageState
 from jobs.workflow.activities import watcher
 from jobs.workflow.watch import Watcher
 from tests.support.dashboard import URL, banner, settled, stage, submit
-from tests.support.product import until
+from tests.support.product import until, until_async
 from tests.support.world import FLAKY, UNAVAILABLE, World, attention, plan, running, skip, status_when
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +116,8 @@ LASTING = [
 async def test_asking_for_a_task_fails_with_the_sentence_for_it(
     doing, api, task, fault, sentence, outage, over
 ):
-    doing.client.http.timeout = httpx.Timeout(0.5)
+    if fault.startswith("slow"):
+        doing.client.http.timeout = httpx.Timeout(0.5)
     api.always["POST"] = fault
     error = await failure(create(doing))
     assert error.message == sentence
@@ -126,8 +128,9 @@ async def test_asking_for_a_task_fails_with_the_sentence_for_it(
 async def test_awaiting_a_task_fails_with_the_sentence_for_it(
     doing, api, task, fault, sentence, outage, over
 ):
-    doing.client.http.timeout = httpx.Timeout(0.5)
     await create(doing)
+    if fault.startswith("slow"):
+        doing.client.http.timeout = httpx.Timeout(0.5)
     api.always["GET"] = fault
     error = await failure(watch(doing, patience=0.1))
     assert error.message == sentence
@@ -147,30 +150,32 @@ async def test_an_answer_that_drips_is_cut_off_before_the_worker_seems_lost(doin
 
 async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task):
     await create(doing)
-    env, beats = ActivityEnvironment(), []
-    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=1.2))
+    env, beats = ActivityEnvironment(), [time.monotonic()]
+    env.info = replace(env.info, heartbeat_timeout=timedelta(seconds=3))
     env.on_heartbeat = lambda *details: beats.append(time.monotonic())
-    api.faults = ["slow 3"]
-    began = time.monotonic()
+    api.faults = ["slow 4"]
     assert (await env.run(Watcher(doing.client, TaskWatch("task_1")).result)).url
-    assert beats[0] - began < 1.2 and sum(beat - began < 3 for beat in beats) >= 5
+    assert max(later - beat for beat, later in pairwise(beats)) < 3, "another worker would have taken over"
 
 
-@pytest.mark.parametrize(("own", "most"), [(True, 3), (False, 20)])
+@pytest.mark.parametrize(("own", "least", "most"), [(True, 0.39, 1), (False, 0.05, 1 / 6)])
 async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_second(
-    doing, api, task, settings, own, most
+    doing, api, task, settings, own, least, most
 ):
+    """By the seconds from one question to the next: a busy machine makes them longer, and never shorter."""
     settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = own, ""
     await create(doing)
     next(iter(api.tasks.values()))["left"] = ["processing"] * 100
     env = ActivityEnvironment()
     env.info = replace(env.info, activity_id="ingest-1")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
-            await env.run(watcher(doing.client, TaskWatch("task_1")).result)
-    reads = [at for method, _, at in api.requests if method == "GET"]
-    # of one second by the clock: on a busy machine the deadline above may be later
-    assert most // 3 <= sum(at - reads[0] < 1 for at in reads) <= most
+
+    def reads() -> list[float]:
+        return [at for method, _, at in api.requests if method == "GET"]
+
+    watching = asyncio.create_task(env.run(watcher(doing.client, TaskWatch("task_1")).result))
+    await until_async(lambda: asyncio.sleep(0, len(reads()) >= (4 if own else 12)))
+    watching.cancel()
+    assert least < min(later - read for read, later in pairwise(reads())) < most
 
 
 async def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(doing, api, task):

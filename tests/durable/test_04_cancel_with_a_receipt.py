@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from temporalio.client import WorkflowFailureError
@@ -44,9 +45,10 @@ whole = pytest.mark.whole
 
 
 async def cancelled(handle):
+    """Cancels it; it ends long before any of its waits would, which are of ten minutes here."""
     await handle.cancel(reason="grace\nwrong file")
     with pytest.raises(WorkflowFailureError):
-        await asyncio.wait_for(handle.result(), 10)
+        await asyncio.wait_for(handle.result(), 60)
 
 
 async def test_a_cancel_stops_the_tasks_at_work_and_leaves_a_receipt(dev_env):
@@ -85,12 +87,10 @@ async def test_a_held_job_can_be_cancelled(dev_env):
 
 
 async def test_a_cancel_during_the_wait_for_a_retry_ends_at_once(dev_env):
-    world = World({"ingest": [FLAKY]})
+    world = World({"ingest": [replace(FLAKY, retry_after=600)]})
     async with running(dev_env, world) as handle:
         await status_when(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
-        began = time.monotonic()
         await cancelled(handle)
-    assert time.monotonic() - began < 3
     assert world.records[-1].status.state == JobState.CANCELLED
 
 
@@ -103,7 +103,7 @@ async def test_a_cancel_while_a_task_is_being_created_in_vain_begins_no_other_at
         await status_when(dev_env, handle, lambda s: s.cancelling)
         world.gate.set()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 10)
+            await asyncio.wait_for(handle.result(), 60)
     assert world.keys("ingest") == ["ingest/1"], "another task was asked for after the cancel"
     last = world.records[-1].status
     assert last.state == JobState.CANCELLED and last.stage("ingest").attempt == 1
@@ -114,7 +114,7 @@ async def test_a_task_whose_creation_ends_as_the_cancel_comes_is_cancelled(dev_e
     world = World({"create ingest": [("at the gate", None)]})
     async with cancelled_with_creations(dev_env, world, ["task-1"]) as handle:
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 20)
+            await asyncio.wait_for(handle.result(), 60)
     assert world.cancelled == ["task-1"]
 
 
@@ -126,7 +126,7 @@ async def test_tasks_whose_creations_end_together_as_the_cancel_comes_are_all_ca
     )
     async with cancelled_with_creations(dev_env, world, three, first) as handle:
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 20)
+            await asyncio.wait_for(handle.result(), 60)
     assert sorted(world.cancelled) == three
 
 
@@ -144,18 +144,16 @@ async def test_a_task_whose_creation_was_never_answered_is_cancelled_by_its_key(
         await status_when(dev_env, handle, lambda s: s.cancelling)
         world.gate.set()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 20)
+            await asyncio.wait_for(handle.result(), 60)
     assert world.cancelled == ["ingest/1"]
     assert world.records[-1].status.receipt.startswith("Cancelled. Nothing was being encoded")
 
 
 async def test_a_cancel_while_the_engine_is_away_ends_at_once(dev_env):
-    world = World({"create ingest": [Failure("unreachable", outage=True)] * 99})
+    world = World({"create ingest": [Failure("unreachable", outage=True, retry_after=600)] * 99})
     async with running(dev_env, world) as handle:
         await status_when(dev_env, handle, lambda s: s.stage("ingest").retry_at is not None)
-        began = time.monotonic()
         await cancelled(handle)
-    assert time.monotonic() - began < 3
     assert "Nothing was being encoded" in world.records[-1].status.receipt
 
 
@@ -169,7 +167,7 @@ async def test_a_cancel_exactly_between_two_stages_stops_what_was_just_being_ask
         assert {s.task_id for s in status.stages if s.name != "ingest"} == {None}
         world.gate.set()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 10)
+            await asyncio.wait_for(handle.result(), 60)
     last = world.records[-1].status
     assert sorted(world.cancelled) == ["task-2", "task-3", "task-4"]
     assert set(states(last).values()) == {"succeeded", "cancelled"}
@@ -182,7 +180,7 @@ async def test_a_cancel_before_the_first_task_asks_for_none(dev_env):
         await handle.cancel()
         world.gate.set()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), 10)
+            await asyncio.wait_for(handle.result(), 60)
     assert world.records[-1].status.state == JobState.CANCELLED
     assert len(world.created) == len(world.cancelled)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -84,8 +85,8 @@ async def test_a_task_that_progresses_is_never_stopped_by_the_stall_limit(doing,
     task = await create(doing, "media-long/2")
 
     async def moving():
-        for percent in range(0, 100, 2):
-            api.extra = {"progress": percent}
+        for number in count():  # for as long as the reads take on a busy machine
+            api.extra = {"progress": 2 * number % 100}
             await asyncio.sleep(0.05)
 
     mover = asyncio.create_task(moving())

@@ -187,7 +187,8 @@ async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_b
 
     async def begun_by_the_first():
         """Temporal needs a moment until what it calls current is what it gives jobs to."""
-        run, known = await begin(), len(api.tasks)
+        known = len(api.tasks)
+        run = await begin()
         await until_async(lambda: asyncio.sleep(0, len(api.tasks) > known))
         if await version(run) == "1":
             return run
