@@ -238,23 +238,27 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
 
 
 def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
+    page.clock.install()
     title = upload(page, product, clip)
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
     until(lambda: asked or page.wait_for_timeout(100), 60, every=0)
     page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    page.wait_for_timeout(500)
+    page.wait_for_function("() => !document.querySelector('.htmx-request')")
     asked.clear()
-    page.wait_for_timeout(3500)
+    page.clock.run_for(60_000)
     assert asked == []
-    page.evaluate(
-        """() => {
-            Object.defineProperty(document, 'hidden', {value: false, configurable: true});
-            document.dispatchEvent(new Event('visibilitychange'));
-        }"""
-    )
-    until(lambda: asked or page.wait_for_timeout(20), 1, every=0)
-    assert "running" in page.title(), "the tab doesn't tell that something runs"
+    page.clock.pause_at(page.evaluate("() => Date.now() + 1000"))  # no poll is due any more
+    with page.expect_request("**/rows/*", timeout=PATIENCE):
+        page.evaluate(
+            """() => {
+                Object.defineProperty(document, 'hidden', {value: false, configurable: true});
+                document.dispatchEvent(new Event('visibilitychange'));
+            }"""
+        )
+    page.clock.resume()
+    tells = "() => document.title.includes('running')"
+    page.wait_for_function(tells)  # else the tab doesn't tell that something runs
     choose(page, f".job:has-text('{title}')", "Cancel")
     say_yes(page)
     page.wait_for_selector(f".job:has-text('{title}')[data-state=cancelled]")
