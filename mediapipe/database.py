@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
@@ -41,6 +40,8 @@ def give_up(pool: ConnectionPool) -> None:
 
     The pool itself would let everybody wait as long as for a turn among very many.
     """
+    import psycopg  # SQLite has no need of it, and it is a tenth of a process’ start
+
     with pool._lock:
         while pool._waiting and not pool._nconns:
             pool._waiting.popleft().fail(psycopg.OperationalError("the database can't be reached"))
@@ -49,6 +50,8 @@ def give_up(pool: ConnectionPool) -> None:
 def reach() -> None:
     """Connects to Postgres past the pool, which only says that it has waited. Raises as the database does."""
     if connection.vendor == "postgresql":
+        import psycopg
+
         about = {**connection.get_connection_params(), "connect_timeout": REACHED_WITHIN}
         with connection.wrap_database_errors:
             psycopg.connect(**about).close()

@@ -136,6 +136,10 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
+def test_an_installation_on_sqlite_loads_no_driver_of_postgres(product):
+    assert product.shell("import sys; print('psycopg' in sys.modules)") == "False"
+
+
 def test_a_taken_port_is_named_with_the_way_out(product):
     done = Product(product.home.parent / "other")
     done.port = product.port
