@@ -316,6 +316,21 @@ def test_an_admin_is_told_of_each_layer_that_is_missing(monkeypatch):
     assert any("seccomp" in sentence for sentence in kernel.weaknesses())
 
 
+def test_no_reader_of_a_file_has_to_load_code(made):
+    source = made("short.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", *X264)
+    looks = {"video": 0, "audio": None, "moments": [0.5], "places": [], "around": 0.1, "start": 0.0}
+    looks |= {"keys": False, "crop": [], "late": 0.0, "turn": 0, "budget": 1}
+    code = (
+        "import sys; from mediapipe.engine import prober, probe; prober.load(); known = {*sys.modules}\n"
+        "probe.print_facts(sys.argv[1], ['--gap', '--whole', '--heard'])\n"
+        "probe.print_facts(sys.argv[1], ['--looks', sys.argv[2]]); print(*({*sys.modules} - known))"
+    )
+    command = [sys.executable, "-c", code, str(source), json.dumps(looks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    facts, seen, loaded = done.stdout.split("\n")[:3]
+    assert json.loads(facts)["streams"] and json.loads(seen)["pictures"] and loaded == ""
+
+
 def test_what_every_encode_starts_loads_nothing_that_takes_longer_than_the_sandbox_itself():
     code = "import mediapipe.engine.sandbox, sys; print(*sys.modules)"
     done = subprocess.run(

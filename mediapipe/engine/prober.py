@@ -189,9 +189,14 @@ async def _answer(reading: socket.socket) -> tuple[bool, bytes]:
             os.close(child)
 
 
+def load() -> None:
+    """Loads what reading a file takes once, so that no child has to."""
+    import av.subtitles.stream  # noqa: F401 - PyAV itself loads it as it opens a file
+
+
 def serve(descriptor: int) -> None:
     """The forking process: a child for each request, until its socket is closed."""
-    import av  # noqa: F401 - loaded once here, so that no child has to
+    load()
 
     def reap(number: int, frame: object) -> None:
         with contextlib.suppress(ChildProcessError):
