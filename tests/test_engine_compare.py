@@ -82,6 +82,23 @@ async def test_of_a_film_of_three_seconds_fewer_moments_tell_as_much(made, tmp_p
     assert found == [] if not sentence else any(sentence in each for each in found), found
 
 
+@pytest.mark.parametrize("how", ["as it is", "another film", "two seconds late", "late sound"])
+async def test_a_copy_is_compared_by_its_sources_keyframes_alone(made, tmp_path, how):
+    source = made("compare_film.mp4", *FILM)
+    arguments, sentence = WRONG[how]
+    target = tmp_path / "made.mp4"
+    ffmpeg("-i", source, *FAST, *arguments, target)
+    medias = (await prober.probe(source, "--gap"), await prober.probe(target))
+    plan = Plan([[]], "mp4", "mp4", medias[0].duration, wants_video=True, wants_audio=True)
+    begun = verify.Looks({}, plan, (source, target), medias[0], copied=True)
+    begun.begin()
+    shown = [each[0][0] for each in (await begun.looking)["pictures"]]
+    assert shown == [2.0, 4.0, 0.0, 0.0, 4.0], "they are two seconds apart"
+    given = ({"format": "mp4"}, plan, (source, target), medias, 1.0)
+    found = [each.sentence for each in await verify.differences(*given, copied=True, begun=begun)]
+    assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
 STREAMED = {
     "encoded anew": "",
     "another film": "show what the source shows",
@@ -166,8 +183,10 @@ def test_all_of_a_short_film_is_listened_to():
         assert end >= min(seconds, 0.9 * seconds)
 
 
-async def test_pictures_whose_times_fall_back_are_found_out(made, tmp_path):
-    source = made("compare_untimed.avi", *FILM[:4], "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p")
+@pytest.mark.parametrize("keys", ["250", "50"])
+async def test_pictures_whose_times_fall_back_are_found_out(made, tmp_path, keys):
+    coded = ["-c:v", "libx264", "-bf", "3", "-g", keys, "-pix_fmt", "yuv420p"]
+    source = made(f"compare_untimed_{keys}.avi", *FILM[:4], *coded)
     target = tmp_path / "copied.mp4"
     ffmpeg("-fflags", "+genpts", "-i", source, "-c", "copy", *FAST, target)
     assert any("follow each other" in each.sentence for each in await compared(source, target, copied=True))
@@ -260,7 +279,12 @@ async def test_a_film_that_begins_below_zero_is_compared_from_its_beginning(made
 async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
     source = made("compare_film.mp4", *FILM)
     asked = {"video": 0, "audio": None, "moments": [1.0, 2.0, 3.0], "places": [], "around": 0.0, "start": 0.0}
-    asked |= {"crop": [], "turn": 0, "late": 0.0}  # a budget of 0 could last until the clock's next tick
+    asked |= {
+        "crop": [],
+        "turn": 0,
+        "late": 0.0,
+        "keys": False,
+    }  # a budget of 0 could last until the clock's next tick
     assert all((await prober.looks(source, budget=60, **asked))["pictures"])
     assert [bool(each) for each in (await prober.looks(source, budget=-1, **asked))["pictures"]] == [1, 0, 0]
     far = asked | {"moments": [3.9, 2.0, 0.1], "around": 0.15}  # its keyframes are two seconds apart

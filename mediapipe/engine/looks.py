@@ -33,8 +33,9 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
 
     *asked*: `video` and `audio` (a track's number or null), `moments` (seconds on the file's own clock),
     `start` (nothing earlier counts), `around` (0: one picture for each moment, else all so many seconds about
-    it), `places` (seconds, and how many of sound from there), `budget` (seconds of processor for pictures;
-    what it isn't enough for is None),
+    it), `keys` (the moments are those of keyframes, or the keyframes before them will do), `places` (seconds,
+    and how many of sound from there), `budget` (seconds of processor for pictures; None is what it isn't
+    enough for),
     `crop` (what of a picture isn't to be seen: left, top, right, bottom), `turn` (counter-clockwise),
     `late` (seconds that each is shown late where only the order of storing is known, else 0).
     """
@@ -106,7 +107,8 @@ def _pictures(
     """
     around = asked["around"]
     share = time.process_time() + asked["budget"] / len(asked["moments"])
-    stream.codec_context.skip_frame = "NONREF"  # on the way there
+    # on the way there; behind a keyframe all are wanted
+    stream.codec_context.skip_frame = "DEFAULT" if asked["keys"] else "NONREF"
     _seek(container, stream, moment)
     first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
     held = last = None
@@ -130,7 +132,7 @@ def _pictures(
             held = frame
         if around and at >= moment - around - DECODER_DELAY:
             stream.codec_context.skip_frame = "DEFAULT"
-        if not around and (at >= moment - 0.001 or time.process_time() > share):
+        if not around and (asked["keys"] or at >= moment - 0.001 or time.process_time() > share):
             break
         if around and at < moment - around and count > MIN_PICTURES and time.process_time() > ends:
             return None
@@ -140,7 +142,7 @@ def _pictures(
 def _seek(container: Any, stream: Any, at: float) -> None:
     """Goes to the keyframe before a moment; not before the beginning of the file, which may be below 0."""
     begins = value(lambda: container.start_time / 1e6, 0.0)
-    container.seek(int(max(min(0.0, begins), at) / stream.time_base), stream=stream)
+    container.seek(round(max(min(0.0, begins), at) / stream.time_base), stream=stream)
 
 
 def _small(shown: list[Any], asked: dict[str, Any], found: dict[str, Any]) -> list[Picture]:

@@ -115,7 +115,8 @@ class Encode:
 
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
-        looks = verify.Looks(self.options, self.plan, (self.source, self.target), self.media)
+        files = (self.source, self.target)
+        looks = verify.Looks(self.options, self.plan, files, self.media, copied=copied)
         if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT_SECONDS):
             looks.begin()
         try:

@@ -26,6 +26,7 @@ LOOKS_SHARE = 0.006  # and the share of the encode's beside it
 OF_SOURCE = 0.5  # of that: the output is looked at around each moment, so it takes more to get there
 FROM_START_SECONDS = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
+SEVERAL_KEYS = 0.75  # of a film's length, within which one keyframe follows another
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
 
 Read = Callable[[Path, bool], Awaitable[Media]]  # the output, and whether its picture was copied
@@ -65,14 +66,16 @@ async def verified(
 class Looks:
     """Looks that begin before they are needed, asked as if the output were what its plan says."""
 
-    def __init__(self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media) -> None:
+    def __init__(
+        self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media, *, copied: bool = False
+    ) -> None:
         video = source.video if plan.wants_video else None
         audio = source.audio if plan.wants_audio else None
         self.files = files
         self.source = source
         self.part = Part(_start(options, source), plan.seconds)
         expected = Media(duration=plan.seconds, video=video, audio=audio)
-        self.asked = _asked(options, self.part, source, expected)  # of the source
+        self.asked = _asked(options, self.part, source, expected, copied=copied)  # of the source
         self.looking: asyncio.Task[dict[str, Any] | None] | None = None
         self.following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
 
@@ -136,7 +139,7 @@ async def differences(
     source, output = medias
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    asked = _asked(options, part, source, output)
+    asked = _asked(options, part, source, output, copied=copied)
     budget = _budget(took)
     known = begun.looking if begun and begun.asked == asked else None
     seen = await (known or _looks(files[0], asked, OF_SOURCE * budget))
@@ -172,14 +175,20 @@ def _asked_of_output(
     places = part.places(0.0 if output.video else output.start)  # an MP3's encoder puts something before it
     films = asked["video"] is not None
     sounds = asked["audio"] is not None
-    return _look(output, moments, places, 0.0, films=films, sounds=sounds) | {"around": compare.SEARCH_WINDOW}
+    looked = _look(output, moments, places, 0.0, films=films, sounds=sounds)
+    return looked | {"around": compare.SEARCH_WINDOW, "keys": asked["keys"]}
 
 
-def _asked(options: Options, part: Part, source: Media, output: Media) -> dict[str, Any]:
-    """What the source is asked, to compare with such an output."""
+def _asked(options: Options, part: Part, source: Media, output: Media, *, copied: bool) -> dict[str, Any]:
+    """What the source is asked, to compare with such an output.
+
+    All of a copy's pictures are the source's, or none: keyframes tell as much as what is decoded from them.
+    """
     films = compare.can_compare_pictures(options, source, output, part.seconds)
     sounds = bool(source.audio and output.audio)
-    return _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
+    several = source.video is not None and 0 < source.video.gap < SEVERAL_KEYS * part.seconds
+    asked = _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
+    return asked | {"keys": copied and several}
 
 
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
@@ -206,6 +215,7 @@ def _look(
         "moments": moments,
         "places": places,
         "around": 0.0,
+        "keys": False,
         "start": start,
         "crop": media.video.crop if media.video else [],
         "late": media.video.late if media.video else 0.0,
