@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from temporalio import activity
@@ -23,7 +24,7 @@ from mediapipe.database import OUTAGES, in_thread, persistently
 from mediapipe.engine import webhook
 from mediapipe.engine.errors import OtherWay, TaskError, storage_given_up
 from mediapipe.engine.models import EngineTask
-from mediapipe.engine.serialize import ARRIVED, AS_OBJECT
+from mediapipe.engine.serialize import ARRIVED, AS_OBJECT, task_json
 from mediapipe.storage.outage import Outage, refusal, refused
 
 EARLY_PERCENT = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
@@ -47,22 +48,16 @@ class Later(Exception):
 
 
 class Reporter:
-    """Writes a task's progress to its row.
+    """Writes a task's progress to its row."""
 
-    *realtime_factor*: seconds of work per second of media in past tasks.
-    """
-
-    def __init__(self, task: EngineTask, realtime_factor: float | None = None) -> None:
+    def __init__(self, task: EngineTask) -> None:
         self.task = task
-        self.realtime_factor = realtime_factor
         self.latest: dict[str, Any] | None = None
         kept = (AS_OBJECT, *(("import", "filename", ARRIVED) if task.fetched else ()))
         self.steps: dict[str, Any] = {key: task.steps[key] for key in kept if key in task.steps}
 
     def report(self, percent: float | None, speed: float | None, left: float | None) -> None:
-        """Notes percent, speed and seconds left for the next write; past tasks correct an early estimate."""
-        if self.realtime_factor and percent is not None and percent < EARLY_PERCENT and speed and left:
-            left *= speed * self.realtime_factor
+        """Notes percent, speed and seconds left for the next write."""
         self.latest = {
             "steps": self.steps,
             "progress": None if percent is None else round(percent, 1),
@@ -88,8 +83,16 @@ class Reporter:
             await asyncio.sleep(REPORT_EVERY)
 
     def write(self, latest: dict[str, Any]) -> None:
-        """Writes these columns to the row."""
+        """Writes these columns to the row; past tasks correct an early estimate."""
+        percent, speed, left = (latest.get(name) for name in ("progress", "speed", "time_left"))
+        if percent is not None and percent < EARLY_PERCENT and speed and left and self.realtime_factor:
+            latest = {**latest, "time_left": round(left * speed * self.realtime_factor, 1)}
         self.task.update(**latest)
+
+    @cached_property
+    def realtime_factor(self) -> float | None:
+        """Seconds of work per second of media in past tasks: asked where somebody waits for long enough."""
+        return self.task.realtime_factor()
 
 
 Work = Callable[[EngineTask, Reporter], Awaitable[None]]
@@ -227,6 +230,14 @@ async def attend(task_id: str, lost: int, work: Work) -> EngineTask | None:
 
 async def tell(task: EngineTask) -> None:
     """Has who asked for a task hear how it ended, if it has; *task* is as its row is then."""
-    await persistently(task.refresh_from_db)
-    if task.webhook_url and not task.active and task.status != EngineTask.Status.CANCELLED:
-        webhook.notify(task)
+    body = await persistently(_told, task)
+    if body and not task.active and task.status != EngineTask.Status.CANCELLED:
+        webhook.notify(task.webhook_url, body)
+
+
+def _told(task: EngineTask) -> dict[str, Any] | None:
+    """What its webhook is sent of a task, as its row is now; None where it has none."""
+    task.refresh_from_db()
+    with contextlib.suppress(OSError):  # a bucket that signs no links
+        return task_json(task) if task.webhook_url else None
+    return None

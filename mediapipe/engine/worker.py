@@ -157,7 +157,6 @@ async def _process(
     divides: bool = False,
     note: str = "",
 ) -> None:
-    reporter.realtime_factor = await persistently(task.realtime_factor)
     await persistently(task.begin)
     hooks = hooks_of(task, reporter, published)
     kind = KINDS[task.kind]
