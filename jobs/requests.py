@@ -34,6 +34,7 @@ class TaskWatch:
 
     *source*: what the task works on, where neither its length nor its size is known: *allowed* is a guess.
     *seen*: what the activity before this one has last reported of the same task.
+    *asked_at*: when it was asked for (unix seconds), where this activity is the first that awaits it; else 0.
     """
 
     task_id: str
@@ -42,6 +43,7 @@ class TaskWatch:
     source: Source | None = None
     seen: HeartbeatDetails | None = None
     engine: str = ""
+    asked_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from dataclasses import replace
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
 from jobs.ittybit.client import IttybitClient, open_http
-from jobs.requests import KeepRequest
+from jobs.requests import KeepRequest, TaskWatch
 from jobs.state import Output, Source
 from jobs.workflow import activities
 from jobs.workflow.activities import Activities
+from jobs.workflow.watch import Watcher
 from mediapipe import storage
 from tests.support.faulty_api import FaultyApi
+from tests.support.product import until_async
 from tests.support.slow_site import SlowSite
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +45,28 @@ async def test_an_output_of_the_api_is_copied_to_our_storage(doing, api, setting
     assert copy.name == "outputs/job/ingest-1.mp4"
     assert storage.path(copy.name).read_bytes() == b"bytes of the output"
     assert copy.url == output.url
+
+
+async def test_a_task_of_our_own_engine_that_was_just_asked_for_is_not_read_before_it_can_have_ended(
+    doing, api, settings
+):
+    """Its end is told; what was asked for earlier, or by somebody before us, may have been told already."""
+    for own, ago, is_young in ((True, 0, True), (True, 1, False), (False, 0, False)):
+        settings.EMBEDDED_ENGINE = own
+        watching = activities.watcher(doing.client, TaskWatch("task_1", asked_at=time.time() - ago))
+        assert watching.is_young == is_young, (own, ago)
+    assert not activities.watcher(doing.client, TaskWatch("task_1")).is_young
+    api.life = ["processing"]
+    for is_young in (True, False):
+        watching = Watcher(doing.client, TaskWatch("task_1"), first_interval=3, is_young=is_young)
+        running = asyncio.create_task(ActivityEnvironment().run(watching.result))
+        await asyncio.sleep(0.3)
+        if not is_young:
+            await until_async(lambda: asyncio.sleep(0, api.requests))
+        assert bool(api.requests) == (not is_young)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own_link_has_to_do(doing, api):

@@ -7,6 +7,7 @@ whether and when to try again is the workflow's decision.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,7 @@ from jobs.workflow.limits import allowed_without_progress
 from jobs.workflow.watch import (
     INTERVAL,
     NOTIFIED_INTERVAL,
+    YOUNG,
     Watcher,
     beat,
     fail,
@@ -91,12 +93,14 @@ async def is_wanted(request: TaskRequest) -> bool:
 
 def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
     """The watcher of a stage's task; where nothing is known of its source, the limit is learned."""
-    interval = NOTIFIED_INTERVAL if tells(own=is_own(watch.engine)) else INTERVAL
+    own = is_own(watch.engine)
+    interval = NOTIFIED_INTERVAL if tells(own=own) else INTERVAL
+    is_young = own and tells(own=True) and time.time() - watch.asked_at < YOUNG
     if watch.source is None:
-        return Watcher(client, watch, first_interval=interval)
+        return Watcher(client, watch, first_interval=interval, is_young=is_young)
     stage = activity.info().activity_id.rpartition("-")[0]
     learn_limit = partial(allowed_without_progress, stage, watch)
-    return Watcher(client, watch, learn_limit=learn_limit, first_interval=interval)
+    return Watcher(client, watch, learn_limit=learn_limit, first_interval=interval, is_young=is_young)
 
 
 class Copying:

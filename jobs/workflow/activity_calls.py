@@ -71,15 +71,16 @@ async def await_task(
     attempt: int,
     seen: HeartbeatDetails | None,
     engine: str,
+    asked_at: float,
 ) -> Output:
     """Runs the stage's own activity, which ends with its task; the task's output.
 
     *source* is what the task works on, *duration* its seconds where they are known, *seen* what was last
-    reported of it.
+    reported of it, *asked_at* when it was asked for, 0 where that was before another such activity.
     """
     allowed = allowed_seconds(stage, duration, source.size)
     unmeasured = source if duration is None and source.size is None else None
-    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured, seen, engine)
+    watch = TaskWatch(task_id, allowed, stage.timeout, unmeasured, seen, engine, asked_at)
     output: Output = await workflow.execute_activity(
         stage.activity,
         watch,

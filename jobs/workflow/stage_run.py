@@ -249,13 +249,14 @@ class StageRun:
         """Creates the stage's task unless there is one already, and awaits its output."""
         self.activities_started += 1
         activity_id = f"{self.stage.name}-{self.activities_started}"
+        asked_at = 0.0 if self.status.task_id else workflow.time()
         if self.status.task_id is None:
             self.status.task_id = await self._create_task(activity_id)
             self.seen = None
             if was_cancelled():  # now the task's id is known
                 raise asyncio.CancelledError
             self.changed()
-        output = await self._await_task(activity_id)
+        output = await self._await_task(activity_id, asked_at)
         return output if output.name else await self._copy_output(output, activity_id)
 
     async def _create_task(self, activity_id: str) -> str:
@@ -276,7 +277,7 @@ class StageRun:
         )
         return await activity_calls.create_task(request, self.stage.label)
 
-    async def _await_task(self, activity_id: str) -> Output:
+    async def _await_task(self, activity_id: str, asked_at: float) -> Output:
         return await activity_calls.await_task(
             self.stage,
             self.status.task_id or "",
@@ -287,6 +288,7 @@ class StageRun:
             attempt=self.status.attempt,
             seen=self.seen,
             engine=self.status.engine,
+            asked_at=asked_at,
         )
 
     async def _copy_output(self, output: Output, activity_id: str) -> Output:

@@ -32,6 +32,7 @@ OUTAGE_TIMEOUT = 30.0
 INTERVAL = 0.1  # seconds between two reads of a task at first,
 NOTIFIED_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
 MAX_INTERVAL = 3.0  # and at last
+YOUNG = 0.2  # seconds in which hardly a task of our own engine ends, and tells that, before it is watched
 
 T = TypeVar("T")
 
@@ -155,12 +156,14 @@ class Watcher:
         patience: float = OUTAGE_TIMEOUT,
         learn_limit: Callable[[], Coroutine[Any, Any, float]] | None = None,
         first_interval: float = INTERVAL,
+        is_young: bool = False,
     ) -> None:
         self.client = client
         self.watch = watch
         self.patience = patience
         self.learn_limit = learn_limit  # seconds of work without a percentage after which it is stuck
         self.first_interval = first_interval
+        self.is_young = is_young  # the task has just been asked for, so there is nothing yet to read
         self.learning: asyncio.Task[float] | None = None
         self.max_outage = MAX_OUTAGE
         self.details = watch.seen or HeartbeatDetails()  # as last sent, by another worker at first
@@ -187,6 +190,8 @@ class Watcher:
                 self.learning.cancel()
 
     async def _until_over(self) -> Output:
+        if self.is_young:
+            await pause(self._interval())
         while True:
             try:
                 task = await self._read()
