@@ -49,6 +49,14 @@ SOURCES = {
         *["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-c:a", "ac3"],
         *["-x265-params", "log-level=error:open-gop=1"],
     ],
+    "late.mkv": [
+        *[*lavfi("25"), *TONE, "-vf", "trim=start=0.4", "-fps_mode", "passthrough", *X264, "-bf", "2"],
+        *["-c:a", "libopus"],
+    ],
+    "gap.mp4": [
+        *[*lavfi("25"), *TONE, "-vf", "select='not(between(t,3,6.4))'", "-fps_mode", "passthrough", *X264],
+    ],
+    "interlaced.mov": [*lavfi("25"), *TONE, "-vf", "setfield=tff", *X264, "-flags", "+ildct+ilme"],
 }
 
 
@@ -88,18 +96,31 @@ def output(task: EngineTask) -> Path:
 
 
 SOME = ("open.mp4", "uneven.mp4")
+CODECS: list[tuple[str, dict]] = [
+    ("late.mkv", {"codec": "h265"}),
+    ("uneven.mp4", {"format": "webm", "codec": "av1"}),
+    ("open.mp4", {"format": "mov", "codec": "h265"}),
+    ("uneven.mp4", {"codec": "av1"}),
+    ("ten-bit.mkv", {"format": "webm"}),
+    ("late.mkv", {"format": "webm"}),
+]
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.release) for name in SOURCES]
+    ("name", "options"),
+    [(name, {}) if name in SOME else pytest.param(name, {}, marks=pytest.mark.release) for name in SOURCES]
+    + CODECS[:2]
+    + [pytest.param(*each, marks=pytest.mark.release) for each in CODECS[2:]],
 )
-async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeypatch, made, name):
-    """Open groups of pictures, uneven frames, times in milliseconds, HDR: the same at the same times."""
+async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeypatch, made, name, options):
+    """Whatever the codec: open groups of pictures, uneven frames, times in milliseconds, HDR, fields, a late
+    start, a gap: the same at the same times.
+    """
     if name == "uneven.mp4":  # two, with keyframes in them that don't lie on the grid
         for limit in ("MAX_PIECES", "MIN_PIECES"):
             monkeypatch.setattr(pieces, limit, 2)
     link = put(made, name, SOURCES[name])
-    cut, whole = await new(link), await new(link)
+    cut, whole = await new(link, **options), await new(link, **options)
     await in_pieces(cut)
     assert await run(worker.run_task, whole.pk) is None
     for each in (cut, whole):
@@ -111,6 +132,7 @@ async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeyp
     source = storage.path(f"sources/p/{name}")
     assert likeness(output(cut), source) == pytest.approx(likeness(output(whole), source), abs=0.003)
     assert cut.output["filesize"] == pytest.approx(whole.output["filesize"], rel=0.02)
+    assert cut.output["fps"] == whole.output["fps"]
     assert not piece_files.folder("").exists() or not list(piece_files.folder("").iterdir())
     assert not folder(cut.pk).exists()
 
@@ -164,7 +186,7 @@ async def test_the_percentage_goes_on_where_the_pieces_ended(made, settings, tmp
 
 @pytest.mark.parametrize(
     "options",
-    [{"fps": 12}, {"bitrate": 400000}, {"start": 1, "end": 9}, {"codec": "h265"}, {"format": "webm"}, None],
+    [{"fps": 12}, {"bitrate": 400000}, {"start": 1, "end": 9}, None],
 )
 async def test_what_is_not_known_to_come_out_the_same_or_is_short_stays_in_one(
     short_pieces, made, options, monkeypatch

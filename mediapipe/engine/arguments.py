@@ -56,6 +56,14 @@ RESET = ("mpegts", "mpeg", "ogg")  # containers whose clock may begin anew: FFmp
 
 
 @dataclass(frozen=True)
+class RenditionPlan:
+    """A picture that is encoded: by which options, with their format, and where its keyframes are."""
+
+    options: Options
+    keys: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to run: *tries* are FFmpeg's arguments without the output; the first that works wins."""
 
@@ -71,6 +79,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     layout: Literal["file", "folder"] = "file"  # one file, or a playlist and what it names
     format: str = ""  # of the output, as the API says it; "" where it is the extension
+    encodes: list[RenditionPlan] = field(default_factory=list)  # what the first of *tries* encodes
 
     @property
     def file_name(self) -> str:

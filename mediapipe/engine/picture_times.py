@@ -9,13 +9,16 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+ROUNDED = 1e-6  # seconds by which a time may be rounded
+
 
 def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
     """Count, first and last picture, and the places on a grid of seconds at which a film can be cut.
 
-    *asked*: `video` (a track's number), `grid`, `longest` (seconds that a picture may stand). Times count
-    from where the file begins. `at` is between two pictures, `first` the picture after it, `before` how many
-    come before, `late` how long after the place on the grid. `problem`: why the times mean nothing.
+    *asked*: `video` (a track's number), `grid` (0: at its keyframes), `longest` (seconds that a picture may
+    stand). Times count from where the file begins. `at` is between two pictures, `first` the picture after
+    it, `before` how many come before, `late` how long after the place on the grid. `problem`: why the times
+    mean nothing. `decoded_by`: what a decoder must know before it gets them.
     """
     import av
 
@@ -24,27 +27,46 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
         stream = container.streams[int(asked["video"])]
         origin = Fraction(container.start_time or 0, 1_000_000)
         base = stream.time_base or Fraction(0)
+        decoded_by = bytes(stream.codec_context.extradata or b"").hex()
         times: list[int] = []
+        keys: list[int] = []
         for packet in container.demux(stream):
             if not packet.size:
                 continue
             if packet.pts is None or packet.is_corrupt or packet.is_discard:
                 return {"problem": "a picture has no time"}
             times.append(packet.pts)
+            keys += [packet.pts] if packet.is_keyframe else []
+            if not asked["grid"] and packet.pts < (keys[-1] if keys else packet.pts + 1):
+                return {"problem": "pictures before a keyframe are stored behind it"}
     seconds = [float(each * base - origin) for each in sorted(times)]
     steps = [after - before for before, after in pairwise(seconds)]
-    if len(seconds) < 2 or min(steps) <= 0 or max(steps) > asked["longest"] or seconds[0] < 0:
+    if len(seconds) < 2 or min(steps) <= 0 or max(steps) > asked["longest"] or seconds[0] < -ROUNDED:
         return {"problem": "pictures don’t follow each other as in a film"}
     last = seconds[-1] + steps[-1]
-    cuts = list(_cuts(seconds, int(asked["grid"])))
-    return {"problem": "", "count": len(seconds), "first": seconds[0], "last": last, "cuts": cuts}
+    at_keys = {float(each * base - origin) for each in keys}
+    cuts = list(_cuts(seconds, asked["grid"]) if asked["grid"] else _cuts_at(seconds, at_keys))
+    about = {"problem": "", "decoded_by": decoded_by, "count": len(seconds)}
+    return about | {"first": seconds[0], "last": last, "cuts": cuts}
 
 
 def _cuts(seconds: list[float], grid: int) -> Any:
-    """Each place on the grid behind the first picture, with the pictures about it."""
-    place = seconds[0] + grid
+    """Each place on the grid behind the first picture, with the pictures about it.
+
+    Only where a keyframe is due: an encoder owes one for each place, and behind a gap of several it has
+    them one picture after the other.
+    """
+    due = 1
     for number, (before, after) in enumerate(pairwise(seconds), start=1):
-        while after >= place:
-            if after < place + grid:
-                yield {"at": (before + after) / 2, "first": after, "before": number, "late": after - place}
-            place += grid
+        late = after - seconds[0] - due * grid
+        if late > -ROUNDED:
+            due += 1
+            if late < grid:
+                yield {"at": (before + after) / 2, "first": after, "before": number, "late": max(0.0, late)}
+
+
+def _cuts_at(seconds: list[float], keys: set[float]) -> Any:
+    """Each keyframe behind the first picture, as _cuts() has the places."""
+    for number, (before, after) in enumerate(pairwise(seconds), start=1):
+        if after in keys:
+            yield {"at": (before + after) / 2, "first": after, "before": number, "late": 0.0}

@@ -9,19 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from mediapipe.engine.arguments import HEAD, NO_METADATA, Plan, has_alpha, input_arguments, output_size
+from mediapipe.engine.arguments import (
+    HEAD,
+    NO_METADATA,
+    Plan,
+    RenditionPlan,
+    has_alpha,
+    input_arguments,
+    output_size,
+)
 from mediapipe.engine.clock import FASTEST
+from mediapipe.engine.colours import copied_tags
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.plan import encoder
+from mediapipe.engine.plan import EVEN_KEYS, SEGMENTS, encoder, of_rendition, two_renditions
 from mediapipe.engine.sound import sound_arguments
 from mediapipe.validators import Options
 
 GRID = 2  # seconds between an encode's keyframes, and so between the places where it can be cut
 WORK = 20.0  # seconds of one core that a piece takes, by the figures below
 READING = 0.008  # seconds of one core for a megapixel that is decoded
-WRITING = 0.010  # … and for one that is encoded
+# … and for one that is encoded
+WRITING = {"libx264": 0.010, "libx265": 0.050, "libvpx-vp9": 0.055, "libsvtav1": 0.010}
+MIN_START = 1e-6  # seconds that the clock of a film that is copied may begin at
 MIN_PIECES = 4  # pieces, below which a film is encoded in one
 MAX_PIECES = 400  # pieces of one film: Temporal keeps each in the history
 TAIL = 4  # times as short as the others the last pieces are, where several machines take them
@@ -29,11 +41,11 @@ LONGEST_STEP = 5.0  # seconds that one picture stands
 LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
 CONTAINERS = ("mov", "matroska")  # demuxers with an index, and with a time for each picture
 CODECS = ("h264", "hevc", "vp9", "av1", "prores", "mjpeg")  # of which each packet is one picture
-OPTIONS = {"format", "codec", "quality", "width", "height", "fit"}  # that change no time
+OPTIONS = {"format", "codec", "quality", "width", "height", "fit", "position", "background"}
 SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there
 IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
-JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov")
+JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov,matroska")
 EXACT_TIMES = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
 
 
@@ -51,11 +63,12 @@ class Piece:
     seconds: float
     frames: int
     late: float = 0.0
+    suffix: str = "mp4"
 
     @property
     def name(self) -> str:
         """Of its file: that of the same part of the film in another division, too."""
-        return f"{self.number:04}-{self.start * 1e6:.0f}-{self.end * 1e6:.0f}.mp4"
+        return f"{self.number:04}-{self.start * 1e6:.0f}-{self.end * 1e6:.0f}.{self.suffix}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,16 @@ class Division:
         """Of the picture."""
         return sum(piece.seconds for piece in self.pieces)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the files of all pieces, and of the sound."""
+        return [*(piece.name for piece in self.pieces), *([self.sound_name] if self.sound else [])]
+
+    @property
+    def sound_name(self) -> str:
+        """Of the file of the sound."""
+        return f"{SOUND}.{self.pieces[0].suffix}"
+
 
 @dataclass(frozen=True)
 class PieceWork:
@@ -91,35 +114,40 @@ def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
     video = media.video
     return (
         video is not None
-        and plan.wants_video
-        and not plan.copied
-        and plan.layout == "file"
-        and plan.muxer in ("mp4", "mov")
+        and bool(plan.encodes)
         and set(options) <= OPTIONS
-        and str(options.get("codec", "h264")) == "h264"
         and media.format.startswith(CONTAINERS)
         and not (media.guessed or media.jumps or media.is_still or media.undecodable)
         and not (
             video.held or video.lost or video.shifts or video.far or (media.audio and media.audio.shifts)
         )
         and video.codec in CODECS
-        and not (video.interlaced or video.tiled or video.discarded or video.crop or has_alpha(video))
+        and not (video.tiled or video.discarded or video.crop or has_alpha(video))
         and 1 <= video.fps <= FASTEST
-        and abs(media.start) < 1
-        and media.duration >= MIN_PIECES * piece_seconds(options, video, cores)
+        and abs(media.start) < (MIN_START if plan.copied else 1)
+        and media.duration >= MIN_PIECES * piece_seconds(plan, video, cores)
     )
 
 
-def piece_seconds(options: Options, video: Video, cores: int) -> float:
+def piece_seconds(plan: Plan, video: Video, cores: int) -> float:
     """How long a piece is, on the grid: so that it is some ten seconds of work for this machine."""
-    width, height, _ = output_size(video, options)
-    pixels = video.width * video.height * READING + width * height * WRITING
+    pixels = video.width * video.height * READING + sum(_writing(video, each) for each in plan.encodes)
     work = pixels * video.fps / 1e6  # of one core for a second of film
     return max(1, round(WORK * max(1, min(cores, 4)) / 2 / work / GRID)) * GRID
 
 
+def _writing(video: Video, rendition: RenditionPlan) -> float:
+    settings = _encoder(video, rendition)
+    width, height, _ = output_size(video, rendition.options)
+    return width * height * WRITING[settings[settings.index("-c:v") + 1]]
+
+
+def _encoder(video: Video, rendition: RenditionPlan) -> list[str]:
+    return encoder(rendition.options, video, str(rendition.options["format"]), rendition.keys)
+
+
 def divide(
-    options: Options, media: Media, times: dict[str, Any], key: str, cores: int, takers: int = 1
+    plan: Plan, media: Media, times: dict[str, Any], key: str, cores: int, takers: int = 1
 ) -> Division | None:
     """The film's pieces, by when its pictures are shown (picture_times.py); None where it stays in one.
 
@@ -127,9 +155,9 @@ def divide(
     """
     video = media.video
     assert video is not None
-    if times["problem"] or times["first"]:
+    if times["problem"]:
         return None
-    count = min(MAX_PIECES, int(times["last"] / piece_seconds(options, video, cores)))
+    count = min(MAX_PIECES, int(times["last"] / piece_seconds(plan, video, cores)))
     if count < MIN_PIECES:
         return None
     longest = max(1, round(times["last"] / count / GRID)) * GRID
@@ -145,12 +173,18 @@ def divide(
             end["first"] - edge["first"],
             end["before"] - edge["before"],
             round(edge["late"], 6),
+            container(plan),
         )
         for number, (edge, end) in enumerate(zip(edges, ends, strict=True))
     ]
     if len(pieces) < MIN_PIECES or not all(piece.frames for piece in pieces):
         return None
     return Division(key, pieces, media.audio is not None, at_once=2 * takers)
+
+
+def container(plan: Plan) -> str:
+    """What pieces are kept in: MP4 has exact times, WebM what WebM says of its tracks."""
+    return "webm" if plan.muxer == "webm" else "mp4"
 
 
 def _chosen(
@@ -174,20 +208,33 @@ def _chosen(
     return chosen
 
 
-def picture_arguments(options: Options, media: Media, path: str, piece: Piece) -> list[str]:
-    """The arguments that encode a piece, with its times in the film."""
+def picture_arguments(plan: Plan, media: Media, path: str, piece: Piece) -> list[str]:
+    """The arguments that encode a piece, with its times in the film: all renditions of it at once."""
     video = media.video
     assert video is not None
-    keys = f"expr:gte(t,n_forced*{GRID}-{piece.late:.6f})"
-    settings = encoder(options, video, str(options["format"]), keys)
-    chain = settings.index("-vf") + 1
-    span = f"trim=start={piece.start:.6f}" + (f":end={piece.end:.6f}" if piece.end else "")
-    settings[chain] = f"{span},{settings[chain]}" if piece.start or piece.end else settings[chain]
+    settings = [_of_piece(_encoder(video, each), piece) for each in plan.encodes]
+    if len(settings) > 1:
+        settings = [of_rendition(number, each) for number, each in enumerate(settings)]
     before = ["-copyts", "-start_at_zero", "-noaccurate_seek"]
     before += ["-ss", f"{piece.start - LEAD_IN:.3f}"] if piece.start > LEAD_IN else []
     opened = input_arguments(path, media)
-    tracks = ["-map", f"0:{video.index}", "-an", "-sn", "-dn"]
-    return [*HEAD, *before, *opened, *tracks, *NO_METADATA, *settings, *EXACT_TIMES]
+    tracks = [*["-map", f"0:{video.index}"] * len(settings), "-an", "-sn", "-dn"]
+    return [*HEAD, *before, *opened, *tracks, *NO_METADATA, *chain.from_iterable(settings), *EXACT_TIMES]
+
+
+def _of_piece(settings: list[str], piece: Piece) -> list[str]:
+    """An encoder's arguments for a piece; what deinterlaces needs the pictures beside it."""
+    changed = list(settings)
+    keys = changed.index("-force_key_frames") + 1
+    if changed[keys] == EVEN_KEYS:
+        changed[keys] = f"expr:gte(t,n_forced*{GRID}-{piece.late:.6f})"
+    if piece.start or piece.end:
+        at = changed.index("-vf") + 1
+        filters = changed[at].split(",")
+        span = f"trim=start={piece.start:.6f}" + (f":end={piece.end:.6f}" if piece.end else "")
+        filters.insert(filters[0].startswith("bwdif"), span)
+        changed[at] = ",".join(filters)
+    return changed
 
 
 def sound_of(options: Options, media: Media, path: str) -> list[str]:
@@ -212,24 +259,40 @@ def playlist(pieces: Sequence[Piece], starts: Sequence[int]) -> str:
     Each one's place is where it says itself that it begins, so that no time is moved.
     """
     lines = ["ffconcat version 1.0"]
-    before = 0
-    for piece, following in zip(pieces, [*starts[1:], None], strict=True):
+    for piece, begins, following in zip(pieces, starts, [*starts[1:], None], strict=True):
         lines.append(f"file {piece.name}")
-        if following is not None:
-            lines.append(f"duration {following - before}us")
-            before = following
+        lines += [f"duration {following - begins}us"] if following is not None else []
     return "\n".join(lines) + "\n"
 
 
-def join_arguments(listed: str, sound: str | None) -> list[str]:
-    """The arguments that join the pieces of a list, and the sound beside them, without encoding."""
-    inputs = ["-f", "concat", "-safe", "0", "-i", f"file:{listed}"]
-    tracks = ["-map", "0:v"]
-    if sound:
-        inputs += ["-protocol_whitelist", "file", "-i", f"file:{sound}"]
-        tracks += ["-map", "1:a"]
-    tail = ["-avoid_negative_ts", "disabled", "-movflags", "+faststart"]
-    return [*HEAD, "-copyts", *JOINED, *inputs, *tracks, *NO_METADATA, "-c", "copy", *tail]
+def join_arguments(
+    plan: Plan, media: Media, path: str, listed: str, sound: str | None, begins: int
+) -> list[str]:
+    """The arguments that join the pieces of a list, and the sound beside them, without encoding.
+
+    *path*: of the source, of which the first rendition may be a copy; *begins*: the microseconds at which its
+    picture does.
+    """
+    video = media.video
+    assert video is not None
+    inputs = ["-itsoffset", f"{begins}us", *JOINED, "-f", "concat", "-safe", "0", "-i", f"file:{listed}"]
+    inputs += ["-protocol_whitelist", "file", "-i", f"file:{sound}"] if sound else []
+    pictures = [f"0:v:{number}" for number in range(len(plan.encodes))]
+    if plan.copied:
+        inputs += input_arguments(path, media)
+        pictures.insert(0, f"{2 if sound else 1}:{video.index}")
+    heard = ["-map", "1:a"] if sound else []
+    tracks = [part for each in pictures for part in ("-map", each, *heard)]
+    copied = ["-c", "copy", *(copied_tags(video, ":0") if plan.copied else [])]
+    return [*HEAD, "-copyts", *inputs, *tracks, *NO_METADATA, *copied, *_muxer(plan, bool(sound))]
+
+
+def _muxer(plan: Plan, sound: bool) -> list[str]:
+    if plan.muxer == "hls":
+        several = len(plan.encodes) + plan.copied > 1
+        return two_renditions(sound=sound) if several else [*SEGMENTS]
+    own = ["-disposition:v", "default"] if plan.muxer == "webm" else ["-movflags", "+faststart"]
+    return ["-avoid_negative_ts", "disabled", *own]
 
 
 def cores() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 from django.conf import settings
 
-from mediapipe.engine import encode, folders, piece_files, prober
+from mediapipe.engine import encode, folders, piece_files, prober, segments
 from mediapipe.engine.arguments import Plan
 from mediapipe.engine.encode import FfmpegExit, Progress, TimeLimit
 from mediapipe.engine.errors import Inexact, OtherWay, TaskError
@@ -33,6 +34,7 @@ from mediapipe.engine.pieces import (
     Piece,
     PieceWork,
     can_divide,
+    container,
     cores,
     divide,
     join_arguments,
@@ -40,13 +42,11 @@ from mediapipe.engine.pieces import (
     playlist,
     sound_of,
 )
+from mediapipe.engine.plan import SOURCE_KEYS
 from mediapipe.engine.serialize import file_facts
 from mediapipe.engine.sources import source_file
 from mediapipe.engine.task import FINAL_ERRORS, Encode, TaskOutput
 from mediapipe.validators import Options
-
-CONFIGURATION = b"avcC"  # the box of an MP4 that says how its H.264 is to be decoded
-INDEX = 8 << 20  # bytes at a piece's end, in which its index lies
 
 
 class InPieces(OtherWay):
@@ -95,15 +95,16 @@ class Film:
         video = self.media.video
         if video is None or not self.is_long:
             return None
-        times = await prober.picture_times(self.source, video=video.index, grid=GRID, longest=LONGEST_STEP)
-        return divide(self.options, self.media, times, self._key(), cores(), takers) if times else None
+        grid = 0 if any(each.keys == SOURCE_KEYS for each in self.plan.encodes) else GRID
+        times = await prober.picture_times(self.source, video=video.index, grid=grid, longest=LONGEST_STEP)
+        return divide(self.plan, self.media, times, self._key(), cores(), takers) if times else None
 
     def _key(self) -> str:
         """Of all that its pieces are made of, however it is cut: the source, FFmpeg, and what it is told."""
         stat = self.source.stat()
-        command = picture_arguments(self.options, self.media, "", Piece(0, 0, 0, 0, 0))
+        command = picture_arguments(self.plan, self.media, "", Piece(0, 0, 0, 0, 0))
         changed = 0 if settings.S3_BUCKET else stat.st_mtime_ns  # each machine has a copy of its own
-        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), command]
+        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), self.plan.muxer, command]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def facts(self) -> dict[str, Any]:
@@ -111,9 +112,9 @@ class Film:
         return file_facts(self.media, self.source)
 
 
-def name_of(work: PieceWork) -> str:
+def name_of(film: Film, work: PieceWork) -> str:
     """Of the file of a piece, or of the sound."""
-    return work.piece.name if work.piece else f"{SOUND}.mp4"
+    return work.piece.name if work.piece else f"{SOUND}.{container(film.plan)}"
 
 
 async def encode_piece(film: Film, work: PieceWork, worked: float) -> float:
@@ -122,13 +123,13 @@ async def encode_piece(film: Film, work: PieceWork, worked: float) -> float:
     Nothing of a half one stays. *worked*: seconds that the others have taken. Raises Inexact, TaskError,
     OSError.
     """
-    if not await piece_files.missing(work.key, [name_of(work)], film.hooks):
+    if not await piece_files.missing(work.key, [name_of(film, work)], film.hooks):
         return 0.0
     kept = piece_files.folder(work.key)
     kept.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix="half-", dir=kept))
     try:
-        return await _encoded(film, work, room / name_of(work), worked)
+        return await _encoded(film, work, room / name_of(film, work), worked)
     except asyncio.CancelledError:
         film.freed = sum(each.stat().st_size for each in room.iterdir())
         raise
@@ -141,7 +142,7 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
     path = str(film.source)
     seconds, frames = (piece.seconds, piece.frames) if piece else (film.plan.seconds, 0)
     arguments = (
-        picture_arguments(film.options, film.media, path, piece)
+        picture_arguments(film.plan, film.media, path, piece)
         if piece
         else sound_of(film.options, film.media, path)
     )
@@ -149,62 +150,55 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
     ended = await encode.ffmpeg(
         arguments,
         made,
-        ["-f", "mp4"],
+        ["-f", container(film.plan)],
         source=film.source,
         progress=Progress(seconds, frames, film.hooks.report),
         time_limit=TimeLimit(settings.MAX_ENCODE_HOURS, worked, film.plan.seconds),
     )
     encode.check_exit(ended)
     media = await prober.probe(made)
+    tracks = [await _track(made, number) for number in range(len(film.plan.encodes) if piece else 0)]
     if piece:
-        _check_exact(piece, ended, media)
+        _check_exact(piece, ended, [each["count"] for each in tracks])
     elif media.audio is None or ended.undecodable:
         raise Inexact("The sound can’t be encoded alone.")
     took = time.monotonic() - began
     about = {
         "start": round(media.start * 1e6),
         "took": took,
-        "decoded_by": await asyncio.to_thread(_configuration, made) if piece else "",
+        "decoded_by": [each["decoded_by"] for each in tracks],
     }
     await piece_files.keep(made, work.key, about, film.hooks)
     return took
 
 
-def _check_exact(piece: Piece, ended: FfmpegExit, media: Media) -> None:
-    """Raises Inexact unless each of the source's pictures is in it, once."""
-    frames = media.video.frames if media.video else 0
-    if (ended.frames, frames) != (piece.frames, piece.frames):
-        raise Inexact(f"Piece {piece.number} has {frames} pictures, the source {piece.frames} there.")
+async def _track(made: Path, number: int) -> dict[str, Any]:
+    """How many pictures a track of a film has, each at a time of its own, and how they are decoded."""
+    found = await prober.picture_times(made, video=number, grid=GRID, longest=math.inf)
+    return found if found and not found["problem"] else {"count": 0, "decoded_by": ""}
+
+
+def _check_exact(piece: Piece, ended: FfmpegExit, counts: list[int]) -> None:
+    """Raises Inexact unless each of the source's pictures is in each track, once."""
+    if {ended.frames, *counts} != {piece.frames}:
+        raise Inexact(f"Piece {piece.number} has {counts} pictures, the source {piece.frames} there.")
     if ended.corrupt or ended.undecodable:
         raise Inexact(f"The source is damaged in piece {piece.number}.")
-
-
-def _configuration(made: Path) -> str:
-    """How a piece is to be decoded: that of the first one is said of the joined file."""
-    with open(made, "rb") as file:
-        file.seek(max(0, made.stat().st_size - INDEX))
-        data = file.read()
-    at = data.find(CONFIGURATION)
-    size = int.from_bytes(data[at - 4 : at], "big") if at > 4 else 0
-    return data[at : at + size - 4].hex()
-
-
-def names_of(division: Division) -> list[str]:
-    """Of the files of all its pieces, and of the sound."""
-    return [*(piece.name for piece in division.pieces), *([f"{SOUND}.mp4"] if division.sound else [])]
 
 
 async def join(film: Film, division: Division, percent: float) -> TaskOutput:
     """Joins the pieces, and publishes the film. Raises Inexact, TaskError, OSError."""
     kept = piece_files.folder(division.key)
-    await piece_files.bring(division.key, names_of(division), film.hooks)
+    await piece_files.bring(division.key, division.names, film.hooks)
     about = [piece_files.about(division.key, piece.name) for piece in division.pieces]
-    if len({each["decoded_by"] for each in about}) != 1:
+    if any(each["decoded_by"] != about[0]["decoded_by"] for each in about):
         raise Inexact("The pieces aren’t decoded alike.")
     listed = kept / "list.ffconcat"
-    listed.write_text(playlist(division.pieces, [each["start"] for each in about]))
-    sound = str(kept / f"{SOUND}.mp4") if division.sound else None
-    plan = replace(film.plan, tries=[join_arguments(str(listed), sound)], plain=None)
+    starts = [each["start"] for each in about]
+    listed.write_text(playlist(division.pieces, starts))
+    sound = str(kept / division.sound_name) if division.sound else None
+    joined = join_arguments(film.plan, film.media, str(film.source), str(listed), sound, starts[0])
+    plan = replace(film.plan, tries=[joined], plain=None)
     target = folders.folder(film.task_id) / "out" / plan.file_name
     shutil.rmtree(target.parent, ignore_errors=True)
     target.parent.mkdir(parents=True)
@@ -217,16 +211,22 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
     )
     await film.hooks.wait_for_disk_space(work.estimate())
     try:
-        outcome = await work.attempt(plan.tries[0], copied=False)
+        outcome = await work.attempt(joined, copied=plan.copied)
     except TaskError as error:
         if error.kind in FINAL_ERRORS:
             raise
         raise Inexact(str(error)) from None
-    made = outcome.media.video
     wanted = sum(piece.frames for piece in division.pieces)
-    if outcome.warnings or outcome.differences or made is None or made.frames != wanted:
+    if outcome.warnings or outcome.differences or await _joined(target, plan) != {wanted}:
         reasons = [*outcome.warnings, *(each.sentence for each in outcome.differences)]
         raise Inexact(" ".join(reasons) or f"There are not {wanted} pictures in it.")
     film.hooks.step("export")
     output = await work.publish(outcome)
     return TaskOutput(output, [*film.media.notes, *plan.warnings])
+
+
+async def _joined(target: Path, plan: Plan) -> set[int]:
+    """How many pictures an output has, in each of its renditions."""
+    if plan.layout == "folder":
+        return set(await asyncio.to_thread(segments.pictures, target))
+    return {(await _track(target, 0))["count"]}

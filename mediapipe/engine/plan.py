@@ -9,6 +9,7 @@ from mediapipe.engine.arguments import (
     LONGEST_SIDE,
     NO_METADATA,
     Plan,
+    RenditionPlan,
     filter_arguments,
     filters,
     input_arguments,
@@ -35,9 +36,11 @@ CRF = {
     "vp9": dict(zip(("very_low", "low", "medium", "high", "very_high"), (45, 38, 33, 28, 22), strict=True)),
     "av1": dict(zip(("very_low", "low", "medium", "high", "very_high"), (50, 42, 35, 29, 24), strict=True)),
 }
+# no keyframes of its own, and nothing in its header of the machine that it ran on
+X265 = ("-forced-idr", "1", "-x265-params", "scenecut=0:info=0")
 ENCODERS = {
     "h264": ("libx264", "-preset", "veryfast", "-profile:v", "high"),
-    "h265": ("libx265", "-preset", "fast", "-tag:v", "hvc1"),
+    "h265": ("libx265", "-preset", "fast", "-tag:v", "hvc1", *X265),
     "vp9": ("libvpx-vp9", "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
     "av1": ("libsvtav1", "-preset", "10"),
 }
@@ -119,6 +122,7 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         wants_audio=media.audio is not None,
         copied=copied,
         plain=plain_arguments(options, media, path, (tracks, tail), frame_rate),
+        encodes=[] if copied else [RenditionPlan(options, EVEN_KEYS)],
     )
 
 
@@ -167,7 +171,7 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
     # none of its own, however far these are apart
     placed += ["-g", "100000"] if keys == SOURCE_KEYS else []
     # time as fine as the source's, or pictures would be moved onto each other, and one of two dropped
-    placed += ["-enc_time_base", "demux"] if keys == SOURCE_KEYS or video.uneven else []
+    placed += ["-enc_time_base:v", "demux"] if keys == SOURCE_KEYS or video.uneven else []
     return [
         *filter_arguments(video, filters(video, options)),
         "-c:v",
@@ -189,6 +193,7 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
     large = media.video if video.wants_video and not media.is_still else None
     small = smaller_options(large, options, SMALL) if large else None
     copied = video.copied
+    encodes = video.encodes
     tries = [[*without_faststart(each), *SEGMENTS] for each in video.tries]
     if large and small and not 0 < video.seconds < SHORTEST_NAMED:
         # a copy stays turned by its header: a player that changes to the small one would turn its picture
@@ -196,6 +201,8 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
         # the large one alone where two do not fit together
         alone = tries[1:] if video.copied else tries
         tries = [*_ladder(large, small, options, media, path, copied=copied), *alone]
+        encodes = [RenditionPlan(each, EVEN_KEYS) for each in (options, small)]
+        encodes = [RenditionPlan(small, SOURCE_KEYS)] if copied else encodes
     plain = [*without_faststart(video.plain), *SEGMENTS] if video.plain else None  # the large one alone
     return replace(
         video,
@@ -206,6 +213,7 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
         copied=copied,
         layout="folder",
         format="hls",
+        encodes=[] if rate else encodes,
     )
 
 
@@ -245,8 +253,7 @@ def _ladder(
     sound_map = ["-map", f"0:{media.audio.index}"] if media.audio else []
     tracks = ["-map", f"0:{large.index}", *sound_map] * 2
     head = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *NO_METADATA]
-    parts = "v:0,a:0 v:1,a:1" if sound_map else "v:0 v:1"
-    tail = [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
+    tail = two_renditions(sound=bool(sound_map))
     first = of_rendition(0, encoder(options, large, "mp4"))
     second = of_rendition(1, encoder(small, large, "mp4"))
     tries = _with_sound([*head, *first, *second], options, media, "mp4", tail)
@@ -265,6 +272,12 @@ def _ladder(
             ],
         )
     return tries
+
+
+def two_renditions(*, sound: bool) -> list[str]:
+    """The muxer's arguments for two of them, each with its *sound*."""
+    parts = "v:0,a:0 v:1,a:1" if sound else "v:0 v:1"
+    return [*SEGMENTS, "-var_stream_map", parts, "-master_pl_name", "index.m3u8"]
 
 
 def of_rendition(number: int, arguments: list[str]) -> list[str]:

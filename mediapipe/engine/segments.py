@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mediapipe.engine import prober
+from mediapipe.engine.containers import boxes
 from mediapipe.engine.errors import NOTHING_READABLE, TaskError
 from mediapipe.engine.media import Media
 
@@ -104,6 +105,28 @@ def _are_cut_alike(cuts: list[float], others: list[float]) -> bool:
 async def _first_segment(rendition: Rendition) -> Media:
     with rendition.part(0.0, 0.0) as file:
         return await prober.probe(file)
+
+
+def pictures(playlist: Path) -> list[int]:
+    """How many each rendition has in all its segments, by their own account. Raises OSError."""
+    return [
+        sum(_in_segment(each.playlist.with_name(name)) for name in _names(each.lines))
+        for each in _renditions(playlist)
+    ]
+
+
+def _in_segment(path: Path) -> int:
+    """Of the film: a segment's first track."""
+    with open(path, "rb") as file:
+        moofs = [each for kind, *each in boxes(file, 0, path.stat().st_size) if kind == b"moof"]
+        films = [next(each for kind, *each in boxes(file, *moof) if kind == b"traf") for moof in moofs]
+        runs = [each for film in films for kind, *each in boxes(file, *film) if kind == b"trun"]
+        return sum(_count(file, start) for start, _ in runs)
+
+
+def _count(file: IO[bytes], run: int) -> int:
+    file.seek(run + 4)  # behind its version and its flags
+    return int.from_bytes(file.read(4), "big")
 
 
 async def look(playlist: Path, *, budget: float, **asked: Any) -> dict[str, Any] | None:

@@ -185,7 +185,7 @@ async def _join(task: EngineTask, reporter: Reporter, *, published: list[str], d
     reporter.steps = dict(task.steps)
     kind = KINDS[task.kind]
     hooks = hooks_of(task, reporter, published)
-    if await piece_files.missing(division.key, piecework.names_of(division), hooks):
+    if await piece_files.missing(division.key, division.names, hooks):
         raise piecework.Missing
     await persistently(task.begin)
     film = await piecework.Film.of(task.pk, kind, check_options(kind.name, task.asked), task.source, hooks)
