@@ -34,6 +34,7 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 CALM = ("-r", "10", "-g", "20")  # for a clip that is only scenery: its encodes cost less than half
 LOOP = 4  # seconds of a long clip that are encoded
 PASSWORD = "correct horse"  # of everybody
+PATIENCE = 120.0  # seconds: with several tests on each of a slow machine's cores a process takes 40 to start
 SIGNED_IN = """
 from django.contrib.auth.models import User
 from django.test import Client
@@ -44,6 +45,7 @@ browser.force_login(person)
 print(browser.cookies["sessionid"].value)
 """
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
+_given: set[int] = set()  # ports, by this process
 
 
 @cache
@@ -54,9 +56,15 @@ def hashed_password() -> str:
 
 
 def free_port() -> int:
-    """A port that no outgoing connection of others is given before, or while, our server is away."""
-    while not supervisor.is_free(port := random.choice(supervisor.UNCLAIMED)):
+    """A port that no outgoing connection of others is given before, or while, our server is away.
+
+    Nobody in this run is given it again: a product listens there only when its start is nearly over.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = supervisor.UNCLAIMED[number % 16 :: 16]
+    while (port := random.choice(mine)) in _given or not supervisor.is_free(port):
         pass
+    _given.add(port)
     return port
 
 
@@ -292,7 +300,7 @@ def token(page: httpx.Response) -> str:
     return match[1]
 
 
-def until(probe, patience: float = 60, every: float | None = None):
+def until(probe, patience: float = PATIENCE, every: float | None = None):
     """What *probe* returns once it is true, asked *every* so many seconds; else ever less often (_pauses)."""
     deadline = time.monotonic() + patience
     for pause in _pauses(every):
@@ -302,7 +310,7 @@ def until(probe, patience: float = 60, every: float | None = None):
         time.sleep(pause)
 
 
-async def until_async(probe, patience: float = 60, every: float | None = None, about=lambda: ""):
+async def until_async(probe, patience: float = PATIENCE, every: float | None = None, about=lambda: ""):
     """What *probe*, a coroutine function, returns once it is true; *about* says what there was instead."""
     deadline = time.monotonic() + patience
     for pause in _pauses(every):
