@@ -15,7 +15,7 @@ from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
 from tests.support.dashboard import URL
-from tests.support.product import make_clip, until_async
+from tests.support.product import PATIENCE, make_clip, until_async
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ class Inside:
             assert await control.start(job)
         return job
 
-    async def until(self, job: Job, condition, patience: float = 75) -> Job:
+    async def until(self, job: Job, condition, patience: float = PATIENCE) -> Job:
         """The row as soon as *condition* holds for it.
 
         Patient: a worker that has stopped may have taken a short activity along, which is given out anew when
@@ -115,8 +115,9 @@ async def dashboard(dev_env, api, settings, temporal_at, transactional_db, edito
 
 
 @pytest.fixture
-async def inside(dashboard):
-    """Inside, with its workers."""
+async def inside(dashboard, settings):
+    """Inside, with its workers: none is lost, and none seems so because a busy machine keeps it waiting."""
+    settings.HEARTBEAT_SECONDS = settings.ENGINE_HEARTBEAT_SECONDS = 30.0
     async with temporal.run_workers(worker.build(dashboard.client, dashboard.engine)):
         yield dashboard
         for job in dashboard.jobs:  # nobody hands over to nobody

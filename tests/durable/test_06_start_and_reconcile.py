@@ -315,7 +315,7 @@ def test_temporal_away_for_longer_than_every_timeout_costs_nothing(cloud, api):
         assert "Starts automatically" in banner(browser, later)
         time.sleep(max(0.0, began + 35 - time.monotonic()))
     for job in (waiting, working, later):
-        done = settled(browser, job, 90)
+        done = settled(browser, job)
         assert done["status"] == "succeeded", timeline(browser, job)
     asked = [len(api.asked(job)) for job in (waiting, working, later)]
     assert asked == [5, 4, 4], "a task was asked for twice"
@@ -342,7 +342,7 @@ async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     never_started = cloud.command("shell", "-v", "0", "-c", code).stdout.strip()
     now = until(lambda: (n := look(browser, ended))["status"] == "failed" and n)
     assert "ended in Temporal" in now["error"] and "Restart it any time" in now["error"]
-    assert settled(browser, never_started, 60)["status"] == "succeeded"
+    assert settled(browser, never_started)["status"] == "succeeded"
     asked = len(api.asked(ended))
     assert cloud.command("retry", ended).returncode == 0
     assert settled(browser, ended)["status"] == "succeeded"

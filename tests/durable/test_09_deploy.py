@@ -215,7 +215,7 @@ async def test_a_running_job_stays_with_the_version_that_began_it_and_new_ones_b
             api.life = ["queued", "succeeded"]
             for task in api.tasks.values():
                 task["left"] = ["succeeded"]
-            assert (await asyncio.wait_for(running_job.result(), 40)).state == JobState.SUCCEEDED
+            assert (await asyncio.wait_for(running_job.result(), 60)).state == JobState.SUCCEEDED
     assert (await version(running_job), await version(new_job)) == ("1", "2")
 
 
@@ -267,15 +267,15 @@ async def test_the_engine_gives_up_a_file_that_kills_workers_but_not_one_of_many
 def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, tmp_path):
     film = make_clip(tmp_path / "long.mkv", 40, "640x360", "-c:v", "mpeg4")  # it must be encoded
     browser = product.editor("grace", staff=True)
-    patient = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="90")
+    patient = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="600")
     job = json.loads(patient.stdout)["id"]
     with held_at_work(product, browser, job, "ingest"):
         before = product.children()["worker"]
         began = time.monotonic()
         os.kill(before, signal.SIGTERM)
         until(lambda: product.children().get("worker", before) != before)
-    until(lambda: (stage(look(browser, job), "ingest")["progress"] or 0) > 0, 70)
-    assert time.monotonic() - began < 85, "it waited for a heartbeat timeout"
+    until(lambda: (stage(look(browser, job), "ingest")["progress"] or 0) > 0)
+    assert time.monotonic() - began < 500, "it waited for a heartbeat timeout"
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)
     assert "moved to another worker (planned restart)" in timeline(browser, job)
@@ -294,7 +294,7 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
             id=f"{name}-{uuid.uuid4()}",
             task_queue=f"{jobs_worker.TASK_QUEUE}{suffix}",
             result_type=result_type,
-            start_to_close_timeout=timedelta(seconds=20),
+            start_to_close_timeout=timedelta(seconds=60),
         )
         for suffix, name, argument, result_type in (
             ("-desk", "cancel_task", task.id, Cancellation),
@@ -302,7 +302,7 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
         )
     ]
     async with temporal.run_workers(jobs_worker.build(dashboard.client, dashboard.engine)):
-        cancellation, kept = [await asyncio.wait_for(each.result(), 15) for each in waiting]
+        cancellation, kept = [await asyncio.wait_for(each.result(), 60) for each in waiting]
     assert cancellation.encoder_stopped and kept.name == "outputs/j/ingest-1.mp4"
 
 

@@ -67,7 +67,7 @@ class Running:
         await until_async(look)
 
     async def succeeds(self) -> None:
-        await asyncio.wait_for(self.activity, 30)
+        await asyncio.wait_for(self.activity, 60)
         await self.task.arefresh_from_db()
         assert (self.task.status, self.task.waiting_for) == ("succeeded", ""), self.task.error
 
@@ -97,7 +97,7 @@ async def test_a_link_that_somebody_pasted_gets_no_patience_because_it_leads_int
         if kind == "source_refused":
             await asyncio.to_thread(bucket.start)
         task = await EngineTask.objects.acreate(kind="audio", input=pasted)
-        await asyncio.wait_for(ActivityEnvironment().run(worker.run_task, task.pk), 20)
+        await asyncio.wait_for(ActivityEnvironment().run(worker.run_task, task.pk), 60)
         await task.arefresh_from_db()
         assert task.error["kind"] == kind
 

@@ -264,7 +264,7 @@ async def test_one_broken_workflow_is_told_from_a_missing_worker_and_can_be_ende
         return live if live.troubled else None
 
     for job in (forced, unwanted):
-        live = await until_async(lambda job=job: troubled(job), 90)  # Temporal waits longer each time
+        live = await until_async(lambda job=job: troubled(job))  # Temporal waits longer each time
     assert live.banner.startswith("This job can’t continue") and live.remedy.startswith("Failing since ")
     assert "nonsense" in live.remedy or "Failed decoding" in live.remedy, live.remedy
 

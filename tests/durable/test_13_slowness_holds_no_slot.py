@@ -136,7 +136,7 @@ async def test_one_persons_many_downloads_leave_room_for_anothers(engine, site):
     async def three_at_once() -> bool:
         return await states() == ["download"] * 3 + ["turn"] * 2
 
-    await until_async(three_at_once, 60)
+    await until_async(three_at_once)
     other = await engine.ask(f"{site.url}/film/1", "ada", "image")
     await engine.until(other, status="succeeded")
     assert await three_at_once()
@@ -244,15 +244,15 @@ def test_a_part_is_continued_where_it_was_written_and_by_nobody_else_at_once(tmp
 def test_a_worker_killed_in_the_middle_of_a_download_goes_on_with_it(product, site):
     browser = product.editor("grace", staff=True)
     job = submit(product, f"{site.url}/drip/film.mp4")
-    until(lambda: any((product.home / "work").glob("*/input")), 60)
+    until(lambda: any((product.home / "work").glob("*/input")))
     part = next((product.home / "work").glob("*/input"))
-    until(lambda: part.stat().st_size > 110_000, 60)
+    until(lambda: part.stat().st_size > 110_000)
     page = until(
-        lambda: (text := browser.get(f"/jobs/{job}/").text) and "Downloading the source" in text and text, 60
+        lambda: (text := browser.get(f"/jobs/{job}/").text) and "Downloading the source" in text and text
     )
     assert "Ingest" in page
     kill_and_wait(product, "worker")
-    until(lambda: len(site.ranges("/drip/film.mp4")) > 1, 60)
+    until(lambda: len(site.ranges("/drip/film.mp4")) > 1)
     site.let_go("")
     done = settled(browser, job)
     assert done["status"] == "succeeded", json.dumps(done)

@@ -132,7 +132,7 @@ class Life:
             last = await self.told()
             return await self.rests()
 
-        await until_async(rests, 60, about=lambda: last)
+        await until_async(rests, about=lambda: last)
         row, flow, tasks = await self.row(), await self.flow(), self.inside.asked(self.job)
         if self.unstarted is not None:
             assert len(tasks) == self.unstarted, f"a task after “{NEVER_STARTED}”: {last}"
