@@ -11,9 +11,9 @@ import httpx
 import ittybit
 import pytest
 
-from tests.support.dashboard import signal_encoders, submit
+from tests.support.dashboard import is_at_rest, signal_encoders, submit
 from tests.support.described import PLANNED, check_description
-from tests.support.product import CALM, make_clip, until
+from tests.support.product import CALM, PATIENCE, make_clip, until
 
 pytestmark = pytest.mark.whole
 
@@ -38,7 +38,13 @@ def source(product, tmp_path_factory):
     return json.loads(done.stdout)["result"]["ingested_url"]
 
 
-def finished(api, task: str, patience: float = 60) -> dict:
+@pytest.fixture
+def alone(product):
+    """No job of an earlier test asks for tasks of its own any more."""
+    until(lambda: is_at_rest(product))
+
+
+def finished(api, task: str, patience: float = PATIENCE) -> dict:
     def look():
         answer = api.get(f"/tasks/{task}").json()
         return answer if answer["status"] not in ("queued", "processing") else None
@@ -107,8 +113,8 @@ def test_progress_never_goes_back(api, product, tmp_path):
         mine = [task for task in listed if task["metadata"].get("job") == job]
         return next((task["output"]["url"] for task in mine if task["metadata"]["stage"] == "ingest"), None)
 
-    body = {"kind": "video", "input": until(ingested, 60), "options": {"quality": "very_high", "fps": 30}}
-    until(lambda: product.status(job)["stages"][0]["state"] == "succeeded", 60)  # else its output would go
+    body = {"kind": "video", "input": until(ingested), "options": {"quality": "very_high", "fps": 30}}
+    until(lambda: product.status(job)["stages"][0]["state"] == "succeeded")  # else its output would go
     product.command("cancel", job)  # its own encode would only be in the way
     task = api.post("/tasks", json=body).json()["id"]
     seen = []
@@ -206,6 +212,7 @@ def test_keys_methods_and_paths_are_checked(api, product):
     assert api.post("/tasks", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
 
 
+@pytest.mark.usefixtures("alone")
 def test_lists_are_filtered_and_paged(api, source):
     made = [api.post("/tasks", json={"kind": "image", "input": source}).json()["id"] for _ in range(3)]
     page = api.get("/tasks", params={"kind": "image", "limit": 2})
@@ -242,10 +249,11 @@ def vendor(product):
         yield ittybit.Ittybit(base_url=f"{product.url}/ittybit", api_key=key, httpx_client=http)
 
 
+@pytest.mark.usefixtures("alone")
 def test_the_vendors_own_sdk_works_unmodified(vendor, source):
     for given in (source, {"url": source}):
         made = vendor.tasks.create(request={"input": given, "kind": "image", "options": {"width": 64}})
-        until(lambda made=made: vendor.tasks.get(made.id).status == "succeeded", 60)
+        until(lambda made=made: vendor.tasks.get(made.id).status == "succeeded")
         assert httpx.head(vendor.tasks.get(made.id).output["url"], trust_env=False).status_code == 200
     pages = [[task.id for task in vendor.tasks.list(page=at, limit=1)] for at in (1, 2)]
     assert pages[0] == [made.id] and pages[1] != pages[0]
@@ -322,7 +330,7 @@ def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, t
             None,
         )
 
-    task = until(encoding, 60)
+    task = until(encoding)
     answer = api.delete(f"/tasks/{task['id']}").json()
     assert answer["status"] == "cancelled" and answer["cancelled"]["encoder_stopped"]
     assert api.delete(f"/tasks/{task['id']}").json()["status"] == "cancelled"

@@ -126,6 +126,12 @@ def _progress(product, job: str, name: str) -> float | None:
     return found and found[0]
 
 
+def is_at_rest(product) -> bool:
+    """Whether no job is about to begin, or at work."""
+    with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
+        return not rows.execute("select 1 from jobs_job where state in ('queued', 'running')").fetchone()
+
+
 def end_all(product, api) -> None:
     """Ends what earlier tests have left at work: it would ask *api* beside the next one, and be counted."""
 
@@ -133,10 +139,9 @@ def end_all(product, api) -> None:
         for task in api.tasks.values():
             if task["status"] in ("queued", "waiting", "processing"):
                 task["left"] = ["succeeded"]
-        with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
-            return not rows.execute("select 1 from jobs_job where state in ('queued', 'running')").fetchone()
+        return is_at_rest(product)
 
-    until(at_rest, 120)
+    until(at_rest)
 
 
 def settled(browser, job: str, patience: float = 150) -> dict:
