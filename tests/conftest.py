@@ -310,13 +310,16 @@ def own_api(settings):
 
 @pytest.fixture(autouse=True)
 def _counts_of_its_own(monkeypatch):
-    """What an earlier test has counted for /metrics or a chart, or found in a search, counts for no other."""
+    """What an earlier test has counted, searched for or heard of Temporal just before counts for no other."""
+    from jobs import reconcile
     from jobs.dashboard import counting, polling, saved_views
+    from jobs.fleet import pausing
+    from mediapipe.engine import queue
 
     monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
-    counting._newest.clear()
-    polling._made.clear()
-    saved_views._known.clear()
+    heard = (queue._described, queue._missed, queue._unpolled, pausing._held, reconcile._unknown_since)
+    for known in (counting._newest, polling._made, saved_views._known, *heard):
+        known.clear()
 
 
 @pytest.fixture(autouse=True)
