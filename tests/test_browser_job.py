@@ -87,7 +87,7 @@ def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, m
     page.emulate_media(reduced_motion="no-preference")
     place = "() => document.getElementById('thumbnail').style.backgroundPosition.split('px')[0]"
     for part, at in ((0.01, 0), (0.99, -9)):
-        until(lambda part=part: over(page, part) or page.locator("#thumbnail.scrubbed").count(), 60)
+        until(lambda part=part: over(page, part) or page.locator("#thumbnail.scrubbed").count())
         wide = page.evaluate("() => document.getElementById('thumbnail').clientWidth")
         assert float(page.evaluate(place)) == pytest.approx(at * wide, abs=1)
     page.mouse.move(1, 1)

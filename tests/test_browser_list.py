@@ -159,7 +159,7 @@ def test_keys_go_through_the_list_and_are_off_while_typing(product, shelf_page):
     page.wait_for_selector("#help", state="visible")
     page.keyboard.press("Escape")
     page.keyboard.press("u")
-    until(lambda: choosers or page.wait_for_timeout(50), 60, every=0)
+    until(lambda: choosers or page.wait_for_timeout(50), every=0)
     page.keyboard.press("j")
     here = page.evaluate("() => document.activeElement.getAttribute('href')")
     page.keyboard.press("o")
@@ -200,7 +200,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     for title in titles:
         page.check(f".job:has-text('{title}') input[type=checkbox]")
     heard = polls(page, "/rows/")
-    until(lambda: len(heard) >= 3 or page.wait_for_timeout(100), 60, every=0)
+    until(lambda: len(heard) >= 3 or page.wait_for_timeout(100), every=0)
     assert page.locator(".job input:checked").count() == 2
     assert page.inner_text("#selected") == "2 selected"
     page.click(".bulk button[value=cancel]")
@@ -242,7 +242,7 @@ def test_a_hidden_tab_asks_for_nothing(product, page, clip, endless):
     title = upload(page, product, clip)
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/rows/" in r.url else None)
-    until(lambda: asked or page.wait_for_timeout(100), 60, every=0)
+    until(lambda: asked or page.wait_for_timeout(100), every=0)
     page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     page.wait_for_function("() => !document.querySelector('.htmx-request')")
     asked.clear()

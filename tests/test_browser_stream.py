@@ -47,7 +47,7 @@ def test_a_stream_plays_on_the_page_past_its_first_segment_with_sound(product, p
         return {at: player.currentTime, wide: player.videoWidth, high: player.videoHeight,
             length: player.duration, heard: player.webkitAudioDecodedByteCount, error: player.error};
     }"""
-    until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), 60, every=0)
+    until(lambda: page.evaluate(look)["at"] > 5 or page.wait_for_timeout(200), every=0)
     seen = page.evaluate(look)
     assert seen["error"] is None and seen["heard"] > 0
     assert (seen["wide"], seen["high"]) in ((960, 540), (640, 360))
@@ -104,7 +104,7 @@ def test_the_code_to_embed_plays_the_stream_in_a_page_of_another_site(product, p
         player = reader.frame_locator("iframe").locator("video")
         assert not any("hls" in each for each in asked if "files/" not in each)
         player.evaluate("each => { each.muted = true; return each.play().catch(() => {}); }")
-        until(lambda: player.evaluate("each => each.currentTime") > 0.5, 60)
+        until(lambda: player.evaluate("each => each.currentTime") > 0.5)
         assert player.evaluate("each => each.src").startswith("blob:")
         assert player.evaluate("each => each.videoWidth") in (960, 640)
     trapped = context.new_page()

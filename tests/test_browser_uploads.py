@@ -8,12 +8,12 @@ import os
 import re
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Error
 
+from tests.support.browsing import PATIENCE
 from tests.support.product import PASSWORD, make_clip, token, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -96,7 +96,7 @@ def page(product, context, cookies):
     """A signed-in editor's list; what the browser's console says of a lost connection is no failure here."""
     context.add_cookies(cookies)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE)
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(product.url)
@@ -109,7 +109,7 @@ def choose(page, *files: Path) -> None:
 
 
 def slow(page, megabytes: float) -> None:
-    """From now on the page sends so many megabytes a second."""
+    """From now on the page sends so many megabytes a second: few, for a busy machine to see it under way."""
     if not hasattr(page, "link"):
         page.link = page.context.new_cdp_session(page)
     speed = int(megabytes * MB)
@@ -127,11 +127,11 @@ def percent(page, name: str) -> int:
 
 
 def moved(page, name: str, least: int) -> None:
-    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), 60, every=0)
+    until(lambda: percent(page, name) >= least or page.wait_for_timeout(50), every=0)
 
 
 def becomes_a_job(page, name: str) -> None:
-    page.wait_for_selector(f".job:has-text('{name}')", timeout=60_000)
+    page.wait_for_selector(f".job:has-text('{name}')")
     row(page, name).wait_for(state="detached")
 
 
@@ -178,7 +178,7 @@ def test_a_text_with_a_films_name_is_refused_by_the_server_in_its_row(product, p
 
 
 def test_two_move_at_a_time_and_each_can_be_paused_resumed_and_removed(page, film):
-    slow(page, 0.8)
+    slow(page, 0.25)
     choose(page, film("one.mp4", 6), film("two.mp4", 6), film("three.mp4", 6))
     moved(page, "one.mp4", 5)
     assert re.search(r"\d+% of 6\.\d MB", row(page, "one.mp4").inner_text())
@@ -244,7 +244,7 @@ def test_an_upload_survives_a_killed_server(product, page, film):
 def test_a_link_that_is_lost_for_long_is_taken_up_again_by_itself(product, page, film, link):
     far = film("far.mp4", 12)
     page.goto(link.url)
-    slow(page, 6)
+    slow(page, 1)
     choose(page, far)
     moved(page, "far.mp4", 20)
     link.cut()
@@ -259,7 +259,7 @@ def test_a_link_that_is_lost_for_long_is_taken_up_again_by_itself(product, page,
 
 def test_what_stopped_with_a_crashed_tab_goes_on_when_it_is_chosen_again(product, context, page, film):
     one, other = film("holiday.mp4", 24), film("wedding.mp4", 24)
-    slow(page, 10)
+    slow(page, 4)
     choose(page, one, other)
     moved(page, "holiday.mp4", 30)
     moved(page, "wedding.mp4", 30)
@@ -284,12 +284,12 @@ def test_what_stopped_with_a_crashed_tab_goes_on_when_it_is_chosen_again(product
 def test_leaving_warns_while_bytes_move_and_only_then(page, film):
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    slow(page, 1)
+    slow(page, 0.2)
     choose(page, film("leaving.mp4", 4))
     moved(page, "leaving.mp4", 1)
     page.mouse.click(5, 5)  # a page that nobody has touched may not ask
     page.close(run_before_unload=True)
-    until(lambda: asked or page.wait_for_timeout(50), 60, every=0)
+    until(lambda: asked or page.wait_for_timeout(50), every=0)
     row(page, "leaving.mp4").get_by_text("Pause").click()
     page.reload()
     assert asked == ["beforeunload"]
@@ -300,10 +300,11 @@ def test_a_session_that_ends_in_the_middle_is_renewed_in_another_tab_and_the_upl
     product, context, page, film
 ):
     long = film("long.mp4", 70)
-    slow(page, 30)
+    slow(page, 4)
     choose(page, long)
     moved(page, "long.mp4", 10)
     context.clear_cookies(name="sessionid")
+    slow(page, 100)
     page.wait_for_selector(".upload[data-state=signed-out]:has-text('been signed out.')")
     with context.expect_page() as opened:
         row(page, "long.mp4").get_by_text("Sign in", exact=True).click()
@@ -366,7 +367,7 @@ def test_an_upload_that_arrived_whole_before_the_server_could_look_is_finished_b
 
 
 def test_progress_is_not_read_aloud_and_what_changes_is(page, film):
-    slow(page, 0.3)  # so that it is still under way when a busy machine gets round to the click
+    slow(page, 0.15)
     choose(page, film("quiet.mp4", 2))
     moved(page, "quiet.mp4", 10)
     assert page.locator(".upload output").count() == 0
@@ -377,11 +378,10 @@ def test_progress_is_not_read_aloud_and_what_changes_is(page, film):
 
 
 def test_time_and_size_are_told_in_words_that_fit(page, film):
-    slow(page, 0.2)  # so that it isn't over before somebody looks
+    slow(page, 0.1)
     choose(page, film("words.mp4", 3))
-    began = time.monotonic()
-    until(lambda: "left" in row(page, "words.mp4").inner_text() or page.wait_for_timeout(50), 10, every=0)
-    assert time.monotonic() - began < 10
+    until(lambda: "left" in row(page, "words.mp4").inner_text() or page.wait_for_timeout(50), every=0)
+    assert percent(page, "words.mp4") < 33, "it took ten seconds"
     assert re.search(
         r"\d+% of 3\.\d MB, \d+(\.\d)? [kM]B/s, about \d+ s left", row(page, "words.mp4").inner_text()
     )
@@ -389,7 +389,7 @@ def test_time_and_size_are_told_in_words_that_fit(page, film):
 
 
 def test_uploads_go_along_from_page_to_page_and_pause_and_go_on_together(product, page, film):
-    slow(page, 0.15)
+    slow(page, 0.1)
     films = [film(f"along {number}.mp4", 3) for number in range(3)]
     choose(page, *films)
     moved(page, "along 0.mp4", 5)
