@@ -87,7 +87,7 @@ async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
     await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     ballast.unlink()
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)
     await task.arefresh_from_db()
     assert (task.status, task.waiting_for) == ("succeeded", ""), task.error
 
@@ -435,7 +435,7 @@ async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, mo
         if end == "cancelled":
             await sync_to_async(task.cancel)()
         env.cancel(ActivityCancellationDetails(worker_shutdown=end == "restarting"))
-    await asyncio.wait({running}, timeout=20)
+    await asyncio.wait({running}, timeout=60)
     await task.arefresh_from_db()
     assert task.status == {"restarting": "queued"}.get(end, end)
     assert end != "failed" or task.error["kind"] == "storage_unavailable"
@@ -465,7 +465,7 @@ async def test_a_cancel_while_an_output_is_copied_to_another_disk_leaves_none(ta
         await sync_to_async(task.cancel)()
         env.cancel(ActivityCancellationDetails(cancel_requested=True))
         asyncio.get_running_loop().call_later(0.5, may_end.set)
-        await asyncio.wait({running}, timeout=20)
+        await asyncio.wait({running}, timeout=60)
         assert await asyncio.to_thread(stored.wait, 20)
     assert not storage.beginning_with(f"outputs/{task.pk}") and running.done()
 

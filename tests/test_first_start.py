@@ -119,7 +119,7 @@ def test_a_home_that_was_open_is_closed_by_who_works_in_it_and_so_is_all_that_th
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([*MANAGE, command], env=keep, **quiet)
     try:
-        until(lambda: not open_parts(open_home), 60)
+        until(lambda: not open_parts(open_home))
         assert "Umask:\t0077" in Path(f"/proc/{process.pid}/status").read_text()
     finally:
         process.terminate()

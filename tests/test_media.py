@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from mediapipe import storage
+from tests.support.product import until_async
 
 DATA = os.urandom(1000)
 
@@ -295,8 +296,7 @@ async def test_downloads_that_are_broken_off_leave_no_open_file(url):
             task.cancel()
             await asyncio.wait({task})
         answer.close()
-    await asyncio.sleep(0.1)
-    assert opened() == 0
+    await until_async(lambda: asyncio.sleep(0, opened() == 0))
 
 
 def _opened(number: str) -> str:

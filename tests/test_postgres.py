@@ -47,7 +47,7 @@ def test_a_job_goes_from_the_form_to_the_history_and_no_row_is_in_sqlite(product
     job = post(
         browser, "/jobs/new/", {"title": "On Postgres, ÜBER Straße"}, files={"file": ("clip.mp4", clip)}
     )
-    done = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now, 60)
+    done = until(lambda: (now := look(browser, job))["status"] == "succeeded" and now)
     assert all(stage["state"] == "succeeded" for stage in done["stages"])
     for page in (
         "/?q=postgres&sort=title",
@@ -86,7 +86,7 @@ def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
     for job in jobs:
         post(browser, f"/jobs/{job}/cancel/", {"reason": "wrong cut"})
     for job in jobs:
-        done = until(lambda job=job: (now := look(browser, job))["status"] == "cancelled" and now, 60)
+        done = until(lambda job=job: (now := look(browser, job))["status"] == "cancelled" and now)
         assert done["receipt"]
         assert "wrong cut" in browser.get(f"/jobs/{job}/").text
 

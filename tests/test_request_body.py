@@ -158,5 +158,5 @@ async def test_who_holds_the_line_and_says_nothing_is_hung_up_on(monkeypatch):
 
     headers = [("content-type", request_body.OFFSET_STREAM)]
     first = {"type": "http.request", "body": b"a", "more_body": True}
-    await asyncio.wait_for(ask(layered(app), "/uploads/x/", headers, [first]), 5)
+    await asyncio.wait_for(ask(layered(app), "/uploads/x/", headers, [first]), 30)
     assert b"".join(got) == b"a and hung up"  # what came is kept

@@ -58,7 +58,7 @@ def running(product, api):
     api.life = ["processing"] * 100_000
     product.editor("ada")
     job = submit(product, URL, "--owner", "ada")
-    until(lambda: product.status(job)["status"] == "running", 60)
+    until(lambda: product.status(job)["status"] == "running")
     yield job
     assert product.status(job)["status"] == "running"
     product.command("cancel", job)

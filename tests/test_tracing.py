@@ -125,7 +125,7 @@ def test_a_jobs_spans_are_one_trace_from_the_upload_to_ffmpeg_and_name_no_file(t
             found = {(name, span.name) for name, span in collector.spans if span.trace_id in begun}
             return wanted <= found or not print(wanted - found)
 
-        until(whole, 60)
+        until(whole)
     finally:
         product.stop()
         collector.server.shutdown()
