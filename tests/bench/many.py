@@ -10,24 +10,26 @@ time; BENCH_ONLY="polls lists" asks some parts alone, and BENCH_SQL=1 shows what
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import logging
 import os
 import sys
 import tempfile
 import time
-from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from tests.bench.measured import PAGE, POLL, Table, database, rss, size_of_database, watch
+from django.conf import settings
+from django.core.management import call_command
+from django.test import AsyncClient, override_settings
+
+from tests.bench.many_pages import Pages
+from tests.bench.measured import PAGE, database, rss, size_of_database, watch
 
 DELETE = 5  # ms of CPU
 DELETED = 200
 JOBS = {"sqlite": 100_000, "postgres": 1_000_000}
-PARTS = "polls lists history pages batches api records audit csv reconciler deletes"
+PARTS = "polls lists history pages batches api records audit csv prune reconciler deletes"
 
 
 def main(vendor: str, jobs: int) -> None:
@@ -39,7 +41,6 @@ def main(vendor: str, jobs: int) -> None:
         import django
 
         django.setup()
-        from django.core.management import call_command
         from django.db.backends.signals import connection_created
 
         from jobs.models import Job
@@ -60,175 +61,52 @@ def main(vendor: str, jobs: int) -> None:
             getattr(table, part)()
 
 
-class Asked(Table):
-    """Each page, list, filter, order and poll, and what is done to many."""
-
-    def polls(self) -> None:
-        """What pages ask by themselves."""
-        from django.utils import timezone
-
-        since = (timezone.now() - timedelta(seconds=6)).isoformat().replace("+", "%2B")
-        for who in ("chief", "ada"):
-            self.get(f"list poll, {who}", POLL, "/jobs/rows/", who)
-            self.get(f"news poll, {who}", POLL, f"/jobs/news/?since={since}", who)
-        self.get("list poll of a search, chief", POLL, "/jobs/rows/?q=harbour", "chief")
-
-    def lists(self) -> None:
-        """The list with each filter, order and kind of search."""
-        from django.utils import timezone
-
-        day = timezone.localdate() - timedelta(days=40)
-        some = f"from={day - timedelta(days=7)}&to={day}"
-        queries = [
-            "",
-            "tab=running",
-            "tab=attention",
-            "tab=done",
-            "tab=cancelled",
-            "sort=oldest",
-            "sort=title",
-        ]
-        queries += ["state=failed", "pipeline=previews", "owner=ada", "owner=person7", some, f"from={day}"]
-        queries += ["why=damaged", "why=task_failed", "q=harbour", "q=zurich", "q=0017", "q=nothing-like-it"]
-        queries += ["q=person7", "q=z", "q=harbour&sort=title", "q=nothing-like-it&sort=title"]
-        queries += ["owner=person7&sort=title", f"owner=ada&tab=done&{some}", "pipeline=streaming&sort=title"]
-        queries += ["page=400", "page=999999"]
-        for query in queries:
-            self.get(f"list ?{query}", PAGE, f"/?{query}")
-        for query in (
-            "",
-            "sort=title",
-            "tab=done",
-            "q=harbour",
-            "q=nothing-like-it",
-            "q=0017",
-            f"from={day}",
-        ):
-            self.get(f"list of ada ?{query}", PAGE, f"/?{query}", "ada")
-
-    def history(self) -> None:
-        """The history with each filter."""
-        from django.utils import timezone
-
-        day = timezone.localdate() - timedelta(days=40)
-        queries = [
-            "",
-            "tab=attention",
-            "tab=done",
-            "owner=ada",
-            "owner=person7",
-            "pipeline=previews",
-            f"from={day}",
-        ]
-        queries += ["q=harbour", "q=0017", "q=nothing-like-it", "why=damaged", "why=damaged&tab=attention"]
-        queries += ["why=task_failed", "why=damaged&owner=ada", "q=harbour&owner=ada&sort=title", "page=150"]
-        for query in queries:
-            self.get(f"history ?{query}", PAGE, f"/history/?{query}")
-
-    def pages(self) -> None:
-        """The others."""
-        from jobs.models import Job
-
-        job = Job.objects.filter(state="succeeded").order_by("-created_at").first()
-        self.get("job page", PAGE, f"/jobs/{job.pk}/")
-        self.get("job poll", POLL, f"/jobs/{job.pk}/status/")
-        for path in ("/metrics", "/people/", "/fleet/", "/trash/", "/trash/?page=150"):
-            self.get(path, PAGE, path)
-        self.get("fleet poll", POLL, "/fleet/status/")
-        self.get("trash of ada", PAGE, "/trash/", "ada")
-        for action, query in (("delete", "tab=done"), ("retry", "why=damaged&tab=attention"), ("cancel", "")):
-            self.get(
-                f"bulk {action} asked of all ?{query}",
-                PAGE,
-                f"/jobs/bulk/?action={action}&matching={quote(query) or '%26'}",
-            )
-
-    def batches(self) -> None:
-        """Batches: their list, one of them, its jobs."""
-        from jobs.models import Batch
-
-        batch = Batch.objects.first()
-        for who in ("chief", "ada"):
-            self.get(f"batches, {who}", PAGE, "/batches/", who)
-        self.get("batches ?page=300", PAGE, "/batches/?page=300")
-        self.get("a batch", PAGE, f"/batches/{batch.pk}/")
-        self.get("its poll", POLL, f"/batches/{batch.pk}/status/")
-        for query in ("", "&tab=done", "&sort=title", "&q=z"):
-            self.get(f"list ?batch=…{query}", PAGE, f"/?batch={batch.pk}{query}")
-
-    def audit(self) -> None:
-        """The audit log by each filter."""
-        from django.utils import timezone
-
-        from mediapipe.accounts.models import AuditEntry
-
-        day = timezone.localdate() - timedelta(days=300)
-        some = f"from={day}&to={day + timedelta(days=1)}"
-        middle = AuditEntry.objects.order_by("-pk").values_list("pk", flat=True)[1000]
-        key = AuditEntry.objects.filter(act="job.retry").values_list("key", flat=True)[0]
-        queries = ["", "actor=ada", "actor=nobody", "act=line.pause", "act=job.submit", f"to={day}", some]
-        queries += [
-            f"actor=chief&{some}",
-            f"act=line.pause&{some}",
-            "actor=ada&act=line.pause",
-            f"about={key}",
-        ]
-        queries += ["about=harbour", "about=0017", "about=nothing-like-it", "about=nothing-like-it&actor=ada"]
-        queries += [f"about=harbour&{some}", f"before={middle // 2}", f"before={middle // 2}&act=job.cancel"]
-        for query in queries:
-            self.get(f"audit ?{query}", PAGE, f"/audit/?{query}")
-
-    def api(self) -> None:
-        """The API's list: its first page, one of the middle, and one of each order."""
-        from django.contrib.auth import get_user_model
-        from django.utils import timezone
-
-        from jobs.models import ApiToken
-
-        owner = get_user_model().objects.get(username="chief")
-        _, token = ApiToken.issue(owner, "bench", ["read"])
-        bearer = {"HTTP_AUTHORIZATION": f"Bearer {token}"}
-        middle = (timezone.now() - timedelta(days=180)).isoformat()
-        cursors = {
-            "": [middle, "0" * 32],
-            "oldest": [middle, "0" * 32],
-            "title": ["harbour", middle, "0" * 32],
-        }
-        for sort, values in cursors.items():
-            cursor = base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
-            self.get(f"API list, sort={sort}", PAGE, f"/api/v1/jobs?sort={sort}", **bearer)
-            path = f"/api/v1/jobs?sort={sort}&cursor={cursor}"
-            self.get(f"API list, sort={sort}, from the middle", PAGE, path, **bearer)
-        for query in (
-            "limit=100",
-            "q=harbour",
-            "q=nothing-like-it",
-            "why=damaged",
-            "why=damaged&sort=oldest",
-        ):
-            self.get(f"API list ?{query}", PAGE, f"/api/v1/jobs?{query}", **bearer)
-        self.get("API batches", PAGE, "/api/v1/batches?page=100", **bearer)
-
-    def records(self) -> None:
-        """Django's admin."""
-        for path in ("job/", "job/?q=harbour", "job/?q=nothing-like-it", "job/?state=failed", "job/?p=20"):
-            self.get(f"admin {path}", PAGE, f"/admin/jobs/{path}")
-        for table in ("stage", "event", "upload"):
-            for query in ("", "?q=harbour", "?q=nothing-like-it"):
-                self.get(f"admin {table}/{query}", PAGE, f"/admin/jobs/{table}/{query}")
-        self.get("admin stage/?state=failed", PAGE, "/admin/jobs/stage/?state=failed")
+class Asked(Pages):
+    """And what is done to many."""
 
     def csv(self) -> None:
-        """The export: CPU of each job, and how much more memory it takes at most."""
-        from jobs.dashboard import history
-        from jobs.models import Job
-
+        """The export as a browser takes it: until its first job, then for each, and how much more memory."""
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before, cpu = rss("VmRSS"), self.cpu()
-        lines = sum(1 for job in history.in_blocks(Job.objects.all()) if history.cells(job))
-        used = (self.cpu() - cpu) / lines * 1e6
+        before, began = rss("VmRSS"), self.cpu()
+        first, lines = asyncio.run(self._download("/history/jobs.csv"))
+        each = (self.cpu() - first) / lines * 1e6
+        print(f"| CSV of {lines:,} jobs, until its first | {(first - began) * 1000:.1f} | {PAGE} |")
         more = rss("VmHWM") - before
-        print(f"| CSV of {lines:,} jobs: {more:.0f} MB more memory; CPU µs a job | {used:.0f} |", flush=True)
+        print(f"| and then: {more:.0f} MB more memory; CPU µs a job | {each:.0f} |", flush=True)
+
+    async def _download(self, path: str) -> tuple[float, int]:
+        """The CPU at its first job, and how many lines it has."""
+        browser = AsyncClient(headers={"host": "localhost"})
+        browser.cookies = self.browsers["chief"].cookies
+        answer = await browser.get(path)
+        assert answer.status_code == 200 and answer.streaming
+        first, lines = 0.0, 0
+        async for part in answer.streaming_content:
+            lines += part.count(b"\n")
+            first = first or (self.cpu() if lines > 1 else 0.0)
+        return first, lines
+
+    def prune(self) -> None:
+        """What `prune --dry-run` costs, by nothing but what goes by itself, and with all that can be set."""
+        days = {
+            "sources": 30,
+            "failed_sources": 60,
+            "outputs": 180,
+            "timelines": 90,
+            "tasks": 90,
+            "audit": 200,
+        }
+        for name, keep in (("as set by default", settings.KEEP_DAYS), ("of all kinds", days)):
+            Path("/proc/self/clear_refs").write_text("5")
+            before, began = rss("VmRSS"), self.cpu()
+            shown = StringIO()
+            with override_settings(KEEP_DAYS=keep):
+                call_command("prune", "--dry-run", stdout=shown)
+            more = rss("VmHWM") - before
+            print(
+                f"| prune --dry-run {name}, {more:.0f} MB more memory | {(self.cpu() - began) * 1000:.0f} |"
+            )
+            print(shown.getvalue(), flush=True)
 
     def reconciler(self) -> None:
         """A round with some active jobs, all of which Temporal runs."""

@@ -99,8 +99,10 @@ def rss(which: str) -> float:
 
 def forget() -> None:
     """What pages keep for their next visitors."""
+    from jobs import gauges
     from jobs.dashboard import counting, polling, saved_views
 
+    gauges._known.clear()
     polling._made.clear()
     counting._full.clear()
     counting._newest.clear()
@@ -149,12 +151,14 @@ class Table:
         act()
         return self.cpu() - before
 
-    def get(self, name: str, limit: int, path: str, who: str = "chief", **headers: str) -> None:
-        """A line for a page."""
+    def get(
+        self, name: str, limit: int, path: str, who: str = "chief", status: int = 200, **headers: str
+    ) -> None:
+        """A line for a page, or for what else is answered with that *status*."""
 
         def act() -> None:
             answer = self.browsers[who].get(path, **headers)
-            assert answer.status_code == 200, (path, answer.status_code)
+            assert answer.status_code == status, (path, answer.status_code)
             b"".join(answer) if answer.streaming else answer.content
 
         self.line(name, limit, act)

@@ -14,33 +14,19 @@ from django.contrib.auth import get_user_model
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from jobs.models import Batch, BatchItem, Event, Job, SavedView, Stage, Upload
+from jobs.models import Batch, BatchItem, Event, Job, Stage, Upload
 from jobs.models.batch import SUBMITTED
 from jobs.pipelines import PIPELINES
 from jobs.state import JobState, Source, StageState
 from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
 from mediapipe.accounts.models import AuditEntry
+from tests.bench import beside
 
 TEMPLATES = 1000  # jobs that are made by the models: the rest are copies
 YEAR = timedelta(days=365)
 PEOPLE = 300
 BATCH = 20  # jobs of one person, of which every fourth group was submitted together
-TRASHED = 5000  # jobs that were deleted lately
-VIEWS = (  # that the chief has saved
-    "",
-    "q=harbour",
-    "q=nothing-like-it",
-    "why=damaged",
-    "why=task_failed&owner=ada",
-    "tab=attention",
-    "tab=attention&sort=title",
-    "owner=person7&q=film",
-    "pipeline=streaming&state=failed",
-    "q=z%C3%BCrich&tab=done",
-    "owner=ada&q=strike",
-    "q=damaged&why=damaged",
-)
 LARGE_OWNER = 0.05  # of the jobs are one editor's
 STATES = ((JobState.SUCCEEDED, 0.88), (JobState.FAILED, 0.07), (JobState.CANCELLED, 0.05))
 UNDER_WAY = ((JobState.ATTENTION, 30), (JobState.RUNNING, 20), (JobState.QUEUED, 10))  # of the last ones
@@ -88,22 +74,10 @@ def make(jobs: int) -> None:
             cursor.execute(index)
         if connection.vendor == "postgresql":
             cursor.execute("SET session_replication_role = DEFAULT")
-    beside()
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
-
-
-def beside() -> None:
-    """What is not of the year: saved views, and the trash of the last days."""
-    chief = get_user_model().objects.get(username="chief")
-    SavedView.objects.bulk_create(
-        SavedView(owner=chief, name=f"view {number:02}", query=query) for number, query in enumerate(VIEWS)
-    )
-    old = Job.objects.filter(state=JobState.SUCCEEDED).order_by("-created_at").values_list("pk", flat=True)
-    each = list(old[: TRASHED * 10 : 10])
-    for number, at in enumerate(range(0, len(each), 1000)):
-        deleted = timezone.now() - timedelta(hours=number)
-        Job.objects.filter(pk__in=each[at : at + 1000]).update(trashed_at=deleted)
+    beside.make()
+    if connection.vendor == "postgresql":  # as it does by itself; SQLite never does
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
 
 
 def _without_indexes(tables: Any) -> list[str]:
