@@ -17,11 +17,11 @@ from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from jobs.dashboard import polling
-from jobs.dashboard.counting import RECENT
+from jobs.dashboard.counting import RECENT, Newest
 from jobs.dashboard.formatting import duration
 from jobs.dashboard.job_list import JobList
-from jobs.dashboard.searching import TABS, in_tab, start_of
-from jobs.models import Stage
+from jobs.dashboard.searching import ORDERS, TABS, in_tab, start_of
+from jobs.models import JobQuerySet, Stage
 from jobs.models.stage import Reason
 from jobs.state import JobState, StageState
 
@@ -63,18 +63,35 @@ class Day(NamedTuple):
     width: float = 0
 
 
+class Standing(NamedTuple):
+    """What the figures know of a job that no search found."""
+
+    pk: UUID
+    state: str
+
+
+def _newest(jobs: JobQuerySet) -> list[Standing]:
+    """The newest of *jobs*; one more than RECENT where there are more."""
+    rows = jobs.order_by(*ORDERS[""], "id").values_list(*Standing._fields)[: RECENT + 1]
+    return [Standing(*row) for row in rows]
+
+
 class Sample:
     """The newest jobs of a page's search and tab, by which it is described."""
 
     def __init__(self, page: JobList) -> None:
         self.page = page
-        self.ended = [each for each in page.newest[:RECENT] if each.state in ENDED]
-        self.more = len(page.newest) > RECENT
-        self.jobs = page.newest
-        if page.tab and page.by_newest:
-            self.jobs = [each for each in page.newest if each.state in TABS[page.tab][1]]
+        newest: Sequence[Standing | Newest] = page.newest if page.by_newest else _newest(page.matching)
+        self.ended = [each for each in newest[:RECENT] if each.state in ENDED]
+        self.more = len(newest) > RECENT
+        self.found = (
+            [each for each in page.newest if each.state in TABS[page.tab][1]] if page.by_newest else []
+        )
+        self.jobs = newest
+        if page.by_newest:
+            self.jobs = self.found
         elif page.tab:
-            self.jobs = page.newest_of(in_tab(page.matching, page.tab))
+            self.jobs = _newest(in_tab(page.matching, page.tab))
         self.is_part = len(self.jobs) > RECENT or (page.by_newest and self.more)
         self.jobs = self.jobs[:RECENT]
 
@@ -110,7 +127,7 @@ class Sample:
             counts = self._counted(days)
         else:
             counts = {}
-            for each in self.jobs:
+            for each in self.found[:RECENT]:
                 of_day = counts.setdefault(timezone.localdate(each.created_at), {})
                 of_day[each.state] = of_day.get(each.state, 0) + 1
             if self.is_part:
@@ -142,18 +159,20 @@ def typical_times(jobs: list[UUID]) -> dict[str, float]:
 
     Work is the attempt that succeeded, as far as it was told: not the days in which a failed one waited.
     """
-    recent = Stage.objects.filter(state=StageState.SUCCEEDED, job__in=jobs).exclude(
-        started_at=None, finished_at=None
-    )
     seconds: dict[str, list[float]] = {}
     places: dict[str, int] = {}  # in the pipelines
-    columns = recent.order_by("-pk").values_list("label", "position", "started_at", "finished_at", "attempts")
-    for label, place, start, end, attempts in columns:
+    columns = "state", "label", "position", "started_at", "finished_at", "attempts"
+    # by its state, or in an order, SQLite would look at all that have ever succeeded
+    for state, label, place, start, end, attempts in (
+        Stage.objects.filter(job__in=jobs).order_by().values_list(*columns)
+    ):
+        if state != StageState.SUCCEEDED or start is None or end is None:
+            continue
         places[label] = min(place, places.get(label, place))
         last = attempts[-1] if attempts else {}
         if last.get("finished_at"):
             seconds.setdefault(label, []).append(last["finished_at"] - last["started_at"])
-        elif start and end:
+        else:
             seconds.setdefault(label, []).append((end - start).total_seconds())
     return {label: median(seconds[label]) for label in sorted(seconds, key=places.__getitem__)}
 
