@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dashboard import bulk, counting, figures, history, job_list, polling, searching
+from jobs.dashboard import bulk, counting, figures, history, job_list, keyset, polling, searching
 from jobs.dashboard.job_list import JobList
 from jobs.models import Event, Job, SavedView, Stage, Turn
 from jobs.state import JobState, Source
@@ -24,24 +24,38 @@ from tests.support.recorded import job, text
 pytestmark = pytest.mark.django_db
 
 
-def listed(person, query="", order="") -> str:
-    """How SQLite finds the first page of a list."""
-    found = searching.search(person, QueryDict(query)).defer("plan")
-    return found.order_by(*searching.ORDERS[order], "id")[:26].explain()
+def listed(person, query="", order="", at=0) -> str:
+    """How SQLite finds a page of a list, begun at a number of rows."""
+    found = searching.in_tab(searching.search(person, QueryDict(query)), QueryDict(query).get("tab", ""))
+    with CaptureQueriesContext(connection) as seen:
+        keyset.read_part(found, (*searching.ORDERS[order], "id"), slice(at, at + 26))
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {seen.captured_queries[0]['sql']}")
+        return "\n".join(step for *_, step in cursor.fetchall())
+
+
+ALONE = "USING COVERING INDEX"  # no row is read of those that are passed over
 
 
 @pytest.mark.parametrize(
     ("query", "order", "index"),
     [
-        ("", "title", "jobs_by_title"),
-        ("state=failed", "", "jobs_by_state"),
-        ("pipeline=previews&state=failed", "", "jobs_of_pipeline"),
-        ("why=damaged", "", "stages_by_reason"),
-        ("q=film", "", "jobs_searched"),
+        ("", "", f"{ALONE} jobs_by_time"),
+        ("", "title", f"{ALONE} jobs_by_title"),
+        ("state=failed", "", f"{ALONE} jobs_by_state"),
+        ("tab=attention", "", f"{ALONE} jobs_by_state"),
+        ("pipeline=previews", "", f"{ALONE} jobs_of_pipeline (pipeline=?)"),
+        ("pipeline=previews&state=failed", "", f"{ALONE} jobs_of_pipeline_by_state"),
+        ("owner=ada", "", f"{ALONE} jobs_of_owner (owner_id=?)"),
+        ("owner=ada&tab=done", "", f"{ALONE} jobs_of_owner_by_state"),
+        ("owner=ada", "title", f"{ALONE} jobs_of_owner_by_title (owner_id=?)"),
+        ("why=damaged", "", f"{ALONE} stages_by_reason"),
+        ("q=film", "", f"{ALONE} jobs_searched"),
     ],
 )
-def test_a_list_of_everybodys_jobs_is_found_by_an_index(chief, django_user_model, query, order, index):
-    plan = listed(django_user_model.objects.get(username="chief"), query, order)
+@pytest.mark.parametrize("at", [0, 7000])
+def test_a_page_of_everybodys_jobs_is_found_in_an_index(chief, editor, query, order, index, at):
+    plan = listed(User.objects.get(username="chief"), query, order, at)
     assert index in plan and "SCAN jobs_job\n" not in f"{plan}\n", plan
 
 
@@ -51,8 +65,8 @@ def test_what_a_person_sees_is_found_by_their_own_jobs(editor):
     assert "jobs_of_owner_ended" in news.explain()
     waiting = Job.objects.filter(owner=editor, state__in=(JobState.QUEUED, JobState.RUNNING))
     assert "jobs_of_owner_by_state" in waiting.order_by().explain()
-    assert "(owner_id=?" in listed(editor)
-    assert "jobs_of_owner_by_title" in listed(editor, order="title")
+    assert f"{ALONE} jobs_of_owner (owner_id=?)" in listed(editor)
+    assert f"{ALONE} jobs_of_owner_by_title" in listed(editor, order="title")
 
 
 def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
@@ -60,6 +74,16 @@ def test_what_works_for_each_job_finds_its_rows_by_an_index(editor):
     done = Stage.objects.filter(name="ingest", state="succeeded").order_by("-pk")
     assert "stages_by_name" in done.explain()
     assert "stages_by_state" in Stage.objects.filter(state="running").order_by("-pk").explain()
+
+
+def test_typical_times_are_read_by_their_jobs_and_not_by_all_that_ever_succeeded(editor):
+    made = [job(editor, str(number)).pk for number in range(3)]
+    with CaptureQueriesContext(connection) as seen:
+        assert [*figures.typical_times(made)] == ["Ingest", "Thumbnails", "Audio", "Transcode"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {seen.captured_queries[0]['sql']}")
+        plan = [step for *_, step in cursor.fetchall()]
+    assert len(plan) == 1 and "(job_id=?" in plan[0], plan
 
 
 def test_the_people_page_finds_what_runs_by_its_state(chief, editor):
@@ -316,6 +340,12 @@ def test_more_than_is_counted_is_said_after_the_deed_too(chief, editor, few, mon
     assert "Deleted 6 jobs. More match; repeat to include them." in answer
     answer = text(chief.post("/jobs/bulk/", {**form, "confirmed": "1"}, follow=True))
     assert "Deleted 2 jobs." in answer and "match" not in answer.partition("Deleted 2 jobs.")[2][:40]
+
+
+def test_the_page_of_a_pipeline_counts_its_jobs_no_further_than_it_says(chief, editor, few):
+    for number in range(12):
+        job(editor, f"clip {number}")
+    assert re.search(r">\s*10\+\s+jobs</a>", chief.get("/pipelines/standard/").content.decode())
 
 
 def test_what_is_few_is_not_counted_again_for_the_question(chief, editor):

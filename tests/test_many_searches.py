@@ -11,7 +11,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.dashboard import counting, job_list, saved_views
+from jobs.dashboard import counting, job_list, saved_views, searching
 from jobs.dashboard.job_list import JobList
 from jobs.models import Job, SavedView, Stage
 from jobs.state import JobState, StageState
@@ -73,6 +73,23 @@ def test_who_sees_their_own_jobs_alone_finds_those_that_failed_among_newer_ones(
         failed(staff, f"film {number}")
     assert titles(JobList(editor, QueryDict("why=damaged"))) == [mine.title]
     assert titles(JobList(staff, QueryDict("why=damaged&owner=ada"))) == [mine.title]
+
+
+@pytest.mark.parametrize("word", ["harbour", "ada"])
+@pytest.mark.parametrize("whose", ["her own", "hers among all"])
+def test_a_text_is_looked_for_in_a_persons_newest_jobs_first(editor, staff, monkeypatch, word, whose):
+    monkeypatch.setattr(searching, "LOOKED_THROUGH", 7)
+    job(editor, "quay")
+    for number in range(9):
+        job(editor, f"harbour {number}")
+    job(staff, "harbour of another")
+    person, narrowed = (editor, "") if whose == "her own" else (staff, "&owner=ada")
+    with CaptureQueriesContext(connection) as seen:
+        page = JobList(person, QueryDict(f"q={word}{narrowed}"), 3)
+    assert titles(page) == ["harbour 8", "harbour 7", "harbour 6"] and str(page.total) == "5+"
+    asked = [sql for each in seen.captured_queries if "LIMIT 6" in (sql := each["sql"])]
+    assert len(asked) == 1 and "INSTR" in asked[0] and "LIKE" not in asked[0], asked
+    assert titles(JobList(person, QueryDict(f"q=quay{narrowed}"), 3)) == ["quay"], "which is an older one"
 
 
 @pytest.mark.parametrize("order", ["", "oldest", "title"])

@@ -80,6 +80,19 @@ def test_names_in_any_script_are_found_by_three_letters_at_a_time(product, datab
         assert asker.execute(asked, [["jobs_searched", "audit_by_name"]]).fetchone() == (2,)
 
 
+def test_the_database_knows_that_a_stage_with_a_reason_has_failed(product, database):
+    with psycopg.connect(database) as link:
+        columns = (
+            "SELECT stxkeys::text, stxkind::text FROM pg_statistic_ext WHERE stxname = 'jobs_stage_reasons'"
+        )
+        ((keys, kinds),) = link.execute(columns).fetchall()
+        names = (
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'jobs_stage'::regclass AND attnum = ANY(%s)"
+        )
+        found = link.execute(names, [[int(key) for key in keys.split()]]).fetchall()
+    assert {name for (name,) in found} == {"error_kind", "state"} and "m" in kinds
+
+
 def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
     browser = product.editor("grace", staff=True)
     jobs = [post(browser, "/jobs/sample/", {}) for _ in range(4)]

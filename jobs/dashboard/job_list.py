@@ -18,7 +18,7 @@ from django.http import QueryDict
 
 from jobs.dashboard import bulk, polling
 from jobs.dashboard.counting import RECENT, Count, Newest, count_each, count_newest, keep_newest
-from jobs.dashboard.keyset import beyond, cursor_of, decode, reversed_order
+from jobs.dashboard.keyset import beyond, cursor_of, decode, read_part, reversed_order
 from jobs.dashboard.presenters import STATE_LABELS, Row
 from jobs.dashboard.saved_views import ViewTab, view_tabs
 from jobs.dashboard.searching import (
@@ -102,8 +102,7 @@ class JobList:
         self.tab = query.get("tab", "") if query.get("tab", "") in TABS else ""
         self.filters = filters_of(query)
         self.matching = search(user, query)
-        newest = newest_for(user, query, RECENT)
-        self.with_newest = self.matching if newest is None else newest
+        self.with_newest = newest_for(user, query, RECENT)
         self.selected = self._selected(user)
         self.by_newest = bool(self.filters.keys() & SEARCHES)
         page = query.get("page", "")
@@ -136,7 +135,9 @@ class JobList:
         found = None if self.number > 1 else keep_newest(self.selected)
         self.in_known_order = found is None and self.order[:-1] == ORDERS[""]
         if found is None:
-            found = self.newest_of(self.with_newest)
+            found = [] if self.with_newest is None else self.newest_of(self.with_newest)
+            if self.with_newest is None or ("q" in self.filters and len(found) <= RECENT):
+                found = self.newest_of(self.matching)
             if "why" not in self.filters and self.by_newest and len(found) > RECENT:
                 keep_newest(self.selected, found)
         return found
@@ -171,21 +172,20 @@ class JobList:
     def _load(self, page_size: int) -> tuple[list[Job], bool]:
         """The page's jobs, and whether there are more after them."""
         all_known = self.by_newest and len(self.newest) <= RECENT  # in any order
-        known = Job.objects.filter(pk__in=self._known(slice(None))) if all_known else None
-        jobs = (in_tab(self.matching, self.tab) if known is None else known).defer("plan", "searched")
+        jobs = in_tab(self.matching, self.tab)
+        jobs = Job.objects.filter(pk__in=self._known(slice(None))) if all_known else jobs
         if self.place is None:
             self.number = min(self.number, self.last_page)
             start = (self.number - 1) * page_size
             part = slice(start, start + page_size + 1)
             if self.by_newest and self.in_known_order and (all_known or self.number < self.last_page):
-                jobs = Job.objects.filter(pk__in=self._known(part)).defer("plan", "searched")
+                jobs = Job.objects.filter(pk__in=self._known(part))
                 part = slice(page_size + 1)
-            found = list(jobs.order_by(*self.order)[part])
+            found = read_part(jobs, self.order, part)
             return found[:page_size], len(found) > page_size
         back = self.place.side == "before"
         jobs = beyond(jobs, self.order, self.place.values, back=back)
-        order = reversed_order(self.order) if back else self.order
-        found = list(jobs.order_by(*order)[: page_size + 1])
+        found = read_part(jobs, reversed_order(self.order) if back else self.order, slice(page_size + 1))
         return (found[:page_size][::-1], True) if back else (found[:page_size], len(found) > page_size)
 
     def _known(self, part: slice) -> list[UUID]:

@@ -71,3 +71,9 @@ def _side(field: str, back: bool) -> str:
 def reversed_order(order: tuple[str, ...]) -> tuple[str, ...]:
     """The same, the last first."""
     return tuple(field[1:] if field.startswith("-") else f"-{field}" for field in order)
+
+
+def read_part(jobs: JobQuerySet, order: tuple[str, ...], part: slice) -> list[Job]:
+    """A part of *jobs* in *order*, as lists show them. Which they are an index says; no other row is read."""
+    keys = jobs.order_by(*order).values("pk")[part]
+    return list(Job.objects.filter(pk__in=keys).defer("plan", "searched").order_by(*order))

@@ -17,6 +17,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import control
+from jobs.dashboard import counting
 from jobs.dashboard.history import staff_only
 from jobs.dashboard.keeping import Keeping
 from jobs.dashboard.pipeline_form import Editor
@@ -141,7 +142,7 @@ def _page(request: PageRequest, pipeline: Pipeline, status: int = 200, **forms_:
         "used": used,
         "stages": stage_lines(used.definition),
         "versions": pipeline.versions.all(),
-        "jobs": Job.objects.filter(pipeline=pipeline.name).count(),
+        "jobs": counting.count(Job.objects.filter(pipeline=pipeline.name)),
         "access": Access(initial=access),
         "try": Try(pipeline, request.user),
         "keeping": Keeping(pipeline),

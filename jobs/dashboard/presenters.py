@@ -81,12 +81,21 @@ class Row:
         """The animated preview's address."""
         return output_url(self.job, self.output("preview"))
 
+    @property
+    def _main(self) -> str:
+        """The stage that made what a person came for: the transcode, or the sound where no picture is."""
+        return next((name for name in ("transcode", "audio", "ingest") if self.output(name)), "")
+
     @cached_property
     def main_output(self) -> OutputView | None:
-        """What a person came for: the transcode, or the sound where there is no picture."""
-        made = {each.name: (each.status, found) for each in self.stages if (found := self.output(each.name))}
-        main = made.get("transcode") or made.get("audio") or made.get("ingest")
-        return view_output(self.job, *main) if main else None
+        """What that stage made, with all that is said of it."""
+        made = next((each.status for each in self.stages if each.name == self._main), None)
+        return view_output(self.job, made, made.output) if made and made.output else None
+
+    @cached_property
+    def main_url(self) -> str:
+        """Its address alone."""
+        return output_url(self.job, self.output(self._main))
 
     @property
     def submitted(self) -> str:

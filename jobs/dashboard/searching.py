@@ -24,6 +24,7 @@ T = TypeVar("T")
 FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(9000, 1, 1)
 MAX_PEOPLE = 300  # people
+LOOKED_THROUGH = 10_000  # of a person's jobs, for a text
 FILTERS = ("q", "tab", "sort", "state", "pipeline", "owner", "from", "to", "why", "batch")
 TABS = {
     "": ("All", tuple(JobState)),
@@ -90,16 +91,20 @@ def _why(query: QueryDict) -> str:
     return query.get("why", "").replace("\0", "")[:60]
 
 
-def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict) -> JobQuerySet:
-    """The jobs that *user* may see and *query* selects; its tab is not applied."""
+def _owner(query: QueryDict) -> str:
+    return query.get("owner", "").replace("\0", "")[:200]
+
+
+def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict, *, by_rows: bool = False) -> JobQuerySet:
+    """The jobs that *user* may see and *query* selects; its tab is not applied. *by_rows*: see matching()."""
     jobs = Job.objects.visible_to(user)
     if text := query.get("q", "").replace("\0", "").strip()[:200]:
-        jobs = jobs.matching(text)
+        jobs = jobs.matching(text, by_rows=by_rows)
     if (state := query.get("state", "")) in set(JobState):
         jobs = jobs.filter(state=state)
     if pipeline := query.get("pipeline", "").replace("\0", "")[:40]:
         jobs = jobs.filter(pipeline=pipeline)
-    if owner := query.get("owner", "").replace("\0", "")[:200]:
+    if owner := _owner(query):
         jobs = jobs.of_person(owner)
     if why := _why(query):
         jobs = jobs.filter(pk__in=Stage.failed_by(why))
@@ -119,13 +124,21 @@ def in_tab(jobs: JobQuerySet, tab: str) -> JobQuerySet:
 
 
 def newest_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest: int) -> JobQuerySet | None:
-    """Less than search() finds, among which its *newest* some are; None where that needs a look at all.
+    """Less than search() finds, among which its *newest* some are, if it has that many; None: look at all.
 
     Of all that failed for one reason they are found by their stages, the newest of which are of the newest
-    jobs, but where one was added to its job later: so some more are looked at.
+    jobs, but where one was added to its job later: so some more are looked at. A text is looked for in a
+    person's newest jobs: by the index of texts Postgres looks at everybody's.
     """
-    if getattr(user, "is_staff", False) and filters_of(query).keys() - {"tab", "sort"} == {"why"}:
+    asked, staff = filters_of(query).keys() - {"tab", "sort"}, getattr(user, "is_staff", False)
+    if staff and asked == {"why"}:
         return Job.objects.filter(pk__in=Stage.failed_by(_why(query)).order_by("-pk")[: newest + newest // 5])
+    if "q" in asked and "why" not in asked and (not staff or "owner" in asked):
+        theirs = Job.objects.visible_to(user)
+        theirs = theirs.of_person(_owner(query)) if "owner" in asked else theirs
+        moments = theirs.order_by("-created_at").values_list("created_at", flat=True)
+        if since := moments[LOOKED_THROUGH : LOOKED_THROUGH + 1].first():
+            return search(user, query, by_rows=True).filter(created_at__gt=since)
     return None
 
 

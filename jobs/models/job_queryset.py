@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import StrIndex
 from django.utils import timezone
 
 from jobs.state import ACTIVE, JobState
@@ -51,10 +52,15 @@ class JobQuerySet(models.QuerySet["Job"]):
         """The jobs of the person of this user name."""
         return self.filter(owner__in=_people(username=name))
 
-    def matching(self, text: str) -> JobQuerySet:
-        """Jobs that have *text* in their title, their file's name or their owner's."""
-        owners = _people(username__icontains=text)
-        return self.filter(Q(searched__contains=searchable(text)) | Q(owner__in=owners))
+    def matching(self, text: str, *, by_rows: bool = False) -> JobQuerySet:
+        """Jobs that have *text* in their title, their file's name or their owner's.
+
+        *by_rows*: the rows that are left by other conditions are read, and no index of texts is.
+        """
+        found = Q(owner__in=_people(username__icontains=text))
+        if by_rows:
+            return self.alias(at=StrIndex("searched", Value(searchable(text)))).filter(found | Q(at__gt=0))
+        return self.filter(Q(searched__contains=searchable(text)) | found)
 
     def active(self) -> JobQuerySet:
         """Jobs that have not ended: a workflow or a person may still change them."""

@@ -65,34 +65,25 @@ class JobRow(models.Model):
     class Meta:
         abstract = True
         ordering = ["-created_at"]
-        # trashed_at stands in those from which is counted: SQLite asks for it though the condition says it
+        # A page of a list is found in one of these, and reads no other rows: so each has the id in its order.
+        # Some is counted in them: they have the state, and trashed_at, for which SQLite asks all the same.
         indexes = [
-            models.Index(
-                fields=["-created_at", "state", "trashed_at"], name="jobs_by_time", condition=NOT_IN_TRASH
-            ),
-            models.Index(
-                fields=["state", "-created_at", "trashed_at"], name="jobs_by_state", condition=NOT_IN_TRASH
-            ),
-            models.Index(fields=["title", "-created_at"], name="jobs_by_title", condition=NOT_IN_TRASH),
-            models.Index(
-                fields=["pipeline", "state", "-created_at", "trashed_at"],
-                name="jobs_of_pipeline",
-                condition=NOT_IN_TRASH,
-            ),
-            models.Index(fields=["owner", "-created_at"], name="jobs_of_owner", condition=NOT_IN_TRASH),
-            models.Index(
-                fields=["owner", "state", "-created_at", "trashed_at"],
-                name="jobs_of_owner_by_state",
-                condition=NOT_IN_TRASH,
-            ),
-            models.Index(
-                fields=["owner", "title", "-created_at"],
-                name="jobs_of_owner_by_title",
-                condition=NOT_IN_TRASH,
+            *(
+                models.Index(fields=[*fields, "trashed_at"], name=name, condition=NOT_IN_TRASH)
+                for name, fields in {
+                    "jobs_by_time": ("-created_at", "id", "state"),
+                    "jobs_by_state": ("state", "-created_at", "id"),
+                    "jobs_by_title": ("title", "-created_at", "id", "state"),
+                    "jobs_of_pipeline": ("pipeline", "-created_at", "id", "state"),
+                    "jobs_of_pipeline_by_state": ("pipeline", "state", "-created_at", "id"),
+                    "jobs_of_owner": ("owner", "-created_at", "id", "state"),
+                    "jobs_of_owner_by_state": ("owner", "state", "-created_at", "id"),
+                    "jobs_of_owner_by_title": ("owner", "title", "-created_at", "id", "state"),
+                }.items()
             ),
             models.Index(fields=["owner", "finished_at"], name="jobs_of_owner_ended", condition=NOT_IN_TRASH),
             SearchIndex(
-                fields=["-created_at", "searched", "owner", "state", "id", "trashed_at"],
+                fields=["-created_at", "id", "searched", "owner", "state", "trashed_at"],
                 name="jobs_searched",
                 condition=NOT_IN_TRASH,
             ),
