@@ -34,7 +34,8 @@ def cut(takers: int, seconds: float = 120.0, cores: int = 1) -> Division:
     places = range(2, int(seconds), 2)
     cuts = [{"at": at - 0.02, "first": at, "before": at * 25, "late": 0.0} for at in places]
     times = {"problem": "", "first": 0.0, "last": seconds, "count": count, "cuts": cuts}
-    found = divide(OPTIONS, media, times, "key", cores, takers)
+    plan = KINDS["video"].plan(OPTIONS, media, "/x")
+    found = divide(plan, media, times, "key", cores, takers)
     assert found
     assert sum(piece.frames for piece in found.pieces) == count
     return found
