@@ -275,8 +275,8 @@ def test_what_stopped_with_a_crashed_tab_goes_on_when_it_is_chosen_again(product
     becomes_a_job(page, "holiday.mp4")
     assert at[0] >= 0.3 * one.stat().st_size and is_stored(product, one)
     assert "Choose the same file again" in row(page, "wedding.mp4").inner_text()
-    row(page, "wedding.mp4").get_by_text("Remove").click()
-    page.wait_for_timeout(300)
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        row(page, "wedding.mp4").get_by_text("Remove").click()
     page.reload()
     assert not page.locator("text=wedding.mp4").count()
 

@@ -44,7 +44,9 @@ def alone(product):
     until(lambda: is_at_rest(product))
 
 
-def finished(api, task: str, patience: float = PATIENCE) -> dict:
+def finished(api, task: str, patience: float = 2 * PATIENCE) -> dict:
+    """A task that is over: its encoder yields to all that runs beside it."""
+
     def look():
         answer = api.get(f"/tasks/{task}").json()
         return answer if answer["status"] not in ("queued", "processing") else None
