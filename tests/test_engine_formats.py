@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -218,6 +219,26 @@ async def test_a_length_that_nobody_wrote_down_is_not_taken_for_damage(made):
     noise = ["-f", "lavfi", "-i", "anullsrc=d=4", "-f", "lavfi", "-i", "anoisesrc=d=4", "-filter_complex"]
     source = made("vbr.mp3", *noise, "[1][0]concat=n=2:v=0:a=1", "-q:a", "2", "-write_xing", "0")
     assert (await ask(source, "audio", {})).warnings == []
+
+
+@pytest.mark.parametrize("name", ["late.mkv", further("late.wmv"), further("late.opus")])
+async def test_a_file_whose_clock_begins_late_is_as_long_as_what_is_in_it(made, name):
+    """As recorders cut a long recording into files: FFmpeg writes when they end, for how long they are."""
+    codecs = {"mkv": [*PICTURE, *X264, "-c:a", "aac"], "wmv": [*PICTURE], "opus": ["-c:a", "libopus"]}
+    source = made(name, *TONE, *codecs[name[5:]], "-output_ts_offset", "90000")
+    for stage in ("ingest", "audio"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        assert done.warnings == [] and done.output["duration"] == pytest.approx(4, abs=0.2)
+
+
+async def test_a_length_that_was_counted_from_a_late_beginning_stays(made, tmp_path):
+    """As other muxers write Matroska's."""
+    source = made("late.mkv", *TONE, *PICTURE, *X264, "-c:a", "aac", "-output_ts_offset", "90000")
+    data = source.read_bytes()
+    at = data.index(b"\x44\x89\x88", 0, 4096) + 3
+    own = tmp_path / "own.mkv"
+    own.write_bytes(data[:at] + struct.pack(">d", 4000) + data[at + 8 :])
+    assert (await prober.probe(own)).duration == pytest.approx(4, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["sun.au", "pack.wv", "true.tta", "wide.w64", "apple.caf"])

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from mediapipe import storage
-from mediapipe.engine import arguments, plan, segments, verify
+from mediapipe.engine import arguments, plan, prober, segments, verify
 from mediapipe.engine.encode import FfmpegExit
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.folders import clear
@@ -327,3 +327,14 @@ async def test_a_film_whose_pictures_are_fewer_than_its_sound_is_streamed_whole(
     with probe(done.output) as container:
         begins = [float(each.start_time * each.time_base) for each in container.streams]
     assert abs(begins[0] - begins[1]) < 0.3
+
+
+async def test_a_broadcast_that_was_joined_between_two_keyframes_is_streamed_whole(made, tmp_path):
+    """Nothing can be shown before the next keyframe: it was told as a file that stops early."""
+    whole = made("joined.ts", *PICTURE, *TONE, *X264, "-bf", "0", "-g", "60", "-c:a", "mp2").read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(whole[len(whole) // 188 // 8 * 188 :])
+    media = await prober.probe(joined)
+    assert media.video.begins > 1
+    done = await ask(joined, "adaptive_video", {"format": "hls"}, task="joined")
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(media.duration, abs=0.3)

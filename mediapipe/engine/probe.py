@@ -41,6 +41,7 @@ NAMED = {
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
 MOST_REORDERED = 16  # pictures that a decoder holds back before it shows the first
+MEASURED = ("mov", "mpeg")  # containers of which FFmpeg knows the length itself
 MAX_CHANNELS = 64  # of a sound: no filter of FFmpeg takes more
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 
@@ -106,6 +107,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
 def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     """Rotation, interlacing and true colour are known of a decoded frame only."""
     stream.codec_context.thread_count = 1
+    start = value(lambda: container.start_time / 1e6, 0.0)
     began = first = None
     for count, packet in enumerate(container.demux(stream)):
         began = packet.dts if began is None else began
@@ -122,6 +124,8 @@ def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             facts["width"] = facts["width"] or frame.width
             facts["height"] = facts["height"] or frame.height
             facts["decodes"] = True
+            # what a decoder can't show before a first keyframe is no part of the film
+            facts["begins"] = max(facts["begins"], value(lambda frame=frame: frame.time, 0.0) - start)  # type: ignore[misc]
             if container.format.name == "avi" and None not in (began, packet.dts) and count <= MOST_REORDERED:
                 facts["late"] = float((packet.dts - began) * stream.time_base)
             if not frame.rotation:
@@ -190,6 +194,13 @@ def crop(path: str, found: dict[str, Any]) -> None:
             facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
 
 
+def own_length(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Makes lengths of those that were counted from before the file begins."""
+    if found["start"] > survey.LATE_START and not found["format"].startswith(MEASURED):
+        with reopen() as container:
+            survey.take_out_start(container, found)
+
+
 def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
     """What only packets say of tracks between which to choose: programmes, and what is empty or silent."""
     streams = found["streams"]
@@ -245,6 +256,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         for facts, stream in zip(found["streams"], container.streams, strict=True):
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        value(lambda: own_length(opened, found), None)
         value(lambda: crop(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)

@@ -15,6 +15,8 @@ from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
 MAX_READ = 32 << 20  # bytes of packets
 MAX_TIME = 30.0  # seconds of the film
 MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
+LATE_START = 0.4  # seconds at which a file's clock begins before anybody takes notice
+LAST_SECONDS = 2.0  # in which the last packets are
 LEAD_IN = 0.1  # seconds before a place from which on it is decoded
 SOUND_PLACES = 10  # where it is listened to each of several sound tracks
 T = TypeVar("T")
@@ -42,6 +44,29 @@ def end_of(stream: Any, start: float) -> float:
 def begin_of(stream: Any, start: float) -> float:
     """Where a track begins, in seconds from the file's start; 0 where the file doesn't say it."""
     return value(lambda: float(stream.start_time * stream.time_base), start) - start
+
+
+def take_out_start(container: Any, found: dict[str, Any]) -> None:
+    """Makes lengths of what was counted from zero in a file whose clock begins later.
+
+    Some muxers write how long a file is, others when it ends: the last packets tell which. *container*:
+    freshly opened.
+    """
+    start, length = found["start"], found["duration"]
+    container.seek(int((length - LAST_SECONDS) * 1e6))
+    end = 0.0
+    read = 0
+    for packet in container.demux():
+        read += packet.size
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if read > MAX_READ:
+            return
+    if end > length + start / 2:
+        return
+    found["duration"] = max(0.0, length - start)
+    for facts in found["streams"]:
+        facts |= {name: max(0.0, facts[name] - start) for name in ("duration", "end")}
 
 
 def discarded(stream: Any) -> int:
