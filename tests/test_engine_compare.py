@@ -44,6 +44,7 @@ WRONG = {
         ["-c:v", "copy", "-af", "aeval=0.1*sin(2*PI*100*t),pan=mono|c0=c0"],
         "where the source is silent",
     ),
+    "longer": (["-vf", "tpad=stop=50", "-af", "apad=pad_dur=2", *X264], "is longer than the source"),
     "few pictures": (["-r", "10", *X264], "has 150 pictures by its own account"),
     "4:4:4": (["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p"], "players may refuse"),
     "index at the end": (["-c", "copy", "-movflags", "0"], "only once it is loaded whole"),

@@ -20,6 +20,7 @@ from mediapipe.engine.media import Audio, Media, Video
 from mediapipe.engine.task import process
 from mediapipe.task_options import check_options
 from tests.support.engine import PICTURE, TONE, X264, ask, endless_space, probe
+from tests.support.tiers import further
 
 pytestmark = pytest.mark.anyio
 LARGE = ["-f", "lavfi", "-i", "testsrc2=s=960x540:r=10:d=9", "-f", "lavfi", "-i", "sine=440:d=9"]
@@ -315,13 +316,14 @@ LATE = ["-vf", "trim=start=1.5", "-fps_mode", "passthrough"]
     ("name", "picture", "more"),
     [
         ("late.mp4", "testsrc2=s=320x180:r=20:d=8", LATE),
+        ("outlasts.wmv", "testsrc2=s=320x180:r=20:d=4", ["-c:v", "wmv2", "-bf", "0", "-c:a", "wmav2"]),
         ("still.mp4", "testsrc2=s=320x180:r=25:d=0.04", []),
         ("slides.mkv", "testsrc2=s=320x180:r=1/4:d=8", ["-g", "1"]),
     ],
 )
 async def test_a_film_whose_pictures_are_fewer_than_its_sound_is_streamed_whole(made, name, picture, more):
     tracks = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=440:d=8"]
-    source = made(name, *tracks, *X264, "-bf", "2", *more, "-c:a", "aac")
+    source = made(name, *tracks, *X264, "-bf", "2", "-c:a", "aac", *more)
     done = await ask(source, "adaptive_video", {"format": "hls"}, task=name[:4])
     assert done.warnings == [] and done.output["duration"] == pytest.approx(8, abs=0.3)
     with probe(done.output) as container:
@@ -338,3 +340,28 @@ async def test_a_broadcast_that_was_joined_between_two_keyframes_is_streamed_who
     assert media.video.begins > 1
     done = await ask(joined, "adaptive_video", {"format": "hls"}, task="joined")
     assert done.warnings == [] and done.output["duration"] == pytest.approx(media.duration, abs=0.3)
+
+
+BURSTS = ["-vf", "select='lt(mod(n*7919,13),6)'", "-fps_mode", "vfr"]
+PAUSE = ["-vf", "select='lt(t,1)+gte(t,3.4)'", "-fps_mode", "vfr", "-force_key_frames", "0,2.1,3.4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "uneven"),
+    [
+        ("pause.mp4", PAUSE),
+        further("pause.mkv", PAUSE),
+        ("bursts.mkv", BURSTS),
+        further("bursts.mp4", BURSTS),
+    ],
+)
+async def test_a_stream_of_uneven_pictures_counts_as_long_as_they_are_shown(made, name, uneven):
+    """Segments were counted by how long each picture is said to stand, and where it is stored."""
+    source = made(name, *PICTURE, *TONE, *X264, "-bf", "3", *uneven, "-c:a", "aac")
+    done = await ask(source, "adaptive_video", {"format": "hls"}, task=name.replace(".", ""))
+    found = inside(storage.path(done.output["name"]))
+    assert done.warnings == [] and sum(found["lengths"]) == pytest.approx(4, abs=0.1)
+    with av.open(str(source)) as container:
+        wanted = [frame.time for frame in container.decode(video=0)]
+    begins = found["times"][0]
+    assert all(min(abs(at + begins - time) for time in found["times"]) < 0.03 for at in wanted)

@@ -186,12 +186,13 @@ def filters(
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
         to = target[1:] + ("" if still else f":out_color_matrix={matrix(video)}")
         chain += [_on_background(str(options.get("background", "#000000"))), f"scale={to}"]
-    fps = float(options.get("fps", 0))
+    fps = float(options.get("fps", video.steady))
     if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
         chain.append(f"fps={fps:g}{':start_time=0' if video.waits else ''}")
     elif rate and video.fps > FASTEST:
         chain.append("fps=60")
-    chain += [f"tpad=stop_mode=clone:stop_duration={video.lost:.3f}"] if rate and video.lost else []
+    held = video.lost + video.outlasted
+    chain += [f"tpad=stop_mode=clone:stop_duration={held:.3f}"] if rate and held else []
     chain += [tail] if tail else []
     if not video.hdr:
         chain += untagged(video) if still else tags(video)

@@ -123,7 +123,7 @@ class _Jump:
 class _Track:
     """What has been seen of a track's clock.
 
-    *turn*: the seconds of one of its pictures, 0 for sound; *frame*: of a packet of sound, else 0.
+    *turn*: the seconds of one of its pictures, 0 for sound; *frame*: of a picture, or a packet of sound.
     """
 
     turn: float
@@ -131,6 +131,8 @@ class _Track:
     first: float | None = None
     last: float = 0.0  # when its last packet begins
     lasts: float = 0.0  # and how long that claims to last
+    reach: float = 0.0  # when the last of what is shown ends
+    stands: float = 0.0  # seconds between two of its packets, the longest
     packets: int = 0
     jumps: list[_Jump] = field(default_factory=list)
     far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
@@ -147,8 +149,10 @@ class _Track:
         elif by > JUMP_OF_ALL or stored < self.last - MIN_SETBACK:
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
+        self.stands = max(self.stands, stored - self.last if self.packets else 0.0)
         self.last = stored
         self.lasts = lasts or self.lasts
+        self.reach = max(self.reach, shown + (lasts or self.turn))
         if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
@@ -170,7 +174,7 @@ class _Track:
 
     @property
     def missing(self) -> float:
-        """Seconds of sound that its packets haven’t, though its clock counts them."""
+        """Seconds that its packets haven’t, though its clock counts them: holes, or pictures that stand."""
         own = self.last - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
         return own - (self.packets - 1) * self.frame if self.frame and self.packets else 0.0
 
@@ -183,18 +187,24 @@ def adts_kind(packet: Any) -> bytes:
     return bytes((head[2] & 0xFD, head[3] & 0xC0))
 
 
+def _watch(stream: Any, facts: dict[str, Any]) -> _Track:
+    """What will be seen of a track's clock; notes its `pace`."""
+    if facts["type"] != "video":
+        return _Track(
+            0.0, value(lambda: stream.codec_context.frame_size / stream.codec_context.sample_rate, 0.0)
+        )
+    turn = 1 / (value(lambda: float(stream.guessed_rate), 25.0) or 25.0)
+    facts["pace"] = value(lambda: float(stream.base_rate), 0.0)
+    return _Track(turn, turn)
+
+
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     """Notes for each track the `shifts` that take its clock's jumps out, and what of its sound is `missing`.
 
     How long the file is without its jumps; 0 where no clock jumps. *container*: freshly opened; *tracks*: the
     film first, then its sound.
     """
-    seen = {}
-    for facts in tracks:
-        stream = container.streams[facts["index"]]
-        rate = value(lambda s=stream: float(s.guessed_rate), 25.0) or 25.0  # type: ignore[misc]
-        frame = value(lambda s=stream: s.codec_context.frame_size / s.codec_context.sample_rate, 0.0)  # type: ignore[misc]
-        seen[facts["index"]] = _Track(1 / rate) if facts["type"] == "video" else _Track(0.0, frame)
+    seen = {facts["index"]: _watch(container.streams[facts["index"]], facts) for facts in tracks}
     ends = time.monotonic() + MAX_SECONDS
     for number, packet in enumerate(container.demux([container.streams[index] for index in seen])):
         track = seen[packet.stream_index]
@@ -208,11 +218,14 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         track.packets += packet.size > 0
         if number % 1000 == 0 and time.monotonic() > ends:
             break
+    else:
+        _note_ends(container, tracks, [track.reach for track in seen.values()])
     clocks = list(seen.values())
     _agree(clocks)
     if any(len(track.jumps) > MAX_JUMPS for track in clocks):
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
+        facts["stands"] = track.stands
         unit = container.streams[facts["index"]].time_base
         facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
         facts["far"] = round(MAX_REORDER / unit) if track.far else 0
@@ -220,6 +233,20 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         facts["changes"] = len(track.kinds) > 1
     found = any(track.jumps or track.far for track in clocks)
     return max(track.seconds for track in clocks) if found else 0.0
+
+
+def _note_ends(container: Any, tracks: list[dict[str, Any]], reach: list[float]) -> None:
+    """Notes where a track ends that says no `end`, or that of another: some containers know the file's alone.
+
+    Where none comes so far the file is cut off, and stays as long as it says.
+    """
+    start = value(lambda: container.start_time / 1e6, 0.0)
+    length = value(lambda: container.duration / 1e6, 0.0)
+    if max(reach) - start < length - MIN_HELD:
+        return
+    for facts, end in zip(tracks, reach, strict=True):
+        if not facts["end"] or end - start < facts["end"] - MIN_HELD:
+            facts["end"] = end - start
 
 
 def _agree(clocks: list[_Track]) -> None:

@@ -206,11 +206,11 @@ def length(
     """Whether it is too long, or pictures are missing, by the tracks that were taken."""
     found = []
     over = output.duration - seconds
-    if copied and seconds and over > max(0.5, 0.02 * seconds) and not source.guessed:
+    longer = seconds and over > max(0.5, 0.02 * seconds) and not source.guessed
+    if longer and output.video:
         found.append(Difference("The result is longer than the source."))
     # FFmpeg may put silence where a sound changes its kind, and count as if it hadn't
-    longer = output.video is None and seconds and over > max(0.5, 0.02 * seconds) and not source.guessed
-    if longer or (output.audio and abs(output.audio.missing) > OUT_OF_STEP):
+    if (longer and not output.video) or (output.audio and abs(output.audio.missing) > OUT_OF_STEP):
         found.append(Difference("The result’s sound isn’t as long as it says.", grave=True))
     video = source.video
     made = output.video

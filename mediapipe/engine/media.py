@@ -43,7 +43,11 @@ class Video:
     says_turn: bool = False  # whether its pictures say themselves how they are turned
     pix_fmt: str = "yuv420p"
     fps: float = 0.0
-    uneven: bool = False  # whether pictures follow each other faster than that in places
+    uneven: bool = False  # whether pictures follow each other faster than that in places,
+    pace: float = 0.0  # and at which rate they do there; 0 where nobody knows
+    stands: float = 0.0  # seconds between two pictures, the longest
+    missing: float = 0.0  # seconds in which others would have come at its rate
+    steady: float = 0.0  # pictures a second of an encode; 0: as they come
     misrated: bool = False  # whether its file says a rate that no film has, and that each stands so short
     frames: int = 0
     duration: float = 0.0
@@ -65,6 +69,7 @@ class Video:
     discarded: int = 0  # packets that an edit list cuts out
     held: float = 0.0  # seconds that its last picture stays beyond its turn,
     lost: float = 0.0  # and those of them that decoders don’t know
+    outlasted: float = 0.0  # seconds for which it is to be held besides, because its sound goes on
     late: float = 0.0  # seconds that decoders show its pictures late, where AVI says only how they are stored
     # which take its clock's jumps out: packets, by storing and by showing, and ticks
     shifts: list[list[int]] = field(default_factory=list)

@@ -46,9 +46,10 @@ ENCODERS = {
 }
 SHORTEST_NAMED = 0.5  # seconds of a rendition that FFmpeg's master playlist names
 SEGMENTS = ("-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
-OUTLASTS = 0.5  # seconds of sound without a picture that no stream need count
-SLOW = 2.0  # pictures a second of a film that stands for seconds
-STEADY = 5.0  # … and of its stream
+OUTLASTS = 0.5  # seconds of sound without a picture, or of one that stands, that no stream need count
+MIN_MISSING = 0.1  # seconds, in which pictures stand for longer than one does, that no stream need count,
+SHARE_MISSING = 0.01  # and the share of its length
+STEADY = 5.0  # pictures a second, at least, of a stream of slides
 SMALL = 360  # pixels of the short side of a stream's second rendition
 
 
@@ -133,6 +134,8 @@ def plain_arguments(
     tracks, tail = ends
     seek, limit, _ = trim(media.duration, options)
     late = ["-ss", f"{seek:.3f}"] if seek else []
+    if media.video and media.video.uneven and media.video.pace and "fps" not in options:
+        frame_rate = min(60.0, media.video.pace)
     rate = ["-fps_mode", "cfr", "-r", f"{frame_rate:g}"] if frame_rate else []
     arguments = [*HEAD, "-threads", "1", *input_arguments(path, media), *tracks, "-sn", "-dn", *late, *limit]
     arguments += [*NO_METADATA, *encoder(options, media.video, str(options["format"]))] if media.video else []
@@ -221,22 +224,22 @@ def _for_segments(media: Media) -> tuple[Media, float]:
     """The same, its pictures for as long as its sound; and at which rate, or 0 where all may stay as it is.
 
     Segments are cut and counted by pictures: what comes before the first and after the last would be no part
-    of the film, and one that is said to stand too short would count for as little. Those of slides that
-    are stored in another order come seconds after their sound.
+    of the film, and one that stands longer than it is said to, or is stored long before it is shown, would
+    count for too little or too much.
     """
     video = media.video
     audio = media.audio
     if video is None or video.cover or video.tiled:
         return media, 0.0
-    changed = video
-    if audio:
-        beyond = audio.end - video.end if video.end and audio.end else 0.0
-        lost = video.lost + (beyond if beyond > OUTLASTS else 0.0)
-        changed = replace(video, lost=lost, waits=video.begins > OUTLASTS)
-    slow = audio is not None and 0 < video.fps < SLOW
-    if changed == video and not slow and not video.misrated:
-        return media, 0.0
-    return replace(media, video=changed), min(60.0, max(STEADY, video.fps))
+    beyond = audio.end - video.end if audio and video.end and audio.end else 0.0
+    outlasted = beyond if beyond > OUTLASTS else 0.0
+    waits = audio is not None and video.begins > OUTLASTS
+    rate = min(60.0, max(STEADY, video.pace or video.fps))
+    steady = rate if video.uneven else 0.0
+    missing = video.missing > MIN_MISSING + SHARE_MISSING * media.duration
+    stays = not (waits or outlasted or missing or video.misrated or video.stands > OUTLASTS)
+    media = replace(media, video=replace(video, outlasted=outlasted, waits=waits, steady=steady))
+    return media, 0.0 if stays else rate
 
 
 def _ladder(
