@@ -67,19 +67,33 @@ def deployment() -> WorkerDeploymentConfig | None:
     return WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED)
 
 
-def _of_deliveries(client: Client, task_queue: str) -> Worker:
-    """Who tells people: a server of theirs that hangs takes no slot of the pipeline."""
+def _worker(client: Client, task_queue: str, *, is_deployed: bool = True, **options: Any) -> Worker:
+    """A worker of this code, known to Temporal by its deployment or else by its version.
+
+    Where a worker has neither, the SDK hashes every module that is loaded: a fifth of a second of each start.
+    """
+    known = deployment() if is_deployed else None
     return Worker(
         client,
-        task_queue=task_queue + NOTIFICATIONS,
+        task_queue=task_queue,
+        graceful_shutdown_timeout=GRACE,
+        deployment_config=known,
+        build_id=None if known else settings.VERSION,
+        **options,
+    )
+
+
+def _of_deliveries(client: Client, task_queue: str) -> Worker:
+    """Who tells people: a server of theirs that hangs takes no slot of the pipeline."""
+    return _worker(
+        client,
+        task_queue + NOTIFICATIONS,
         workflows=[DeliveryWorkflow],
         workflow_runner=WorkflowRunner(),
         activities=delivering.ALL,
         max_concurrent_activities=10,
         max_concurrent_activity_task_polls=2,
         max_concurrent_workflow_task_polls=2,
-        graceful_shutdown_timeout=GRACE,
-        deployment_config=deployment(),
     )
 
 
@@ -91,29 +105,26 @@ def build(
     activities = Activities(engine)
     of_their_own: list[Callable[..., Any]] = [advance, pruning.prune]
     return [
-        Worker(
+        _worker(
             client,
-            task_queue=task_queue,
+            task_queue,
             workflows=[MediaPipeline, BatchWorkflow, PruneWorkflow],
             workflow_runner=WorkflowRunner(),
             activities=[*activities.stages(), record],  # local activities run where their workflow does
             max_concurrent_activities=max_stages,
             max_heartbeat_throttle_interval=THROTTLE,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-            graceful_shutdown_timeout=GRACE,
-            deployment_config=deployment(),
         ),
         _of_deliveries(client, task_queue),
         *(
-            Worker(
+            _worker(
                 client,
-                task_queue=task_queue + suffix,
+                task_queue + suffix,
+                is_deployed=suffix not in RETIRED.values(),
                 activities=functions,
                 max_concurrent_activities=concurrent,
                 max_heartbeat_throttle_interval=THROTTLE,
                 max_concurrent_activity_task_polls=polls,
-                graceful_shutdown_timeout=GRACE,
-                deployment_config=None if suffix in RETIRED.values() else deployment(),
             )
             for suffix, functions, concurrent, polls in (
                 (CONTROL, [*activities.control(), *of_their_own], 200, 5),

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError
 from temporalio import activity
 from temporalio.client import Client
@@ -246,6 +247,7 @@ def _worker(
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
         max_heartbeat_throttle_interval=timedelta(milliseconds=500),
         graceful_shutdown_timeout=timedelta(0),
+        build_id=settings.VERSION,  # else the SDK makes one of every module that is loaded
     )
 
 

@@ -306,6 +306,12 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
     assert cancellation.encoder_stopped and kept.name == "outputs/j/ingest-1.mp4"
 
 
+async def test_workers_of_no_deployment_are_known_by_the_version(dashboard, settings):
+    async with worker.workers(dashboard.client) as of_the_engine:
+        built = [*jobs_worker.build(dashboard.client, dashboard.engine), *of_the_engine]
+    assert {each.config()["build_id"] for each in built} == {settings.VERSION} != {""}
+
+
 async def test_a_worker_that_does_not_come_to_its_end_holds_up_no_deploy(dev_env):
     free, begun = asyncio.Event(), asyncio.Event()
 
