@@ -97,6 +97,19 @@ def pytest_collection_modifyitems(config, items):
         new.rename(GROUPS)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Stops what a group has shared after its last test: nobody in this worker asks for it again."""
+    try:
+        return (yield)
+    finally:
+        if _is_worker(item.config) and nextitem and _group(nextitem) != _group(item):
+            for name in SHARED:
+                for each in item.session._fixturemanager.getfixturedefs(name, item) or ():
+                    if each.scope == "session" and each.cached_result:
+                        each.finish(item._request)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """One worker for each group; pytest-xdist's own loadgroup loses the groups (pytest-xdist#1386)."""
