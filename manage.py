@@ -92,7 +92,7 @@ def enter_venv() -> None:
 
 
 def run_command() -> None:
-    """Runs Django's command. Exit status 2, and a sentence, where settings or home can't be used."""
+    """Runs Django's command. Status 2, and a sentence, where settings, home or database can't be used."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
@@ -102,7 +102,12 @@ def run_command() -> None:
     try:
         execute_from_command_line(sys.argv)
     except Exception as error:
-        sentence = str(error) if isinstance(error, ImproperlyConfigured) else home.sentence(error)
+        if isinstance(error, ImproperlyConfigured):
+            sentence = str(error)
+        else:
+            from mediapipe import database
+
+            sentence = home.sentence(error) or database.sentence(error)
         if not sentence:
             raise
         print(sentence, file=sys.stderr)

@@ -160,8 +160,9 @@ def postgres(program: str, *arguments: str, settings: Mapping[str, str]) -> Copy
                 " apt-get install postgresql-client), of the server’s version or newer."
             ) from None
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise BackupError(f"{program} failed: {reason}")
+            said = done.stderr.strip().splitlines() or ["it said nothing"]
+            reason = next((line for line in said if "error: " in line), said[-1]).split("error: ")[-1]
+            raise BackupError(f"{program} failed: {reason.strip()}. Check DATABASE_URL.")
 
     return run
 

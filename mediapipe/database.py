@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What the database raises while it is away, full or locked: the same call succeeds when it is back.
 OUTAGES = (OperationalError, InterfaceError)
 REACHED_WITHIN = 5  # seconds
+NO_TABLE = ("no such table", "no such column", "UndefinedTable", "UndefinedColumn")
 RETRY_EVERY = 2.0  # seconds until what is away is tried again
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,6 +56,26 @@ def reach() -> None:
         about = {**connection.get_connection_params(), "connect_timeout": REACHED_WITHIN}
         with connection.wrap_database_errors:
             psycopg.connect(**about).close()
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what the database, or its driver, says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def sentence(error: BaseException) -> str:
+    """What *error* means for the database as a whole, and what to do; "" where it is about something else."""
+    if not isinstance(error, (DatabaseError, InterfaceError)):
+        return ""
+    if any(each in f"{error} {error.__cause__!r}" for each in NO_TABLE):
+        return "The database lacks tables of this version. Run `manage.py migrate`; `up` does so by itself."
+    try:
+        reach()
+    except OUTAGES as found:
+        return (
+            f"The database can’t be reached: {reason(found)}. Check DATABASE_URL, and that the server runs."
+        )
+    return ""
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:

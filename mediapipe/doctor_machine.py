@@ -64,8 +64,7 @@ def check_database() -> str:
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     except DatabaseError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Wrong(f"{name} can’t be used: {reason}. {remedy}") from None
+        raise Wrong(f"{name} can’t be used: {database.reason(error)}. {remedy}") from None
     if missing:
         raise Wrong(f"{name} lacks {missing} migrations. Run `manage.py migrate`; `up` does so by itself.")
     return f"{name}, all migrations applied."

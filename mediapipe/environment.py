@@ -1,4 +1,4 @@
-"""Environment variables as the settings want them: a yes or no, a number, a list, keys, a time zone, proxies.
+"""Environment variables as the settings want them: numbers, lists, keys, files, addresses, a database.
 
 A value that is none of these is an error that says what to write. It knows nothing of what they are for.
 """
@@ -9,8 +9,11 @@ import os
 import re
 from contextlib import suppress
 from ipaddress import ip_network
+from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import home
@@ -30,6 +33,21 @@ def number(name: str, default: int) -> int:
     if value and not value.isdecimal():
         raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number.")
     return int(value) if value else default
+
+
+def port(name: str, default: int) -> int:
+    """The variable as a port."""
+    if (value := number(name, default)) > 65535:
+        raise ImproperlyConfigured(f"{name} is {value}: a port is at most 65535.")
+    return value
+
+
+def log_level(name: str, default: str) -> str:
+    """The variable as a level of the log."""
+    value = os.environ.get(name) or default
+    if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write DEBUG, INFO, WARNING or ERROR.")
+    return value.upper()
 
 
 def comma_list(name: str, default: str) -> list[str]:
@@ -79,12 +97,43 @@ def proxies() -> list[str]:
     return addresses
 
 
-def file(name: str) -> str:
-    """The variable as the path of a file that can be read; "" where it isn't set."""
-    path = os.environ.get(name, "")
-    if path and not os.access(path, os.R_OK):
-        raise ImproperlyConfigured(f"{name} is {path!r}: there is no such file, or it can’t be read.")
+def pem_file(name: str) -> str:
+    """The variable as the path of certificates or a key that can be read; "" where it isn't set."""
+    if not (path := os.environ.get(name, "")):
+        return ""
+    try:
+        with open(path, "rb") as file:
+            is_pem = b"-----BEGIN " in file.read()
+    except OSError:
+        raise ImproperlyConfigured(
+            f"{name} is {path!r}: there is no such file, or it can’t be read."
+        ) from None
+    if not is_pem:
+        raise ImproperlyConfigured(f"{name} is {path!r}: that file isn’t PEM. openssl x509 converts it.")
     return path
+
+
+def url(name: str, default: str = "") -> str:
+    """The variable as the address of a server by http or https, without a last slash."""
+    value = (os.environ.get(name) or default).rstrip("/")
+    with suppress(ValueError):
+        if not value or (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
+            return value
+    raise ImproperlyConfigured(f"{name} is {value!r}: write https://host or http://host:port.")
+
+
+def database(default: str) -> dict[str, Any]:
+    """DATABASE_URL as Django has it: Postgres or SQLite. An error repeats none of it: it has a password."""
+    value = os.environ.get("DATABASE_URL") or default
+    try:
+        if value.partition(":")[0] in ("postgres", "postgresql", "sqlite"):
+            return dict(dj_database_url.parse(value, conn_max_age=600, conn_health_checks=True))
+    except ValueError:
+        pass  # it is said below
+    raise ImproperlyConfigured(
+        "DATABASE_URL can’t be read: write postgres://user:password@host:5432/name, with %23 for a # in the"
+        " password, as URLs have it."
+    )
 
 
 def address(name: str) -> tuple[str, int] | None:

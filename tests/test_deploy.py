@@ -26,11 +26,11 @@ DEPLOY = ROOT / "docs" / "deploy"
 RELEASED = [("jobs", "0001_initial"), ("engine", "0002_steps")]  # what the last release's code expects
 
 
-def make_certificate(folder: Path, name: str = "localhost") -> list[str]:
+def make_certificate(folder: Path, name: str = "localhost", more: str = "") -> list[str]:
     key, certificate = folder / "key.pem", folder / "fullchain.pem"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     made += ["-keyout", key, "-out", certificate, "-days", "2", "-subj", f"/CN={name}"]
-    subprocess.run([*made, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+    subprocess.run([*made, "-addext", f"subjectAltName=DNS:{name}{more}"], check=True, capture_output=True)
     return [str(certificate), str(key)]
 
 
@@ -153,6 +153,18 @@ def test_settings_that_the_docs_give_are_read_by_a_shell_as_by_systemd(tmp_path)
         assert done.returncode == 0 and not done.stderr, done.stderr
         read = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
         assert assigned(text).items() <= read.items()
+
+
+def test_what_is_run_by_the_services_user_has_its_settings_its_folder_and_no_home_of_roots():
+    """In a home that it can't look into, libpq looks for certificates, and then uses no TLS."""
+    pages = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
+    blocks = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
+    run = [block for block in blocks if "runuser -u mediapipe" in block]
+    assert len(run) > 3
+    for block in run:
+        before = block.partition("runuser")[0]
+        assert "cd /opt/mediapipe\nset -a; . /etc/mediapipe/environment; HOME=/var/lib/mediapipe" in before
+        assert "MEDIAPIPE_HOME=/var/lib/mediapipe; set +a\n" in before
 
 
 def test_what_a_unit_runs_has_the_settings_and_the_home_of_the_service():

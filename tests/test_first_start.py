@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from mediapipe import home, supervisor
+from mediapipe import environment, home, supervisor
 from mediapipe.management.commands.up import Command
 from tests.support.environment import RUN
 from tests.support.home import open_parts
@@ -288,8 +289,50 @@ def test_a_time_zone_or_number_that_is_none_is_a_sentence(tmp_path):
     for given, says in (
         ({"MEDIAPIPE_TIME_ZONE": "Berlin"}, "MEDIAPIPE_TIME_ZONE is 'Berlin': write an IANA name, such as"),
         ({"MEDIAPIPE_PORT": "eighty"}, "MEDIAPIPE_PORT is 'eighty': write a whole number."),
+        (
+            {"MEDIAPIPE_LOG_LEVEL": "loud"},
+            "MEDIAPIPE_LOG_LEVEL is 'loud': write DEBUG, INFO, WARNING or ERROR.",
+        ),
+        ({"MEDIAPIPE_PORT": "70000"}, "MEDIAPIPE_PORT is 70000: a port is at most 65535."),
     ):
         assert told(manage(tmp_path, "up", **given)).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        (
+            "DATABASE_URL",
+            ["garbage", "mysql://a:h1dden@b/c", "postgres://a:h1d#den@b/c"],
+            "write postgres://",
+        ),
+        ("MEDIAPIPE_PUBLIC_URL", ["media.example.org", "https://"], "write https://host or http://host:port"),
+        ("MEDIAPIPE_CA_FILE", [__file__], "that file isn’t PEM"),
+    ],
+)
+def test_an_address_or_a_certificate_that_is_none_is_a_sentence_without_a_password(
+    name, values, says, monkeypatch
+):
+    read = {"DATABASE_URL": environment.database, "MEDIAPIPE_CA_FILE": environment.pem_file}
+    for value in values:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ImproperlyConfigured, match=says) as error:
+            read.get(name, environment.url)(name)
+        assert str(error.value).startswith(name) and "h1d" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "The database lacks tables of this version. Run `manage.py migrate`"),
+        ("postgres://ada:h1dden@127.0.0.1:1/films", "Connection refused. Check DATABASE_URL"),
+    ],
+)
+def test_a_command_that_finds_no_database_says_so_in_a_sentence(tmp_path, url, says):
+    done = manage(tmp_path, "prune", "--dry-run", DATABASE_URL=url)
+    sentence = done.stderr.splitlines()[-1]  # the pool of connections logs each of its tries before
+    assert done.returncode == 2 and sentence.startswith("The database ") and says in sentence
+    assert "h1dden" not in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.fixture

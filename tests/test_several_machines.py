@@ -169,6 +169,7 @@ def installed(tmp_path_factory):
             "MEDIAPIPE_LOCAL_URL": f"http://{PROXY}:8000",
             "MEDIAPIPE_BEHIND_PROXY": PROXY,
             "MEDIAPIPE_HEARTBEAT_SECONDS": "5",
+            "MEDIAPIPE_ALLOWED_HOSTS": ",".join(["localhost", "127.0.0.1", "[::1]", *WEBS.values()]),
         }
         written = environment((ROOT / ".env.example").read_text(), **settings)
         whole = Installation(there, folder)
@@ -267,6 +268,12 @@ def test_jobs_are_made_while_webs_and_workers_are_lost_and_nothing_is_shared_but
     film = httpx.get(done["result"]["transcoded_url"], trust_env=False)
     assert film.status_code == 200 and film.content[4:8] == b"ftyp"
     assert {each["attempt"] for each in done["stages"]} == {1}
+    with httpx.Client(trust_env=False) as prometheus:
+        for address in WEBS.values():
+            asked = prometheus.get(
+                f"http://{address}:8000/metrics", headers={"Authorization": f"Bearer {'e' * 40}"}
+            )
+            assert asked.status_code == 200 and "mediapipe_jobs" in asked.text
     fleet = until(lambda: (seen := browser.get("/fleet/").text).count("worker") > 1 and seen)
     assert all(name in fleet for name in WORKERS)
 

@@ -17,7 +17,7 @@ DUMP = "database.dump"
 
 
 def libpq() -> dict[str, str]:
-    """Postgres's address in libpq's own variables: no password stands in a list of processes."""
+    """Postgres's address and its TLS in libpq's own variables: no password stands in a list of processes."""
     names = {
         "PGHOST": "HOST",
         "PGPORT": "PORT",
@@ -26,6 +26,8 @@ def libpq() -> dict[str, str]:
         "PGDATABASE": "NAME",
     }
     given = {variable: str(settings.DATABASE.get(name) or "") for variable, name in names.items()}
+    for name in ("sslmode", "sslrootcert", "sslcert", "sslkey"):
+        given[f"PG{name.upper()}"] = str(settings.DATABASE.get("OPTIONS", {}).get(name) or "")
     return {variable: value for variable, value in given.items() if value}
 
 
