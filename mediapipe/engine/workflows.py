@@ -23,7 +23,8 @@ RETRY_POLICY = RetryPolicy(
 )
 
 
-@workflow.defn(name="EngineTask")
+# Without the SDK's sandbox, which takes longer for each task than the workflow: it sees pure modules only.
+@workflow.defn(name="EngineTask", sandboxed=False)
 class EngineTaskWorkflow:
     """Runs one task, on the heavy or the light task queue; a foreign source comes by a queue of its own."""
 
