@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,14 @@ async def test_a_copy_is_compared_by_its_sources_keyframes_alone(made, tmp_path,
     given = ({"format": "mp4"}, plan, (source, target), medias, 1.0)
     found = [each.sentence for each in await verify.differences(*given, copied=True, begun=begun)]
     assert found == [] if not sentence else any(sentence in each for each in found), found
+
+
+async def test_a_short_film_is_compared_by_keyframes_too_where_it_has_several(made):
+    media = await prober.probe(made("compare_film.mp4", *FILM), "--gap")
+    for seconds, gap, by_keys in ((6.0, 2.0, True), (6.0, 6.0, False), (20.0, 2.0, False)):
+        source = replace(media, video=replace(media.video, gap=gap))
+        plan = Plan([[]], "mp4", "mp4", seconds, wants_video=True)
+        assert verify.Looks({}, plan, (Path(), Path()), source).asked["keys"] == by_keys, (seconds, gap)
 
 
 STREAMED = {

@@ -33,7 +33,6 @@ from mediapipe.engine.sound import MIN_HOLE
 from mediapipe.engine.sources import keeping, source_file
 from mediapipe.validators import Options
 
-SHORT_SECONDS = 10.0  # seconds of film, up to which the source is looked at beside its encode
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.
 FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
@@ -117,7 +116,7 @@ class Encode:
         """One run of FFmpeg, verified. Raises TaskError."""
         files = (self.source, self.target)
         looks = verify.Looks(self.options, self.plan, files, self.media, copied=copied)
-        if self.kind.compared and (copied or 0 < self.plan.seconds <= SHORT_SECONDS):
+        if self.kind.compared and (copied or 0 < self.plan.seconds <= verify.SHORT_SECONDS):
             looks.begin()
         try:
             return await self._attempt(arguments, looks, copied=copied)

@@ -26,6 +26,7 @@ LOOKS_SHARE = 0.006  # and the share of the encode's beside it
 OF_SOURCE = 0.5  # of that: the output is looked at around each moment, so it takes more to get there
 FROM_START_SECONDS = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
+SHORT_SECONDS = 10.0  # of a film whose source is looked at beside its encode, and by keyframes
 SEVERAL_KEYS = 0.75  # of a film's length, within which one keyframe follows another
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
 
@@ -182,13 +183,14 @@ def _asked_of_output(
 def _asked(options: Options, part: Part, source: Media, output: Media, *, copied: bool) -> dict[str, Any]:
     """What the source is asked, to compare with such an output.
 
-    All of a copy's pictures are the source's, or none: keyframes tell as much as what is decoded from them.
+    Keyframes will do of a copy, of which all pictures are the source's or none, and of a short film, whose
+    encode is over before pictures far behind a keyframe are decoded.
     """
     films = compare.can_compare_pictures(options, source, output, part.seconds)
     sounds = bool(source.audio and output.audio)
     several = source.video is not None and 0 < source.video.gap < SEVERAL_KEYS * part.seconds
     asked = _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
-    return asked | {"keys": copied and several}
+    return asked | {"keys": several and (copied or part.seconds <= SHORT_SECONDS)}
 
 
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
