@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from tests.bench.engine import family, used
+from tests.bench.engine import family, is_done, used
 from tests.support.bucket import Bucket
 from tests.support.machines import of_bucket, second_machine
 from tests.support.product import Product, make_clip, until
@@ -146,7 +146,7 @@ def transcoded(product: Product, film: Path, others: dict[str, int]) -> float:
     job = submitted(product, film)
     until(lambda: stage(product, job, "transcode")["started_at"], 600, every=0.2)
     before = spent()
-    until(lambda: product.status(job)["status"] == "succeeded", 3600, every=0.5)
+    until(lambda: is_done(product, job), 3600, every=0.5)
     print("CPU:", *(f"{name} {now - before[name]:.1f} s;" for name, now in spent().items()))
     found = stage(product, job, "transcode")
     began, ended = (datetime.fromisoformat(found[each]) for each in ("started_at", "finished_at"))

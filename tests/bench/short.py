@@ -21,7 +21,7 @@ from statistics import median
 from temporalio.client import Client
 
 from tests.bench.batch import Instant
-from tests.bench.engine import family, run_plain, used
+from tests.bench.engine import family, is_done, run_plain, used
 from tests.support.product import Product, make_clip, until
 
 AT_ONCE = 30
@@ -123,7 +123,7 @@ def short(product: Product, clip: Path, rounds: int) -> None:
         before = cpu(product)
         done = product.command("submit", str(clip), "--json")
         job = json.loads(done.stdout)["id"]
-        until(lambda job=job: product.status(job)["status"] == "succeeded", 300, every=0.5)
+        until(lambda job=job: is_done(product, job), 300, every=0.1)
         time.sleep(1)  # what follows a job's end belongs to it
         spent.append({name: now - before[name] for name, now in cpu(product).items()})
         took.append(json.loads(product.shell(ENDS.format(which=f"pk={job!r}")))[0])
