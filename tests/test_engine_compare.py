@@ -92,7 +92,7 @@ async def test_a_copy_is_compared_by_its_sources_keyframes_alone(made, tmp_path,
     ffmpeg("-i", source, *FAST, *arguments, target)
     medias = (await prober.probe(source, "--gap"), await prober.probe(target))
     plan = Plan([[]], "mp4", "mp4", medias[0].duration, wants_video=True, wants_audio=True)
-    begun = verify.Looks({}, plan, (source, target), medias[0], copied=True)
+    begun = verify.Looks({}, plan, (source, target), medias[0], by_keys=True)
     begun.begin()
     shown = [each[0][0] for each in (await begun.looking)["pictures"]]
     assert shown == [2.0, 4.0, 0.0, 0.0, 4.0], "they are two seconds apart"
@@ -103,10 +103,17 @@ async def test_a_copy_is_compared_by_its_sources_keyframes_alone(made, tmp_path,
 
 async def test_a_short_film_is_compared_by_keyframes_too_where_it_has_several(made):
     media = await prober.probe(made("compare_film.mp4", *FILM), "--gap")
-    for seconds, gap, by_keys in ((6.0, 2.0, True), (6.0, 6.0, False), (20.0, 2.0, False)):
+    cases = (
+        (6.0, 2.0, False, True),
+        (6.0, 6.0, True, False),
+        (20.0, 2.0, False, False),
+        (20.0, 2.0, True, True),
+    )
+    for seconds, gap, copied, asked in cases:
         source = replace(media, video=replace(media.video, gap=gap))
         plan = Plan([[]], "mp4", "mp4", seconds, wants_video=True)
-        assert verify.Looks({}, plan, (Path(), Path()), source).asked["keys"] == by_keys, (seconds, gap)
+        looks = verify.Looks({}, plan, (Path(), Path()), source, by_keys=copied)
+        assert looks.asked["keys"] == asked, (seconds, gap, copied)
 
 
 STREAMED = {

@@ -115,7 +115,9 @@ class Encode:
     async def attempt(self, arguments: list[str], *, copied: bool) -> EncodeOutcome:
         """One run of FFmpeg, verified. Raises TaskError."""
         files = (self.source, self.target)
-        looks = verify.Looks(self.options, self.plan, files, self.media, copied=copied)
+        # all pictures of a copy are the source's, or none; those of what is joined have been counted
+        by_keys = copied or self.worked > 0
+        looks = verify.Looks(self.options, self.plan, files, self.media, by_keys=by_keys)
         if self.kind.compared and (copied or 0 < self.plan.seconds <= verify.SHORT_SECONDS):
             looks.begin()
         try:

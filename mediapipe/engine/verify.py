@@ -65,18 +65,22 @@ async def verified(
 
 
 class Looks:
-    """Looks that begin before they are needed, asked as if the output were what its plan says."""
+    """Looks that begin before they are needed, asked as if the output were what its plan says.
+
+    *by_keys*: keyframes will do, where the source has several.
+    """
 
     def __init__(
-        self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media, *, copied: bool = False
+        self, options: Options, plan: Plan, files: tuple[Path, Path], source: Media, *, by_keys: bool = False
     ) -> None:
         video = source.video if plan.wants_video else None
         audio = source.audio if plan.wants_audio else None
         self.files = files
         self.source = source
+        self.by_keys = by_keys
         self.part = Part(_start(options, source), plan.seconds)
         expected = Media(duration=plan.seconds, video=video, audio=audio)
-        self.asked = _asked(options, self.part, source, expected, copied=copied)  # of the source
+        self.asked = _asked(options, self.part, source, expected, by_keys=by_keys)  # of the source
         self.looking: asyncio.Task[dict[str, Any] | None] | None = None
         self.following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
 
@@ -140,7 +144,7 @@ async def differences(
     source, output = medias
     start = _start(options, source)
     part = Part(start, plan.seconds or output.duration)
-    asked = _asked(options, part, source, output, copied=copied)
+    asked = _asked(options, part, source, output, by_keys=begun.by_keys if begun else copied)
     budget = _budget(took)
     known = begun.looking if begun and begun.asked == asked else None
     seen = await (known or _looks(files[0], asked, OF_SOURCE * budget))
@@ -180,17 +184,16 @@ def _asked_of_output(
     return looked | {"around": compare.SEARCH_WINDOW, "keys": asked["keys"]}
 
 
-def _asked(options: Options, part: Part, source: Media, output: Media, *, copied: bool) -> dict[str, Any]:
+def _asked(options: Options, part: Part, source: Media, output: Media, *, by_keys: bool) -> dict[str, Any]:
     """What the source is asked, to compare with such an output.
 
-    Keyframes will do of a copy, of which all pictures are the source's or none, and of a short film, whose
-    encode is over before pictures far behind a keyframe are decoded.
+    Keyframes will do of a short film, whose encode is over before pictures far behind one are decoded.
     """
     films = compare.can_compare_pictures(options, source, output, part.seconds)
     sounds = bool(source.audio and output.audio)
     several = source.video is not None and 0 < source.video.gap < SEVERAL_KEYS * part.seconds
     asked = _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
-    return asked | {"keys": several and (copied or part.seconds <= SHORT_SECONDS)}
+    return asked | {"keys": several and (by_keys or part.seconds <= SHORT_SECONDS)}
 
 
 async def _in_order(file: Path, source: Media, moments: list[float], *, budget: float) -> dict[str, Any]:
