@@ -129,6 +129,7 @@ class Encode:
         plan = self.plan
         self.begins_at = self.percent
         muxer, output = self._muxer(arguments)
+        tried = copied and looks.decode(self.kind.verify)
         # a copy alone takes a moment and may be followed by an encode: its percentages would go back
         silent = copied and not makes_several(arguments)
         report = self._report_alive if silent else self._report
@@ -144,8 +145,9 @@ class Encode:
         if self.kind.compared:
             looks.follow(took, copied=copied)
         media, warnings = await verify.verified(
-            self.kind.verify, plan, self.media, self.target, ended, copied=copied
+            self.kind.verify, plan, self.media, self.target, ended, copied=copied and not tried
         )
+        await looks.decoded()
         differences = await self._differences(media, took, looks, copied=copied)
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         sound = self.media.audio

@@ -26,6 +26,7 @@ LOOKS_SHARE = 0.006  # and the share of the encode's beside it
 OF_SOURCE = 0.5  # of that: the output is looked at around each moment, so it takes more to get there
 FROM_START_SECONDS = 5.0  # the same where a source has to be decoded from its beginning
 SURELY_SHARE = 0.5
+NOT_DECODED = "The file’s video can’t be decoded."
 SHORT_SECONDS = 10.0  # of a film whose source is looked at beside its encode, and by keyframes
 SEVERAL_KEYS = 0.75  # of a film's length, within which one keyframe follows another
 COUNTED_BY_TRACK = ("mpegts", "mpeg")  # FFmpeg counts from the beginning of the tracks that it takes
@@ -47,7 +48,7 @@ async def verified(
         return Media(duration=ended.seconds or plan.seconds), []
     output = await read(target, copied)
     if plan.wants_video and not (output.video and output.video.decodes):
-        raise TaskError("damaged", "The file’s video can’t be decoded.", ended.last_lines)
+        raise TaskError("damaged", NOT_DECODED, ended.last_lines)
     if output.audio and not output.audio.whole:
         raise SoundDamaged("damaged", "The file’s audio can’t be decoded.", ended.last_lines)
     if plan.wants_audio and not plan.wants_video and output.audio is None:
@@ -83,6 +84,19 @@ class Looks:
         self.asked = _asked(options, self.part, source, expected, by_keys=by_keys)  # of the source
         self.looking: asyncio.Task[dict[str, Any] | None] | None = None
         self.following: asyncio.Task[tuple[dict[str, Any], dict[str, Any] | None]] | None = None
+        self.decoding: asyncio.Task[Media] | None = None
+
+    def decode(self, read: Read) -> bool:
+        """Tries the source's packets beside their copy, where they come out as they are. Whether it does."""
+        if self.source.is_mp4 and read is read_video:
+            self.decoding = asyncio.create_task(prober.probe(self.files[0], "--gap", "--whole"))
+        return self.decoding is not None
+
+    async def decoded(self) -> None:
+        """Raises TaskError where the packets that it has tried can't be decoded."""
+        tried = await self.decoding if self.decoding else None
+        if tried and tried.video and not tried.video.whole:
+            raise TaskError("damaged", NOT_DECODED)
 
     def begin(self, budget: float = LOOK_SECONDS) -> None:
         """Looks at the source, beside its encode."""
@@ -112,7 +126,7 @@ class Looks:
 
     def cancel(self) -> None:
         """Ends what still goes on."""
-        for each in filter(None, (self.looking, self.following)):
+        for each in filter(None, (self.looking, self.following, self.decoding)):
             each.cancel()
 
 
