@@ -51,8 +51,9 @@ for port in (7233, 8233):
 
 
 def pytest_runtestloop():
-    """From here on garbage is collected, among what the tests leave."""
+    """From here on garbage is collected, among what the tests leave: seldom, there is memory enough."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 
