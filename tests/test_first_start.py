@@ -138,7 +138,7 @@ def test_a_port_that_up_chooses_is_given_to_nobody_else_while_its_server_comes_b
 
 
 def test_every_command_closes_the_folder_before_it_writes_into_it(open_home):
-    assert manage(open_home, "migrate", "--verbosity", "0").returncode == 0
+    assert manage(open_home, "showmigrations").returncode == 0
     assert open_home.stat().st_mode & 0o777 == 0o700
     assert (open_home / "mediapipe.sqlite3").stat().st_mode & 0o777 == 0o600
 
