@@ -26,7 +26,7 @@ from jobs.models.stage import Reason
 from jobs.state import JobState, StageState
 
 DAYS = 30
-TYPICAL = 100  # jobs, of whose stages the typical time is taken
+TYPICAL = 50  # jobs, of whose stages the typical time is taken
 FAILED = TABS["attention"][1]
 ENDED = (*TABS["done"][1], *FAILED)
 CHART = 300  # units from side to side
