@@ -139,7 +139,7 @@ async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_be
     ballast.unlink()
     await reached(task, lambda: task.status == "processing" and task.progress is not None)
     assert task.progress > 10, "what was told never goes back"
-    await asyncio.wait_for(running, 60)
+    await asyncio.wait_for(running, 180)
     await task.arefresh_from_db()
     assert task.status == "succeeded" and task.output["duration"] == pytest.approx(12, abs=0.1), task.error
 
