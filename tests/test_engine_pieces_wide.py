@@ -11,7 +11,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from mediapipe import storage, task_queues
-from mediapipe.engine import queue, worker
+from mediapipe.engine import queue, sources, worker
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
@@ -110,11 +110,11 @@ class TestOnMachines:
         assert most == 2 < count
 
     async def test_a_task_goes_to_another_machine_where_its_source_may_be(
-        self, bucket, engine_workers, made, settings, tmp_path
+        self, bucket, engine_workers, made, settings, tmp_path, monkeypatch
     ):
-        """Once, unless it is here, or there is no other."""
+        """Once, unless it is here, or there is no other, or it is soon fetched."""
         (bucket.folder / "sources").mkdir()
-        for name in ("one", "two"):
+        for name in ("one", "two", "small"):
             clip = made("open.mp4", *SOURCES["open.mp4"])
             (bucket.folder / f"sources/{name}.mp4").write_bytes(clip.read_bytes())
         await asyncio.to_thread(bucket.start)
@@ -128,8 +128,10 @@ class TestOnMachines:
                 return await task_queues.pollers(HEAVY_QUEUE) == 2
 
             await until_async(polls)
+            given += [await self.given(engine_workers, "small")]
+            monkeypatch.setattr(sources, "SOON_FETCHED", 0)
             given += [await self.given(engine_workers, name) for name in ("two", "two", "one")]
-        assert given == [1, 1, 2, 1, 1]
+        assert given == [1, 1, 1, 2, 1, 1]
 
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""

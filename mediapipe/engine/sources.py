@@ -23,10 +23,12 @@ from mediapipe import storage
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.fetch import fetch
 from mediapipe.engine.hooks import Hooks
+from mediapipe.storage import s3
 from mediapipe.storage.outage import Patience
 
 CACHED_SHARE = 0.1  # of the disk, for sources of the bucket's that several tasks read
 CACHED_FOR = 3600.0  # seconds that nobody reads one
+SOON_FETCHED = 256 << 20  # bytes, which hardly take longer than the second until another machine is asked
 
 
 async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
@@ -45,13 +47,13 @@ async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]
     return path, ""
 
 
-def is_to_be_fetched(kept: str) -> bool:
-    """Whether a source lies in our bucket, and no copy of it here."""
+def is_far(kept: str) -> bool:
+    """Whether a source lies in our bucket, no copy of it here, and to fetch it takes a while."""
     if not settings.S3_BUCKET:
         return False
-    with contextlib.suppress(storage.Forbidden):
+    with contextlib.suppress(storage.Forbidden, OSError):
         name = storage.kept_name(kept)
-        return name is not None and not _cached_as(name).exists()
+        return name is not None and not _cached_as(name).exists() and s3.size(name) > SOON_FETCHED
     return False
 
 

@@ -60,7 +60,7 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
     """
     is_first = activity.info().attempt == 1
     line = activity.info().task_queue
-    if is_first and await _has_no_source(task_id) and await task_queues.has_another(line):
+    if is_first and await _is_far_from_its_source(task_id) and await task_queues.has_another(line):
         raise again("another machine may have its source", 0, 1)
     try:
         await _attended(task_id, partial(_process, divides=divides, note=note))
@@ -69,10 +69,10 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
     return None
 
 
-async def _has_no_source(task_id: str) -> bool:
-    """Whether a task's source lies in our bucket, and this machine would have to fetch it."""
+async def _is_far_from_its_source(task_id: str) -> bool:
+    """Whether a task's source lies in our bucket, and this machine would be busy for a while to fetch it."""
     task: EngineTask | None = await persistently(EngineTask.objects.filter(pk=task_id).first)
-    return task is not None and sources.is_to_be_fetched(task.source)
+    return task is not None and await asyncio.to_thread(sources.is_far, task.source)
 
 
 @activity.defn
