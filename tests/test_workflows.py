@@ -61,6 +61,15 @@ async def test_thumbnails_audio_and_transcode_run_at_the_same_time_after_ingest(
         assert (await handle.result()).state == JobState.SUCCEEDED
 
 
+async def test_of_stages_that_may_begin_together_what_takes_longest_is_asked_for_first(skipping_env):
+    async with running(skipping_env, World()) as handle:
+        await handle.result()
+        history = await handle.fetch_history()
+    scheduled = [event.activity_task_scheduled_event_attributes for event in history.events]
+    asked = [each.activity_id for each in scheduled if each.activity_type.name == "create_task"]
+    assert asked == [f"create-{name}-1" for name in ("ingest", "transcode", "thumbnails", "audio")]
+
+
 async def history_of(handle):
     """How many events a job's history has, and how often each activity was scheduled; it replays."""
     history = await handle.fetch_history()
