@@ -117,7 +117,7 @@ def test_a_file_is_sent_to_another_installation_over_a_line_that_breaks(
     assert elsewhere("rename", answer["id"], "Another tune").stdout == "Renamed.\n"
     shared = elsewhere("share", answer["id"], "--days", "1")
     assert shared.returncode == 0, shared.stderr
-    assert "Another tune" in httpx.get(shared.stdout.strip(), trust_env=False).text
+    assert "Another tune" in httpx.get(shared.stdout.strip(), trust_env=False, timeout=60).text
     late = elsewhere("cancel", answer["id"])
     local = cloud.command("cancel", answer["id"])
     assert (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 
-from tests.support.browsing import choose, cookies_of, shelf, watched
+from tests.support.browsing import PATIENCE, choose, cookies_of, shelf, watched
 from tests.support.product import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -91,6 +91,7 @@ def staff(product, request):
 def test_nothing_is_wider_than_the_window_and_nothing_complains(product, browser, staff, view):
     cookies, paths, _ = staff
     context = browser.new_context(**VIEWS[view])
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
     with watched(context.new_page()) as page:
         for path in paths:
@@ -125,6 +126,7 @@ def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff, request
     """In the dark every third page; a release looks at each."""
     cookies, paths, _ = staff
     context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # no colour is on its way
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
     page = context.new_page()
     for number, path in enumerate(paths):
@@ -154,6 +156,7 @@ def test_no_page_breaks_a_rule_of_accessibility(product, browser, staff, request
 def test_no_page_breaks_a_rule_of_accessibility_on_a_telephone(product, browser, staff):
     cookies, paths, _ = staff
     context = browser.new_context(bypass_csp=True, reduced_motion="reduce", **VIEWS["a telephone"])
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
     page = context.new_page()
     for path in paths:
@@ -171,6 +174,7 @@ def test_no_page_breaks_a_rule_of_accessibility_on_a_telephone(product, browser,
 def test_every_button_that_sends_something_shows_at_once_that_it_was_pressed(product, browser, staff):
     cookies, paths, _ = staff
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
     page = context.new_page()
     page.route("**", lambda route, request: route.abort() if request.method == "POST" else route.continue_())
@@ -191,6 +195,7 @@ def test_every_button_that_sends_something_shows_at_once_that_it_was_pressed(pro
 
 def test_who_wants_no_motion_gets_none(product, browser, staff):
     context = browser.new_context(reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(staff[0])
     page = context.new_page()
     page.goto(product.url)
@@ -207,10 +212,9 @@ def test_who_wants_no_motion_gets_none(product, browser, staff):
 def plain(browser, cookies):
     """An editor's page without scripts."""
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    yield page
+    yield context.new_page()
     context.close()
 
 
@@ -243,6 +247,7 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
 def test_the_list_is_searched_paged_and_acted_on_in_bulk_without_scripts(product, browser, staff):
     cookies, *_ = staff
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
     context.add_cookies(cookies)
     page = context.new_page()
     page.goto(product.url)

@@ -115,12 +115,12 @@ def test_the_code_to_embed_plays_the_stream_in_a_page_of_another_site(product, p
 
 def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(product, cookies, streamed):
     jar = {each["name"]: each["value"] for each in cookies}
-    job = httpx.get(f"{product.url}/jobs/{streamed}/json/", cookies=jar, trust_env=False).json()
+    job = httpx.get(f"{product.url}/jobs/{streamed}/json/", cookies=jar, trust_env=False, timeout=60).json()
     output = next(stage for stage in job["stages"] if stage["name"] == "hls")["output"]
     assert (output["format"], output["width"], output["height"]) == ("hls", 960, 540)
 
     def named(address: str) -> list[str]:
-        text = httpx.get(address, trust_env=False).text
+        text = httpx.get(address, trust_env=False, timeout=60).text
         quoted = [line.split('"')[1] for line in text.splitlines() if line.startswith("#EXT-X-MAP:")]
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         return [urljoin(address, each) for each in (*quoted, *lines)]
@@ -128,5 +128,9 @@ def test_every_playlist_and_segment_of_a_stream_is_reached_by_its_signed_name(pr
     playlists = named(output["url"])
     parts = [part for playlist in playlists for part in named(playlist)]
     assert len(playlists) == 2 and len(parts) == 8
-    assert all(httpx.get(each, trust_env=False).status_code == 200 for each in (*playlists, *parts))
-    assert all(httpx.get(each.split("?")[0], trust_env=False).status_code == 403 for each in playlists)
+    assert all(
+        httpx.get(each, trust_env=False, timeout=60).status_code == 200 for each in (*playlists, *parts)
+    )
+    assert all(
+        httpx.get(each.split("?")[0], trust_env=False, timeout=60).status_code == 403 for each in playlists
+    )

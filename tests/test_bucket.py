@@ -67,7 +67,7 @@ def test_a_job_lives_in_the_bucket_alone(stored, bucket, job):
     path = f"/jobs/{job}/"
     done = look(browser, job)
     for stage in done["stages"]:
-        got = httpx.get(stage["output"]["url"], trust_env=False)
+        got = httpx.get(stage["output"]["url"], trust_env=False, timeout=60)
         assert got.status_code == 200, stage
         direct = stage["output"]["url"].startswith(f"{url}/media/outputs/")
         assert direct or stage["output"]["url"].startswith(stored.url)
@@ -86,10 +86,10 @@ def test_links_are_stable_expire_and_need_their_signature_and_a_pages_its_sessio
     assert again.status_code == 304, "a signed URL changed between two polls"
     image = re.search(r'<img\s+src="([^"]+)"', rows.text)[1].replace("&amp;", "&")
     assert browser.get(image).headers["content-type"] == "image/webp"
-    assert httpx.get(stored.url + image, trust_env=False).status_code == 403
+    assert httpx.get(stored.url + image, trust_env=False, timeout=60).status_code == 403
     signed = str(browser.get(image).url)
     assert signed.startswith(bucket[0]) and "X-Amz-Expires=43200" in signed, "it ends within half a day"
-    assert httpx.get(signed.split("?")[0], trust_env=False).status_code in (400, 403)
+    assert httpx.get(signed.split("?")[0], trust_env=False, timeout=60).status_code in (400, 403)
 
 
 def test_all_outputs_come_as_one_zip_through_us(stored, job):
@@ -103,14 +103,16 @@ def test_all_outputs_come_as_one_zip_through_us(stored, job):
 
 def test_a_playlist_names_signed_segments(stored, job):
     stages = {stage["name"]: stage for stage in look(stored.editor("ada"), job)["stages"]}
-    playlist = httpx.get(stages["hls"]["output"]["url"], trust_env=False)
+    playlist = httpx.get(stages["hls"]["output"]["url"], trust_env=False, timeout=60)
     assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
     named = [
         urljoin(str(playlist.url), line) for line in playlist.text.splitlines() if line and line[0] != "#"
     ]
-    inner = [httpx.get(each, trust_env=False).text for each in named]
+    inner = [httpx.get(each, trust_env=False, timeout=60).text for each in named]
     segments = [line for text in inner for line in text.splitlines() if line and line[0] != "#"]
-    assert segments and all(httpx.get(each, trust_env=False).status_code == 200 for each in segments)
+    assert segments and all(
+        httpx.get(each, trust_env=False, timeout=60).status_code == 200 for each in segments
+    )
 
 
 def test_an_upload_by_tus_reaches_the_bucket(stored, bucket, tmp_path):
@@ -146,7 +148,7 @@ def second_web(stored, tmp_path):
 
     def answers() -> bool:
         try:
-            return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+            return httpx.get(f"{url}/healthz", trust_env=False, timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 

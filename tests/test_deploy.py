@@ -90,7 +90,7 @@ def proxied(tmp_path):
 def test_behind_nginx_people_sign_in_upload_and_watch_and_nginx_sends_the_media(proxied, tmp_path):
     product, browser, plain = proxied
     until(lambda: not _fails(lambda: browser.get("/healthz")))
-    moved = httpx.get(f"{plain}/jobs/new/", trust_env=False)
+    moved = httpx.get(f"{plain}/jobs/new/", trust_env=False, timeout=60)
     assert moved.status_code == 301 and moved.headers["location"].startswith("https://localhost")
     product.shell(
         "from django.contrib.auth import get_user_model as g;"

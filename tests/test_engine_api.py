@@ -88,7 +88,7 @@ def test_the_seeds_program_gets_its_four_urls(api, source):
         ),
     ]
     for url in urls:
-        assert httpx.head(url, trust_env=False).status_code == 200
+        assert httpx.head(url, trust_env=False, timeout=60).status_code == 200
 
 
 def test_a_task_is_told_from_queued_to_succeeded(api, source):
@@ -101,7 +101,7 @@ def test_a_task_is_told_from_queued_to_succeeded(api, source):
     assert done["progress"] == 100 and done["error"] is None
     output = done["output"]
     assert output["format"] == "mp3" and output["kind"] == "audio" and abs(output["duration"] - 4) < 0.2
-    assert output["filesize"] == len(httpx.get(output["url"], trust_env=False).content)
+    assert output["filesize"] == len(httpx.get(output["url"], trust_env=False, timeout=60).content)
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
 
 
@@ -201,8 +201,8 @@ def test_a_wrong_request_is_told_what_is_wrong(api, body, kind, says):
 
 def test_keys_methods_and_paths_are_checked(api, product):
     bare = f"{product.url}/ittybit/tasks"
-    assert httpx.get(bare, trust_env=False).json()["kind"] == "token_missing"
-    wrong = httpx.get(bare, headers={"Authorization": "Bearer nonsense"}, trust_env=False)
+    assert httpx.get(bare, trust_env=False, timeout=60).json()["kind"] == "token_missing"
+    wrong = httpx.get(bare, headers={"Authorization": "Bearer nonsense"}, trust_env=False, timeout=60)
     assert wrong.status_code == 401 and wrong.json()["kind"] == "token_invalid"
     answer = api.put("/tasks", json={})
     assert answer.status_code == 405 and answer.headers["Allow"] == "GET, POST"
@@ -219,7 +219,7 @@ def test_lists_are_filtered_and_paged(api, source):
     made = [api.post("/tasks", json={"kind": "image", "input": source}).json()["id"] for _ in range(3)]
     page = api.get("/tasks", params={"kind": "image", "limit": 2})
     assert [task["id"] for task in page.json()] == made[:0:-1] and page.headers["Has-More"] == "true"
-    following = httpx.get(page.links["next"]["url"], headers=api.headers, trust_env=False)
+    following = httpx.get(page.links["next"]["url"], headers=api.headers, trust_env=False, timeout=60)
     assert following.json()[0]["id"] == made[0]
     oldest = api.get("/tasks", params={"order": "asc", "after": made[0], "limit": 5}).json()
     assert [task["id"] for task in oldest][:2] == made[1:]
@@ -227,7 +227,7 @@ def test_lists_are_filtered_and_paged(api, source):
     assert api.get("/tasks", params={"status": "nonsense"}).status_code == 400
     pages = [api.get("/tasks", params={"kind": "image", "limit": 1, "page": at}) for at in (1, 2, 3)]
     assert [page.json()[0]["id"] for page in pages] == made[::-1]
-    following = httpx.get(pages[0].links["next"]["url"], headers=api.headers, trust_env=False)
+    following = httpx.get(pages[0].links["next"]["url"], headers=api.headers, trust_env=False, timeout=60)
     assert [task["id"] for task in following.json()] == [task["id"] for task in pages[1].json()]
     for wrong in ({"page": 0}, {"page": 2, "after": made[0]}, {"folder": "x"}):
         assert api.get("/tasks", params=wrong).status_code == 400, wrong
@@ -246,7 +246,7 @@ def test_the_input_may_be_an_object_and_comes_back_as_one(api, source):
 @pytest.fixture
 def vendor(product):
     """The vendor's own Python SDK, pointed at the engine; it is older than the API."""
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         key = (product.home / "engine_key").read_text()
         yield ittybit.Ittybit(base_url=f"{product.url}/ittybit", api_key=key, httpx_client=http)
 
@@ -256,7 +256,10 @@ def test_the_vendors_own_sdk_works_unmodified(vendor, source):
     for given in (source, {"url": source}):
         made = vendor.tasks.create(request={"input": given, "kind": "image", "options": {"width": 64}})
         until(lambda made=made: vendor.tasks.get(made.id).status == "succeeded")
-        assert httpx.head(vendor.tasks.get(made.id).output["url"], trust_env=False).status_code == 200
+        assert (
+            httpx.head(vendor.tasks.get(made.id).output["url"], trust_env=False, timeout=60).status_code
+            == 200
+        )
     pages = [[task.id for task in vendor.tasks.list(page=at, limit=1)] for at in (1, 2)]
     assert pages[0] == [made.id] and pages[1] != pages[0]
 
@@ -279,7 +282,7 @@ def test_jobs_are_the_same_under_their_newer_name(api, source):
     assert [part["status"] for part in made["tasks"]] == ["waiting"] * 4
     until(lambda: api.get(f"/jobs/{made['id']}").json()["status"] == "succeeded")
     done = api.get(f"/jobs/{made['id']}").json()
-    assert httpx.head(done["output"], trust_env=False).headers["Content-Type"] == "image/jpeg"
+    assert httpx.head(done["output"], trust_env=False, timeout=60).headers["Content-Type"] == "image/jpeg"
     assert done["tasks"][2]["output"] == done["tasks"][3]["output"] and done["tasks"][2]["output"]["width"]
     assert {part["status"] for part in done["tasks"]} == {"succeeded"}
     assert made["id"] in [job["id"] for job in api.get("/jobs", params={"input": source}).json()]
@@ -345,7 +348,7 @@ def test_a_check_answers_with_findings_and_takes_files_of_this_installation_alon
     found = done["output"]["findings"]
     assert done["output"]["kind"] == "check" and done["options"]["outputs"]["web"].startswith("http")
     assert {each["output"] for each in found} == {"web"} and not any(each["look"] for each in found)
-    report = httpx.get(done["output"]["url"], trust_env=False).json()
+    report = httpx.get(done["output"]["url"], trust_env=False, timeout=60).json()
     assert report["findings"] == found and report["outputs"]["web"]["quality"]["samples"]
     elsewhere = {**good, "options": {"outputs": {"web": "https://example.com/a.mp4"}}}
     failed = finished(api, api.post("/tasks", json=elsewhere).json()["id"])

@@ -265,7 +265,7 @@ def test_jobs_are_made_while_webs_and_workers_are_lost_and_nothing_is_shared_but
     first = send(browser, make_clip(tmp_path / "first.mp4", 6, "640x360", *CALM))
     done = settled(browser, first)
     assert done["status"] == "succeeded", done
-    film = httpx.get(done["result"]["transcoded_url"], trust_env=False)
+    film = httpx.get(done["result"]["transcoded_url"], trust_env=False, timeout=60)
     assert film.status_code == 200 and film.content[4:8] == b"ftyp"
     assert {each["attempt"] for each in done["stages"]} == {1}
     with httpx.Client(trust_env=False) as prometheus:

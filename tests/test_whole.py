@@ -59,10 +59,12 @@ def check_metrics(product):
     """The worker's own port counts what it has done, and its SDK's slots; none of it is a row's."""
     worker = f"http://{product.environment['MEDIAPIPE_METRICS_ADDRESS']}"
     for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics/", 404), ("/", 404)):
-        assert httpx.get(worker + path, trust_env=False).status_code == status
+        assert httpx.get(worker + path, trust_env=False, timeout=60).status_code == status
     found = {
         (sample.name, sample.labels.get("stage") or sample.labels.get("kind")): sample.value
-        for family in text_string_to_metric_families(httpx.get(f"{worker}/metrics", trust_env=False).text)
+        for family in text_string_to_metric_families(
+            httpx.get(f"{worker}/metrics", trust_env=False, timeout=60).text
+        )
         for sample in family.samples
     }
     for stage in ("ingest", "thumbnails", "audio", "transcode"):

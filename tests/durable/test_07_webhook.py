@@ -142,17 +142,17 @@ def test_a_webhook_is_only_a_hint_and_spares_the_wait(cloud, api):
         b"{}",
         json.dumps({"id": task["id"], "status": "succeeded", "output": {"url": "http://evil/"}}).encode(),
     ):
-        assert httpx.post(hook, content=body, trust_env=False).status_code == 200
+        assert httpx.post(hook, content=body, trust_env=False, timeout=60).status_code == 200
     assert stage(look(browser, job), "ingest")["state"] == "running", "the body was believed"
-    huge = httpx.post(hook, content=b"x" * (11 << 20), trust_env=False)
+    huge = httpx.post(hook, content=b"x" * (11 << 20), trust_env=False, timeout=60)
     assert huge.status_code == 413
-    assert httpx.post(hook[:-3] + "abc", trust_env=False).status_code == 404
-    assert httpx.get(hook, trust_env=False).status_code == 405
+    assert httpx.post(hook[:-3] + "abc", trust_env=False, timeout=60).status_code == 404
+    assert httpx.get(hook, trust_env=False, timeout=60).status_code == 405
     api.lives["video"] = ["succeeded"]
     over(task, "succeeded")
-    assert httpx.post(hook, trust_env=False).status_code == 200
+    assert httpx.post(hook, trust_env=False, timeout=60).status_code == 200
     until(lambda: stage(look(browser, job), "ingest")["state"] == "succeeded", 10)
-    assert httpx.post(hook, trust_env=False).status_code == 200  # late and twice
+    assert httpx.post(hook, trust_env=False, timeout=60).status_code == 200  # late and twice
     assert settled(browser, job)["status"] == "succeeded"
 
 
@@ -180,7 +180,7 @@ def test_the_embedded_engine_sends_it(product, tmp_path):
         key = (product.home / "engine_key").read_text()
         body = {"kind": "audio", "input": f"{where}/short.mp4", "webhook_url": f"{where}/hook"}
         asked = {"headers": {"Authorization": f"Bearer {key}"}, "trust_env": False}
-        task = httpx.post(f"{product.url}/ittybit/tasks", json=body, **asked).json()
+        task = httpx.post(f"{product.url}/ittybit/tasks", json=body, **asked, timeout=60).json()
         until(lambda: Listener.told)
         server.shutdown()
     assert [(each["id"], each["status"]) for each in Listener.told] == [(task["id"], "succeeded")]

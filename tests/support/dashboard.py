@@ -162,7 +162,10 @@ def engine_tasks(product, job: str) -> list[dict]:
     """What the embedded engine was asked for by a job."""
     key = (product.home / "engine_key").read_text()
     answer = httpx.get(
-        f"{product.url}/ittybit/tasks?limit=100", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        f"{product.url}/ittybit/tasks?limit=100",
+        headers={"Authorization": f"Bearer {key}"},
+        trust_env=False,
+        timeout=60,
     )
     return [task for task in answer.json() if task["metadata"].get("job") == job]
 

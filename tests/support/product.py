@@ -211,7 +211,7 @@ class Product:
             client.close()
         self.commands.stop()
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=PATIENCE)
 
     def children(self) -> dict[str, int]:
         """The pids of up's children, by what they are."""
