@@ -34,8 +34,8 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 def nothing_half_made(product, job: str) -> None:
     """Every output is whole and belongs to a task that succeeded; no temporary file is left."""
-    assert not list((product.home / "work").glob("*"))
-    assert not [path for path in (product.home / "media" / "incoming").glob("*") if path.is_file()]
+    until(lambda: not list((product.home / "work").glob("*")))  # which goes once the end has been said
+    until(lambda: not [each for each in (product.home / "media" / "incoming").glob("*") if each.is_file()])
     for task in engine_tasks(product, job):
         files = (product.home / "media" / "outputs").glob(f"{task['id']}*")
         made = [path for path in files if "-storyboard." not in path.name]  # which lies beside a thumbnail
