@@ -549,9 +549,9 @@ def test_of_two_jobs_on_one_file_each_can_be_deleted(signed_in):
 
 
 def test_the_sample_clip_is_there_at_a_click_and_copied_once():
-    began = time.process_time()
+    began = time.thread_time()  # of which other threads, and other programs, take none
     source = sample_clip.source()
-    assert time.process_time() - began < 0.2
+    assert time.thread_time() - began < 0.2
     path = storage.path(source.name)
     assert path.read_bytes() == sample_clip.CLIP.read_bytes() and leftovers() == ["source.mp4"]
     before = path.stat()
