@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.browsing import open_job, upload, wait_for_state
+from tests.support.browsing import open_job, upload, wait_for_state, wait_for_tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole]
 
@@ -18,4 +18,4 @@ def test_an_upload_is_watched_to_its_end_and_played(product, page, clip):
         player = page.locator(f"{kind} >> nth=0").element_handle()
         player.evaluate("player => { player.muted = true; player.currentTime = 3; return player.play(); }")
         page.wait_for_function("player => player.currentTime > 3.1", arg=player)
-    assert page.title().startswith("Done")
+    wait_for_tab(page, "favicon-done", "Done")

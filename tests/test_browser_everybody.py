@@ -224,7 +224,7 @@ def test_a_job_is_started_cancelled_and_retried_without_scripts(product, plain, 
     plain.set_input_files("input[name=file]", str(clip))
     plain.fill("input[name=title]", "Without scripts")
     plain.click("text=Start")
-    assert "Without scripts" in plain.inner_text("h1")
+    plain.wait_for_selector("h1:has-text('Without scripts')")
 
     def stands(*states: str) -> bool:
         plain.reload()

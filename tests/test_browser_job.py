@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.browsing import cookies_of, favicon, open_job, shelf, upload, wait_for_state, watched
+from tests.support.browsing import cookies_of, open_job, shelf, upload, wait_for_state, wait_for_tab, watched
 from tests.support.engine import X264, ffmpeg
 from tests.support.product import CALM, make_broken, make_clip, until
 
@@ -48,7 +48,7 @@ def test_a_failure_says_what_and_why_and_what_next(product, page, tmp_path):
         "Technical details",
     ):
         assert part in problem
-    assert favicon(page) == "favicon-attention" and page.title().startswith("Needs attention")
+    wait_for_tab(page, "favicon-attention", "Needs attention")
     page.evaluate(ANSWERS)
     page.click("text=Try anyway")
     page.wait_for_selector(".notice:has-text('Retrying')")
@@ -144,7 +144,7 @@ def test_a_finished_job_shows_its_facts_and_hands_out_its_files(product, context
         assert saved.value.suggested_filename.endswith(".webp")
         temporal = page.get_attribute("text=Open in Temporal", "href")
         assert "/workflows/media-" in temporal
-        assert favicon(page) == "favicon-done"
+        wait_for_tab(page, "favicon-done", "Done")
 
 
 def test_a_storyboard_is_laid_out_as_its_webvtt_says_and_leads_into_the_film(product, page, tmp_path):

@@ -88,7 +88,8 @@ def test_search_filters_order_and_pages_are_in_the_url(product, shelf_page):
     page.type("#q", "take")
     page.wait_for_url("**/?q=take")  # while somebody types, and nothing else is in it
     assert page.evaluate("() => document.activeElement.id") == "q"
-    page.keyboard.press("Enter")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
     page.click(".tabs >> text=Failed")
     page.wait_for_url("**tab=failed**")
     page.click("#filters summary")
@@ -204,7 +205,7 @@ def test_ticked_jobs_stay_ticked_through_polls_and_are_cancelled_together(produc
     assert page.locator(".job input:checked").count() == 2
     assert page.inner_text("#selected") == "2 selected"
     page.click(".bulk button[value=cancel]")
-    assert "Cancel 2 jobs?" in page.inner_text("h1")
+    page.wait_for_selector("h1:has-text('Cancel 2 jobs?')")
     page.click("form button.danger")
     page.wait_for_selector(".notice:has-text('Cancelling 2 jobs.')")
     for title in titles:
@@ -224,13 +225,14 @@ def test_all_that_match_are_acted_on_and_the_result_says_what_was_skipped(produc
     assert page.inner_text("#selected") == f"{found} selected"
     assert not page.is_visible(".bulk button[value=cancel]"), "nothing runs"
     page.click(".bulk [type=reset]")
-    assert not page.is_visible(".bulk") and page.locator(".job :checked").count() == 0
+    page.wait_for_selector(".bulk", state="hidden")
+    assert page.locator(".job :checked").count() == 0
     page.check(".job >> nth=0 >> input")
     page.check(".bulk [name=matching]")
     assert page.inner_text("#selected") == "All selected"
     assert page.inner_text(".bulk button[value=delete]").split() == ["Delete", f"{found}"]
     page.click(".bulk button[value=delete]")
-    assert f"Delete {found} jobs?" in page.inner_text("h1")
+    page.wait_for_selector(f"h1:has-text('Delete {found} jobs?')")
     page.click("form button.danger")
     page.wait_for_selector(f"text=Deleted {found} jobs.")
     assert "q=reel-3" in page.url

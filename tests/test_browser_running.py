@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.browsing import favicon, open_job, polls, upload, wait_for_state
+from tests.support.browsing import open_job, polls, upload, wait_for_state, wait_for_tab
 from tests.support.dashboard import URL, submit
 from tests.support.product import make_clip, until
 
@@ -45,7 +45,7 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     assert page.evaluate("() => document.activeElement.id") == "reason"
     assert page.input_value("#reason") == "wrong cut"
     assert page.evaluate("() => window.said") == [], "a reader of the screen was told what had not changed"
-    assert favicon(page) == "favicon-running" and page.title().startswith("Running")
+    wait_for_tab(page, "favicon-running", "Running")
     page.click("text=Cancel job")
     wait_for_state(page, "cancelled", patience=60)
     assert "Encoding stopped" in page.inner_text("#job-status")

@@ -93,9 +93,10 @@ def wait_for_state(page, *states: str, patience: float = 120) -> None:
     page.wait_for_selector(choices, timeout=patience * 1000)
 
 
-def favicon(page) -> str:
-    """The name of the page's icon."""
-    return page.get_attribute("link[rel=icon]", "href").split("/")[-1].split(".")[0]
+def wait_for_tab(page, icon: str, title: str) -> None:
+    """Waits until the tab has that icon, and a title that begins so: both follow what the page shows."""
+    page.wait_for_selector(f"link[rel=icon][href*='/{icon}.']", state="attached")
+    page.wait_for_function("title => document.title.startsWith(title)", arg=title)
 
 
 def polls(page, path: str) -> list[int]:
