@@ -360,6 +360,16 @@ async def test_outputs_go_on_where_a_clock_jumps(made, tmp_path, name, by, kinds
     assert alone.warnings == [] and alone.output["duration"] == pytest.approx(seconds, abs=0.15)
 
 
+async def test_slides_that_are_stored_in_another_order_are_shown_when_they_were(made):
+    """Matroska's times of storing are guessed, and fell back by seconds: as if its clock did."""
+    slides = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4:d=16", "-f", "lavfi", "-i", "sine=440:d=16"]
+    source = made("slides.mkv", *slides, *X264, "-preset", "veryfast", "-c:a", "aac")
+    done = await ask(source, *STAGES["ingest"])
+    assert (done.warnings, done.output["duration"]) == ([], pytest.approx(16, abs=0.1))
+    shown = [at for at, _ in pictures(storage.path(done.output["name"]))]
+    assert shown == pytest.approx([0, 4, 8, 12], abs=0.01)
+
+
 async def test_pictures_stay_in_step_where_a_clock_jumps_that_knows_only_when_they_are_shown(made, tmp_path):
     """Matroska’s: the first pictures after the jump lie before that of their order of storing."""
     few = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=6"]

@@ -146,7 +146,7 @@ class _Track:
         by = stored - self.last - (self.turn or self.lasts)
         if self.first is None:
             self.first = stored
-        elif by > JUMP_OF_ALL or stored < self.last - MIN_SETBACK:
+        elif by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown)):
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
         self.stands = max(self.stands, stored - self.last if self.packets else 0.0)
@@ -157,6 +157,10 @@ class _Track:
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
         self.far += abs(shown - stored) > MAX_REORDER
+
+    def _is_guessed(self, shown: float) -> bool:
+        """Whether a time of storing may have fallen back because the first ones were guessed (Matroska)."""
+        return self.turn > 0 and self.packets <= REORDERED and shown > (self.first or 0.0)
 
     def _shown_at(self, by: float) -> int:
         """The first of the latest packets that is shown after a jump by so much, though it lies before it."""
