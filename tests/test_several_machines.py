@@ -168,7 +168,7 @@ def installed(tmp_path_factory):
             "MEDIAPIPE_PUBLIC_URL": f"https://{NAME}",
             "MEDIAPIPE_LOCAL_URL": f"http://{PROXY}:8000",
             "MEDIAPIPE_BEHIND_PROXY": PROXY,
-            "MEDIAPIPE_HEARTBEAT_SECONDS": "5",
+            "MEDIAPIPE_HEARTBEAT_SECONDS": "10",  # less is missed on a busy machine without any outage
             "MEDIAPIPE_ALLOWED_HOSTS": ",".join(["localhost", "127.0.0.1", "[::1]", *WEBS.values()]),
         }
         written = environment((ROOT / ".env.example").read_text(), **settings)
@@ -288,7 +288,7 @@ def test_jobs_are_made_while_webs_and_workers_are_lost_and_nothing_is_shared_but
             installed.start(name)
         until(lambda: _status(browser, "/") == 200, 120)
         now = until(lambda: _answer(browser, second))
-        assert {each["attempt"] for each in now["stages"]} == {1}, "an outage uses no attempt up"
+        assert {each["attempt"] for each in now["stages"]} == {1}, f"an outage uses no attempt up: {now}"
         installed.kill("web2")
         until(lambda: _status(browser, "/") == 200, 60)
         at_work = until(lambda: [n for n in WORKERS if installed.there[n].run("pgrep", "ffmpeg").stdout])

@@ -1,7 +1,7 @@
 """Machines of their own, as far as one machine can: each has its own network, files and processes.
 
-What a machine writes to /etc, /opt, /run and /var is its own and goes with it. It takes root and iproute2,
-and leaves nothing behind: everything is in namespaces that end with their first process.
+What a machine writes to /etc, /mnt, /opt, /run and /var is its own and goes with it. It takes root and
+iproute2, and leaves nothing behind: everything is in namespaces that end with their first process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.product import ROOT, until
 
 CLONE_NEWNET = 0x40000000
 NEW = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
-OWN = ("/etc", "/opt", "/var")
+OWN = ("/etc", "/mnt", "/opt", "/var")
 PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "adduser")
 # What a machine's programs are given, whatever we have.
 PYTHON = f"{sys.base_prefix}/bin"  # of which .venv is made

@@ -34,8 +34,9 @@ test_api_whole test_backup test_bucket test_chaos test_chaos_judge test_doctor t
 test_engine_api test_engine_check test_engine_compare test_engine_formats test_engine_hostile
 test_engine_photos test_engine_pictures test_engine_pieces test_engine_previews test_engine_shared
 test_engine_stream test_engine_tasks test_engine_tracks
-test_first_start test_fuzz test_hostile_clients test_many test_postgres test_sandbox test_secrets
-test_several_machines test_temporal_door test_temporal_tls test_tracing test_uploads_in_a_bucket test_whole
+test_first_start test_fuzz test_hostile_clients test_many test_one_machine test_postgres
+test_private_authority test_sandbox test_secrets test_several_machines test_temporal_door
+test_temporal_tls test_tracing test_tus_clients test_uploads_in_a_bucket test_whole
 """.split()  # noqa: SIM905 - forty quotes would not read better
 SLOW = {f"tests/{name}.py" for name in SLOW}
 FIRST = [
