@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
@@ -197,6 +197,9 @@ async def test_a_job_starts_where_our_search_attributes_have_been_removed_since(
         await prepare_namespace(client.service_client.config.target_host)
     assert b'"searchable":false' in start.input.payloads[0].data
     assert b'"searchable":true' in (await begun(client, await dashboard.submit())).input.payloads[0].data
+    asked = DescribeNamespaceRequest(namespace=client.namespace)
+    kept = (await client.workflow_service.describe_namespace(asked)).config.workflow_execution_retention_ttl
+    assert kept.ToTimedelta() == timedelta(days=30), "what has ended is forgotten early"
 
 
 async def test_a_job_that_temporal_refuses_fails_with_a_sentence_and_holds_up_nobody(inside):
