@@ -14,7 +14,7 @@ from jobs.models import Job
 from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
-from tests.support.dashboard import URL
+from tests.support.dashboard import URL, cancel_all
 from tests.support.product import PATIENCE, make_clip, until_async
 
 
@@ -23,6 +23,13 @@ def film(tmp_path_factory):
     """A film that ingest must encode."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
     return make_clip(path, 24, "640x360", "-c:v", "mpeg4", "-q:v", "4")  # long enough to hold
+
+
+@pytest.fixture(autouse=True)
+def _alone(request):
+    """No job of an earlier test is at work in the product."""
+    if "product" in request.fixturenames:
+        cancel_all(request.getfixturevalue("product"))
 
 
 @pytest.fixture

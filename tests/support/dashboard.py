@@ -10,6 +10,7 @@ import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 
@@ -130,6 +131,15 @@ def is_at_rest(product) -> bool:
     """Whether no job is about to begin, or at work."""
     with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
         return not rows.execute("select 1 from jobs_job where state in ('queued', 'running')").fetchone()
+
+
+def cancel_all(product) -> None:
+    """Cancels what an earlier test has left, as one that fails does: the next one would stand in its line."""
+    with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
+        left = rows.execute("select id from jobs_job where state in ('queued', 'running')").fetchall()
+    for (job,) in left:
+        product.command("cancel", str(UUID(job)))
+    until(lambda: is_at_rest(product))
 
 
 def end_all(product, api) -> None:
