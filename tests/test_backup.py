@@ -199,7 +199,7 @@ def test_the_job_that_was_running_is_finished_where_the_backup_is_put_back(produ
     assert answer.returncode == 0, answer.stderr
     elsewhere.start()
     try:
-        done = until(lambda: (now := elsewhere.status(job))["status"] != "running" and now, 120)
+        done = until(lambda: (now := elsewhere.status(job))["status"] != "running" and now, 300)
         assert done["status"] == "succeeded" and all(done["result"].values()), done
         ingest = next(stage for stage in done["stages"] if stage["name"] == "ingest")
         assert ingest["attempt"] == 1, "what was finished isn’t done again"

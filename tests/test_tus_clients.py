@@ -54,16 +54,16 @@ def of_pypi(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def api_token(cloud):
-    return cloud.shell(ISSUE.format(name="ada"))
+def api_token(product):
+    return product.shell(ISSUE.format(name="ada"))
 
 
 @pytest.fixture
-def asked(cloud, api_token, tmp_path):
+def asked(product, api_token, tmp_path):
     """What a program is asked for: a file that nobody has sent before."""
     film = tmp_path / "tune.wav"
     film.write_bytes(sound(3 * PART))  # six parts, and a head
-    about = {"url": f"{cloud.url}/uploads/", "token": api_token, "file": str(film), "name": film.name}
+    about = {"url": f"{product.url}/uploads/", "token": api_token, "file": str(film), "name": film.name}
     return {**about, "part": PART, "memory": str(tmp_path / "memory"), "stop": 0}
 
 
@@ -76,34 +76,34 @@ def ask(command: list[str], asked: dict, **changed: object) -> str:
     return done.stdout
 
 
-def became_one_job(cloud, asked: dict) -> bool:
+def became_one_job(product, asked: dict) -> bool:
     """The bytes that were sent are those of the file."""
     data = Path(asked["file"]).read_bytes()
-    return cloud.shell(FOUND.format(hashlib.sha256(data).hexdigest(), len(data))) == "1"
+    return product.shell(FOUND.format(hashlib.sha256(data).hexdigest(), len(data))) == "1"
 
 
-def test_tus_js_client_stops_and_goes_on_in_another_process(cloud, of_npm, asked):
+def test_tus_js_client_stops_and_goes_on_in_another_process(product, of_npm, asked):
     node = ["node", str(PROGRAMS / "with_tus_js_client.mjs")]
     asked["installed"] = str(of_npm)
     assert ask(node, asked, stop=STOP) == ""
     assert ask(node, asked) == f"went on at {STOP}\ndone\n"
-    assert became_one_job(cloud, asked)
+    assert became_one_job(product, asked)
 
 
-def test_tuspy_stops_and_goes_on_in_another_process(cloud, of_pypi, asked):
+def test_tuspy_stops_and_goes_on_in_another_process(product, of_pypi, asked):
     program = [of_pypi, str(PROGRAMS / "with_tuspy.py")]
     assert ask(program, asked, stop=STOP) == ""
     assert ask(program, asked) == f"went on at {STOP}\ndone\n"
-    assert became_one_job(cloud, asked)
+    assert became_one_job(product, asked)
 
 
-def test_aiotus_goes_on_where_its_line_broke(cloud, of_pypi, asked):
-    line = Line(cloud.port, STOP)
+def test_aiotus_goes_on_where_its_line_broke(product, of_pypi, asked):
+    line = Line(product.port, STOP)  # Location leads to it, since no public address is set
     try:
         assert ask([of_pypi, str(PROGRAMS / "with_aiotus.py")], asked, url=f"{line.url}/uploads/") == "done\n"
     finally:
         line.server.close()
-    assert line.broken == 1 and became_one_job(cloud, asked)
+    assert line.broken == 1 and became_one_job(product, asked)
 
 
 PAGE = """<!doctype html><title>Uppy</title><input type="file"><script src="uppy.min.js"></script><script>
@@ -121,8 +121,8 @@ document.querySelector("input").onchange = ({{ target }}) => {{
 
 
 @pytest.mark.browser
-def test_uppy_is_paused_and_goes_on_when_its_page_is_opened_again(cloud, of_npm, asked, context):
-    page, folder = context.new_page(), f"{cloud.url}/a-page-of-somebody-elses/"
+def test_uppy_is_paused_and_goes_on_when_its_page_is_opened_again(product, of_npm, asked, context):
+    page, folder = context.new_page(), f"{product.url}/a-page-of-somebody-elses/"
     options = {
         "endpoint": asked["url"],
         "headers": {"Authorization": f"Bearer {asked['token']}"},
@@ -146,4 +146,4 @@ def test_uppy_is_paused_and_goes_on_when_its_page_is_opened_again(cloud, of_npm,
         page.set_input_files("input", asked["file"])
     assert int(known.value.headers["upload-offset"]) >= STOP
     page.wait_for_function("document.title === 'done'")
-    assert became_one_job(cloud, asked)
+    assert became_one_job(product, asked)
