@@ -51,6 +51,7 @@ ALONE = "USING COVERING INDEX"  # no row is read of those that are passed over
         ("owner=ada", "title", f"{ALONE} jobs_of_owner_by_title (owner_id=?)"),
         ("why=damaged", "", f"{ALONE} stages_by_reason"),
         ("q=film", "", f"{ALONE} jobs_searched"),
+        (f"batch={uuid4()}&tab=done", "", "INDEX jobs_batchi_batch_i_5598f0_idx (batch_id=?)"),
     ],
 )
 @pytest.mark.parametrize("at", [0, 7000])

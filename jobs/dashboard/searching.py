@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from jobs.dashboard import counting
-from jobs.models import Job, JobQuerySet, Stage
+from jobs.models import BatchItem, Job, JobQuerySet, Stage
 from jobs.state import JobState
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def search(user: AbstractBaseUser | AnonymousUser, query: QueryDict, *, by_rows:
     if why := _why(query):
         jobs = jobs.filter(pk__in=Stage.failed_by(why))
     if batch := parse_or_none(UUID, query.get("batch", "")):
-        jobs = jobs.filter(batch_item__batch=batch)
+        jobs = jobs.filter(pk__in=BatchItem.objects.filter(batch=batch).values("job"))
     since, until = days_of(query)
     if since:
         jobs = jobs.filter(created_at__gte=since)
