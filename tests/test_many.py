@@ -264,6 +264,25 @@ def test_the_export_reads_some_at_a_time_and_each_job_once(editor, django_assert
     assert len(found) == 7 and set(found) == set(made)
 
 
+def test_the_export_finds_what_it_says_of_stages_by_their_jobs(editor):
+    made = [job(editor, f"clip {number}", JobState.FAILED) for number in range(3)]
+    made[0].stages.filter(name="audio").update(state="failed", error="Broken.")
+    Stage.objects.create(job=made[1], position=9, name="check", label="Check", state="succeeded")
+    with CaptureQueriesContext(connection) as seen:
+        found = {
+            each.pk: [stage.name for stage in each.stages.all()]
+            for each in history.in_blocks(Job.objects.all())
+        }
+    assert [found[each.pk] for each in made] == [["audio"], ["check"], []]
+    (asked,) = [sql for each in seen.captured_queries if "jobs_stage" in (sql := each["sql"])]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {asked}")
+        plan = [step for *_, step in cursor.fetchall()]
+    assert any("(job_id=?)" in step for step in plan) and not any("MULTI-INDEX" in step for step in plan), (
+        plan
+    )
+
+
 def test_no_list_of_records_counts_or_orders_them_all(chief, editor):
     made = job(editor, "clip")
     Event.objects.create(job=made, kind="note", text="x")
