@@ -28,7 +28,7 @@ from mediapipe.storage.outage import Patience
 
 CACHED_SHARE = 0.1  # of the disk, for sources of the bucket's that several tasks read
 CACHED_FOR = 3600.0  # seconds that nobody reads one
-SOON_FETCHED = 256 << 20  # bytes, which hardly take longer than the second until another machine is asked
+SOON_FETCHED = 128 << 20  # bytes, which take no longer than the second in which a cluster gives a task again
 
 
 async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]:
