@@ -29,6 +29,8 @@ RETENTION = timedelta(days=30)  # of closed workflows; the dev server's default 
 SQLITE_OPTIONS = ("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL")
 DYNAMIC_CONFIG = (
     *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
+    # Else a timer takes a second at least: each wait, and what is handed over or tried again at once.
+    *("--dynamic-config-value", 'history.timerProcessorMaxTimeShift="20ms"'),
     # Temporal is fair to owners within a partition of a task queue, and hardly across several.
     *("--dynamic-config-value", "matching.enableFairness=true"),
     *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),

@@ -35,6 +35,7 @@ from jobs.workflow.watch import Watcher
 from mediapipe import storage, temporal
 from mediapipe.engine import worker
 from mediapipe.engine.models import EngineTask
+from mediapipe.engine.surroundings import again
 from mediapipe.payloads import DATA_CONVERTER, WorkflowRunner
 from tests.support import histories
 from tests.support.dashboard import URL, held_at_work, look, settled, stage, timeline
@@ -239,6 +240,35 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
     with pytest.raises(ApplicationError) as error:
         await asyncio.wait_for(task, 30)
     assert error.value.type == HANDED_OVER
+
+
+@activity.defn
+async def give_back() -> None:
+    """As a worker does that restarts, eight times."""
+    if activity.info().attempt <= 8:
+        raise again("the worker is restarting", 0)
+
+
+@workflow.defn(sandboxed=False)
+class HandedOver:
+    """Which is over first: eight handovers, or so many seconds."""
+
+    @workflow.run
+    async def run(self) -> str:
+        given = workflow.start_activity(give_back, start_to_close_timeout=timedelta(seconds=60))
+        done, _ = await workflow.wait(
+            [given, asyncio.ensure_future(workflow.sleep(8))], return_when="FIRST_COMPLETED"
+        )
+        return "handed over" if given in done else "too late"
+
+
+async def test_what_is_handed_over_is_given_out_at_once(dev_env):
+    """Temporal's own server would have each wait last a second at least."""
+    async with Worker(dev_env.client, task_queue="handed", workflows=[HandedOver], activities=[give_back]):
+        run = dev_env.client.execute_workflow(
+            HandedOver.run, id=f"handed-{uuid.uuid4()}", task_queue="handed"
+        )
+        assert await run == "handed over"
 
 
 @pytest.mark.django_db(transaction=True)
