@@ -337,8 +337,10 @@ async def test_what_waits_on_a_queue_of_version_0_1_is_done_by_todays_worker(das
 
 
 async def test_workers_of_no_deployment_are_known_by_the_version(dashboard, settings):
-    async with worker.workers(dashboard.client) as of_the_engine:
-        built = [*jobs_worker.build(dashboard.client, dashboard.engine), *of_the_engine]
+    # that never ran stay known to their client: the engine's would be refused to later tests of this process
+    client = await Client.connect(dashboard.client.service_client.config.target_host)
+    async with worker.workers(client) as of_the_engine:
+        built = [*jobs_worker.build(client, dashboard.engine), *of_the_engine]
     assert {each.config()["build_id"] for each in built} == {settings.VERSION} != {""}
 
 
