@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -312,6 +313,17 @@ async def test_looking_stops_when_its_share_of_the_processor_is_used_up(made):
     assert (await prober.looks(source, budget=-1, **far))["pictures"][2], "the one near the beginning"
     once = await prober.looks(source, budget=-1, in_order=True, **asked)
     assert not any(once["pictures"])
+
+
+async def test_no_picture_near_the_beginning_is_passed_over_on_the_way_to_it(made):
+    """Of a stream of which each picture is another, a right one was refused for its second."""
+    film = [*PICTURE, "-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-b_strategy", "0"]
+    film += ["-pix_fmt", "yuv420p", "-g", "3"]
+    asked = {"video": 0, "audio": None, "moments": [0.04], "places": [], "around": 0.15, "start": 0.0}
+    asked |= {"crop": [], "turn": 0, "late": 0.0, "keys": False}
+    seen = await prober.looks(made("compare_reordered.mp4", *film), budget=60, **asked)
+    times = [at for at, _ in seen["pictures"][0]]
+    assert max(after - before for before, after in pairwise(times)) < 0.04 and times[0] < 0.07
 
 
 def every_picture_a_keyframe(film: Path, target: Path) -> Path:

@@ -107,10 +107,10 @@ def _pictures(
     """
     around = asked["around"]
     share = time.process_time() + asked["budget"] / len(asked["moments"])
-    # on the way there; behind a keyframe all are wanted
-    stream.codec_context.skip_frame = "DEFAULT" if asked["keys"] else "NONREF"
-    _seek(container, stream, moment)
     first = value(lambda: float(stream.start_time * stream.time_base), 0.0)
+    near = asked["keys"] or moment - around - DECODER_DELAY <= first  # no way there, to be quick on
+    stream.codec_context.skip_frame = "DEFAULT" if near else "NONREF"
+    _seek(container, stream, moment)
     held = last = None
     shown: list[Any] = []
     for count, frame in enumerate(container.decode(stream)):
