@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.bucket import Bucket
@@ -62,6 +63,31 @@ def test_a_worker_killed_at_ninety_percent_costs_the_piece_that_it_was_at(home, 
         assert {row.what for row in found if row.attempt > 1} == {row.what for row in found} - done
         assert all(row.ends and row.attempt <= 2 for row in found)
     finally:
+        product.stop()
+
+
+def test_a_worker_killed_within_a_stream_costs_the_piece_that_it_was_at(home, tmp_path):
+    with one_core():
+        product = Product(home).start()
+    key = (home / "engine_key").read_text()
+    about = {"headers": {"Authorization": f"Bearer {key}"}, "trust_env": False, "timeout": 60}
+    engine = httpx.Client(base_url=f"{product.url}/ittybit", **about)
+    try:
+        (home / "media" / "sources").mkdir(parents=True, exist_ok=True)
+        make_clip(home / "media" / "sources" / "film.mp4", 90, "1920x1080")
+        link = product.shell("from mediapipe import storage; print(storage.signed_url('sources/film.mp4'))")
+        task = engine.post("/tasks", json={"kind": "adaptive_video", "input": link}).json()["id"]
+        until(lambda: (engine.get(f"/tasks/{task}").json()["progress"] or 0) > 60, PATIENCE, every=0.1)
+        done = {row.what for row in pieces(product, task) if row.ends}
+        product.kill("worker")
+        until(lambda: engine.get(f"/tasks/{task}").json()["status"] == "succeeded", PATIENCE, every=0.5)
+        found = pieces(product, task)
+        again = {row.what for row in found if row.attempt > 1}
+        assert len(found) >= 4 and done and len(again) == 1 and not again & done, (again, done)
+        made = engine.get(f"/tasks/{task}").json()
+        assert made["warnings"] == [] and made["output"]["duration"] == pytest.approx(90, abs=0.5), made
+    finally:
+        engine.close()
         product.stop()
 
 

@@ -97,6 +97,7 @@ _KINDS = (
         verify=segments.read_stream,
         compared=True,
         needs_packets=lambda options: True,
+        divides=True,
         output_kind="video",
     ),
     Kind(

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 ROUNDED = 1e-6  # seconds by which a time may be rounded
+EVEN = 0.0025  # seconds by which pictures may stand longer than others of an even film, in milliseconds
 
 
 def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     *asked*: `video` (a track's number), `grid` (0: at its keyframes), `longest` (seconds that a picture may
     stand). Times count from where the file begins. `at` is between two pictures, `first` the picture after
     it, `before` how many come before, `late` how long after the place on the grid. `problem`: why the times
-    mean nothing. `decoded_by`: what a decoder must know before it gets them.
+    mean nothing. `even`: whether all pictures stand as long. `decoded_by`: what a decoder must know before.
     """
     import av
 
@@ -46,7 +47,8 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     last = seconds[-1] + steps[-1]
     at_keys = {float(each * base - origin) for each in keys}
     cuts = list(_cuts(seconds, asked["grid"]) if asked["grid"] else _cuts_at(seconds, at_keys))
-    about = {"problem": "", "decoded_by": decoded_by, "count": len(seconds)}
+    even = max(steps) - min(steps) < EVEN
+    about = {"problem": "", "even": even, "decoded_by": decoded_by, "count": len(seconds)}
     return about | {"first": seconds[0], "last": last, "cuts": cuts}
 
 

@@ -155,7 +155,7 @@ def divide(
     """
     video = media.video
     assert video is not None
-    if times["problem"]:
+    if times["problem"] or (plan.layout == "folder" and not times["even"]):  # what segments count by
         return None
     count = min(MAX_PIECES, int(times["last"] / piece_seconds(plan, video, cores)))
     if count < MIN_PIECES:

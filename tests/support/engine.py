@@ -119,6 +119,12 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bool]]:
         return sorted((each.pts * each.time_base, each.is_keyframe) for each in found if each.pts is not None)
 
 
+def course(path: Path, kind: str) -> list[tuple[Fraction, bool]]:
+    """The same since the first one: the clock of a stream may begin a millisecond elsewhere."""
+    found = packets(path, kind)
+    return [(at - found[0][0], key) for at, key in found]
+
+
 def likeness(path: Path, source: Path) -> float:
     """How like its source it looks (SSIM)."""
     graph = "[0:v]scale=160:90,format=yuv420p[a];[1:v]scale=160:90,format=yuv420p[b];[a][b]ssim"
