@@ -25,6 +25,7 @@ MAX_JUMPS = 200
 MAX_REORDER = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
 FASTEST = 60.5  # pictures a second that are kept
 REORDERED = 16  # pictures, at most, that are stored before another that is shown before them
+BELIEVED = 1.2  # times as quick as pictures ever come, that a container may say they do
 MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
 
@@ -132,7 +133,9 @@ class _Track:
     last: float = 0.0  # when its last packet begins
     lasts: float = 0.0  # and how long that claims to last
     reach: float = 0.0  # when the last of what is shown ends
+    pace: float = 0.0  # pictures a second, as its container has it
     stands: float = 0.0  # seconds between two of its packets, the longest
+    quickest: float = 3600.0  # … and the shortest
     packets: int = 0
     jumps: list[_Jump] = field(default_factory=list)
     far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
@@ -149,7 +152,9 @@ class _Track:
         elif by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown)):
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
-        self.stands = max(self.stands, stored - self.last if self.packets else 0.0)
+        if self.packets:
+            self.stands = max(self.stands, stored - self.last)
+            self.quickest = min(self.quickest, max(0.001, stored - self.last))
         self.last = stored
         self.lasts = lasts or self.lasts
         self.reach = max(self.reach, shown + (lasts or self.turn))
@@ -177,6 +182,11 @@ class _Track:
         )
 
     @property
+    def quick(self) -> float:
+        """Pictures a second where they come quickly: as the container has it, unless none ever came so."""
+        return min(self.pace, 1 / self.quickest) if self.pace * self.quickest > BELIEVED else self.pace
+
+    @property
     def missing(self) -> float:
         """Seconds that its packets haven’t, though its clock counts them: holes, or pictures that stand."""
         own = self.last - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
@@ -192,14 +202,13 @@ def adts_kind(packet: Any) -> bytes:
 
 
 def _watch(stream: Any, facts: dict[str, Any]) -> _Track:
-    """What will be seen of a track's clock; notes its `pace`."""
+    """What will be seen of a track's clock."""
     if facts["type"] != "video":
         return _Track(
             0.0, value(lambda: stream.codec_context.frame_size / stream.codec_context.sample_rate, 0.0)
         )
     turn = 1 / (value(lambda: float(stream.guessed_rate), 25.0) or 25.0)
-    facts["pace"] = value(lambda: float(stream.base_rate), 0.0)
-    return _Track(turn, turn)
+    return _Track(turn, turn, pace=value(lambda: float(stream.base_rate), 0.0))
 
 
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
@@ -229,7 +238,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     if any(len(track.jumps) > MAX_JUMPS for track in clocks):
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
-        facts["stands"] = track.stands
+        facts |= {"stands": track.stands, "pace": track.quick}
         unit = container.streams[facts["index"]].time_base
         facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
         facts["far"] = round(MAX_REORDER / unit) if track.far else 0
