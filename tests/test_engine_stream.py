@@ -319,6 +319,7 @@ LATE = ["-vf", "trim=start=1.5", "-fps_mode", "passthrough"]
         ("outlasts.wmv", "testsrc2=s=320x180:r=20:d=4", ["-c:v", "wmv2", "-bf", "0", "-c:a", "wmav2"]),
         ("still.mp4", "testsrc2=s=320x180:r=25:d=0.04", []),
         ("slides.mkv", "testsrc2=s=320x180:r=1/4:d=8", ["-g", "1"]),
+        ("reordered.mkv", "testsrc2=s=320x180:r=1/2:d=8", ["-preset", "veryfast", "-b_strategy", "0"]),
     ],
 )
 async def test_a_film_whose_pictures_are_fewer_than_its_sound_is_streamed_whole(made, name, picture, more):

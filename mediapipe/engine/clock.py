@@ -152,16 +152,22 @@ class _Track:
         elif by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown)):
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
-        if self.packets:
+        if self.packets and stored > self.last:
             self.stands = max(self.stands, stored - self.last)
-            self.quickest = min(self.quickest, max(0.001, stored - self.last))
+            self.quickest = min(self.quickest, stored - self.last)
         self.last = stored
         self.lasts = lasts or self.lasts
-        self.reach = max(self.reach, shown + (lasts or self.turn))
         if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
         self.far += abs(shown - stored) > MAX_REORDER
+
+    def show(self, packet: Any) -> None:
+        """Notes until when what is shown lasts, also where nobody knows when it was stored."""
+        at = packet.dts if packet.pts is None else packet.pts
+        if at is not None:
+            lasts = float((packet.duration or 0) * packet.time_base) or self.turn
+            self.reach = max(self.reach, float(at * packet.time_base) + lasts)
 
     def _is_guessed(self, shown: float) -> bool:
         """Whether a time of storing may have fallen back because the first ones were guessed (Matroska)."""
@@ -221,6 +227,7 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     ends = time.monotonic() + MAX_SECONDS
     for number, packet in enumerate(container.demux([container.streams[index] for index in seen])):
         track = seen[packet.stream_index]
+        track.show(packet)
         if packet.dts is not None:
             unit = packet.time_base
             shown = packet.dts if packet.pts is None else packet.pts
