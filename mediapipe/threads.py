@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-# Seconds that a busy thread keeps the interpreter from the loop: Python's own 5 ms add up with every thread.
-SWITCH = 0.0005
 T = TypeVar("T")
 
 

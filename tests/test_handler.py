@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
@@ -127,30 +126,3 @@ def test_bodies_files_and_clusters_are_awaited_and_pages_run_in_one_thread(path,
 
 def test_a_task_is_read_in_one_thread_and_cancelled_as_long_as_that_takes():
     assert [handler.awaits("/ittybit/tasks/task_1", method) for method in ("GET", "DELETE")] == [False, True]
-
-
-WORKER = """
-import os, signal, sys, threading, time
-import django
-django.setup()
-from django.core.management import call_command
-from mediapipe.threads import SWITCH
-
-def look():
-    while sys.getswitchinterval() > 2 * SWITCH:
-        time.sleep(0.02)
-    print("soon", flush=True)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-threading.Thread(target=look, daemon=True).start()
-call_command("worker")
-"""
-
-
-def test_a_worker_gives_its_loop_the_interpreter_as_soon_as_a_web_server_does(tmp_path):
-    """Its threads run workflows and write rows: each of them held the loop up for 5 ms."""
-    own = {"MEDIAPIPE_HOME": str(tmp_path), "TEMPORAL_ADDRESS": "127.0.0.1:1"}
-    environment = {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "mediapipe.settings"}
-    command = [sys.executable, "-c", WORKER]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.startswith("soon"), done.stderr

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +21,6 @@ from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.commands.web import check_port, close_home
 from mediapipe.management.process import exit_now
 from mediapipe.supervisor import free_port
-from mediapipe.threads import SWITCH
 
 
 class Command(BaseCommand):
@@ -43,7 +41,6 @@ class Command(BaseCommand):
         if sentence := close_home():
             self.stderr.write(sentence)
         tracing.begin("worker")
-        sys.setswitchinterval(SWITCH)
         asyncio.run(self._run(queues))
         exit_now()
 
