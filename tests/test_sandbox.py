@@ -143,22 +143,6 @@ def test_a_program_in_the_sandbox_has_no_rights_of_root_and_may_still_use_thread
     assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
 
 
-def test_a_session_of_a_sandbox_gives_way_as_a_whole_and_no_other():
-    """Where the kernel groups by session a nice value counts within one alone."""
-    if not (group := Path("/proc/self/autogroup")).exists() or not group.read_text():
-        pytest.skip("this kernel has no such groups")
-    before = group.read_text()
-    code = "print(open('/proc/self/autogroup').read())"
-    program = [sys.executable, "-I", "-S", "-c", code]
-    command = sandboxed(program, read=[sys.prefix, sys.base_prefix], write=[], cpu=9)
-    said = [
-        subprocess.run(command, capture_output=True, text=True, start_new_session=new).stdout
-        for new in (True, False)
-    ]
-    assert [each.split()[-1] for each in said] == ["10", before.split()[-1]]
-    assert group.read_text() == before
-
-
 def test_a_program_in_the_sandbox_ends_with_the_one_that_started_it():
     code = "import signal, sys, time; print('in', flush=True); time.sleep(600)"
     command = sandboxed(

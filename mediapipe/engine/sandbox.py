@@ -26,7 +26,6 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 CLEAR_ALL = 4  # of ambient capabilities
 CAPABILITIES_3 = 0x20080522  # the version of their structure
-NICE = 10  # how far it gives way to what isn't in a sandbox
 MOST_THREADS = 8192  # of this user's at once, where the user isn't root: no bomb, and room for a busy machine
 # System calls of Landlock: the same numbers on every architecture
 ADD_RULE = 445
@@ -65,15 +64,7 @@ def limit(limits: dict[str, int]) -> None:
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = MOST_THREADS if most == resource.RLIM_INFINITY else min(most, MOST_THREADS)
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-    os.nice(NICE)
-    if (
-        os.getsid(0) == os.getpid()
-    ):  # the kernel may group by session: then NICE counts within the group alone
-        try:
-            with open("/proc/self/autogroup", "w") as group:
-                group.write(str(NICE))
-        except OSError:  # it groups otherwise, or this changed for another process a moment ago
-            pass
+    os.nice(10)
 
 
 def drop_capabilities() -> None:
