@@ -45,7 +45,7 @@ def alone(product):
 
 
 def finished(api, task: str, patience: float = 2 * PATIENCE) -> dict:
-    """A task that is over: its encoder yields to all that runs beside it."""
+    """A task that is over: on a busy machine its encoder takes its time."""
 
     def look():
         answer = api.get(f"/tasks/{task}").json()
