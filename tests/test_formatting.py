@@ -89,9 +89,9 @@ def test_a_stage_says_what_it_does(status, needs, text):
     ("text", "most", "shown"),
     [
         ("short", 5, "short"),
-        ("abcdefghij", 5, "ab…ij"),
-        ("take one, the end", 9, "take…end"),
-        ("Drone over the harbour, take 3", 28, "Drone over the…take 3"),
+        ("abcdefghij", 5, "ab…\u200bij"),
+        ("take one, the end", 9, "take…\u200bend"),
+        ("Drone over the harbour, take 3", 28, "Drone over the…\u200btake 3"),
     ],
 )
 def test_a_long_name_is_cut_in_its_middle(text, most, shown):

@@ -468,7 +468,7 @@ def test_what_is_asked_by_a_link_is_only_a_question(ada, chief, editor, django_u
 
 def test_a_long_title_keeps_its_end_in_a_row(ada, editor):
     job(editor, "demands 2026-11-24_CAM-A_interview_take_03_graded_master_v2.mov")
-    assert ">demands 2026-1…master_v2.mov<" in ada.get("/").content.decode()
+    assert ">demands 2026-1…\u200bmaster_v2.mov<" in ada.get("/").content.decode()
 
 
 @pytest.mark.parametrize("state", [*JobState])

@@ -58,7 +58,10 @@ def join_facts(*facts: str) -> str:
 
 
 def middle(text: str, most: int) -> str:
-    """The text in so many characters: what tells long names apart is at their beginning and at their end."""
+    """The text in so many characters: what tells long names apart is at their beginning and at their end.
+
+    A line may break between the two (by a zero-width space), so that half the width shows all of it.
+    """
     if len(text) <= most:
         return text
     end = (most - 1) // 2
@@ -68,7 +71,7 @@ def middle(text: str, most: int) -> str:
         first = first.rpartition(" ")[0]
     if " " in last and _cuts_a_short_word(text, len(text) - end):
         last = last.partition(" ")[2]
-    return f"{first.rstrip()}…{last.lstrip()}"
+    return f"{first.rstrip()}…\u200b{last.lstrip()}"
 
 
 def _cuts_a_short_word(text: str, at: int) -> bool:
