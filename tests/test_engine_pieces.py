@@ -91,6 +91,16 @@ async def in_pieces(task: EngineTask) -> Division:
     return division
 
 
+async def encode_both(cut: EngineTask, whole: EngineTask) -> None:
+    """Does the same task in pieces and in one: both succeed, and warn of the same."""
+    await in_pieces(cut)
+    assert await run(worker.run_task, whole.pk) is None
+    for each in (cut, whole):
+        await each.arefresh_from_db()
+        assert each.status == "succeeded", each.error
+    assert cut.warnings == whole.warnings
+
+
 def output(task: EngineTask) -> Path:
     return storage.path(task.output["name"])
 
@@ -121,12 +131,7 @@ async def test_a_film_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeyp
             monkeypatch.setattr(pieces, limit, 2)
     link = put(made, name, SOURCES[name])
     cut, whole = await new(link, **options), await new(link, **options)
-    await in_pieces(cut)
-    assert await run(worker.run_task, whole.pk) is None
-    for each in (cut, whole):
-        await each.arefresh_from_db()
-        assert each.status == "succeeded", each.error
-    assert cut.warnings == whole.warnings
+    await encode_both(cut, whole)
     assert packets(output(cut), "video") == packets(output(whole), "video")
     assert packets(output(cut), "audio") == packets(output(whole), "audio")
     source = storage.path(f"sources/p/{name}")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from mediapipe import storage
-from mediapipe.engine import piece_files, pieces, plan, worker
+from mediapipe.engine import piece_files, pieces, plan
 from mediapipe.engine.folders import folder
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.piecework import Film
 from tests.support.engine import X264, endless_space, likeness, packets
-from tests.test_engine_pieces import TONE, in_pieces, put, run
+from tests.test_engine_pieces import TONE, encode_both, put
 from tests.test_engine_stream import KEYS, VARIANT, inside
 
 pytestmark = [pytest.mark.anyio, pytest.mark.django_db(transaction=True)]
@@ -65,12 +65,7 @@ async def test_a_stream_of_pieces_is_that_of_an_uncut_encode(short_pieces, monke
         monkeypatch.setattr(pieces, limit, 2)
     link = put(made, name, SOURCES[name])
     cut, whole = await new(link), await new(link)
-    await in_pieces(cut)
-    assert await run(worker.run_task, whole.pk) is None
-    for each in (cut, whole):
-        await each.arefresh_from_db()
-        assert each.status == "succeeded", each.error
-    assert cut.warnings == whole.warnings
+    await encode_both(cut, whole)
     assert [each.name for each in playlists(cut)] == [each.name for each in playlists(whole)]
     source = storage.path(f"sources/p/{name}")
     for one, other in zip(playlists(cut), playlists(whole), strict=True):
