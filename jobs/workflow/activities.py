@@ -94,8 +94,9 @@ async def is_wanted(request: TaskRequest) -> bool:
 def watcher(client: IttybitClient, watch: TaskWatch) -> Watcher:
     """The watcher of a stage's task; where nothing is known of its source, the limit is learned."""
     own = is_own(watch.engine)
-    interval = NOTIFIED_INTERVAL if tells(own=own) else INTERVAL
-    is_young = own and tells(own=True) and time.time() - watch.asked_at < YOUNG
+    is_notified = tells(own=own)
+    interval = NOTIFIED_INTERVAL if is_notified else INTERVAL
+    is_young = own and is_notified and time.time() - watch.asked_at < YOUNG
     if watch.source is None:
         return Watcher(client, watch, first_interval=interval, is_young=is_young)
     stage = activity.info().activity_id.rpartition("-")[0]
