@@ -32,7 +32,7 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
         times: list[int] = []
         keys: list[int] = []
         for packet in container.demux(stream):
-            if not packet.size:
+            if not packet.size or _is_hidden(stream.codec_context.name, packet):
                 continue
             if packet.pts is None or packet.is_corrupt or packet.is_discard:
                 return {"problem": "a picture has no time"}
@@ -50,6 +50,11 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     even = max(steps) - min(steps) < EVEN
     about = {"problem": "", "even": even, "decoded_by": decoded_by, "count": len(seconds)}
     return about | {"first": seconds[0], "last": last, "cuts": cuts}
+
+
+def _is_hidden(codec: str, packet: Any) -> bool:
+    """Whether a packet's picture is never shown, but others are decoded by it."""
+    return codec == "vp8" and not memoryview(packet)[0] & 0x10
 
 
 def _cuts(seconds: list[float], grid: int) -> Any:

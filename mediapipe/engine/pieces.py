@@ -39,8 +39,12 @@ MAX_PIECES = 400  # pieces of one film: Temporal keeps each in the history
 TAIL = 4  # times as short as the others the last pieces are, where several machines take them
 LONGEST_STEP = 5.0  # seconds that one picture stands
 LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
-CONTAINERS = ("mov", "matroska")  # demuxers with an index, and with a time for each picture
-CODECS = ("h264", "hevc", "vp9", "av1", "prores", "mjpeg")  # of which each packet is one picture
+CONTAINERS = ("mov", "matroska", "mxf")  # demuxers with an index, and with a time for each picture
+CODECS = {  # of which each packet is one picture
+    *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"),
+    *("prores", "dnxhd", "mjpeg", "jpeg2000", "dvvideo", "cfhd"),
+    *("ffv1", "huffyuv", "utvideo", "v210", "rawvideo"),
+}
 OPTIONS = {"format", "codec", "quality", "width", "height", "fit", "position", "background"}
 SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there

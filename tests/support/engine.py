@@ -133,3 +133,11 @@ def likeness(path: Path, source: Path) -> float:
         [FFMPEG, "-hide_banner", *inputs, "-lavfi", graph, "-f", "null", "-"], capture_output=True, text=True
     )
     return float(re.search(r"All:([\d.]+)", done.stderr)[1])
+
+
+def least_alike(one: Path, other: Path) -> float:
+    """How alike their pictures are (SSIM), of those that are the least."""
+    inputs = ["-i", str(one), "-i", str(other)]
+    compared = ["-lavfi", "[0:v][1:v]ssim=stats_file=-", "-f", "null", "-"]
+    done = subprocess.run([FFMPEG, "-v", "error", *inputs, *compared], capture_output=True, text=True)
+    return min(map(float, re.findall(r"All:([\d.]+)", done.stdout)))
