@@ -52,7 +52,7 @@ mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
-mediapipe.engine.pieces
+mediapipe.engine.pieces mediapipe.engine.piece_arguments
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.segments
 mediapipe.engine.verify

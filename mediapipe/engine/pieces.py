@@ -1,4 +1,4 @@
-"""Where a long film can be encoded in pieces, and FFmpeg's arguments for each, the sound and the join. Pure.
+"""Where a long film can be encoded in pieces. Pure.
 
 A piece begins where an uncut encode would have a keyframe, and is told from the next by the source's own
 times: each picture is in exactly one. Only what is known to come out the same is taken (docs/engine.md).
@@ -9,23 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-from mediapipe.engine.arguments import (
-    HEAD,
-    NO_METADATA,
-    Plan,
-    RenditionPlan,
-    has_alpha,
-    input_arguments,
-    output_size,
-)
+from mediapipe.engine.arguments import Plan, RenditionPlan, has_alpha, output_size
 from mediapipe.engine.clock import FASTEST
-from mediapipe.engine.colours import copied_tags
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.plan import EVEN_KEYS, SEGMENTS, encoder, of_rendition, two_renditions
-from mediapipe.engine.sound import sound_arguments
+from mediapipe.engine.plan import encoder
 from mediapipe.validators import Options
 
 GRID = 2  # seconds between an encode's keyframes, and so between the places where it can be cut
@@ -38,7 +27,6 @@ MIN_PIECES = 4  # pieces, below which a film is encoded in one
 MAX_PIECES = 400  # pieces of one film: Temporal keeps each in the history
 TAIL = 4  # times as short as the others the last pieces are, where several machines take them
 LONGEST_STEP = 5.0  # seconds that one picture stands
-LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
 CONTAINERS = ("mov", "matroska", "mxf")  # demuxers with an index, and with a time for each picture
 CODECS = {  # of which each packet is one picture
     *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"),
@@ -49,8 +37,6 @@ OPTIONS = {"format", "codec", "quality", "width", "height", "fit", "position", "
 SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there
 IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
-JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov,matroska")
-EXACT_TIMES = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
 
 
 @dataclass(frozen=True)
@@ -141,12 +127,13 @@ def piece_seconds(plan: Plan, video: Video, cores: int) -> float:
 
 
 def _writing(video: Video, rendition: RenditionPlan) -> float:
-    settings = _encoder(video, rendition)
+    settings = encoder_of(video, rendition)
     width, height, _ = output_size(video, rendition.options)
     return width * height * WRITING[settings[settings.index("-c:v") + 1]]
 
 
-def _encoder(video: Video, rendition: RenditionPlan) -> list[str]:
+def encoder_of(video: Video, rendition: RenditionPlan) -> list[str]:
+    """The arguments that encode one rendition, as pairs."""
     return encoder(rendition.options, video, str(rendition.options["format"]), rendition.keys)
 
 
@@ -210,93 +197,6 @@ def _chosen(
             chosen.append(cut)
             begins = cut["at"]
     return chosen
-
-
-def picture_arguments(plan: Plan, media: Media, path: str, piece: Piece) -> list[str]:
-    """The arguments that encode a piece, with its times in the film: all renditions of it at once."""
-    video = media.video
-    assert video is not None
-    settings = [_of_piece(_encoder(video, each), piece) for each in plan.encodes]
-    if len(settings) > 1:
-        settings = [of_rendition(number, each) for number, each in enumerate(settings)]
-    before = ["-copyts", "-start_at_zero", "-noaccurate_seek"]
-    before += ["-ss", f"{piece.start - LEAD_IN:.3f}"] if piece.start > LEAD_IN else []
-    opened = input_arguments(path, media)
-    tracks = [*["-map", f"0:{video.index}"] * len(settings), "-an", "-sn", "-dn"]
-    return [*HEAD, *before, *opened, *tracks, *NO_METADATA, *chain.from_iterable(settings), *EXACT_TIMES]
-
-
-def _of_piece(settings: list[str], piece: Piece) -> list[str]:
-    """An encoder's arguments for a piece; what deinterlaces needs the pictures beside it."""
-    changed = list(settings)
-    keys = changed.index("-force_key_frames") + 1
-    if changed[keys] == EVEN_KEYS:
-        changed[keys] = f"expr:gte(t,n_forced*{GRID}-{piece.late:.6f})"
-    if piece.start or piece.end:
-        at = changed.index("-vf") + 1
-        filters = changed[at].split(",")
-        span = f"trim=start={piece.start:.6f}" + (f":end={piece.end:.6f}" if piece.end else "")
-        filters.insert(filters[0].startswith("bwdif"), span)
-        changed[at] = ",".join(filters)
-    return changed
-
-
-def sound_of(options: Options, media: Media, path: str) -> list[str]:
-    """The arguments for the sound alone, with its times in the film."""
-    assert media.audio is not None
-    tracks = ["-map", f"0:{media.audio.index}", "-vn", "-sn", "-dn"]
-    settings = sound_arguments(options, media, str(options["format"]))
-    return [
-        *HEAD,
-        *input_arguments(path, media),
-        *tracks,
-        *NO_METADATA,
-        *settings,
-        "-movie_timescale",
-        "1000000",
-    ]
-
-
-def playlist(pieces: Sequence[Piece], starts: Sequence[int]) -> str:
-    """The list by which FFmpeg's concat joins pieces; *starts*: of each, in microseconds of the film.
-
-    Each one's place is where it says itself that it begins, so that no time is moved.
-    """
-    lines = ["ffconcat version 1.0"]
-    for piece, begins, following in zip(pieces, starts, [*starts[1:], None], strict=True):
-        lines.append(f"file {piece.name}")
-        lines += [f"duration {following - begins}us"] if following is not None else []
-    return "\n".join(lines) + "\n"
-
-
-def join_arguments(
-    plan: Plan, media: Media, path: str, listed: str, sound: str | None, begins: int
-) -> list[str]:
-    """The arguments that join the pieces of a list, and the sound beside them, without encoding.
-
-    *path*: of the source, of which the first rendition may be a copy; *begins*: the microseconds at which its
-    picture does.
-    """
-    video = media.video
-    assert video is not None
-    inputs = ["-itsoffset", f"{begins}us", *JOINED, "-f", "concat", "-safe", "0", "-i", f"file:{listed}"]
-    inputs += ["-protocol_whitelist", "file", "-i", f"file:{sound}"] if sound else []
-    pictures = [f"0:v:{number}" for number in range(len(plan.encodes))]
-    if plan.copied:
-        inputs += input_arguments(path, media)
-        pictures.insert(0, f"{2 if sound else 1}:{video.index}")
-    heard = ["-map", "1:a"] if sound else []
-    tracks = [part for each in pictures for part in ("-map", each, *heard)]
-    copied = ["-c", "copy", *(copied_tags(video, ":0") if plan.copied else [])]
-    return [*HEAD, "-copyts", *inputs, *tracks, *NO_METADATA, *copied, *_muxer(plan, bool(sound))]
-
-
-def _muxer(plan: Plan, sound: bool) -> list[str]:
-    if plan.muxer == "hls":
-        several = len(plan.encodes) + plan.copied > 1
-        return two_renditions(sound=sound) if several else [*SEGMENTS]
-    own = ["-disposition:v", "default"] if plan.muxer == "webm" else ["-movflags", "+faststart"]
-    return ["-avoid_negative_ts", "disabled", *own]
 
 
 def cores() -> int:

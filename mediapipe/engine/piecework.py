@@ -26,6 +26,7 @@ from mediapipe.engine.errors import Inexact, OtherWay, TaskError
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
+from mediapipe.engine.piece_arguments import join_arguments, picture_arguments, playlist, sound_of
 from mediapipe.engine.pieces import (
     GRID,
     LONGEST_STEP,
@@ -37,10 +38,6 @@ from mediapipe.engine.pieces import (
     container,
     cores,
     divide,
-    join_arguments,
-    picture_arguments,
-    playlist,
-    sound_of,
 )
 from mediapipe.engine.plan import SOURCE_KEYS
 from mediapipe.engine.serialize import file_facts
