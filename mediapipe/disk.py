@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from django.conf import settings
@@ -14,6 +16,8 @@ from django.conf import settings
 MEDIA_RESERVE = 512 << 20  # bytes that uploads and copies leave free: everything else lives on them
 # Less than that, so that a task can end where an upload can no longer begin.
 WORK_RESERVE = 256 << 20  # bytes that the engine leaves free
+BLOCK = 1 << 20  # bytes that are written together,
+HELD = 0.1  # and the seconds after which fewer are
 HOME_RESERVE = 512 << 20  # bytes below which the installation isn't ready: its database must be able to grow
 
 
@@ -48,7 +52,7 @@ def is_home_full() -> bool:
     return free(settings.HOME) <= HOME_RESERVE
 
 
-def write_at(fd: int, data: bytes, offset: int) -> int:
+def write_at(fd: int, data: bytes | bytearray, offset: int) -> int:
     """Writes all of *data* to *fd* at *offset*, in as many parts as it takes; the offset behind it."""
     view = memoryview(data)
     while view:
@@ -56,3 +60,25 @@ def write_at(fd: int, data: bytes, offset: int) -> int:
         view = view[written:]
         offset += written
     return offset
+
+
+async def blocks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """*pieces* together, as far as they come together: a thread that writes each takes longer than they do.
+
+    What has come before they break off comes before that is raised.
+    """
+    held = bytearray()
+    since = time.monotonic()
+    try:
+        async for piece in pieces:
+            held += piece
+            if len(held) >= BLOCK or time.monotonic() - since > HELD:
+                yield held
+                held = bytearray()
+                since = time.monotonic()
+    except Exception:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held

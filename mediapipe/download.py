@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -260,15 +260,13 @@ class _Download:
             await self.wait_for_space(max(0, (self.part.total or 0) - self.part.have))
         checked = self.part.have
         self.pace.again()
-        async for data in response.aiter_raw():  # as it comes: a held-back block would be lost with the link
-            self.pace.add(len(data))
-            for piece in self._unpacked(data):
-                self.part.have = await run_to_completion(disk.write_at, self.fd, piece, self.part.have)
-                _check_size(self.part.have)
-                if self.part.have - checked >= CHECK_SPACE:
-                    checked = self.part.have
-                    async with self._off_the_clock():  # that is our disk, and not the server
-                        await self.wait_for_space(1)
+        async for block in disk.blocks(self._pieces(response)):
+            self.part.have = await run_to_completion(disk.write_at, self.fd, block, self.part.have)
+            _check_size(self.part.have)
+            if self.part.have - checked >= CHECK_SPACE:
+                checked = self.part.have
+                async with self._off_the_clock():  # that is our disk, and not the server
+                    await self.wait_for_space(1)
             if self.patience and self.waited and self.part.have > self.furthest:
                 self.waited = False
                 await self.patience.answered()
@@ -277,12 +275,15 @@ class _Download:
         if self.part.have < (self.part.total or 0) or (self.unpacker and not self.unpacker.finish()):
             raise Interrupted("the connection broke too often")
 
-    def _unpacked(self, data: bytes) -> Iterator[bytes]:
-        """*data* as it belongs into the file. Raises DownloadError."""
-        try:
-            yield from self.unpacker.feed(data) if self.unpacker else (data,)
-        except Unpackable as error:
-            raise DownloadError("refused", str(error), permanent=True) from None
+    async def _pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The body as it belongs into the file. Raises DownloadError, httpx.HTTPError."""
+        async for data in response.aiter_raw():
+            self.pace.add(len(data))
+            try:
+                for piece in self.unpacker.feed(data) if self.unpacker else (data,):
+                    yield piece
+            except Unpackable as error:
+                raise DownloadError("refused", str(error), permanent=True) from None
 
     def _check_pace(self) -> None:
         """Raises Interrupted where the server stalls, DownloadError where it is too slow on average."""
@@ -295,6 +296,5 @@ class _Download:
 
 def _check_size(size: int) -> None:
     """Raises DownloadError for a file that is larger than any source may be."""
-    limit = settings.MAX_UPLOAD_BYTES
-    if size > limit:
+    if size > (limit := settings.MAX_UPLOAD_BYTES):
         raise DownloadError("too_large", f"it is larger than {limit / (1 << 30):.3g} GB", permanent=True)

@@ -225,6 +225,28 @@ async def test_a_link_that_breaks_is_taken_up_where_it_broke(origin):
     assert origin.asked[1]["if-range"] == '"one"'
 
 
+async def test_what_comes_quickly_is_written_together_and_what_comes_slowly_at_once():
+    async def pieces():
+        for _ in range(20):
+            yield b"x" * (64 << 10)
+        for _ in range(2):
+            await asyncio.sleep(2 * disk.HELD)
+            yield b"y"
+        yield b"z"
+        raise TimeoutError
+
+    found = []
+
+    async def write() -> None:
+        async for block in disk.blocks(pieces()):
+            found.append(bytes(block))
+
+    with pytest.raises(TimeoutError):
+        await write()
+    assert b"".join(found) == b"x" * (20 * (64 << 10)) + b"yyz"
+    assert len(found) < 12 and [each[-1:] for each in found[-3:]] == [b"y", b"y", b"z"]
+
+
 async def test_a_link_that_breaks_behind_the_last_byte_needs_no_more(origin):
     origin.headers |= {"Content-Length": str(len(DATA) + 1)}
     origin.part_headers = {"Content-Length": "0"}
