@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -99,6 +100,8 @@ def run_command() -> None:
 
     from mediapipe import home
 
+    if sys.argv[1:2] != ["worker"]:  # the others say in a sentence what the pool says at each of its tries
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
         execute_from_command_line(sys.argv)
     except Exception as error:
@@ -107,7 +110,7 @@ def run_command() -> None:
         else:
             from mediapipe import database
 
-            sentence = home.sentence(error) or database.sentence(error)
+            sentence = database.sentence(error) or home.sentence(error)
         if not sentence:
             raise
         print(sentence, file=sys.stderr)

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+
+from mediapipe import home
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -69,9 +72,14 @@ def sentence(error: BaseException) -> str:
         return ""
     if any(each in f"{error} {error.__cause__!r}" for each in NO_TABLE):
         return "The database lacks tables of this version. Run `manage.py migrate`; `up` does so by itself."
+    if connection.vendor == "sqlite" and home.HOME not in Path(connection.settings_dict["NAME"]).parents:
+        return (
+            f"The database {connection.settings_dict['NAME']} can’t be used: {reason(error)}. Check"
+            " DATABASE_URL, and that its folder can be written."
+        )
     try:
         reach()
-    except OUTAGES as found:
+    except (DatabaseError, InterfaceError) as found:  # also one that the driver takes for a mistake
         return (
             f"The database can’t be reached: {reason(found)}. Check DATABASE_URL, and that the server runs."
         )

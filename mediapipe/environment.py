@@ -27,19 +27,22 @@ def flag(name: str, default: bool = False) -> bool:
     raise ImproperlyConfigured(f"{name} is {value!r}: write 1 or 0.")
 
 
-def number(name: str, default: int) -> int:
-    """The variable as a whole number."""
+def number(name: str, default: int, least: int, most: int) -> int:
+    """The variable as a whole number from *least* to *most*."""
     value = os.environ.get(name, "").strip()
-    if value and not value.isdecimal():
-        raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number.")
+    if value and not (value.isdecimal() and len(value) < 19 and least <= int(value) <= most):
+        raise ImproperlyConfigured(f"{name} is {value[:20]!r}: write a whole number from {least} to {most}.")
     return int(value) if value else default
 
 
 def port(name: str, default: int) -> int:
     """The variable as a port."""
-    if (value := number(name, default)) > 65535:
-        raise ImproperlyConfigured(f"{name} is {value}: a port is at most 65535.")
-    return value
+    return number(name, default, 1, 65535)
+
+
+def days(name: str, default: int) -> int:
+    """The variable as days, up to a hundred years: no calendar goes on for ever."""
+    return number(name, default, 0, 36500)
 
 
 def log_level(name: str, default: str) -> str:
@@ -53,6 +56,18 @@ def log_level(name: str, default: str) -> str:
 def comma_list(name: str, default: str) -> list[str]:
     """The variable as a comma separated list."""
     return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
+
+
+def hosts(name: str, default: str) -> list[str]:
+    """The variable as a list of host names that are answered: a port or a scheme would match none."""
+    found = comma_list(name, default)
+    for host in found:
+        if not re.fullmatch(r"\*|\.?[\w.-]+|\[[\da-fA-F:.]+\]", host):
+            raise ImproperlyConfigured(
+                f"{name} names {host!r}: write names or addresses alone, such as media.example.org,"
+                " 10.0.0.5 or [fd00::5], without http:// and without a port."
+            )
+    return found
 
 
 def other_keys(name: str) -> list[str]:
@@ -115,7 +130,28 @@ def pem_file(name: str) -> str:
 
 def url(name: str, default: str = "") -> str:
     """The variable as the address of a server by http or https, without a last slash."""
-    value = (os.environ.get(name) or default).rstrip("/")
+    return exact_url(name, default).rstrip("/")
+
+
+def host_of(url: str) -> str:
+    """The host of an address as ALLOWED_HOSTS has it, an IPv6 one in brackets; "" where there is none."""
+    host = urlsplit(url).hostname or ""
+    return f"[{host}]" if ":" in host else host
+
+
+def location(name: str) -> str:
+    """The variable as the path of a location, between two slashes."""
+    value = os.environ.get(name, "").strip()
+    if value and not re.fullmatch(r"/(?:[\w.-]+/)+", value):
+        raise ImproperlyConfigured(
+            f"{name} is {value!r}: write the path of nginx’s location, such as /sent-by-nginx/."
+        )
+    return value
+
+
+def exact_url(name: str, default: str = "") -> str:
+    """The same to the last slash."""
+    value = os.environ.get(name) or default
     with suppress(ValueError):
         if not value or (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
             return value
@@ -127,7 +163,9 @@ def database(default: str) -> dict[str, Any]:
     value = os.environ.get("DATABASE_URL") or default
     try:
         if value.partition(":")[0] in ("postgres", "postgresql", "sqlite"):
-            return dict(dj_database_url.parse(value, conn_max_age=600, conn_health_checks=True))
+            read = dict(dj_database_url.parse(value, conn_max_age=600, conn_health_checks=True))
+            if read["NAME"] not in ("", ":memory:"):
+                return read
     except ValueError:
         pass  # it is said below
     raise ImproperlyConfigured(
@@ -136,10 +174,28 @@ def database(default: str) -> dict[str, Any]:
     )
 
 
+def check_temporal() -> None:
+    """Raises ImproperlyConfigured for what the SDK would read in its own way, or end with."""
+    check_address("TEMPORAL_ADDRESS", "127.0.0.1:7233")
+    if (name := "TEMPORAL_TLS") in os.environ:
+        if os.environ[name].strip():
+            os.environ[name] = "1" if flag(name) else "0"  # it takes everything but 0 and false for yes
+        else:
+            del os.environ[name]
+
+
 def address(name: str) -> tuple[str, int] | None:
     """The variable as a host and a port to listen at; None where it isn't set."""
+    if not (value := os.environ.get(name, "").strip()):
+        return None
+    check_address(name, "127.0.0.1:9464")
+    host, _, port = value.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def check_address(name: str, example: str) -> None:
+    """Raises ImproperlyConfigured where the variable is set and no host:port; *example* is one."""
     value = os.environ.get(name, "").strip()
-    if value and not re.fullmatch(r"[^:\s]+:\d{1,5}", value):
-        raise ImproperlyConfigured(f"{name} is {value!r}: write host:port, such as 127.0.0.1:9464.")
-    host, _, port = value.partition(":")
-    return (host, int(port)) if value else None
+    match = re.fullmatch(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", value)
+    if value and not (match and 1 <= int(match[1]) <= 65535):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write host:port, such as {example}.")

@@ -25,6 +25,7 @@ REASONS = {
     errno.EDQUOT: ("the disk quota is used up", FREE_SOME),
     errno.EROFS: ("its file system is read-only", f"Make it writable. {ELSEWHERE}"),
     errno.EACCES: ("permission denied", f"Start as the user it belongs to. {ELSEWHERE}"),
+    errno.ENOENT: ("it can’t be made there", f"Make that folder. {ELSEWHERE}"),
     errno.EEXIST: ("it isn’t a folder", f"Move that file away. {ELSEWHERE}"),
     errno.ENOTDIR: ("it isn’t a folder", f"Move that file away. {ELSEWHERE}"),
 }

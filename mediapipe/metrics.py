@@ -6,6 +6,7 @@ It knows names, units and a port; what happens, and when, its callers know.
 from __future__ import annotations
 
 import contextlib
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,10 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(WSGIRequestHandler):
     timeout = 5  # seconds for a request that doesn't come
 
@@ -93,7 +98,8 @@ def shown(host: str, port: int, also_at: str, is_ready: Callable[[], bool]) -> I
         start_response(status, [("Content-Type", "text/plain")])
         return [b"ok\n" if good else status.partition(" ")[2].encode() + b"\n"]
 
-    with make_server(host, port, answer, server_class=_Server, handler_class=_Handler) as server:
+    kind = _Server6 if ":" in host else _Server
+    with make_server(host, port, answer, server_class=kind, handler_class=_Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True, name="metrics").start()
         try:
             yield

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import environment, home
-from mediapipe.environment import comma_list, flag, number, other_keys, pem_file, time_zone, url
+from mediapipe.environment import comma_list, days, flag, number, other_keys, pem_file, time_zone, url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 HOME = home.HOME
 # A prefix that nginx serves MEDIA_ROOT under, internally: it sends the bytes, we decide who gets them.
-ACCEL_PREFIX = os.environ.get("MEDIAPIPE_ACCEL_PREFIX", "")
+ACCEL_PREFIX = environment.location("MEDIAPIPE_ACCEL_PREFIX")
 home.prepare(passable=bool(ACCEL_PREFIX))
 
 
@@ -49,8 +49,8 @@ PORT = environment.port("MEDIAPIPE_PORT", 8000)
 PUBLIC_URL = url("MEDIAPIPE_PUBLIC_URL")
 # Where this installation answers itself; links for people use PUBLIC_URL where it is set.
 LOCAL_URL = url("MEDIAPIPE_LOCAL_URL", local_url())
-ALLOWED_HOSTS = comma_list("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
-ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := urlsplit(url).hostname)]
+ALLOWED_HOSTS = environment.hosts("MEDIAPIPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS += [host for url in (PUBLIC_URL, LOCAL_URL) if (host := environment.host_of(url))]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 PROXIES = environment.proxies()  # X-Forwarded-For and -Proto are believed from these alone (`web`)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
@@ -59,7 +59,7 @@ SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if SESSION_COOKIE
 # Where the proxy redirects http to https, and whether the whole domain has https, is not ours to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 SESSION_ENGINE = "mediapipe.accounts.sessions"
-SESSION_IDLE = timedelta(hours=max(1, number("MEDIAPIPE_SESSION_IDLE_HOURS", 12)))
+SESSION_IDLE = timedelta(hours=number("MEDIAPIPE_SESSION_IDLE_HOURS", 12, 1, 8760))
 SESSION_COOKIE_AGE = int(timedelta(days=30).total_seconds())
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -127,13 +127,13 @@ SQLITE = {
 }
 DATABASES = {"default": environment.database(f"sqlite:///{HOME / 'mediapipe.sqlite3'}")}
 DATABASE = DATABASES["default"]
+size = number("MEDIAPIPE_DATABASE_CONNECTIONS", 16, 1, 1000)
 if "sqlite3" in DATABASE["ENGINE"]:
     DATABASE["OPTIONS"] = SQLITE
     DATABASE["TEST"] = {"NAME": HOME / "test.sqlite3"}
 elif "postgresql" in DATABASE["ENGINE"]:
     # Each request that awaits has a thread of its own: without a pool each such thread keeps a connection.
     DATABASE["CONN_MAX_AGE"] = 0
-    size = max(1, number("MEDIAPIPE_DATABASE_CONNECTIONS", 16))
     from mediapipe.database import give_up
 
     # A lost one is tried for anew by who needs it: the pool's own tries come ever less often, and after an
@@ -154,7 +154,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "login"
 # The company's own accounts, by OpenID Connect (docs/deploy/single-sign-on.md).
-OIDC_ISSUER = os.environ.get("MEDIAPIPE_OIDC_ISSUER", "")
+OIDC_ISSUER = environment.exact_url("MEDIAPIPE_OIDC_ISSUER")
 OIDC_CLIENT_ID = os.environ.get("MEDIAPIPE_OIDC_CLIENT_ID", "")
 OIDC_CLIENT_SECRET = os.environ.get("MEDIAPIPE_OIDC_CLIENT_SECRET", "")
 OIDC_NAME = (os.environ.get("MEDIAPIPE_OIDC_NAME", "") or "your company account") if OIDC_ISSUER else ""
@@ -199,8 +199,8 @@ S3_BUCKET = os.environ.get("MEDIAPIPE_S3_BUCKET", "")
 S3_ENDPOINT_URL = url("MEDIAPIPE_S3_ENDPOINT_URL") or None
 S3_PUBLIC_URL = url("MEDIAPIPE_S3_PUBLIC_URL") or None  # where browsers reach the same endpoint
 S3_REGION = os.environ.get("MEDIAPIPE_S3_REGION") or None
-MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024) * 1024 * 1024
-MAX_ENCODE_HOURS = number("MEDIAPIPE_MAX_ENCODE_HOURS", 24)
+MAX_UPLOAD_BYTES = number("MEDIAPIPE_MAX_UPLOAD_MB", 100 * 1024, 1, 10**9) * 1024 * 1024
+MAX_ENCODE_HOURS = number("MEDIAPIPE_MAX_ENCODE_HOURS", 24, 1, 8760)
 MAX_BODY_BYTES = 10 * 1024 * 1024
 ALLOW_PRIVATE_SOURCES = flag("MEDIAPIPE_ALLOW_PRIVATE_SOURCES")
 # How downloads leave: authorities that count beside the public ones, and a proxy.
@@ -220,7 +220,9 @@ if EMAIL_SECURITY not in ("starttls", "tls", "none"):
 EMAIL_USE_TLS = EMAIL_SECURITY == "starttls"
 EMAIL_USE_SSL = EMAIL_SECURITY == "tls"
 EMAIL_TIMEOUT = 20
-EMAIL_PORT = number("MEDIAPIPE_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[EMAIL_SECURITY])
+EMAIL_PORT = environment.port(
+    "MEDIAPIPE_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[EMAIL_SECURITY]
+)
 EMAIL_HOST_USER = os.environ.get("MEDIAPIPE_EMAIL_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("MEDIAPIPE_EMAIL_PASSWORD", "")
 CHAT_SERVICES = comma_list("MEDIAPIPE_CHAT_SERVICES", "")  # of Apprise, beside those with fixed hosts
@@ -244,23 +246,24 @@ if ITTYBIT_RESOURCE not in ("", "tasks", "jobs"):
     raise ImproperlyConfigured(f"ITTYBIT_RESOURCE is {ITTYBIT_RESOURCE!r}: write tasks or jobs.")
 
 # Temporal: TEMPORAL_* are read by the SDK's own temporalio.envconfig (mediapipe.temporal).
-HOLD_DAYS = number("MEDIAPIPE_HOLD_DAYS", 7)
-TRASH_DAYS = number("MEDIAPIPE_TRASH_DAYS", 7)
+environment.check_temporal()
+HOLD_DAYS = days("MEDIAPIPE_HOLD_DAYS", 7)
+TRASH_DAYS = days("MEDIAPIPE_TRASH_DAYS", 7)
 # For how many days after its end something is kept; 0 is for ever (docs/retention.md).
 KEEP_DAYS = {
-    "sources": number("MEDIAPIPE_KEEP_SOURCES_DAYS", 0),
-    "failed_sources": number("MEDIAPIPE_KEEP_FAILED_SOURCES_DAYS", 0),
-    "outputs": number("MEDIAPIPE_KEEP_OUTPUTS_DAYS", 0),
-    "timelines": number("MEDIAPIPE_KEEP_TIMELINES_DAYS", 0),
-    "tasks": number("MEDIAPIPE_KEEP_TASKS_DAYS", 90),
-    "audit": number("MEDIAPIPE_KEEP_AUDIT_DAYS", 0),
+    "sources": days("MEDIAPIPE_KEEP_SOURCES_DAYS", 0),
+    "failed_sources": days("MEDIAPIPE_KEEP_FAILED_SOURCES_DAYS", 0),
+    "outputs": days("MEDIAPIPE_KEEP_OUTPUTS_DAYS", 0),
+    "timelines": days("MEDIAPIPE_KEEP_TIMELINES_DAYS", 0),
+    "tasks": days("MEDIAPIPE_KEEP_TASKS_DAYS", 90),
+    "audit": days("MEDIAPIPE_KEEP_AUDIT_DAYS", 0),
 }
 RETENTION = [
     "jobs.removal.retention.KINDS",
     "mediapipe.engine.retention.KINDS",
     "mediapipe.accounts.retention.KINDS",
 ]
-HEARTBEAT_SECONDS = max(3, number("MEDIAPIPE_HEARTBEAT_SECONDS", 30))
+HEARTBEAT_SECONDS = number("MEDIAPIPE_HEARTBEAT_SECONDS", 30, 3, 3600)
 ENGINE_HEARTBEAT_SECONDS = max(3.0, HEARTBEAT_SECONDS / 3)
 # Workers of different ids run side by side (docs/machines.md); empty: any worker continues any job.
 BUILD_ID = os.environ.get("MEDIAPIPE_BUILD_ID", "")

@@ -70,13 +70,18 @@ async def is_listening(port: int, host: str = "127.0.0.1") -> bool:
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen there. Another may, a moment later: reserve() keeps it from us others."""
+    return obstacle(port, host) is None
+
+
+def obstacle(port: int, host: str) -> OSError | None:
+    """Why no server could listen there; None where one could."""
     with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def reserve(port: int, host: str = "127.0.0.1") -> bool:

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,16 +187,21 @@ def explain(error: BaseException) -> str:
     return next(known, "it doesn’t answer")
 
 
-async def worker_client(metrics_at: str = "") -> Client:
-    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError or RPCError without.
-
-    *metrics_at*: host:port where the SDK shows its own metrics.
-    """
+@cache  # once, however often a client is tried for: its port of metrics is taken by the first
+def _set_runtime(metrics_at: str) -> None:
     # at WARN the SDK logs each activity that a webhook completed before its poller did
     errors_only = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
     metrics = PrometheusConfig(bind_address=metrics_at) if metrics_at else None
     telemetry = TelemetryConfig(logging=errors_only, metrics=metrics)
     Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
+
+
+async def worker_client(metrics_at: str = "") -> Client:
+    """A client for workers: connected, with the SDK's own retries. Raises RuntimeError or RPCError without.
+
+    *metrics_at*: host:port where the SDK shows its own metrics.
+    """
+    _set_runtime(metrics_at)
     interceptors = [*tracing.interceptors(), Activities()]
     client = await Client.connect(**_config(), interceptors=interceptors, data_converter=DATA_CONVERTER)
     if not is_cluster() and not await is_of_this_home(client):

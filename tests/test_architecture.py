@@ -22,8 +22,8 @@ SOURCES = [
 ORDER = """
 mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.places mediapipe.backup
 mediapipe.content_encoding
-mediapipe.database mediapipe.disk
-mediapipe.home mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
+mediapipe.home mediapipe.database mediapipe.disk
+mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
 mediapipe.part mediapipe.payloads
 mediapipe.log mediapipe.recent mediapipe.reply mediapipe.supervisor
 mediapipe.temporal mediapipe.task_queues mediapipe.threads mediapipe.timestamps
@@ -129,7 +129,7 @@ jobs.records
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls
-mediapipe.management.process
+mediapipe.management.process mediapipe.management.arguments
 jobs.management.verbs jobs.management.remote jobs.management.sources
 jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry jobs.management.commands.rename jobs.management.commands.share

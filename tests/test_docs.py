@@ -20,7 +20,7 @@ OTHERS = {"CI", "MEDIAPIPE_BROWSER", "DJANGO_SETTINGS_MODULE", "TZ"}  # not sett
 
 def test_every_setting_is_in_the_example():
     pattern = re.compile(
-        r'(?:environ(?:\.get\(|\[)|flag\(|number\(|comma_list\(|stored_secret\(|other_keys\(|address\(|log_level\(|port\(|pem_file\(|\burl\()\s*"([A-Z][A-Z0-9_]+)"'
+        r'(?:environ(?:\.get\(|\[)|flag\(|number\(|days\(|hosts\(|location\(|comma_list\(|stored_secret\(|other_keys\(|address\(|log_level\(|port\(|pem_file\(|\b(?:exact_)?url\()\s*"([A-Z][A-Z0-9_]+)"'
     )
     read = {name for path in CODE for name in pattern.findall(path.read_text())} - OTHERS
     shown = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))

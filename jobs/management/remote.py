@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,13 +49,21 @@ def from_environment() -> Installation | None:
     token = os.environ.get("MEDIAPIPE_TOKEN", "")
     if not url and not token:
         return None
-    if not (url.startswith(("http://", "https://")) and token and token.isascii()):
+    if not (_is_address(url) and re.fullmatch(r"[!-~]+", token)):
         raise CommandError(
             "For another installation set MEDIAPIPE_URL (http:// or https://) and MEDIAPIPE_TOKEN,"
             " a token from its “API tokens” page; for this one, neither.",
             returncode=2,
         )
     return Installation(url, token)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 def _sentence(answer: httpx.Response) -> str:
@@ -81,12 +91,16 @@ class Installation:
     def _send(self, method: str, url: str, **about: Any) -> httpx.Response:
         until = time.monotonic() + GIVE_UP_AFTER
         pause = 0.25
+        said = False
         while True:
             try:
                 answer = self.http.request(method, url, **about)
             except httpx.TransportError as error:
                 if time.monotonic() > until:
-                    raise NoAnswer(f"{self.url} can’t be reached: {error}.") from None
+                    raise NoAnswer(f"{self.url} can’t be reached: {error}. Check MEDIAPIPE_URL.") from None
+                if not said:
+                    print(f"{self.url} can’t be reached yet: {error}. Trying again.", file=sys.stderr)
+                said = True
             else:
                 if answer.is_success:
                     return answer

@@ -21,7 +21,7 @@ from mediapipe.management.process import exit_now
 
 def no_job(text: str) -> CommandError:
     """The error for an id that is nobody's: exit status 2."""
-    return CommandError(f"There is no job {text!r}.", returncode=2)
+    return CommandError(f"There is no job {text!r}. A job’s id is in the address of its page.", returncode=2)
 
 
 def find_key(text: str) -> UUID:
@@ -82,7 +82,7 @@ def find_owner(name: str) -> AbstractUser:
     users = get_user_model().objects.all()
     owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).first()
     if owner is None and name:
-        raise LookupError(f"There is no user {name!r}.")
+        raise LookupError(f"There is no user {name!r}. The page “People” lists who there is.")
     if owner is None:
         raise LookupError("There is no user yet: `python3 manage.py up` creates one.")
     return owner

@@ -11,6 +11,7 @@ from jobs import shares
 from jobs.management import remote
 from jobs.management.verbs import actor, find_job, perform
 from jobs.models import Job
+from mediapipe.management.arguments import whole
 
 
 class Command(BaseCommand):
@@ -21,8 +22,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Which job, for how long."""
         parser.add_argument("job", help="a job's id")
-        parser.add_argument("--days", type=int, default=7, choices=range(1, shares.MAX_DAYS + 1), metavar="N")
-        parser.add_argument("--revoke", type=int, metavar="NUMBER", help="end the link of this number")
+        parser.add_argument("--days", type=whole(1, shares.MAX_DAYS), default=7, metavar="N")
+        parser.add_argument("--revoke", type=whole(1), metavar="NUMBER", help="end the link of this number")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status 0: done; 1: not possible, the sentence says why."""

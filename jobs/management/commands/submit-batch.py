@@ -62,7 +62,8 @@ class Command(BaseCommand):
                 return sources.of_csv(data)
             return sources.of_lines(data.decode("utf-8-sig"))
         except OSError as error:
-            raise CommandError(f"{path} can’t be read: {error.strerror or error}.", returncode=2) from None
+            said = f"{path} can’t be read: {error.strerror or error}. Check the path."
+            raise CommandError(said, returncode=2) from None
         except UnicodeDecodeError:
             raise CommandError(f"{path} isn’t a text: write a link on each line.", returncode=2) from None
         except sources.NotAList as error:

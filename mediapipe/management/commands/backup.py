@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from mediapipe import temporal
+from mediapipe import home, temporal
 from mediapipe.backup import BackupError, Copy, copy_sqlite, make, postgres, put_sqlite
 
 TEMPORAL = "temporal.sqlite3"
@@ -82,9 +82,10 @@ class Command(BaseCommand):
         except BackupError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
+            remedy = "Free some space, or choose" if error.errno in home.OF_THE_DISK else "Choose"
             raise CommandError(
                 f"The backup can’t be written: {error.strerror} ({error.filename or options['folder']})."
-                " Nothing of it was left. Free some space, or choose another folder."
+                f" Nothing of it was left. {remedy} another folder."
             ) from error
         if settings.S3_BUCKET:
             self.stderr.write(f"The media are in the bucket {settings.S3_BUCKET}, and not in this backup.")

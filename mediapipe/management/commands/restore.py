@@ -28,7 +28,10 @@ class Command(BaseCommand):
         """Checks, puts back, and says what to do next."""
         backup = newest(options["backup"])
         if backup is None:
-            raise CommandError(f"There is no backup in {options['backup']}.")
+            raise CommandError(
+                f"There is no backup in {options['backup']}. Name a folder that `manage.py backup` has"
+                " printed, or the one in which it lies."
+            )
         with open(settings.HOME / "up.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

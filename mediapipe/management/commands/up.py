@@ -21,22 +21,29 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mediapipe import home, temporal, temporal_ui
 from mediapipe.accounts import magic_link
+from mediapipe.management import arguments
 from mediapipe.management.commands.web import (
+    cannot_listen,
     close_home,
     collect_static,
     raise_open_files,
     server,
-    taken,
 )
 from mediapipe.management.dev_server import HOST, DevServer, prepare_namespace
 from mediapipe.management.process import exit_now
 from mediapipe.remote import tls
-from mediapipe.supervisor import Service, Supervisor, listen, reserve
+from mediapipe.supervisor import Service, Supervisor, listen, obstacle, reserve
 
 UI_PORT = 8233  # where the door of Temporal's UI is looked for first
 # In the home, readable by its owner alone, until the first admin has signed in.
 FIRST_PASSWORD = "first_password"  # noqa: S105 - a file's name
 SIGN_IN_LINK = "sign_in_link"
+
+
+def own_address(host: str, port: int) -> str:
+    """Where this machine itself finds the web server that listens there."""
+    near = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
 class Command(BaseCommand):
@@ -47,8 +54,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where the dashboard listens."""
-        parser.add_argument("--host", default=HOST, help="the address to listen at (127.0.0.1)")
-        parser.add_argument("--port", type=int, default=settings.PORT, help="the dashboard's port (8000)")
+        parser.add_argument("--host", type=arguments.host, default=HOST, help="where to listen (127.0.0.1)")
+        parser.add_argument(
+            "--port", type=arguments.port, default=settings.PORT, help="the dashboard's port (8000)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prepares, then runs until a signal."""
@@ -75,9 +84,9 @@ class Command(BaseCommand):
         try:
             if reserve(port, host):
                 return listen(port, host)
-        except OSError:
-            pass
-        raise taken(port)
+        except OSError as error:
+            raise cannot_listen(host, port, error) from None
+        raise cannot_listen(host, port, obstacle(port, host))
 
     def print_line(self, line: str) -> None:
         """Prints at once, also into a pipe."""
@@ -102,7 +111,7 @@ class Command(BaseCommand):
         return f"in {settings.HOME / name}"
 
     async def _run(self, host: str, port: int, listener: socket.socket) -> None:
-        web = f"http://{HOST if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        web = own_address(host, port)
         env = {"MEDIAPIPE_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         unversioned = {"MEDIAPIPE_BUILD_ID": ""}  # a run that waits for other code would wait for ever
         listeners = [listener]

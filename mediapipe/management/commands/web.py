@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -18,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mediapipe import home, supervisor
 from mediapipe.accounts import audited_settings
+from mediapipe.management import arguments
 
 
 def server() -> list[str]:
@@ -61,16 +63,25 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises CommandError where the port is taken."""
-    if not supervisor.is_free(port, host):
-        raise taken(port)
+def check_port(host: str, port: int, setting: str = "") -> None:
+    """Raises CommandError where nothing can listen there. *setting*: what says where, if it isn't options."""
+    if error := supervisor.obstacle(port, host):
+        raise cannot_listen(host, port, error, setting)
 
 
-def taken(port: int) -> CommandError:
-    """What to do about a port that another program has."""
+def cannot_listen(host: str, port: int, error: OSError | None, setting: str = "") -> CommandError:
+    """What to do about a place at which nothing can listen; without *error* another of ours is about to."""
+    if error is None or error.errno == errno.EADDRINUSE:
+        beside = setting or f"--port {port + 1 if port < 65535 else port - 1}"
+        return CommandError(f"Port {port} is taken by another program. Stop it, or choose another: {beside}")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CommandError(
+            f"Port {port} is one of those that root alone may listen at. Choose one from 1024 on:"
+            f" {setting or '--port 8000'}"
+        )
     return CommandError(
-        f"Port {port} is taken by another program. Stop it, or choose another port: --port {port + 1}"
+        f"{host} is no address of this machine, so nothing can listen at its port {port}. Choose one that it"
+        f" has, 127.0.0.1 for itself alone, or 0.0.0.0 for all: {setting or '--host'}"
     )
 
 
@@ -82,8 +93,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to listen."""
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--host", type=arguments.host, default="127.0.0.1")
+        parser.add_argument("--port", type=arguments.port, default=settings.PORT)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Replaces this process by the server."""

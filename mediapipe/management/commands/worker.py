@@ -92,8 +92,8 @@ class Command(BaseCommand):
             return False
 
         host, port = settings.METRICS_ADDRESS
-        check_port(host, port)
-        self.sdk_metrics = f"127.0.0.1:{free_port(port + 1)}"
+        check_port(host, port, "MEDIAPIPE_METRICS_ADDRESS")
+        self.sdk_metrics = f"127.0.0.1:{free_port(port + 1 if port < 65535 else port - 1)}"
         stack.enter_context(metrics.shown(host, port, f"http://{self.sdk_metrics}/metrics", is_ready))
 
     def _tell_protection(self) -> None:
