@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Iterable
 
 import pytest
+from asgiref.sync import sync_to_async
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -132,6 +133,16 @@ class TestOnMachines:
             monkeypatch.setattr(sources, "SOON_FETCHED", 0)
             given += [await self.given(engine_workers, name) for name in ("two", "two", "one")]
         assert given == [1, 1, 1, 2, 1, 1]
+
+    async def test_how_large_an_output_is_its_row_says_and_no_bucket_that_may_be_away(self, bucket):
+        """One that has just taken a film reads it again before it says anything of it."""
+        for size in (sources.SOON_FETCHED, sources.SOON_FETCHED + 1):
+            ingest = await new("media:sources/one.mp4")
+            name = f"outputs/{ingest.pk}.mp4"
+            await sync_to_async(ingest.succeed)({"name": name, "filesize": size}, [])
+            later = await new(f"{storage.OWN_FILE_PREFIX}{name}")
+            is_far = await sync_to_async(worker.is_far_from_its_source)(later.pk)
+            assert is_far == (size > sources.SOON_FETCHED)
 
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""

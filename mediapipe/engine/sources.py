@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -47,13 +47,18 @@ async def source_file(kept: str, target: Path, hooks: Hooks) -> tuple[Path, str]
     return path, ""
 
 
-def is_far(kept: str) -> bool:
-    """Whether a source lies in our bucket, no copy of it here, and to fetch it takes a while."""
+def is_far(kept: str, known_size: Callable[[str], int | None]) -> bool:
+    """Whether a source lies in our bucket, no copy of it here, and to fetch it takes a while.
+
+    *known_size*: bytes of a file of ours, where they are known without the bucket: one that has just taken a
+    large file may first read it again.
+    """
     if not settings.S3_BUCKET:
         return False
     with contextlib.suppress(storage.Forbidden, OSError):
         name = storage.kept_name(kept)
-        return name is not None and not _cached_as(name).exists() and s3.size(name) > SOON_FETCHED
+        if name is not None and not _cached_as(name).exists():
+            return (known_size(name) or s3.size(name)) > SOON_FETCHED
     return False
 
 

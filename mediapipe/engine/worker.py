@@ -58,21 +58,11 @@ async def run_task(task_id: str, divides: bool = False, note: str = "") -> Divis
 
     *note*: a warning that goes with the output.
     """
-    is_first = activity.info().attempt == 1
-    line = activity.info().task_queue
-    if is_first and await _is_far_from_its_source(task_id) and await task_queues.has_another(line):
-        raise again("another machine may have its source", 0, 1)
     try:
         await _attended(task_id, partial(_process, divides=divides, note=note))
     except InPieces as way:
         return way.division
     return None
-
-
-async def _is_far_from_its_source(task_id: str) -> bool:
-    """Whether a task's source lies in our bucket, and this machine would be busy for a while to fetch it."""
-    task: EngineTask | None = await persistently(EngineTask.objects.filter(pk=task_id).first)
-    return task is not None and await asyncio.to_thread(sources.is_far, task.source)
 
 
 @activity.defn
@@ -108,6 +98,8 @@ async def _attended(task_id: str, process: Process) -> None:
     heartbeats = asyncio.create_task(beat_forever(lambda: (handed_over,)))
     published: list[str] = []
     try:
+        if activity.info().attempt == 1:
+            await _leave_to_another(task_id)  # once
         work = partial(process, published=published)
         await _run(task_id, published, work, lost=activity.info().attempt - handed_over - 1)
     except asyncio.CancelledError:
@@ -122,6 +114,26 @@ async def _attended(task_id: str, process: Process) -> None:
     finally:
         heartbeats.cancel()
         clear(task_id)
+
+
+async def _leave_to_another(task_id: str) -> None:
+    """Gives a task back where another machine may have its source."""
+    is_far = await persistently(is_far_from_its_source, task_id)
+    if is_far and await task_queues.has_another(activity.info().task_queue):
+        raise again("another machine may have its source", 0, 1)
+
+
+def is_far_from_its_source(task_id: str) -> bool:
+    """Whether this machine would first be busy for a while to fetch a task's source from our bucket."""
+    task = EngineTask.objects.filter(pk=task_id).first()
+    return task is not None and sources.is_far(task.source, _output_size)
+
+
+def _output_size(name: str) -> int | None:
+    """Bytes of an output of ours, by the row of its task; None where none has it."""
+    made = EngineTask.objects.filter(pk=Path(name).stem).first()
+    output = (made and made.output) or {}
+    return output["filesize"] if output.get("name") == name else None
 
 
 async def _remove_published(task_id: str, published: list[str]) -> None:
