@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,11 @@ BELIEVED = 1.2  # times as quick as pictures ever come, that a container may say
 MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
 
+def _seconds(ticks: int, unit: Fraction) -> float:
+    """float(ticks * unit), as exact, without a Fraction for each packet."""
+    return ticks * unit.numerator / unit.denominator
+
+
 def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     """Seconds between keyframes, the longest in the first minute; a day where the first is none.
 
@@ -43,7 +49,7 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     for packet in container.demux(stream):
         if packet.pts is None:
             continue
-        at = float(packet.pts * packet.time_base)
+        at = _seconds(packet.pts, stream.time_base)
         origin = at if origin is None else origin
         times.append(at)
         if packet.is_keyframe:
@@ -128,6 +134,7 @@ class _Track:
     """
 
     turn: float
+    unit: Fraction  # seconds of one tick of its clock
     frame: float = 0.0
     first: float | None = None
     last: float = 0.0  # when its last packet begins
@@ -144,8 +151,18 @@ class _Track:
         default_factory=lambda: deque(maxlen=REORDERED)
     )  # packets, and how far
 
-    def see(self, stored: float, shown: float, lasts: float) -> None:
-        """Another packet, in seconds."""
+    def take(self, packet: Any) -> None:
+        """Another packet: until when what is shown lasts, too, where nobody knows when it was stored."""
+        stored = packet.dts
+        shown = stored if packet.pts is None else packet.pts
+        lasts = _seconds(packet.duration or 0, self.unit)
+        if shown is not None:
+            self.reach = max(self.reach, _seconds(shown, self.unit) + (lasts or self.turn))
+        if stored is not None:
+            self._see(_seconds(stored, self.unit), _seconds(shown, self.unit), lasts)
+        self.packets += packet.size > 0
+
+    def _see(self, stored: float, shown: float, lasts: float) -> None:
         by = stored - self.last - (self.turn or self.lasts)
         if self.first is None:
             self.first = stored
@@ -161,13 +178,6 @@ class _Track:
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
         self.far += abs(shown - stored) > MAX_REORDER
-
-    def show(self, packet: Any) -> None:
-        """Notes until when what is shown lasts, also where nobody knows when it was stored."""
-        at = packet.dts if packet.pts is None else packet.pts
-        if at is not None:
-            lasts = float((packet.duration or 0) * packet.time_base) or self.turn
-            self.reach = max(self.reach, float(at * packet.time_base) + lasts)
 
     def _is_guessed(self, shown: float) -> bool:
         """Whether a time of storing may have fallen back because the first ones were guessed (Matroska)."""
@@ -209,12 +219,12 @@ def adts_kind(packet: Any) -> bytes:
 
 def _watch(stream: Any, facts: dict[str, Any]) -> _Track:
     """What will be seen of a track's clock."""
+    unit = stream.time_base
     if facts["type"] != "video":
-        return _Track(
-            0.0, value(lambda: stream.codec_context.frame_size / stream.codec_context.sample_rate, 0.0)
-        )
+        frame = value(lambda: stream.codec_context.frame_size / stream.codec_context.sample_rate, 0.0)
+        return _Track(0.0, unit, frame)
     turn = 1 / (value(lambda: float(stream.guessed_rate), 25.0) or 25.0)
-    return _Track(turn, turn, pace=value(lambda: float(stream.base_rate), 0.0))
+    return _Track(turn, unit, turn, pace=value(lambda: float(stream.base_rate), 0.0))
 
 
 def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
@@ -227,15 +237,9 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
     ends = time.monotonic() + MAX_SECONDS
     for number, packet in enumerate(container.demux([container.streams[index] for index in seen])):
         track = seen[packet.stream_index]
-        track.show(packet)
-        if packet.dts is not None:
-            unit = packet.time_base
-            shown = packet.dts if packet.pts is None else packet.pts
-            lasts = float((packet.duration or 0) * unit)
-            track.see(float(packet.dts * unit), float(shown * unit), lasts)
+        track.take(packet)
         if not track.turn and (kind := adts_kind(packet)):
             track.kinds.add(kind)
-        track.packets += packet.size > 0
         if number % 1000 == 0 and time.monotonic() > ends:
             break
     else:
@@ -246,9 +250,8 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
         facts |= {"stands": track.stands, "pace": track.quick}
-        unit = container.streams[facts["index"]].time_base
-        facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / unit)) for jump in track.jumps]
-        facts["far"] = round(MAX_REORDER / unit) if track.far else 0
+        facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / track.unit)) for jump in track.jumps]
+        facts["far"] = round(MAX_REORDER / track.unit) if track.far else 0
         facts["missing"] = track.missing
         facts["changes"] = len(track.kinds) > 1
     found = any(track.jumps or track.far for track in clocks)

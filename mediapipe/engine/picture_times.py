@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 ROUNDED = 1e-6  # seconds by which a time may be rounded
+MICRO = 1_000_000  # of FFmpeg's own time base in a second
 EVEN = 0.0025  # seconds by which pictures may stand longer than others of an even film, in milliseconds
 
 
@@ -26,8 +27,9 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     av.logging.set_level(av.logging.PANIC)
     with av.open(path, options=options) as container:
         stream = container.streams[int(asked["video"])]
-        origin = Fraction(container.start_time or 0, 1_000_000)
         base = stream.time_base or Fraction(0)
+        tick, whole = base.numerator * MICRO, base.denominator * MICRO
+        origin = (container.start_time or 0) * base.denominator
         decoded_by = bytes(stream.codec_context.extradata or b"").hex()
         times: list[int] = []
         keys: list[int] = []
@@ -40,12 +42,17 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
             keys += [packet.pts] if packet.is_keyframe else []
             if not asked["grid"] and packet.pts < (keys[-1] if keys else packet.pts + 1):
                 return {"problem": "pictures before a keyframe are stored behind it"}
-    seconds = [float(each * base - origin) for each in sorted(times)]
+
+    def counted(at: int) -> float:
+        """Seconds from where the file begins: as exact as by Fractions, which take ten times as long."""
+        return (at * tick - origin) / whole
+
+    seconds = [counted(each) for each in sorted(times)]
     steps = [after - before for before, after in pairwise(seconds)]
     if len(seconds) < 2 or min(steps) <= 0 or max(steps) > asked["longest"] or seconds[0] < -ROUNDED:
         return {"problem": "pictures don’t follow each other as in a film"}
     last = seconds[-1] + steps[-1]
-    at_keys = {float(each * base - origin) for each in keys}
+    at_keys = {counted(each) for each in keys}
     cuts = list(_cuts(seconds, asked["grid"]) if asked["grid"] else _cuts_at(seconds, at_keys))
     even = max(steps) - min(steps) < EVEN
     about = {"problem": "", "even": even, "decoded_by": decoded_by, "count": len(seconds)}
