@@ -5,6 +5,7 @@ It imports PyAV and the standard library; what to do with the places is decided 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -27,9 +28,7 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     av.logging.set_level(av.logging.PANIC)
     with av.open(path, options=options) as container:
         stream = container.streams[int(asked["video"])]
-        base = stream.time_base or Fraction(0)
-        tick, whole = base.numerator * MICRO, base.denominator * MICRO
-        origin = (container.start_time or 0) * base.denominator
+        counted = _counter(stream.time_base or Fraction(0), container.start_time or 0)
         decoded_by = bytes(stream.codec_context.extradata or b"").hex()
         times: list[int] = []
         keys: list[int] = []
@@ -42,11 +41,6 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
             keys += [packet.pts] if packet.is_keyframe else []
             if not asked["grid"] and packet.pts < (keys[-1] if keys else packet.pts + 1):
                 return {"problem": "pictures before a keyframe are stored behind it"}
-
-    def counted(at: int) -> float:
-        """Seconds from where the file begins: as exact as by Fractions, which take ten times as long."""
-        return (at * tick - origin) / whole
-
     seconds = [counted(each) for each in sorted(times)]
     steps = [after - before for before, after in pairwise(seconds)]
     if len(seconds) < 2 or min(steps) <= 0 or max(steps) > asked["longest"] or seconds[0] < -ROUNDED:
@@ -57,6 +51,16 @@ def picture_times(path: str, options: dict[str, str], asked: dict[str, Any]) -> 
     even = max(steps) - min(steps) < EVEN
     about = {"problem": "", "even": even, "decoded_by": decoded_by, "count": len(seconds)}
     return about | {"first": seconds[0], "last": last, "cuts": cuts}
+
+
+def _counter(base: Fraction, origin: int) -> Callable[[int], float]:
+    """What turns a clock's ticks into seconds from where the file begins, its *origin* in microseconds.
+
+    As exact as by Fractions, which take ten times as long.
+    """
+    tick, whole = base.numerator * MICRO, base.denominator * MICRO
+    start = origin * base.denominator
+    return lambda at: (at * tick - start) / whole
 
 
 def _is_hidden(codec: str, packet: Any) -> bool:
