@@ -15,6 +15,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from jobs import gauges
 from jobs.dashboard import bulk, counting, figures, history, job_list, keyset, polling, searching
 from jobs.dashboard.job_list import JobList
 from jobs.models import Event, Job, SavedView, Stage, Turn
@@ -48,6 +49,7 @@ ALONE = "USING COVERING INDEX"  # no row is read of those that are passed over
         ("pipeline=previews&state=failed", "", f"{ALONE} jobs_of_pipeline_by_state"),
         ("owner=ada", "", f"{ALONE} jobs_of_owner (owner_id=?)"),
         ("owner=ada&tab=done", "", f"{ALONE} jobs_of_owner_by_state"),
+        ("owner=ada&pipeline=previews&tab=done", "", f"{ALONE} jobs_of_owner_by_state"),
         ("owner=ada", "title", f"{ALONE} jobs_of_owner_by_title (owner_id=?)"),
         ("why=damaged", "", f"{ALONE} stages_by_reason"),
         ("q=film", "", f"{ALONE} jobs_searched"),
@@ -110,6 +112,18 @@ def test_the_counts_above_a_list_read_an_index_and_no_rows(chief, django_user_mo
             plan = [step for *_, step in cursor.fetchall() if "state=?" in step or "jobs_searched" in step]
         by_rows = [step for step in plan if "COVERING INDEX" not in step]
         assert plan and not by_rows, plan
+
+
+def test_metrics_count_the_jobs_that_ended_state_by_state_in_an_index(editor):
+    job(editor, "clip")
+    with CaptureQueriesContext(connection) as seen:
+        assert sorted(gauges._ended()) == [("cancelled", 0), ("failed", 0), ("succeeded", 1)]
+    for query in seen.captured_queries:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+            assert [row[-1] for row in cursor.fetchall()] == [
+                f"SEARCH jobs_job {ALONE} jobs_by_state (state=?)"
+            ]
 
 
 @pytest.fixture
@@ -183,7 +197,7 @@ def test_each_job_of_the_last_days_stands_in_its_own_column(editor):
     for at, start in enumerate(starts):
         for moment in (start, start + timedelta(hours=23)):
             Job.objects.filter(pk=job(editor, str(at)).pk).update(created_at=moment)
-    found = Job.objects.annotate(day=figures.day_of(starts)).values_list("title", "day")
+    found = Job.objects.annotate(day=figures.DayOf(starts)).values_list("title", "day")
     assert all(title == str(day) for title, day in found) and len(found) == 14
 
 

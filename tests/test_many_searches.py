@@ -58,6 +58,45 @@ def test_what_failed_for_one_reason_is_found_by_its_newest_stages(editor, staff)
     assert seen == [f"film {number}" for number in range(8, -1, -1)]
 
 
+def test_looking_again_at_what_failed_for_one_reason_asks_which_of_them_still_did_and_for_newer_ones(
+    editor, staff
+):
+    made = [failed(editor, f"film {number}") for number in range(9)]
+
+    def look(query: str = "why=damaged") -> tuple[list[str], int]:
+        with CaptureQueriesContext(connection) as seen:
+            page = JobList(staff, QueryDict(query), 3)
+        assert str(page.total) == "5+" and page.goes_on
+        return titles(page), sum("LIMIT 6)" in each["sql"] for each in seen.captured_queries)
+
+    assert look() == (["film 8", "film 7", "film 6"], 1)
+    Stage.objects.filter(job=made[7]).update(error_kind="", state=StageState.PENDING)  # started again
+    failed(editor, "newer")
+    failed(editor, "another", "stalled")
+    assert look() == (["newer", "film 8", "film 6"], 0)
+    assert look("why=damaged&sort=oldest")[0] == ["film 0", "film 1", "film 2"]
+    Stage.objects.filter(job__in=made[3:]).update(error_kind="", state=StageState.PENDING)
+    assert look()[0] == ["newer", "film 2", "film 1"], "where few of them are left, all are looked at"
+
+
+def test_what_failed_for_one_reason_in_a_pipeline_is_looked_for_since_others_did(editor, staff):
+    for number in range(24):
+        made = failed(editor, f"film {number}")
+        Job.objects.filter(pk=made.pk).update(pipeline="previews" if number % 2 else "standard")
+
+    def look(pipeline: str) -> tuple[list[str], list[bool]]:
+        with CaptureQueriesContext(connection) as seen:
+            page = JobList(staff, QueryDict(f"why=damaged&pipeline={pipeline}"), 3)
+        asked = [sql for each in seen.captured_queries if "LIMIT 6" in (sql := each["sql"])]
+        return titles(page), ['"jobs_job"."created_at" > ' in sql for sql in asked]
+
+    assert look("previews") == (["film 23", "film 21", "film 19"], [True])
+    Job.objects.filter(pipeline="standard", title__in=[f"film {n}" for n in range(8, 24)]).update(
+        pipeline="streaming"
+    )
+    assert look("standard") == (["film 6", "film 4", "film 2"], [True, False]), "which are older"
+
+
 def test_a_stage_that_was_added_later_leaves_its_job_in_its_place(editor, staff):
     old = job(editor, "old", JobState.SUCCEEDED)
     Job.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=9))

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from statistics import median
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
-from django.db.models import Case, Count, IntegerField, Value, When
-from django.db.models.expressions import Combinable
+from django.db.models import Count, Func, IntegerField
 from django.utils import timezone
 
 from jobs.dashboard import polling
@@ -147,7 +146,7 @@ class Sample:
         jobs = in_tab(self.page.matching, self.page.tab).order_by().filter(created_at__gte=starts[0])
         counts: dict[date, dict[str, int]] = {}
         # not of keys, which the index by time doesn't hold
-        rows = jobs.annotate(day=day_of(starts)).values_list("day", "state").annotate(jobs=Count("*"))
+        rows = jobs.annotate(day=DayOf(starts)).values_list("day", "state").annotate(jobs=Count("*"))
         which = "chart", self.page.selected, self.page.tab
         for at, state, count in polling.once(which, starts, lambda: list(rows)):
             counts.setdefault(days[at], {})[state] = count
@@ -177,13 +176,32 @@ def typical_times(jobs: list[UUID]) -> dict[str, float]:
     return {label: median(seconds[label]) for label in sorted(seconds, key=places.__getitem__)}
 
 
-def day_of(starts: Sequence[datetime], first: int = 0) -> Combinable:
-    """On which of the days that begin at *starts* a job was made, by halves, so that few are compared."""
-    if len(starts) == 1:
-        return Value(first, output_field=IntegerField())
-    half = len(starts) // 2
-    later = When(created_at__gte=starts[half], then=day_of(starts[half:], first + half))
-    return Case(later, default=day_of(starts[:half], first))
+class DayOf(Func):
+    """On which of the days that begin at *starts* a job was made, by halves, so that few are compared.
+
+    As Django's Case and When it took the page 3 ms to write it down.
+    """
+
+    output_field = IntegerField()
+
+    def __init__(self, starts: Sequence[datetime]) -> None:
+        super().__init__("created_at")
+        self.starts = starts
+
+    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        """The choice as SQL, and its parameters."""
+        column, _ = compiler.compile(self.source_expressions[0])
+        starts = [connection.ops.adapt_datetimefield_value(each) for each in self.starts]
+
+        def choice(first: int, end: int) -> tuple[str, list[Any]]:
+            if end - first == 1:
+                return str(first), []
+            half = (first + end) // 2
+            (later, after), (earlier, before) = choice(half, end), choice(first, half)
+            sql = f"CASE WHEN {column} >= %s THEN {later} ELSE {earlier} END"
+            return sql, [starts[half], *after, *before]
+
+        return choice(0, len(starts))
 
 
 def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> Day:

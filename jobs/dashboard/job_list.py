@@ -32,6 +32,7 @@ from jobs.dashboard.searching import (
     newest_for,
     parse_or_none,
     search,
+    still_failed,
 )
 from jobs.live import Live, reader
 from jobs.models import Job, JobQuerySet
@@ -83,16 +84,6 @@ class ListContext(TypedDict):
     view: str  # the name of the saved one that is shown; "" for none
 
 
-def neighbours(user: AbstractBaseUser, job: Job, query: QueryDict | None = None) -> dict[str, Job | None]:
-    """The jobs before and after one, newest first, among those that *query* selects: by default all."""
-    query = query or QueryDict()
-    seen = in_tab(search(user, query), query.get("tab", "")).only("pk", "title")
-    return {
-        "newer": seen.filter(created_at__gt=job.created_at).order_by("created_at").first(),
-        "older": seen.filter(created_at__lt=job.created_at).order_by("-created_at").first(),
-    }
-
-
 class JobList:
     """One page of the list."""
 
@@ -103,6 +94,7 @@ class JobList:
         self.filters = filters_of(query)
         self.matching = search(user, query)
         self.with_newest = newest_for(user, query, RECENT)
+        self.of_reason = self.with_newest is not None and self.filters.keys() - {"tab", "sort"} == {"why"}
         self.selected = self._selected(user)
         self.by_newest = bool(self.filters.keys() & SEARCHES)
         page = query.get("page", "")
@@ -133,12 +125,13 @@ class JobList:
         Very many are not searched for again for each look at the first page, which asks for its own rows.
         """
         found = None if self.number > 1 else keep_newest(self.selected)
-        self.in_known_order = found is None and self.order[:-1] == ORDERS[""]
+        self.are_kept = found is not None
+        self.in_known_order = not self.are_kept and self.order[:-1] == ORDERS[""]
         if found is None:
             found = [] if self.with_newest is None else self.newest_of(self.with_newest)
-            if self.with_newest is None or ("q" in self.filters and len(found) <= RECENT):
+            if self.with_newest is None or (not self.of_reason and len(found) <= RECENT):
                 found = self.newest_of(self.matching)
-            if "why" not in self.filters and self.by_newest and len(found) > RECENT:
+            if (self.of_reason or "why" not in self.filters) and self.by_newest and len(found) > RECENT:
                 keep_newest(self.selected, found)
         return found
 
@@ -181,7 +174,12 @@ class JobList:
             if self.by_newest and self.in_known_order and (all_known or self.number < self.last_page):
                 jobs = Job.objects.filter(pk__in=self._known(part))
                 part = slice(page_size + 1)
-            found = read_part(jobs, self.order, part)
+            found = []
+            if self.of_reason and self.are_kept and self.order[:-1] == ORDERS[""]:
+                still = still_failed(self.filters["why"], self._known(slice(2 * page_size)))
+                found = read_part(in_tab(still, self.tab), self.order, part)
+            if len(found) <= page_size:
+                found = read_part(jobs, self.order, part)
             return found[:page_size], len(found) > page_size
         back = self.place.side == "before"
         jobs = beyond(jobs, self.order, self.place.values, back=back)

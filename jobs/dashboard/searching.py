@@ -127,12 +127,17 @@ def newest_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest:
     """Less than search() finds, among which its *newest* some are, if it has that many; None: look at all.
 
     Of all that failed for one reason they are found by their stages, the newest of which are of the newest
-    jobs, but where one was added to its job later: so some more are looked at. A text is looked for in a
-    person's newest jobs: by the index of texts Postgres looks at everybody's.
+    jobs, but where one was added to its job later: so some more are looked at. Of a pipeline they are those
+    since about the time since when three times as many have failed. A text is looked for in a person's newest
+    jobs: by the index of texts Postgres looks at everybody's.
     """
     asked, staff = filters_of(query).keys() - {"tab", "sort"}, getattr(user, "is_staff", False)
-    if staff and asked == {"why"}:
-        return Job.objects.filter(pk__in=Stage.failed_by(_why(query)).order_by("-pk")[: newest + newest // 5])
+    if staff and "why" in asked and asked <= {"why", "pipeline"}:
+        failed = Stage.failed_by(_why(query)).order_by("-pk")
+        if asked == {"why"}:
+            return Job.objects.filter(pk__in=failed[: newest + newest // 5])
+        if found := Job.objects.filter(pk__in=failed[3 * newest : 3 * newest + 1]).only("created_at").first():
+            return search(user, query).filter(created_at__gt=found.created_at)
     if "q" in asked and "why" not in asked and (not staff or "owner" in asked):
         theirs = Job.objects.visible_to(user)
         theirs = theirs.of_person(_owner(query)) if "owner" in asked else theirs
@@ -140,6 +145,22 @@ def newest_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest:
         if since := moments[LOOKED_THROUGH : LOOKED_THROUGH + 1].first():
             return search(user, query, by_rows=True).filter(created_at__gt=since)
     return None
+
+
+def neighbours(user: AbstractBaseUser, job: Job, query: QueryDict | None = None) -> dict[str, Job | None]:
+    """The jobs before and after one, newest first, among those that *query* selects: by default all."""
+    query = query or QueryDict()
+    seen = in_tab(search(user, query), query.get("tab", "")).only("pk", "title")
+    return {
+        "newer": seen.filter(created_at__gt=job.created_at).order_by("created_at").first(),
+        "older": seen.filter(created_at__lt=job.created_at).order_by("-created_at").first(),
+    }
+
+
+def still_failed(why: str, known: list[UUID]) -> JobQuerySet:
+    """Which of the *known* jobs, and of as many that are the newest now, failed for this reason."""
+    newest = Stage.failed_by(why).order_by("-pk").values_list("job", flat=True)[: len(known)]
+    return Job.objects.filter(pk__in=Stage.failed_by(why).filter(job__in=[*known, *newest]))
 
 
 def count_found(

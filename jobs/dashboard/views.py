@@ -21,12 +21,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs import control, serialize
 from jobs.api.bearer import accepts_token
 from jobs.dashboard.forms import NewJob, chosen_pipeline, remember_pipeline
-from jobs.dashboard.job_list import JobList, neighbours
+from jobs.dashboard.job_list import JobList
 from jobs.dashboard.job_page import JobPage
 from jobs.dashboard.keyset import parse_moment
 from jobs.dashboard.news import Asked, News
 from jobs.dashboard.polling import fragment
-from jobs.dashboard.searching import owners, parse_or_none
+from jobs.dashboard.searching import neighbours, owners, parse_or_none
 from jobs.dashboard.stage_axis import AXIS_STEP
 from jobs.live import reader
 from jobs.models import Batch, Delivery, Job, Pipeline, SavedView

@@ -77,7 +77,7 @@ class JobRow(models.Model):
                     "jobs_of_pipeline": ("pipeline", "-created_at", "id", "state"),
                     "jobs_of_pipeline_by_state": ("pipeline", "state", "-created_at", "id"),
                     "jobs_of_owner": ("owner", "-created_at", "id", "state"),
-                    "jobs_of_owner_by_state": ("owner", "state", "-created_at", "id"),
+                    "jobs_of_owner_by_state": ("owner", "state", "-created_at", "id", "pipeline"),
                     "jobs_of_owner_by_title": ("owner", "title", "-created_at", "id", "state"),
                 }.items()
             ),
