@@ -26,7 +26,7 @@ from temporalio.worker import Worker
 
 from jobs.models import Job, Stage
 from jobs.state import Source
-from mediapipe import disk, storage
+from mediapipe import disk, storage, temporal
 from mediapipe.engine import imports, queue, surroundings, worker
 from mediapipe.engine.folders import folder, sweep
 from mediapipe.engine.models import EngineTask, new_id
@@ -230,6 +230,71 @@ async def test_jobs_that_have_begun_take_turns_of_their_own(task):
     later = EngineTask(kind="video", input="media:outputs/task_x.mp4", metadata=task.metadata)
     keys = [queue.turn(each).fairness_key for each in (task, later)]
     assert keys == ["ada", "ada/later"]
+
+
+async def made(seconds: float | None) -> str:
+    """What a task has made, so many seconds long, as the input of the next stage."""
+    maker = await EngineTask.objects.acreate(kind="video", input="x", status="succeeded")
+    name = f"outputs/{maker.pk}.mp4"
+    await EngineTask.objects.filter(pk=maker.pk).aupdate(output={"name": name, "duration": seconds})
+    return f"{storage.OWN_FILE_PREFIX}{name}"
+
+
+async def goes_before(source: str) -> bool:
+    task = await EngineTask.objects.acreate(kind="image", input=source, metadata={"owner": "ada"})
+    return await sync_to_async(queue.goes_before)(task)
+
+
+async def test_only_short_steps_of_jobs_that_have_begun_go_before_what_begins_and_only_a_few_of_them():
+    clip = await made(5)
+    assert [await goes_before(await made(queue.SHORT)), await goes_before(clip)] == [True, True]
+    for other in (
+        await made(queue.SHORT + 1),
+        await made(None),
+        "media:outputs/x.mp4",
+        "media:sources/x.mp4",
+    ):
+        assert not await goes_before(other), other
+    await EngineTask.objects.filter(status="queued").adelete()
+    assert [await goes_before(clip) for _ in range(queue.STEPS_BEFORE + 2)] == [
+        *[True] * queue.STEPS_BEFORE,
+        *[False] * 2,
+    ]
+    await EngineTask.objects.filter(status="queued").aupdate(status="processing")
+    assert await goes_before(clip), "none waits any more"
+
+
+async def test_steps_of_begun_jobs_go_first_and_many_of_them_keep_nobody_from_beginning(dev_env, temporal_at):
+    """Bea's first tasks stand in line when thirty steps of Ada's come, and Dan's first one at last."""
+    client = dev_env.client
+    temporal_at(client.service_client.config.target_host)
+    names: dict[str, str] = {}
+    order: list[str] = []
+
+    @activity.defn(name="run_task")
+    async def note(task_id: str) -> None:
+        order.append(names[task_id])
+
+    async def ask(owner: str, source: str, many: int) -> None:
+        for _ in range(many):
+            task = await EngineTask.objects.acreate(kind="image", input=source, metadata={"owner": owner})
+            names[task.pk] = owner
+            assert await queue.enqueue(task)
+
+    async def all_wait() -> bool:
+        found = await temporal.describe_queue(client, LIGHT_QUEUE)
+        return found.stats.approximate_backlog_count == len(names)
+
+    async with Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow]):
+        await ask("bea", "media:sources/x.mp4", 6)
+        await ask("ada", await made(5), 3 * queue.STEPS_BEFORE)
+        await ask("dan", "media:sources/x.mp4", 1)
+        await until_async(all_wait)
+        async with Worker(client, task_queue=LIGHT_QUEUE, activities=[note], max_concurrent_activities=1):
+            await until_async(lambda: asyncio.sleep(0, len(order) == len(names)))
+    few = queue.STEPS_BEFORE
+    assert order[:few] == ["ada"] * few, f"steps of begun jobs did not go first: {order}"
+    assert order.index("dan") <= few + 4, f"a new person did not have a turn: {order}"
 
 
 async def test_a_job_shows_its_four_tasks_and_each_one_times_and_result(task):

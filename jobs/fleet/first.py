@@ -1,7 +1,7 @@
 """Moving a job to the front: what it waits for at the engine is given out next, before everybody else's.
 
-Temporal gives out the tasks of a higher priority first; what runs is not interrupted, and later stages take
-their turns as before. It knows no page.
+Temporal gives out the tasks of a higher priority first; what runs is not interrupted, and later stages come
+as those of any job. It knows no page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mediapipe.accounts import audit
 from mediapipe.accounts.audit import Act
 
 MOVED = "moved"  # what its line in the timeline is
-FIRST = 1  # of Temporal's priorities, 1 to 5; everything else has 3
+FIRST = 1  # of Temporal's priorities, 1 to 5; short steps of begun jobs have 2, everything else 3
 PRIORITY = FieldMask(paths=["priority.priority_key"])
 NOTHING_WAITS = "Nothing of this job waits at the engine at the moment, so there is nothing to move."
 

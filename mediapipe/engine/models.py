@@ -155,8 +155,8 @@ class EngineTask(models.Model):
 
     @property
     def is_later(self) -> bool:
-        """Whether it works on what another task has made: a later stage of a job that has begun."""
-        return self.input.startswith(f"{storage.OWN_FILE_PREFIX}outputs/")
+        """Whether it is a later stage of a job that has begun: it works on what another task has made."""
+        return self.input.startswith(storage.MADE_HERE)
 
     @property
     def is_stale(self) -> bool:

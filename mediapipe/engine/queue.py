@@ -18,7 +18,7 @@ from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReus
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from mediapipe import task_queues, temporal
+from mediapipe import storage, task_queues, temporal
 from mediapipe.database import in_thread
 from mediapipe.engine import piece_files
 from mediapipe.engine.models import PIECES, EngineTask, Lane
@@ -40,6 +40,8 @@ MOST_AT_ONCE = 100  # tasks that one round settles
 QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
 LATER_WEIGHT = 2.0  # turns of an owner's begun jobs for one of those that have yet to begin
+STEPS_BEFORE = 10  # of begun jobs, that may wait: no more of them stand before whoever comes new
+SHORT = 60.0  # seconds of a film of which a step is soon done
 CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
 
@@ -55,9 +57,25 @@ def turn(task: EngineTask) -> Priority:
     return temporal.fairness_key(task.owner)
 
 
+def goes_before(task: EngineTask) -> bool:
+    """Whether a task goes before all that take turns: a short step of a job that has begun.
+
+    So jobs are done one after the other, and not all at the end. Only while few of them wait: else they take
+    turns too, or one person's hundreds would keep the others from beginning.
+    """
+    if not task.is_later:
+        return False
+    maker = task.input.removeprefix(storage.MADE_HERE).partition(".")[0]
+    if not EngineTask.objects.filter(pk=maker, output__duration__lte=SHORT).exists():
+        return False
+    waiting = EngineTask.objects.filter(status=EngineTask.Status.QUEUED, input__startswith=storage.MADE_HERE)
+    return not waiting[STEPS_BEFORE:].exists()
+
+
 async def enqueue(task: EngineTask) -> bool:
     """Puts a task into the queue, once however often it is called; False while Temporal is unavailable."""
     client = await temporal.client()
+    before = await sync_to_async(goes_before)(task)
     try:
         async with asyncio.timeout(5):
             with contextlib.suppress(WorkflowAlreadyStartedError):
@@ -65,7 +83,7 @@ async def enqueue(task: EngineTask) -> bool:
                     EngineTaskWorkflow.run,
                     args=[
                         *(task.pk, task.light, settings.ENGINE_HEARTBEAT_SECONDS),
-                        *(bool(task.fetch_for), task.copies),
+                        *(bool(task.fetch_for), task.copies, before),
                     ],
                     id=task.pk,
                     task_queue=HEAVY_QUEUE,

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
 HEAVY_QUEUE = "media-engine"
 LIGHT_QUEUE = "media-engine-light"
 IMPORT_QUEUE = "media-engine-import"
+BEFORE = 2  # of Temporal's priorities, 1 to 5; everything else has 3, and what a person moves to the front 1
 # A worker that is lost or restarts is no reason to give up: the activities bound that themselves.
 MAX_ROUNDS = 3  # of encoding pieces and joining them: some may be gone when the last one is done
 RETRY_POLICY = RetryPolicy(
@@ -36,24 +37,27 @@ class EngineTaskWorkflow:
         heartbeat_timeout: float = 10,
         foreign: bool = False,
         copies: bool = False,
+        before: bool = False,
     ) -> None:
         """Ends when the task is over: how it ended stands in its row.
 
         *heartbeat_timeout*: seconds of silence after which another worker takes it over. *foreign*: its
         source must be downloaded first. *copies*: it may be a copy, a moment's work, which never waits behind
-        an encode; only where it is none it stands in line for one. No history from before these arguments
-        has them, so none is patched.
+        an encode; only where it is none it stands in line for one. *before*: it goes before what has no such
+        priority; its pieces, and what takes as long, don't. No history from before these arguments has them,
+        so none is patched.
         """
         silence = timedelta(seconds=heartbeat_timeout)
+        priority = Priority(priority_key=BEFORE) if before else Priority.default
         if foreign and not await _activity("import_source", [task_id], IMPORT_QUEUE, silence):
             return
-        if copies and await _activity("copy_task", [task_id], LIGHT_QUEUE, silence):
+        if copies and await _activity("copy_task", [task_id], LIGHT_QUEUE, silence, priority=priority):
             return
         if light:
-            await _activity("run_task", [task_id], LIGHT_QUEUE, silence)
+            await _activity("run_task", [task_id], LIGHT_QUEUE, silence, priority=priority)
             return
         division: Division | None = await _activity(
-            "run_task", [task_id, True], HEAVY_QUEUE, silence, Division
+            "run_task", [task_id, True], HEAVY_QUEUE, silence, Division, priority
         )
         if division and not await self._in_pieces(task_id, division, silence):
             await _activity("run_task", [task_id, False, IN_ONE], HEAVY_QUEUE, silence)

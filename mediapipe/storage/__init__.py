@@ -34,6 +34,7 @@ TEXTS = (*LINKING, ".json")  # served by us even from a bucket: they link, or a 
 PLAYLIST = ".m3u8"  # stands for its whole folder: segments and renditions
 FETCHED = "fetched"  # the folder of foreign sources
 OWN_FILE_PREFIX = "media:"  # before the name of a file of ours, where a URL was given and is kept
+MADE_HERE = f"{OWN_FILE_PREFIX}outputs/"  # so begins what a task of the engine has made
 
 
 class Forbidden(Exception):
