@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import threading
 from collections.abc import Iterable
 
 import pytest
@@ -20,6 +21,7 @@ from mediapipe.engine.pieces import Division, divide
 from mediapipe.engine.piecework import Film
 from mediapipe.engine.sources import source_file
 from mediapipe.engine.workflows import HEAVY_QUEUE
+from mediapipe.storage import s3
 from tests.support.engine import endless_space
 from tests.support.product import until_async
 from tests.test_engine_pieces import ASKED, SOURCES, new, put, run
@@ -143,6 +145,18 @@ class TestOnMachines:
             later = await new(f"{storage.OWN_FILE_PREFIX}{name}")
             is_far = await sync_to_async(worker.is_far_from_its_source)(later.pk)
             assert is_far == (size > sources.SOON_FETCHED)
+
+    async def test_all_threads_of_a_process_have_one_connection_to_the_bucket(self, bucket):
+        """To make another one takes a fifth of a second of the processor."""
+        together = threading.Barrier(3)
+
+        def connection() -> object:
+            together.wait(30)
+            return s3.storage().connection
+
+        for _ in range(2):  # the first ones may each have made one
+            found = await asyncio.gather(*(asyncio.to_thread(connection) for _ in range(3)))
+        assert len(set(map(id, found))) == 1
 
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""
