@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import threading
 from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -13,7 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from mediapipe import storage, task_queues
-from mediapipe.engine import queue, sources, worker
+from mediapipe.engine import piece_files, queue, sources, worker
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
@@ -157,6 +158,37 @@ class TestOnMachines:
         for _ in range(2):  # the first ones may each have made one
             found = await asyncio.gather(*(asyncio.to_thread(connection) for _ in range(3)))
         assert len(set(map(id, found))) == 1
+
+    async def test_pieces_of_other_machines_come_several_at_a_time(self, bucket, settings, tmp_path):
+        """And whole: a bucket that is far takes longer to answer than to send one."""
+        settings.WORK_ROOT = tmp_path / "here"
+        asked: set[str] = set()
+        several = threading.Event()
+
+        class Far(BaseHTTPRequestHandler):
+            """Answers nobody until three have asked."""
+
+            def do_GET(self) -> None:
+                asked.add(self.path)
+                if len(asked) == 3:
+                    several.set()
+                assert several.wait(10)
+                body = self.path.encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        with ThreadingHTTPServer(("127.0.0.1", bucket.port), Far) as far:
+            serving = asyncio.create_task(asyncio.to_thread(far.serve_forever))
+            try:
+                await piece_files.bring("key", [f"{number}.mp4" for number in range(6)], Hooks(endless_space))
+            finally:
+                far.shutdown()
+                await serving
+        kept = {each.name: each.read_text() for each in piece_files.folder("key").iterdir()}
+        wanted = [f"{number}.{kind}" for number in range(6) for kind in ("json", "mp4")]
+        assert kept == {name: f"/media/pieces/key/{name}" for name in wanted}
 
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""

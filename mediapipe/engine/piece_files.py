@@ -27,6 +27,7 @@ from mediapipe.threads import run_to_completion
 
 KEPT_FOR = 24 * 3600.0  # seconds, for a retry of a task that has failed
 UNSENT_FOR = 3600.0  # seconds after which copies of what is no longer in the bucket go
+BROUGHT_AT_ONCE = 4  # pieces: a bucket that is far takes longer to answer than to send one
 T = TypeVar("T")
 
 
@@ -83,14 +84,26 @@ def _keep(made: Path, key: str, known: dict[str, Any]) -> None:
 
 
 async def bring(key: str, names: Collection[str], hooks: Hooks) -> None:
-    """Copies from the bucket what other machines have made. Raises TaskError."""
+    """Copies from the bucket what other machines have made, several at a time. Raises TaskError."""
     folder(key).mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if not await asyncio.to_thread(about, key, name):
-            for each in (_beside(name), name):
-                await _patiently(hooks, _bring, key, each)
+    places = asyncio.Semaphore(BROUGHT_AT_ONCE)
+
+    async def one(name: str) -> None:
+        async with places:
+            if not await asyncio.to_thread(about, key, name):
+                for each in (_beside(name), name):
+                    await _patiently(hooks, _bring, key, each)
+
+    coming = [asyncio.create_task(one(name)) for name in names]
+    try:
+        await asyncio.gather(*coming)
+    finally:
+        for each in coming:
+            each.cancel()
+        await asyncio.wait(coming)
 
 
+@s3.as_bucket_unavailable
 def _bring(key: str, name: str) -> None:
     handle, part = tempfile.mkstemp(prefix="half-", dir=folder(key))
     try:
