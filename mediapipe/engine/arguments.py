@@ -171,7 +171,8 @@ def filters(
 ) -> str:
     """The filter chain of a picture: deinterlace, scale or tone-map, fit, rate, square pixels."""
     width, height, tail = output_size(video, options)
-    chain = ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
+    chain = [f"setfield={video.fields}"] if video.fields else []
+    chain += ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []
     target = STILLS.get(pixels, ":out_range=tv") if still else ":out_range=tv"
     if video.hdr:
         chain += [*to_sdr(video, width, height)]
@@ -232,8 +233,9 @@ def input_arguments(path: str, media: Media, seek: float | None = None) -> list[
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
     place = ["-ss", f"{seek:.3f}"] if seek else []
     opened = [*before, *named_turn(video), *packet_filters(media), "-i", f"file:{path}"]
-    # where a clock jumps, a seek would lead anywhere: all of it is decoded
-    return [*GUARD, *opened, *place] if media.jumps else [*GUARD, *place, *opened]
+    # where a clock jumps, a seek would lead anywhere, and packets are counted: all of it is decoded
+    whole = media.jumps or (video and video.shifts)
+    return [*GUARD, *opened, *place] if whole else [*GUARD, *place, *opened]
 
 
 def packet_filters(media: Media) -> list[str]:

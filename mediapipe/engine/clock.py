@@ -1,4 +1,4 @@
-"""How a file's clock runs, which only its packets show: keyframes, jumps, a last picture that is held.
+"""How a file's clock runs, which only its packets show: keyframes, jumps, where it ends.
 
 For a sandboxed child (probe.py): PyAV and the standard library.
 """
@@ -12,7 +12,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from mediapipe.engine.survey import value
+from mediapipe.engine.edits import REORDERED, Edits
+from mediapipe.engine.survey import MIN_HELD, value
 
 MAX_READ = 64 << 20  # bytes, in search of keyframes
 MAX_SECONDS = 15.0  # of looking for jumps
@@ -23,11 +24,10 @@ JUMP_OF_ALL = 10.0  # and where picture and sound do it alike
 MIN_SETBACK = 0.1  # seconds by which a clock is set back
 SAME_JUMP = 1.5  # seconds by which the same jump may look otherwise in another track
 MAX_JUMPS = 200
-MAX_REORDER = 10.0  # seconds between the storing of a picture and its showing: more is a mistake
+# seconds between the storing of a picture and its showing: more is a mistake, but of slides
+MAX_REORDER = 10.0
 FASTEST = 60.5  # pictures a second that are kept
-REORDERED = 16  # pictures, at most, that are stored before another that is shown before them
 BELIEVED = 1.2  # times as quick as pictures ever come, that a container may say they do
-MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 
 
 def _seconds(ticks: int, unit: Fraction) -> float:
@@ -72,47 +72,6 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     return longest
 
 
-def held_picture(container: Any, stream: Any, facts: dict[str, Any]) -> None:
-    """Notes how long a last picture is `held` beyond its turn, and the rate of the film without it.
-
-    `lost`: how much of that a decoder doesn’t know.
-    """
-    last, own, end = _held(container, stream, facts["end"])
-    turn = 1 / value(lambda: float(stream.guessed_rate), 25.0)
-    if end - last > turn + MIN_HELD:
-        facts["held"] = end - last - turn
-        facts["lost"] = end - own if end - own > MIN_HELD else 0.0
-        if facts["frames"] > 1:
-            facts["fps"] = (facts["frames"] - 1) / last
-
-
-def _held(container: Any, stream: Any, end: float) -> tuple[float, float, float]:
-    """When a film’s last picture begins, from the file’s start; until when its own packet, and its file, say.
-
-    Nothing where its packets don’t reach *end*: then the file is cut off. With reordered pictures the
-    duration stands at another packet than the last one that is shown, and decoders lose it.
-    """
-    start = value(lambda: container.start_time / 1e6, 0.0)
-    container.seek(int((start + max(0.0, end - 0.1)) / stream.time_base), stream=stream)
-    last = own = reach = 0.0
-    read = 0
-    for packet in container.demux(stream):
-        if packet.pts is None:
-            continue
-        read += packet.size
-        if read > MAX_READ:
-            return 0.0, 0.0, 0.0
-        begins, stored = (
-            float(at * packet.time_base) - start for at in (packet.pts, packet.dts or packet.pts)
-        )
-        lasts = float((packet.duration or 0) * packet.time_base)
-        if begins > last:
-            last = begins
-            own = begins + lasts
-        reach = max(reach, max(begins, stored) + lasts)
-    return (last, own, end) if last and reach > end - 0.1 else (0.0, 0.0, 0.0)
-
-
 @dataclass
 class _Jump:
     """At which of a track's packets its clock jumps, and by how many seconds.
@@ -144,6 +103,9 @@ class _Track:
     stands: float = 0.0  # seconds between two of its packets, the longest
     quickest: float = 3600.0  # … and the shortest
     packets: int = 0
+    hidden: int = 0  # of them those that an edit list cuts out
+    cut: bool = False  # whether the latest one is such
+    edits: Edits | None = None  # where pictures that are stored in another order than shown are cut out
     jumps: list[_Jump] = field(default_factory=list)
     far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
     kinds: set[bytes] = field(default_factory=set)  # of its sound, by rate and channels
@@ -152,21 +114,34 @@ class _Track:
     )  # packets, and how far
 
     def take(self, packet: Any) -> None:
-        """Another packet: until when what is shown lasts, too, where nobody knows when it was stored."""
+        """Another packet: until when what is shown lasts, too, where nobody knows when it was stored.
+
+        One that an edit list cuts out tells no time, nor does what follows behind it.
+        """
+        hidden = packet.is_discard
         stored = packet.dts
         shown = stored if packet.pts is None else packet.pts
-        lasts = _seconds(packet.duration or 0, self.unit)
-        if shown is not None:
-            self.reach = max(self.reach, _seconds(shown, self.unit) + (lasts or self.turn))
-        if stored is not None:
-            self._see(_seconds(stored, self.unit), _seconds(shown, self.unit), lasts)
+        if self.edits and stored is not None:
+            self.edits.see(
+                self.packets, _seconds(stored, self.unit), _seconds(shown, self.unit), hidden=hidden
+            )
+        if not hidden:
+            lasts = _seconds(packet.duration or 0, self.unit)
+            if shown is not None:
+                self.reach = max(self.reach, _seconds(shown, self.unit) + (lasts or self.turn))
+            if stored is not None:
+                self._see(_seconds(stored, self.unit), _seconds(shown, self.unit), lasts)
+        self.hidden += hidden
+        self.cut = hidden
         self.packets += packet.size > 0
 
     def _see(self, stored: float, shown: float, lasts: float) -> None:
         by = stored - self.last - (self.turn or self.lasts)
         if self.first is None:
             self.first = stored
-        elif by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown)):
+        elif not self.cut and (
+            by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown))
+        ):
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
         if self.packets and stored > self.last:
@@ -177,7 +152,7 @@ class _Track:
         if not self.turn:  # an MP4 would claim that the last sound before a jump lasts until after it
             self.lasts = min(self.lasts, 1.0)
         self.latest.append((self.packets, shown - stored))
-        self.far += abs(shown - stored) > MAX_REORDER
+        self.far += abs(shown - stored) > MAX_REORDER and abs(shown - stored) > self.order
 
     def _is_guessed(self, shown: float) -> bool:
         """Whether a time of storing may have fallen back because the first ones were guessed (Matroska)."""
@@ -186,9 +161,14 @@ class _Track:
     def _shown_at(self, by: float) -> int:
         """The first of the latest packets that is shown after a jump by so much, though it lies before it."""
         early = [(at, far) for at, far in self.latest if abs(far - by) < min(SAME_JUMP, abs(by) / 2)]
-        self.far -= sum(abs(far) > MAX_REORDER for _, far in early)
+        self.far -= sum(abs(far) > self.order for _, far in early)
         self.latest.clear()
         return min((at for at, _ in early), default=self.packets)
+
+    @property
+    def order(self) -> float:
+        """Seconds that may lie between the storing of a picture and its showing."""
+        return max(MAX_REORDER, REORDERED * min(self.stands, JUMP_OF_ALL))
 
     @property
     def seconds(self) -> float:
@@ -206,7 +186,12 @@ class _Track:
     def missing(self) -> float:
         """Seconds that its packets haven’t, though its clock counts them: holes, or pictures that stand."""
         own = self.last - (self.first or 0.0) - sum(jump.by for jump in self.jumps)
-        return own - (self.packets - 1) * self.frame if self.frame and self.packets else 0.0
+        return own - (self.shown - 1) * self.frame if self.frame and self.shown else 0.0
+
+    @property
+    def shown(self) -> int:
+        """How many of its packets are shown."""
+        return self.packets - self.hidden
 
 
 def adts_kind(packet: Any) -> bytes:
@@ -224,14 +209,16 @@ def _watch(stream: Any, facts: dict[str, Any]) -> _Track:
         frame = value(lambda: stream.codec_context.frame_size / stream.codec_context.sample_rate, 0.0)
         return _Track(0.0, unit, frame)
     turn = 1 / (value(lambda: float(stream.guessed_rate), 25.0) or 25.0)
-    return _Track(turn, unit, turn, pace=value(lambda: float(stream.base_rate), 0.0))
+    cuts = facts["discarded"] and facts["reorders"]
+    pace = value(lambda: float(stream.base_rate), 0.0)
+    return _Track(turn, unit, turn, pace=pace, edits=Edits(turn) if cuts else None)
 
 
-def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
+def jumps(container: Any, tracks: list[dict[str, Any]], claimed: float) -> float:
     """Notes for each track the `shifts` that take its clock's jumps out, and what of its sound is `missing`.
 
     How long the file is without its jumps; 0 where no clock jumps. *container*: freshly opened; *tracks*: the
-    film first, then its sound.
+    film first, then its sound. *claimed*: the length without which it is cut off.
     """
     seen = {facts["index"]: _watch(container.streams[facts["index"]], facts) for facts in tracks}
     ends = time.monotonic() + MAX_SECONDS
@@ -243,29 +230,33 @@ def jumps(container: Any, tracks: list[dict[str, Any]]) -> float:
         if number % 1000 == 0 and time.monotonic() > ends:
             break
     else:
-        _note_ends(container, tracks, [track.reach for track in seen.values()])
+        _note_ends(container, tracks, [track.reach for track in seen.values()], claimed)
+        for facts, track in zip(tracks, seen.values(), strict=True):
+            if track.turn and (facts["frames"] or track.hidden):  # AVI counts empty ones, too
+                facts["frames"] = min(facts["frames"] or track.shown, track.shown)
     clocks = list(seen.values())
     _agree(clocks)
     if any(len(track.jumps) > MAX_JUMPS for track in clocks):
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
         facts |= {"stands": track.stands, "pace": track.quick}
-        facts["shifts"] = [(jump.at, jump.shown_at, round(jump.by / track.unit)) for jump in track.jumps]
-        facts["far"] = round(MAX_REORDER / track.unit) if track.far else 0
+        shifts = [(jump.at, jump.shown_at, jump.by) for jump in track.jumps]
+        shifts = shifts or [(at, at, by) for at, by in (track.edits.late() if track.edits else [])]
+        facts["shifts"] = [(at, shown_at, round(by / track.unit)) for at, shown_at, by in shifts]
+        facts["far"] = round(track.order / track.unit) if track.far else 0
         facts["missing"] = track.missing
         facts["changes"] = len(track.kinds) > 1
-    found = any(track.jumps or track.far for track in clocks)
-    return max(track.seconds for track in clocks) if found else 0.0
+    jumped = any(track.jumps or track.far for track in clocks)
+    return max(track.seconds for track in clocks) if jumped else 0.0
 
 
-def _note_ends(container: Any, tracks: list[dict[str, Any]], reach: list[float]) -> None:
+def _note_ends(container: Any, tracks: list[dict[str, Any]], reach: list[float], claimed: float) -> None:
     """Notes where a track ends that says no `end`, or that of another: some containers know the file's alone.
 
     Where none comes so far the file is cut off, and stays as long as it says.
     """
     start = value(lambda: container.start_time / 1e6, 0.0)
-    length = value(lambda: container.duration / 1e6, 0.0)
-    if max(reach) - start < length - MIN_HELD:
+    if max(reach) - start < claimed - MIN_HELD:
         return
     for facts, end in zip(tracks, reach, strict=True):
         if not facts["end"] or end - start < facts["end"] - MIN_HELD:

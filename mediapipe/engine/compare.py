@@ -214,13 +214,7 @@ def length(
         found.append(Difference("The result’s sound isn’t as long as it says.", grave=True))
     video = source.video
     made = output.video
-    if (
-        video is None
-        or made is None
-        or {"fps", "start", "end"} & set(options)
-        or video.fps > FASTEST
-        or video.discarded
-    ):
+    if video is None or made is None or {"fps", "start", "end"} & set(options) or video.fps > FASTEST:
         return found
     few = made.frames < video.frames * (0.98 if copied else 0.8) - 2
     if made.frames and few and seconds - output.duration < max(0.5, 0.02 * seconds):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
+SEGMENT = 0x18538067  # of Matroska: all that follows the head
+HEAD = 4096  # bytes, among which FLV's metadata are
 PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
@@ -217,7 +219,7 @@ def _clap(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
 
 def _matroska_crops(file: IO[bytes], end: int) -> Iterator[tuple[int, int, int, int]]:
     for segment, *inside in _elements(file, 0, end):
-        for tracks, *entries in _elements(file, *inside) if segment == 0x18538067 else ():
+        for tracks, *entries in _elements(file, *inside) if segment == SEGMENT else ():
             if tracks != 0x1654AE6B:
                 continue
             for entry, first, last in _elements(file, *entries):
@@ -241,12 +243,37 @@ def _elements(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int,
     """The EBML elements between two offsets: id, first and last byte of the content."""
     at = start
     while at + 2 <= end:
-        file.seek(at)
-        head = file.read(12)
-        size = 9 - head[0].bit_length()  # of the id
-        length = 9 - head[size].bit_length()
-        value = int.from_bytes(head[size : size + length], "big") & ((1 << 7 * length) - 1)
-        first = at + size + length
-        last = end if value == (1 << 7 * length) - 1 else min(end, first + value)  # all ones: not known
-        yield int.from_bytes(head[:size], "big"), first, last
+        kind, first, size = _element(file, at)
+        last = end if size is None else min(end, first + size)
+        yield kind, first, last
         at = last
+
+
+def _element(file: IO[bytes], at: int) -> tuple[int, int, int | None]:
+    """The EBML element there: id, first byte of the content, its length; None where that isn’t said."""
+    file.seek(at)
+    head = file.read(12)
+    size = 9 - head[0].bit_length()  # of the id
+    length = 9 - head[size].bit_length()
+    unknown = (1 << 7 * length) - 1
+    value = int.from_bytes(head[size : size + length], "big") & unknown
+    kind = int.from_bytes(head[:size], "big")
+    return kind, at + size + length, None if value == unknown else value
+
+
+def is_complete(path: str, form: str) -> bool:
+    """Whether the file is as large as it says itself: nothing was cut off, whatever length it claims."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        at = 0
+        while form.startswith("matroska") and at < size:
+            kind, first, length = _element(file, at)
+            if length is None or kind == SEGMENT:
+                return length is not None and first + length <= size
+            at = first + length
+        while form == "avi" and at + 8 <= size:
+            file.seek(at + 4)
+            at += 8 + int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        said = file.read(HEAD).partition(b"filesize\0")[2][:8] if form == "flv" else b""
+        return at == size or (len(said) == 8 and struct.unpack(">d", said)[0] == size)

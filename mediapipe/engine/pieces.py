@@ -112,7 +112,7 @@ def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
             video.held or video.lost or video.shifts or video.far or (media.audio and media.audio.shifts)
         )
         and video.codec in CODECS
-        and not (video.tiled or video.discarded or video.crop or has_alpha(video))
+        and not (video.tiled or video.discarded or video.crop or video.late or has_alpha(video))
         and 1 <= video.fps <= FASTEST
         and abs(media.start) < (MIN_START if plan.copied else 1)
         and media.duration >= MIN_PIECES * piece_seconds(plan, video, cores)

@@ -71,7 +71,7 @@ def can_copy_video(options: Options, media: Media) -> bool:
         video.codec == "h264"
         and video.pix_fmt in ("yuv420p", "yuvj420p")
         and not (video.interlaced or video.hdr or video.cover or video.discarded or video.crop)
-        and not video.mirrored  # which some browsers leave as it is
+        and not (video.mirrored or video.late)  # which some browsers leave as it is; shown in another order
         and not (video.reorders and (media.format in UNTIMED or (video.held and not media.is_mp4)))
         and video.profile in PLAYED
         and video.level <= MAX_LEVEL

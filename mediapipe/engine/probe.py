@@ -10,17 +10,19 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mediapipe.engine import clock, intact, looks, survey, tracks, turns
+from mediapipe.engine import clock, intact, looks, survey, tracks
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
     cropping,
+    is_complete,
     is_iso,
     is_media,
     is_protected,
     known_length,
     programmes,
 )
+from mediapipe.engine.first_pictures import first_pictures, look_for_fields
 from mediapipe.engine.picture_times import picture_times
 from mediapipe.engine.survey import value
 
@@ -40,7 +42,6 @@ NAMED = {
 }
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
-MOST_REORDERED = 16  # pictures that a decoder holds back before it shows the first
 MEASURED = ("mov", "mpeg")  # containers of which FFmpeg knows the length itself
 MAX_CHANNELS = 64  # of a sound: no filter of FFmpeg takes more
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
@@ -87,7 +88,8 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "pix_fmt": value(lambda: str(context.pix_fmt or ""), ""),
             "fps": frame_rate(stream),
             "uneven": value(lambda: is_uneven(stream), False),
-            "frames": value(lambda: int(stream.frames), 0),
+            # those that an edit list hides are counted, too: how many are shown, only packets tell
+            "frames": 0 if facts["discarded"] else value(lambda: int(stream.frames), 0),
             "transfer": value(lambda: int(context.color_trc), 0),
             "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
             "reorders": value(lambda: bool(context.has_b_frames), False),
@@ -104,37 +106,6 @@ def stream_facts(stream: Any) -> dict[str, Any]:
     return facts
 
 
-def first_frame(container: Any, stream: Any, facts: dict[str, Any]) -> None:
-    """Rotation, interlacing and true colour are known of a decoded frame only."""
-    stream.codec_context.thread_count = 1
-    start = value(lambda: container.start_time / 1e6, 0.0)
-    began = first = None
-    for count, packet in enumerate(container.demux(stream)):
-        began = packet.dts if began is None else began
-        for frame in value(packet.decode, list[Any]()):
-            if first is not None:
-                facts["says_turn"] = turns.is_said_by_pictures(first, frame)
-                facts |= turns.turn(frame) if frame.rotation else {}
-                return
-            facts |= turns.turn(frame)
-            facts["interlaced"] = bool(frame.interlaced_frame)
-            facts["transfer"] = value(lambda frame=frame: int(frame.color_trc), 0) or facts["transfer"]  # type: ignore[misc]
-            facts["matrix"] = value(lambda frame=frame: int(frame.colorspace), 2)  # type: ignore[misc]
-            facts["primaries"] = value(lambda frame=frame: int(frame.color_primaries), 2)  # type: ignore[misc]
-            facts["width"] = facts["width"] or frame.width
-            facts["height"] = facts["height"] or frame.height
-            facts["decodes"] = True
-            # what a decoder can't show before a first keyframe is no part of the film
-            facts["begins"] = max(facts["begins"], value(lambda frame=frame: frame.time, 0.0) - start)  # type: ignore[misc]
-            if container.format.name == "avi" and None not in (began, packet.dts) and count <= MOST_REORDERED:
-                facts["late"] = float((packet.dts - began) * stream.time_base)
-            if not frame.rotation:
-                return
-            first = frame
-        if count > 2000:
-            return
-
-
 def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[str]) -> None:
     """What only the frames and packets of the film show: of the likeliest track that decodes."""
     candidates = tracks.pictures(found["streams"])
@@ -142,7 +113,7 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
         if facts["width"] * facts["height"] > MAX_PIXELS:  # refused anyway: not to be decoded
             return
         stream = container.streams[facts["index"]]
-        value(lambda stream=stream, facts=facts: first_frame(container, stream, facts), None)  # type: ignore[misc]
+        value(lambda stream=stream, facts=facts: first_pictures(container, stream, facts), None)  # type: ignore[misc]
         if facts.get("decodes"):
             break
         facts["undecodable"] = True
@@ -158,8 +129,10 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
     elif "--gap" in extra:
         facts["gap"] = value(lambda: clock.longest_gap(container, stream, facts), 86400.0)
     if "--gap" in extra:
-        value(lambda: clock.held_picture(container, stream, facts), None)
+        value(lambda: survey.held_picture(container, stream, facts), None)
     length = facts["duration"] or found["duration"]
+    if "--gap" in extra:
+        value(lambda: look_for_fields(container, stream, facts, length), None)
     if "--whole" in extra:
         facts["whole"] = intact.is_whole(container, stream, length)
     sound = tracks.sound(found["streams"], facts) if "--heard" in extra else None
@@ -174,8 +147,12 @@ def steady(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
     played = [facts for facts in (film, sound) if facts and not facts["disposition"] & tracks.NO_FILM]
     if not played:
         return
+    claimed = 0.0 if found["complete"] else found["duration"]
     with reopen() as container:
-        length = clock.jumps(container, played)
+        length = clock.jumps(container, played, claimed)
+        reach = max(facts["end"] for facts in played)
+    if found["complete"] and 0 < reach < found["duration"] - survey.MIN_HELD:
+        found["duration"] = reach
     if length:
         found |= {"duration": length, "guessed": True, "jumps": True}
         for facts in found["streams"]:
@@ -195,7 +172,9 @@ def crop(path: str, found: dict[str, Any]) -> None:
 
 
 def own_length(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
-    """Makes lengths of those that were counted from before the file begins."""
+    """Makes lengths of those that were counted from elsewhere than where the file begins."""
+    if not found["format"].startswith(MEASURED):
+        survey.as_a_whole(found)
     if found["start"] > survey.LATE_START and not found["format"].startswith(MEASURED):
         with reopen() as container:
             survey.take_out_start(container, found)
@@ -212,7 +191,7 @@ def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> 
     films = [s for s in streams if s["type"] == "video" and not s["disposition"] & tracks.NO_FILM]
     if (not audio and len(films) < 2) or any(s["tiled"] for s in films):
         return
-    if len(films) < 2 and all(s["entries"] for s in audio) and len(audio) < 2:
+    if len(films) < 2 and len(audio) < 2 and all(s["entries"] > 1 for s in [*films, *audio]):
         return
     with reopen() as container:
         value(lambda: survey.survey(container, streams), None)
@@ -256,6 +235,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         for facts, stream in zip(found["streams"], container.streams, strict=True):
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        found["complete"] = value(lambda: is_complete(path, found["format"]), False)
         value(lambda: own_length(opened, found), None)
         value(lambda: crop(path, found), None)
         value(lambda: track_facts(path, opened, found), None)

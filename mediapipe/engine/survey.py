@@ -16,6 +16,8 @@ MAX_READ = 32 << 20  # bytes of packets
 MAX_TIME = 30.0  # seconds of the film
 MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
 LATE_START = 0.4  # seconds at which a file's clock begins before anybody takes notice
+MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
+MAX_LAST = 64 << 20  # bytes, in search of a last picture
 LAST_SECONDS = 2.0  # in which the last packets are
 LEAD_IN = 0.1  # seconds before a place from which on it is decoded
 SOUND_PLACES = 10  # where it is listened to each of several sound tracks
@@ -46,6 +48,19 @@ def begin_of(stream: Any, start: float) -> float:
     return value(lambda: float(stream.start_time * stream.time_base), start) - start
 
 
+def as_a_whole(found: dict[str, Any]) -> None:
+    """Takes what all tracks say alike for the length of the file: it says no more (ASF).
+
+    FFmpeg takes it for that of each, from where it begins.
+    """
+    lengths = {facts["duration"] for facts in found["streams"] if facts["type"] in ("video", "audio")}
+    if len(lengths) == 1 and max(facts["begins"] for facts in found["streams"]) > MIN_HELD:
+        length = lengths.pop()
+        found["duration"] = min(found["duration"], length or found["duration"])
+        for facts in found["streams"]:
+            facts["end"] = min(facts["end"], found["duration"])
+
+
 def take_out_start(container: Any, found: dict[str, Any]) -> None:
     """Makes lengths of what was counted from zero in a file whose clock begins later.
 
@@ -67,6 +82,47 @@ def take_out_start(container: Any, found: dict[str, Any]) -> None:
     found["duration"] = max(0.0, length - start)
     for facts in found["streams"]:
         facts |= {name: max(0.0, facts[name] - start) for name in ("duration", "end")}
+
+
+def held_picture(container: Any, stream: Any, facts: dict[str, Any]) -> None:
+    """Notes how long a last picture is `held` beyond its turn, and the rate of the film without it.
+
+    `lost`: how much of that a decoder doesn’t know.
+    """
+    last, own, end = _held(container, stream, facts["end"])
+    turn = 1 / value(lambda: float(stream.guessed_rate), 25.0)
+    if end - last > turn + MIN_HELD:
+        facts["held"] = end - last - turn
+        facts["lost"] = end - own if end - own > MIN_HELD else 0.0
+        if facts["frames"] > 1:
+            facts["fps"] = (facts["frames"] - 1) / last
+
+
+def _held(container: Any, stream: Any, end: float) -> tuple[float, float, float]:
+    """When a film’s last picture begins, from the file’s start; until when its own packet, and its file, say.
+
+    Nothing where its packets don’t reach *end*: then the file is cut off. With reordered pictures the
+    duration stands at another packet than the last one that is shown, and decoders lose it.
+    """
+    start = value(lambda: container.start_time / 1e6, 0.0)
+    container.seek(int((start + max(0.0, end - 0.1)) / stream.time_base), stream=stream)
+    last = own = reach = 0.0
+    read = 0
+    for packet in container.demux(stream):
+        if packet.pts is None:
+            continue
+        read += packet.size
+        if read > MAX_LAST:
+            return 0.0, 0.0, 0.0
+        begins, stored = (
+            float(at * packet.time_base) - start for at in (packet.pts, packet.dts or packet.pts)
+        )
+        lasts = float((packet.duration or 0) * packet.time_base)
+        if begins > last:
+            last = begins
+            own = begins + lasts
+        reach = max(reach, max(begins, stored) + lasts)
+    return (last, own, end) if last and reach > end - 0.1 else (0.0, 0.0, 0.0)
 
 
 def discarded(stream: Any) -> int:
