@@ -19,6 +19,7 @@ from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
 from mediapipe.engine.task import process
 from mediapipe.task_options import check_options
+from tests.support.drawn import Recipe, beeps, flashes, make, pictures
 from tests.support.engine import PICTURE, TONE, X264, ask, endless_space, probe
 from tests.support.tiers import further
 
@@ -367,3 +368,13 @@ async def test_a_stream_of_uneven_pictures_counts_as_long_as_they_are_shown(made
         wanted = [frame.time for frame in container.decode(video=0)]
     begins = found["times"][0]
     assert all(min(abs(at + begins - time) for time in found["times"]) < 0.03 for at in wanted)
+
+
+async def test_a_stream_of_sound_of_few_samples_a_second_is_in_step(tmp_path):
+    """What its encoder put before it lasts an eighth of a second: its picture comes so much later, too."""
+    source = make(Recipe("mp4", "libx264", "aac", sample_rate=8000), tmp_path)
+    for kind, options in (("video", {"format": "mp4", "quality": "high"}), ("adaptive_video", {})):
+        done = await ask(source, kind, options, task=kind)
+        path = storage.path(done.output["name"])
+        assert done.warnings == [], "its sound would begin too late"
+        assert beeps(path)[0] == pytest.approx(flashes(pictures(path)), abs=0.05)

@@ -78,17 +78,35 @@ async def test_a_commentary_is_not_the_sound_of_the_film(made, named):
     assert media.audio.index == 2
 
 
-async def test_a_track_without_a_packet_is_absent_and_said_so(made, tmp_path):
+@pytest.mark.parametrize("name", ["empty.mkv", "empty.flv"])
+async def test_a_sound_track_without_a_packet_is_absent_and_said_so(made, tmp_path, name):
     film = made("tracks_alone.mp4", *SMALL, *X264)
-    with av.open(str(film)) as given, av.open(str(tmp_path / "empty.mkv"), "w") as out:
+    with av.open(str(film)) as given, av.open(str(tmp_path / name), "w") as out:
         picture = out.add_stream_from_template(given.streams.video[0])
-        out.add_stream("aac", rate=48000, layout="stereo").codec_context.open()
+        out.add_stream("aac", rate=44100, layout="stereo").codec_context.open()
         for packet in given.demux(video=0):
             if packet.dts is not None:
                 packet.stream = picture
                 out.mux(packet)
-    media = read(tmp_path / "empty.mkv")
+    media = read(tmp_path / name)
     assert media.audio is None and "there is nothing in it" in media.notes[0]
+
+
+async def test_a_picture_track_without_a_packet_is_absent_and_said_so(made, tmp_path):
+    """It was called one that can't be decoded."""
+    sound = made("tracks_tone.m4a", *tone(440), "-c:a", "aac")
+    fragments = {"movflags": "empty_moov+frag_keyframe+default_base_moof"}
+    with av.open(str(sound)) as given, av.open(str(tmp_path / "empty.mp4"), "w", options=fragments) as out:
+        copy = out.add_stream_from_template(given.streams.audio[0])
+        picture = out.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 160, 90, "yuv420p"
+        picture.codec_context.open()
+        for packet in given.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    media = read(tmp_path / "empty.mp4")
+    assert media.video is None and "there is nothing in it" in media.notes[0]
 
 
 async def test_a_subtitle_that_stays_long_is_not_the_length_of_the_film(made, tmp_path):
@@ -191,7 +209,7 @@ def named(*colours: str) -> list[str]:
         ("yuv420p", []),
         ("yuv420p10le", HDR10),
         ("yuva420p", []),
-        further("yuv420p", named("colorspace=ycgco")),
+        ("yuv420p", named("colorspace=ycgco")),
         further("yuv420p", named("colorspace=bt2020c", "color_primaries=bt2020")),
     ],
     ids=["plain", "hdr", "transparent", "ycgco", "constant luminance"],

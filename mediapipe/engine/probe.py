@@ -88,8 +88,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "pix_fmt": value(lambda: str(context.pix_fmt or ""), ""),
             "fps": frame_rate(stream),
             "uneven": value(lambda: is_uneven(stream), False),
-            # those that an edit list hides are counted, too: how many are shown, only packets tell
-            "frames": 0 if facts["discarded"] else value(lambda: int(stream.frames), 0),
+            "frames": value(lambda: 0 if facts["discarded"] else int(stream.frames), 0),  # shown ones
             "transfer": value(lambda: int(context.color_trc), 0),
             "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
             "reorders": value(lambda: bool(context.has_b_frames), False),

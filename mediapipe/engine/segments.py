@@ -132,15 +132,17 @@ def _count(file: IO[bytes], run: int) -> int:
 async def look(playlist: Path, *, budget: float, **asked: Any) -> dict[str, Any] | None:
     """What its first rendition shows and lets hear, asked as one file is (looks.py)."""
     rendition = _renditions(playlist)[0]
-    # its clock begins where its first picture does, which comes late where others are stored before it
-    begins = (await _first_segment(rendition)).start
+    # its clock begins where its first picture does: late where others are stored before it, or where what an
+    # encoder puts before a sound lasts long
+    first = await _first_segment(rendition)
+    begins = first.start + (first.video.begins if first.video else 0.0)
     moments = asked["moments"] if asked["video"] is not None else []
     places = asked["places"] if asked["audio"] is not None else []
     near = asked["around"]
     wanted = [(at - near, at + near, {"moments": [begins + at], "places": []}) for at in moments]
     wanted += [(at, at + long, {"moments": [], "places": [(begins + at, long)]}) for at, long in places]
     found: dict[str, Any] | None = None
-    for start, end, of_these in wanted:
+    for start, end, of_these in wanted or [(0.0, 0.0, {"moments": [], "places": []})]:  # it is to be read
         with rendition.part(start, end) as file:
             about = asked | of_these | {"start": begins}
             seen = await prober.looks(file, **about, budget=budget / max(1, len(moments)))

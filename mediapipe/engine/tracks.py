@@ -81,6 +81,8 @@ def _pictures_left_out(streams: list[Facts], film: Facts | None) -> list[str]:
         for s in streams
         if s["type"] == "video" and s is not film and not s["disposition"] & (NO_FILM | DEPENDENT)
     ]
+    if film is None and any(s.get("empty") for s in others):
+        return ["The file has a picture track, but there is nothing in it. Only the sound was processed."]
     if film is None or not others or film["disposition"] & DEPENDENT:
         return []
     if all(0 < s.get("packets", 0) <= 2 for s in others):
