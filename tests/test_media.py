@@ -14,6 +14,8 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from mediapipe import storage
+from mediapipe.storage import views
+from mediapipe.web.handler import Handler
 from tests.support.product import until_async
 
 DATA = os.urandom(1000)
@@ -274,6 +276,29 @@ def test_nginx_may_send_the_bytes(url, settings):
     settings.ACCEL_PREFIX = "/internal/"
     answer, body = get(url)
     assert answer["X-Accel-Redirect"] == "/internal/outputs/clip.mp4" and body == b""
+
+
+@pytest.mark.anyio
+async def test_a_block_of_a_file_is_sent_in_one_piece(url):
+    data = os.urandom(3 * views.BLOCK + 7)
+    storage.path("outputs/clip.mp4").write_bytes(data)
+    path, _, query = url.partition("?")
+    sent: list[bytes] = []
+    asked = asyncio.Event()
+
+    async def receive():
+        if asked.is_set():
+            await asyncio.sleep(30)
+        asked.set()
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+
+    scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": path, "scheme": "http"}
+    scope |= {"query_string": query.encode(), "headers": [(b"host", b"localhost")]}
+    await Handler()(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}, receive, send)
+    assert b"".join(sent) == data and len([each for each in sent if each]) == 4
 
 
 @pytest.mark.anyio

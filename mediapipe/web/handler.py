@@ -63,6 +63,8 @@ def awaits(path: str, method: str = "GET") -> bool:
 class Handler(ASGIHandler):
     """Django's handler, and a shorter one for views that await nothing."""
 
+    chunk_size = 512 * 1024  # a block of a file in one piece: in eight a download took a quarter more CPU
+
     def __init__(self) -> None:
         super().__init__()
         self.sync_handler = BaseHandler()
