@@ -134,7 +134,9 @@ class Sample:
                 days = [day for day in days if start_of(day) > oldest]
         highest = max((sum(counts.get(day, {}).values()) for day in days), default=0) or 1
         width = CHART / max(1, len(days))
-        columns = [_column(day, counts.get(day, {}), highest, self.page) for day in days]
+        search = self.page.url_with(**{"from": "", "to": "", "tab": ""})
+        search += "&" if len(search) > 1 else ""
+        columns = [_column(day, counts.get(day, {}), highest, search, self.page.tab) for day in days]
         return highest, [
             each._replace(x=round(at * width + width / 10, 1), width=round(width * 0.8, 1))
             for at, each in enumerate(columns)
@@ -204,8 +206,11 @@ class DayOf(Func):
         return choice(0, len(starts))
 
 
-def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> Day:
-    """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top; each a link."""
+def _column(day: date, states: dict[str, int], highest: int, search: str, shown: str) -> Day:
+    """One day's column: succeeded jobs at the bottom, failed ones on them, the rest on top; each a link.
+
+    *search*: the beginning of its query string; *shown*: the tab that the page shows.
+    """
     done = states.get(JobState.SUCCEEDED, 0)
     failed = sum(states.get(state, 0) for state in FAILED)
     total = sum(states.values())
@@ -214,12 +219,12 @@ def _column(day: date, states: dict[str, int], highest: int, page: JobList) -> D
     groups = (
         ("done", "done", "done", done),
         ("bad", "attention", "failed", failed),
-        ("other", page.tab, "cancelled or running", total - done - failed),
+        ("other", shown, "cancelled or running", total - done - failed),
     )
     for kind, tab, words, count in groups:
         height = count / highest * 60
         top -= height
-        url = page.url_with(**{"from": day.isoformat(), "to": day.isoformat(), "tab": tab})
+        url = f"{search}from={day}&to={day}{tab and f'&tab={tab}'}"
         if count:
             bars.append(Bar(kind, f"{top:.1f}", f"{height:.1f}", url, f"{day:%d %b}: {count} {words}"))
     title = f"{day:%d %b}: {total} {'job' if total == 1 else 'jobs'}, {done} done, {failed} failed"
