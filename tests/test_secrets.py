@@ -104,7 +104,7 @@ def test_no_secret_is_in_a_log_a_command_line_a_page_or_a_history(product, tmp_p
     read = places(product, job, api_token)
     assert all(name in read for name in ("temporal.sqlite3", "temporal.sqlite3-wal", "addresses.json"))
     assert job.encode() in read["temporal.sqlite3"] + read["temporal.sqlite3-wal"], "histories are legible"
-    assert any(b"ffmpeg" in line for line in seen), "encoders were seen"
+    assert any(b"ffmpeg" in line for line in list(seen)), "encoders were seen"
     assert not where(secrets, {**read, "command lines": b"\n".join(seen)})
     rows = {
         name: (product.home / name).read_bytes() for name in ("mediapipe.sqlite3", "mediapipe.sqlite3-wal")

@@ -12,12 +12,12 @@ STREAM = "application/offset+octet-stream"
 
 
 def sound(samples: int = 5000) -> bytes:
-    """A small WAV file that nobody has uploaded before."""
+    """A WAV file that nobody has uploaded before; a large one lasts seconds: who leaves it encodes it, too."""
     made = io.BytesIO()
     with wave.open(made, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
-        out.setframerate(8000)
+        out.setframerate(8000 if samples < 50_000 else 192_000)
         out.writeframes(os.urandom(2 * samples))
     return made.getvalue()
 
