@@ -508,6 +508,29 @@ async def test_files_of_an_output_that_was_half_stored_go_with_its_task(task, mo
     assert running.exception() if end == "restarting" else running.done()
 
 
+async def test_a_worker_that_comes_back_too_late_leaves_a_download_to_the_one_that_has_its_task(
+    task, tmp_path
+):
+    """Its machine stood still: Temporal knows its run no more, and another worker reads the source."""
+    fetched = storage.path(storage.fetched(task.pk))
+    fetched.parent.mkdir(parents=True, exist_ok=True)
+    make_clip(tmp_path / "clip.mp4", 2, "320x180").rename(fetched)
+    task.fetch_for, task.fetched = "owner a", True
+    await task.asave()
+    (in_the_way := storage.path(f"outputs/{task.pk}.mp3") / "x").mkdir(parents=True)
+    env = ActivityEnvironment()
+    running = asyncio.ensure_future(env.run(worker.run_task, task.pk))
+    await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "storage"))
+    env.cancel(ActivityCancellationDetails(not_found=True))
+    await asyncio.wait({running}, timeout=60)
+    assert running.done() and fetched.exists()
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    await ActivityEnvironment().run(worker.run_task, task.pk)
+    await task.arefresh_from_db()
+    assert task.status == "succeeded" and not fetched.exists(), task.error
+
+
 async def test_a_cancel_while_an_output_is_copied_to_another_disk_leaves_none(task, settings, monkeypatch):
     """The copy can't be called off: what it stores is removed when it has ended."""
     storing, may_end, stored = (threading.Event() for _ in range(3))

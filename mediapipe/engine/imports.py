@@ -20,7 +20,16 @@ from mediapipe.engine.fetch import fetch
 from mediapipe.engine.folders import clear, folder
 from mediapipe.engine.models import EngineTask
 from mediapipe.engine.serialize import ARRIVED
-from mediapipe.engine.surroundings import Later, Reporter, Waits, again, attend, beat_forever, hands_over
+from mediapipe.engine.surroundings import (
+    Later,
+    Reporter,
+    Waits,
+    again,
+    attend,
+    beat_forever,
+    hands_over,
+    is_over,
+)
 from mediapipe.engine.task import drop_source
 from mediapipe.part import Part
 
@@ -50,7 +59,8 @@ async def import_source(task_id: str) -> bool:
         freed = clear(task_id)
         with contextlib.suppress(*OUTAGES):
             await in_thread(EngineTask.objects.filter(pk=task_id).update, freed_bytes=freed)
-        await drop_source(task_id)
+        if await is_over(task_id):
+            await drop_source(task_id)
         raise
     finally:
         heartbeats.cancel()

@@ -185,6 +185,13 @@ async def hands_over(task_id: str) -> bool:
     return True
 
 
+async def is_over(task_id: str) -> bool:
+    """Whether nobody works on a task any more: a run that Temporal gave up may go on elsewhere."""
+    with contextlib.suppress(*OUTAGES):
+        return not await in_thread(EngineTask.objects.filter(pk=task_id, status__in=EngineTask.ACTIVE).exists)
+    return False
+
+
 def _of_the_disk(error: OSError) -> tuple[str, str]:
     reason = "no_space" if error.errno == errno.ENOSPC else "internal_error"
     return reason, f"The engine couldn’t write to its disk: {error.strerror}."

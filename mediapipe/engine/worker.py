@@ -38,7 +38,7 @@ from mediapipe.engine.models import PIECES, EngineTask
 from mediapipe.engine.piece_activity import encode_piece, hooks_of
 from mediapipe.engine.pieces import MISSING, Division
 from mediapipe.engine.piecework import InPieces
-from mediapipe.engine.surroundings import Reporter, Work, again, attend, beat_forever, hands_over
+from mediapipe.engine.surroundings import Reporter, Work, again, attend, beat_forever, hands_over, is_over
 from mediapipe.engine.task import drop_source, process, unpublish
 from mediapipe.engine.workflows import HEAVY_QUEUE, IMPORT_QUEUE, LIGHT_QUEUE, EngineTaskWorkflow
 from mediapipe.metrics import TASK_WAITS, TASKS
@@ -109,7 +109,8 @@ async def _attended(task_id: str, process: Process) -> None:
         with contextlib.suppress(*OUTAGES):
             await in_thread(EngineTask(pk=task_id).add_freed, freed)
         await _remove_published(task_id, published)
-        await drop_source(task_id)
+        if await is_over(task_id):
+            await drop_source(task_id)
         raise
     finally:
         heartbeats.cancel()
