@@ -12,7 +12,7 @@ STREAM = "application/offset+octet-stream"
 
 
 def sound(samples: int = 5000) -> bytes:
-    """A WAV file that nobody has uploaded before; a large one lasts seconds: who leaves it encodes it, too."""
+    """A WAV file that nobody has uploaded before; a large one lasts seconds only, as it is encoded, too."""
     made = io.BytesIO()
     with wave.open(made, "wb") as out:
         out.setnchannels(1)
