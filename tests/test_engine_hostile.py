@@ -191,6 +191,7 @@ async def test_odd_names_are_only_names(made, tmp_path):
         "new\nline.mp4",
         "a:b|c;$(touch x)`id`'q\".mp4",
         "ü😀.mp4",
+        "list.m3u8",
     ):
         odd = tmp_path / name
         odd.write_bytes(plain.read_bytes())

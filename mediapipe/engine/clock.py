@@ -232,7 +232,9 @@ def jumps(container: Any, tracks: list[dict[str, Any]], claimed: float) -> float
     else:
         _note_ends(container, tracks, [track.reach for track in seen.values()], claimed)
         for facts, track in zip(tracks, seen.values(), strict=True):
-            if track.turn and (facts["frames"] or track.hidden):  # AVI counts empty ones, too
+            if track.turn and (
+                track.hidden or (facts["frames"] and not claimed)
+            ):  # AVI counts empty ones, too
                 facts["frames"] = min(facts["frames"] or track.shown, track.shown)
     clocks = list(seen.values())
     _agree(clocks)

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 SEGMENT = 0x18538067  # of Matroska: all that follows the head
-HEAD = 4096  # bytes, among which FLV's metadata are
+HEAD = 4096  # bytes, among which FLV's metadata are, and what WMV says of the whole:
+FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
@@ -277,3 +278,13 @@ def is_complete(path: str, form: str) -> bool:
         file.seek(0)
         said = file.read(HEAD).partition(b"filesize\0")[2][:8] if form == "flv" else b""
         return at == size or (len(said) == 8 and struct.unpack(">d", said)[0] == size)
+
+
+def lost_length(path: str) -> float:
+    """The seconds that a WMV should have of which the end is missing, which FFmpeg doesn't say; else 0."""
+    with open(path, "rb") as file:
+        said = file.read(HEAD).partition(FILE_PROPERTIES)[2]
+        size, lasts, early = struct.unpack_from(
+            "<Q16xQ8xQ", said, 24
+        )  # in 100 ns, and milliseconds before it
+        return lasts / 1e7 - early / 1e3 if size > file.seek(0, 2) else 0.0

@@ -20,6 +20,7 @@ from mediapipe.engine.containers import (
     is_media,
     is_protected,
     known_length,
+    lost_length,
     programmes,
 )
 from mediapipe.engine.first_pictures import first_pictures, look_for_fields
@@ -170,10 +171,15 @@ def crop(path: str, found: dict[str, Any]) -> None:
             facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
 
 
-def own_length(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
-    """Makes lengths of those that were counted from elsewhere than where the file begins."""
+def own_length(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Makes lengths of those that were counted from elsewhere than the beginning, or by what is there."""
     if not found["format"].startswith(MEASURED):
         survey.as_a_whole(found)
+    if found["format"] == "asf":
+        found["duration"] = max(found["duration"], lost_length(path))
+    for facts in found["streams"] if found["format"] == "avi" and not found["complete"] else ():
+        if facts.get("frames") and facts["fps"]:
+            found["duration"] = max(found["duration"], facts["frames"] / facts["fps"])
     if found["start"] > survey.LATE_START and not found["format"].startswith(MEASURED):
         with reopen() as container:
             survey.take_out_start(container, found)
@@ -235,7 +241,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
         found["complete"] = value(lambda: is_complete(path, found["format"]), False)
-        value(lambda: own_length(opened, found), None)
+        value(lambda: own_length(path, opened, found), None)
         value(lambda: crop(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)

@@ -122,7 +122,7 @@ class Looks:
         start = _counted_from(self.part.start, self.source, seen)
         moments = [each[0][0] - start for each in compare.distinct(seen["pictures"])]
         asked = _asked_of_output(self.asked, self.part, output, moments)
-        return asked, await _looks(self.files[1], asked, budget)
+        return asked, await _looks(self.files[1], asked, budget, output=True)
 
     def cancel(self) -> None:
         """Ends what still goes on."""
@@ -172,7 +172,7 @@ async def differences(
     moments = [each[0][0] for each in seen["pictures"]]
     ours = _asked_of_output(asked, part, output, [at - start for at in moments])
     early, made = await begun.following if begun and begun.following else ({}, None)
-    made = made if early == ours else await _looks(files[1], ours, budget)
+    made = made if early == ours else await _looks(files[1], ours, budget, output=True)
     if made is None:
         return [Difference("The result can’t be read.", grave=True)]
     judge = partial(compare.verdict, options, medias, part=part, offset=start, copied=copied)
@@ -242,11 +242,16 @@ def _look(
     }
 
 
-async def _looks(file: Path, asked: dict[str, Any], budget: float) -> dict[str, Any] | None:
-    """What a file shows and lets hear; None where it can't be read, or nothing is asked."""
+async def _looks(
+    file: Path, asked: dict[str, Any], budget: float, *, output: bool = False
+) -> dict[str, Any] | None:
+    """What a file shows and lets hear; None where it can't be read, or nothing is asked.
+
+    An *output* may be a stream; a source is one file, whatever its name ends in.
+    """
     if asked["video"] is None and asked["audio"] is None:
         return None
-    look = segments.look if file.suffix == segments.PLAYLIST else prober.looks
+    look = segments.look if output and file.suffix == segments.PLAYLIST else prober.looks
     return await look(file, **asked, budget=budget)
 
 

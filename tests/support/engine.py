@@ -127,7 +127,9 @@ def course(path: Path, kind: str) -> list[tuple[Fraction, bool]]:
 
 def likeness(path: Path, source: Path) -> float:
     """How like its source it looks (SSIM)."""
-    graph = "[0:v]scale=160:90,format=yuv420p[a];[1:v]scale=160:90,format=yuv420p[b];[a][b]ssim"
+    # by the first picture of each: where a sound’s encoder puts something before it, its file begins earlier
+    alike = "setpts=PTS-STARTPTS,scale=160:90,format=yuv420p"
+    graph = f"[0:v]{alike}[a];[1:v]{alike}[b];[a][b]ssim"
     inputs = ["-i", str(path), "-i", str(source)]
     done = subprocess.run(
         [FFMPEG, "-hide_banner", *inputs, "-lavfi", graph, "-f", "null", "-"], capture_output=True, text=True
