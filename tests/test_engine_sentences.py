@@ -72,6 +72,24 @@ async def test_a_damaged_film_is_not_copied_without_a_word(changed, ending):
     assert DAMAGED in done.warnings
 
 
+@pytest.mark.parametrize(
+    ("name", "encode", "told"),
+    [
+        ("hole.webm", ["-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime", "-c:a", "libopus"], DAMAGED),
+        ("hole.avi", ["-c:v", "mpeg4", "-c:a", "libmp3lame"], "This file stops or is damaged at 0:0"),
+    ],
+)
+async def test_what_is_missing_is_told_where_what_is_left_is_whole(made, tmp_path, name, encode, told):
+    """No decoder complains, and an AVI has no times in which a hole could be seen."""
+    data = bytearray(made(name, *FILM[:-2], *encode).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 4] = bytes(len(data) // 4)
+    source = tmp_path / name
+    source.write_bytes(data)
+    warnings = (await ask(source, *STAGES["ingest"])).warnings
+    assert any(warning.startswith(told) for warning in warnings), warnings
+
+
 def damaged_in_one_place(film: bytes, track: str, by: str) -> bytes:
     """The MP4 with noise, or a hole, inside one of its packets: the fourth picture behind a keyframe."""
     with av.open(io.BytesIO(film)) as container:

@@ -142,6 +142,10 @@ class _Track:
         elif not self.cut and (
             by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown))
         ):
+            if (
+                stored < self.last
+            ):  # begun anew, behind all that was shown: Matroska knows no order of storing then
+                by = shown - self.reach
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
         if self.packets and stored > self.last:

@@ -114,6 +114,8 @@ DAMAGE = (  # what FFmpeg says of packets that it can't use, in copies too
     "missing picture in access unit",
     "Invalid NAL unit size",
     "] changing packet size to",
+    "invalid as first byte of an EBML number",
+    "exceeds containing master element",
 )
 
 

@@ -73,6 +73,7 @@ def can_copy_video(options: Options, media: Media) -> bool:
         and not (video.interlaced or video.hdr or video.cover or video.discarded or video.crop)
         and not (video.mirrored or video.late)  # which some browsers leave as it is; shown in another order
         and not (video.reorders and (media.format in UNTIMED or (video.held and not media.is_mp4)))
+        and not (video.reorders and video.shifts and media.format.startswith("matroska"))  # nor when stored
         and video.profile in PLAYED
         and video.level <= MAX_LEVEL
         and abs(video.sar - 1) < 0.01

@@ -177,9 +177,8 @@ def own_length(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> N
         survey.as_a_whole(found)
     if found["format"] == "asf":
         found["duration"] = max(found["duration"], lost_length(path))
-    for facts in found["streams"] if found["format"] == "avi" and not found["complete"] else ():
-        if facts.get("frames") and facts["fps"]:
-            found["duration"] = max(found["duration"], facts["frames"] / facts["fps"])
+    if found["format"] == "avi":
+        survey.by_index(found)
     if found["start"] > survey.LATE_START and not found["format"].startswith(MEASURED):
         with reopen() as container:
             survey.take_out_start(container, found)
@@ -239,6 +238,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         }
         for facts, stream in zip(found["streams"], container.streams, strict=True):
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+            facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
         found["complete"] = value(lambda: is_complete(path, found["format"]), False)
         value(lambda: own_length(path, opened, found), None)

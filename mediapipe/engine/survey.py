@@ -48,6 +48,28 @@ def begin_of(stream: Any, start: float) -> float:
     return value(lambda: float(stream.start_time * stream.time_base), start) - start
 
 
+def indexed(stream: Any) -> float:
+    """Until when a track lasts by its index, in seconds; 0 where it has none."""
+    entries = stream.index_entries
+    return float((entries[-1].timestamp + 1) * stream.time_base) if len(entries) else 0.0
+
+
+def by_index(found: dict[str, Any]) -> None:
+    """Takes an AVI's length, and how many pictures it has, from its index where that is there, else its head.
+
+    FFmpeg counts what is there of a file that is cut off, and empty pictures, too.
+    """
+    for facts in found["streams"]:
+        if facts["type"] != "video" or not facts["fps"]:
+            continue
+        if found["complete"] and facts["indexed"]:
+            found["duration"] = min(found["duration"], max(each["indexed"] for each in found["streams"]))
+            facts["frames"] = min(facts["frames"], facts["entries"])
+        elif not found["complete"]:
+            found["duration"] = max(found["duration"], facts["frames"] / facts["fps"])
+    found["complete"] = False  # what its index names may be missing in the middle
+
+
 def as_a_whole(found: dict[str, Any]) -> None:
     """Takes what all tracks say alike for the length of the file: it says no more (ASF).
 
