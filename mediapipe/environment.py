@@ -27,12 +27,20 @@ def flag(name: str, default: bool = False) -> bool:
     raise ImproperlyConfigured(f"{name} is {value!r}: write 1 or 0.")
 
 
+def whole(text: str, least: int, most: int) -> int:
+    """*text* as a whole number from *least* to *most*. Raises ValueError that says what to write."""
+    if not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
+        raise ValueError(f"{text[:20]!r}: write a whole number from {least} to {most}")
+    return int(text)
+
+
 def number(name: str, default: int, least: int, most: int) -> int:
     """The variable as a whole number from *least* to *most*."""
     value = os.environ.get(name, "").strip()
-    if value and not (value.isdecimal() and len(value) < 19 and least <= int(value) <= most):
-        raise ImproperlyConfigured(f"{name} is {value[:20]!r}: write a whole number from {least} to {most}.")
-    return int(value) if value else default
+    try:
+        return whole(value, least, most) if value else default
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is {error}.") from None
 
 
 def port(name: str, default: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+from mediapipe import environment
+
 LARGEST = 10**9
 
 
@@ -15,9 +17,10 @@ def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
     """A whole number from *least* to *most*."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
-            raise ArgumentTypeError(f"{text[:20]!r}: write a whole number from {least} to {most}")
-        return int(text)
+        try:
+            return environment.whole(text, least, most)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
 
     return read
 
