@@ -98,7 +98,7 @@ async def _attended(task_id: str, process: Process) -> None:
     heartbeats = asyncio.create_task(beat_forever(lambda: (handed_over,)))
     published: list[str] = []
     try:
-        if activity.info().attempt == 1:
+        if settings.S3_BUCKET and activity.info().attempt == 1:
             await _leave_to_another(task_id)  # once
         work = partial(process, published=published)
         await _run(task_id, published, work, lost=activity.info().attempt - handed_over - 1)
