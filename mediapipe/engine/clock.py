@@ -142,9 +142,8 @@ class _Track:
         elif not self.cut and (
             by > JUMP_OF_ALL or (stored < self.last - MIN_SETBACK and not self._is_guessed(shown))
         ):
-            if (
-                stored < self.last
-            ):  # begun anew, behind all that was shown: Matroska knows no order of storing then
+            if stored < self.last:
+                # begun anew, behind all that was shown: Matroska knows no order of storing then
                 by = shown - self.reach
             unsaid = stored - self.last - self.lasts
             self.jumps.append(_Jump(self.packets, by, unsaid, self._shown_at(by)))
@@ -236,9 +235,8 @@ def jumps(container: Any, tracks: list[dict[str, Any]], claimed: float) -> float
     else:
         _note_ends(container, tracks, [track.reach for track in seen.values()], claimed)
         for facts, track in zip(tracks, seen.values(), strict=True):
-            if track.turn and (
-                track.hidden or (facts["frames"] and not claimed)
-            ):  # AVI counts empty ones, too
+            # AVI counts empty ones, too
+            if track.turn and (track.hidden or (facts["frames"] and not claimed)):
                 facts["frames"] = min(facts["frames"] or track.shown, track.shown)
     clocks = list(seen.values())
     _agree(clocks)

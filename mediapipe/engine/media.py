@@ -71,9 +71,8 @@ class Video:
     held: float = 0.0  # seconds that its last picture stays beyond its turn,
     lost: float = 0.0  # and those of them that decoders don’t know
     outlasted: float = 0.0  # seconds for which it is to be held besides, because its sound goes on
-    late: float = (
-        0.0  # seconds that decoders show its pictures late, where nothing says but how they are stored
-    )
+    # seconds that decoders show its pictures late, where nothing says but how they are stored
+    late: float = 0.0
     # which take its clock's jumps out: packets, by storing and by showing, and ticks
     shifts: list[list[int]] = field(default_factory=list)
     far: int = 0  # ticks between storing and showing that are a mistake; 0 where none makes it
