@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerDeploymentConfig
 
 from jobs import reconcile
 from jobs.batches import waking
@@ -28,6 +28,7 @@ from jobs.state import CONTROL, TASK_QUEUE, TRANSFERS
 from jobs.workflow.activities import Activities, record
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe.payloads import WorkflowRunner
+from mediapipe.places import OneByOne, tuner
 
 DEPLOYMENT = "mediapipe"  # what Temporal calls all versions of these workers together
 MAX_STAGES = 200  # that one worker watches at once; more of them wait, or are completed by webhooks
@@ -111,7 +112,7 @@ def build(
             workflows=[MediaPipeline, BatchWorkflow, PruneWorkflow],
             workflow_runner=WorkflowRunner(),
             activities=[*activities.stages(), record],  # local activities run where their workflow does
-            max_concurrent_activities=max_stages,
+            tuner=tuner(OneByOne(), FixedSizeSlotSupplier(max_stages)),
             max_heartbeat_throttle_interval=THROTTLE,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
         ),

@@ -11,7 +11,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from jobs.ittybit.client import IttybitClient, open_http
-from jobs.requests import KeepRequest, TaskWatch
+from jobs.requests import HeartbeatDetails, KeepRequest, TaskWatch
 from jobs.state import Output, Source
 from jobs.workflow import activities
 from jobs.workflow.activities import Activities
@@ -67,6 +67,20 @@ async def test_a_task_of_our_own_engine_that_was_just_asked_for_is_not_read_befo
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+async def test_a_task_with_many_before_it_is_read_more_rarely_where_its_end_is_told(doing, api):
+    """So many reads of those that wait would take the time of those that are at work."""
+
+    async def until_the_next(first_interval: float, position: int | None) -> float:
+        watching = Watcher(doing.client, TaskWatch("task_1"), first_interval=first_interval)
+        watching.details = HeartbeatDetails(queue_position=position)
+        return ActivityEnvironment().run(watching._interval)
+
+    told, asked = activities.NOTIFIED_INTERVAL, activities.INTERVAL
+    assert await until_the_next(told, None) < 1.3 and await until_the_next(asked, 40) < 0.2
+    assert 2.3 < await until_the_next(told, 6) < 3.7
+    assert 7.9 < await until_the_next(told, 400) < 12.1, "a heartbeat would be missed"
 
 
 async def test_an_output_on_somebodys_private_network_is_not_fetched_and_its_own_link_has_to_do(doing, api):

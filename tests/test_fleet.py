@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -15,7 +16,7 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import SlotPermit, UnsandboxedWorkflowRunner, Worker
 
 from jobs.dashboard import fleet as page
 from jobs.dashboard import fleet_pruned
@@ -26,10 +27,10 @@ from jobs.removal.pruning import Times
 from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, StageState
 from jobs.waits import until_progress
-from mediapipe import temporal
+from mediapipe import places, temporal
 from mediapipe.accounts.models import AuditEntry
 from mediapipe.engine.giving_back import GivesBack
-from mediapipe.places import Places, gate
+from mediapipe.places import OneByOne, Places, gate
 from tests.support import recorded
 from tests.support.recorded import text
 
@@ -413,3 +414,27 @@ async def test_a_worker_gives_signs_while_it_runs_and_says_when_it_stops():
         assert row.works(timezone.now()) and row.disk_free > 0
     await row.arefresh_from_db()
     assert row.stopped_at and not row.works(timezone.now()) and not row.is_silent(timezone.now())
+
+
+async def taken(slots: OneByOne, *, is_sticky: bool) -> SlotPermit:
+    """A place for a workflow, as the SDK takes one; *is_sticky*: for one that is known here."""
+    return await slots.reserve_slot(SimpleNamespace(slot_type="workflow", is_sticky=is_sticky))
+
+
+@pytest.mark.anyio
+async def test_a_workflow_begins_when_none_is_at_work_and_one_that_has_begun_goes_on_at_once():
+    """So that jobs that come together are not all done at the end; none waits for long."""
+    slots = OneByOne(longest=60.0)
+    first = await taken(slots, is_sticky=False)
+    slots.mark_slot_used(SimpleNamespace(permit=first))
+    new = asyncio.create_task(taken(slots, is_sticky=False))
+    known = await asyncio.wait_for(taken(slots, is_sticky=True), 10)
+    slots.mark_slot_used(SimpleNamespace(permit=known))
+    slots.release_slot(SimpleNamespace(permit=first))
+    await asyncio.sleep(5 * places.LOOK)
+    assert not new.done(), "it began beside another one"
+    slots.release_slot(SimpleNamespace(permit=known))
+    assert isinstance(await asyncio.wait_for(new, 10), SlotPermit)
+    busy = OneByOne(longest=0.05)
+    busy.mark_slot_used(SimpleNamespace(permit=await taken(busy, is_sticky=False)))
+    assert isinstance(await asyncio.wait_for(taken(busy, is_sticky=False), 10), SlotPermit)

@@ -64,6 +64,18 @@ def types(job: Job) -> list[str]:
 
 
 @pytest.mark.django_db
+def test_what_nobody_wants_to_hear_of_is_handled_at_once_however_much_it_is(
+    editor, django_assert_max_num_queries
+):
+    for number in range(10):
+        report(submitted(editor, f"{number}.mp4"), "succeeded", ingest="succeeded", transcode="succeeded")
+    assert Notice.objects.filter(handled=False).count() == 30
+    with django_assert_max_num_queries(4):
+        outbox.hand_out()
+    assert not Notice.objects.filter(handled=False).exists() and not Delivery.objects.exists()
+
+
+@pytest.mark.django_db
 def test_a_change_of_a_job_and_its_notice_are_one_transaction(editor):
     job = submitted(editor)
     with transaction.atomic():

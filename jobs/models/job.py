@@ -256,9 +256,9 @@ class Job(JobRow):
             **row.named_by(status),
         )
         if changed:
-            Event.store(events, job=self, run=run)
-            Notice.of_report(row, status)
-            before = {each.name: each for each in self.stages.all()}
+            Event.store(events, job=row, run=run)
+            before = {each.name: each for each in row.stages.all()}
+            Notice.of_report(row, {name: each.state for name, each in before.items()}, status)
             for stage in status.stages:
                 if (kept := before.get(stage.name)) and kept.take(stage):
                     Stage.count_end(stage)

@@ -6,13 +6,13 @@ didn't come to be; jobs.notifications.outbox takes it from there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from jobs.models.stage import Stage
 from jobs.notifications import events
 from jobs.state import JobState, PipelineStatus
 
@@ -48,9 +48,8 @@ class Notice(models.Model):
         Notice.objects.bulk_create(rows, ignore_conflicts=True)
 
     @classmethod
-    def of_report(cls, row: Job, status: PipelineStatus) -> None:
-        """What *status* has that the rows of the job and its stages didn't have before it is stored."""
-        stages = dict(Stage.objects.filter(job=row).values_list("name", "state"))
+    def of_report(cls, row: Job, stages: Mapping[str, str], status: PipelineStatus) -> None:
+        """What *status* has that the row of the job, and its *stages* by their names, didn't have before."""
         if happened := events.changes(row.state, stages, status):
             cls.store(row, happened, status.seq)
 

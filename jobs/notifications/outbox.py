@@ -86,18 +86,30 @@ async def start(client: Client, delivery: Delivery, task_queue: str) -> None:
 def hand_out() -> None:
     """Makes deliveries of the notices that nobody has handled."""
     about = "job__batch_item__batch"
-    notices = list(Notice.objects.filter(handled=False).select_related("job", about)[:500])
+    waiting = Notice.objects.filter(handled=False)
+    notices = list(waiting.select_related("job", about)[:500])
     destinations = _destinations() if notices else []
+    nobodys: list[int] = []
     for notice in notices:
+        told = [each for each in destinations if _is_told(each, notice)]
+        if not told:
+            nobodys.append(notice.pk)
+            continue
         with transaction.atomic():
-            if not Notice.objects.filter(pk=notice.pk, handled=False).update(handled=True):
+            if not waiting.filter(pk=notice.pk).update(handled=True):
                 continue  # another worker has
-            for each in destinations:
-                if reported_by_batch(notice) and not BY_NAME[each.channel].for_programs:
-                    continue
-                mine = notice.job.owner_id == each.owner_id
-                if events.wanted(each.wants, notice.type, mine=mine, admin=each.owner.is_staff):
-                    Delivery.of_notice(each, notice, bundled=BY_NAME[each.channel].bundled)
+            for each in told:
+                Delivery.of_notice(each, notice, bundled=BY_NAME[each.channel].bundled)
+    waiting.filter(pk__in=nobodys).update(handled=True)  # at once: most are of stages that nobody asked for
+
+
+def _is_told(destination: Destination, notice: Notice) -> bool:
+    """Whether somebody wants to hear of it there."""
+    if reported_by_batch(notice) and not BY_NAME[destination.channel].for_programs:
+        return False
+    owner = destination.owner
+    mine = notice.job.owner_id == destination.owner_id
+    return events.wanted(destination.wants, notice.type, mine=mine, admin=owner.is_staff)
 
 
 def _destinations() -> list[Destination]:

@@ -253,7 +253,6 @@ async def record(request: RecordRequest) -> bool:
 
 
 def _record(request: RecordRequest) -> bool:
-    with suppress(Job.DoesNotExist):
-        job = Job.objects.get(pk=request.job_id)
-        return job.record(request.status, request.events, request.run or job.run)
-    return False
+    # a workflow of an earlier version doesn't say which run it is
+    run = request.run or Job.objects.filter(pk=request.job_id).values_list("run", flat=True).first()
+    return Job(pk=request.job_id).record(request.status, request.events, run or 0)

@@ -30,8 +30,9 @@ from mediapipe import storage
 # Seconds that an attempt keeps trying while the engine fails, is unavailable, or doesn't know a new task yet.
 OUTAGE_TIMEOUT = 30.0
 INTERVAL = 0.1  # seconds between two reads of a task at first,
-NOTIFIED_INTERVAL = 0.5  # where the engine tells the end itself: its percentage is no newer,
+NOTIFIED_INTERVAL = 1.0  # where the engine tells the end itself: no heartbeat reaches Temporal sooner,
 MAX_INTERVAL = 3.0  # and at last
+EACH_BEFORE = 0.5  # seconds for each that stands before a task in the engine's line, where its end is told
 YOUNG = 0.2  # seconds in which hardly a task of our own engine ends, and tells that, before it is watched
 
 T = TypeVar("T")
@@ -44,18 +45,9 @@ def fail(message: str, failure: Failure) -> NoReturn:
 
 def fail_with(error: IttybitError, *, task_over: bool = False, unanswered: bool = False) -> NoReturn:
     """Ends the attempt with the API's own error message."""
-    fail(
-        str(error),
-        Failure(
-            kind=error.kind,
-            permanent=error.permanent,
-            outage=error.outage,
-            retry_after=error.retry_after,
-            task_over=task_over,
-            unanswered=unanswered,
-            details=repr(error.__cause__) if error.__cause__ else "",
-        ),
-    )
+    failure = Failure(error.kind, error.permanent, error.outage, error.retry_after, task_over=task_over)
+    details = repr(error.__cause__) if error.__cause__ else ""
+    fail(str(error), replace(failure, unanswered=unanswered, details=details))
 
 
 def with_local_names(output: Output) -> Output:
@@ -221,10 +213,15 @@ class Watcher:
         return ApplicationError(error.message, *details, type=error.type, non_retryable=error.non_retryable)
 
     def _interval(self) -> float:
-        """A tenth of the time that has passed, within bounds: the end of a short task is seen at once."""
+        """A tenth of the time that has passed, within bounds: the end of a short task is seen at once.
+
+        More where many stand before it: polls of all that wait would take the time of those at work.
+        """
         passed = time.monotonic() - self.started_at
-        interval = min(max(0.1 * passed, self.first_interval), MAX_INTERVAL, self.heartbeat_interval)
-        return interval * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        interval = min(max(0.1 * passed, self.first_interval), MAX_INTERVAL)
+        if self.first_interval >= NOTIFIED_INTERVAL:
+            interval = max(interval, EACH_BEFORE * (self.details.queue_position or 0))
+        return min(interval, self.heartbeat_interval) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _still_without_output(self, task: Task) -> bool:
         """Some replies report success before they name the output: a new task would be paid twice."""
