@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from jobs.models import Batch, Job
+from jobs.models import Batch, Job, Stage
 from jobs.models.batch import Counts
 from jobs.result import PipelineResult
 from jobs.state import JobState, Output, PipelineStatus, StageState, StageStatus
@@ -101,7 +101,7 @@ def _making(job: Job, name: str) -> dict[str, Any]:
 
 
 def batch_summary(batch: Batch, counts: Counts) -> dict[str, Any]:
-    """What `submit-batch --json` prints, and what a manifest begins with."""
+    """A batch in a list of them, and what a manifest begins with."""
     url = absolute(batch.get_absolute_url())
     return {
         "id": str(batch.pk),
@@ -118,6 +118,15 @@ def batch_summary(batch: Batch, counts: Counts) -> dict[str, Any]:
         "counts": counts._asdict(),
         "url": url,
         "manifest": {"csv": f"{url}manifest.csv", "json": f"{url}manifest.json"},
+    }
+
+
+def batch_whole(batch: Batch) -> dict[str, Any]:
+    """What `submit-batch --json` prints and the API answers: a batch, and why something in it isn't done."""
+    return {
+        **batch_summary(batch, batch.counts()),
+        "failed": [reason._asdict() for reason in Stage.reasons(batch.failed())],
+        "rejected": [{"sentence": sentence, "sources": many} for sentence, many in batch.rejected()],
     }
 
 

@@ -29,7 +29,7 @@ from jobs.batches.forms import title_of
 from jobs.batches.sources import Written
 from jobs.batches.views import BATCH_ENDED, CANCELLING
 from jobs.dashboard import bulk
-from jobs.models import Batch, Pipeline, Stage
+from jobs.models import Batch, Pipeline
 from mediapipe.accounts.login_required import PageRequest
 
 NO_BATCH = "There’s no such batch, or it isn’t yours."
@@ -82,7 +82,7 @@ class Manifest(Schema):
 
 
 class BatchAbout(Schema):
-    """A batch, as `submit-batch --json` prints it."""
+    """A batch."""
 
     id: UUID
     title: str
@@ -112,7 +112,7 @@ class RejectedFor(Schema):
 
 
 class BatchWhole(BatchAbout):
-    """A batch with its reasons."""
+    """A batch with its reasons, as `submit-batch --json` prints it."""
 
     failed: list[FailedFor]
     rejected: list[RejectedFor]
@@ -142,12 +142,7 @@ def _find(user: User, pk: UUID) -> Batch:
 
 
 def _whole(user: User, pk: UUID) -> dict[str, Any]:
-    batch = _find(user, pk)
-    return {
-        **serialize.batch_summary(batch, batch.counts()),
-        "failed": [reason._asdict() for reason in Stage.reasons(batch.failed())],
-        "rejected": [{"sentence": sentence, "sources": many} for sentence, many in batch.rejected()],
-    }
+    return serialize.batch_whole(_find(user, pk))
 
 
 @router.get("", response=answers(BatchPage), summary="The batches")

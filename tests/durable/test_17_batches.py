@@ -106,5 +106,15 @@ def test_a_batch_is_submitted_by_a_command_here_and_elsewhere(cloud, api, tmp_pa
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert (told["owner"], told["counts"]["done"], told["counts"]["rejected"]) == ("ada", 1, 1)
+    assert "1 of 2 sources wasn’t taken: " in done.stderr
+    for lines, status, says in (
+        (f"{URL}?three\n{URL}?three\n", 1, "1 of 2 sources wasn’t taken: The same as line 1."),
+        ("nothing\nneither\n", 1, "No source was taken: "),
+        (f"{URL}?four\n", 0, ""),
+    ):
+        (tmp_path / "links.txt").write_text(lines)
+        sent = cloud.script("submit-batch", str(tmp_path / "links.txt"), *whose, **environment)
+        assert sent.returncode == status and told["url"][:-37] in sent.stdout, sent.stderr
+        assert says in sent.stderr and bool(says) == bool(sent.stderr), "a script stops where a line is lost"
     nothing = cloud.script("submit-batch", str(tmp_path / "none.txt"), **environment)
     assert nothing.returncode == 2 and "can’t be read" in nothing.stderr

@@ -20,6 +20,7 @@ from mediapipe.management.process import exit_now
 
 LOOK_INTERVAL = 1.0  # seconds
 WAIT_SECONDS = 30  # seconds for which the API is asked to wait for the end
+MOST_REASONS = 10  # that are printed; lines of a table may each have one of their own
 Answer = dict[str, Any]
 
 
@@ -28,8 +29,8 @@ class Command(BaseCommand):
 
     help = (
         "Submits the links of a file: one on each line, or a table that ends in .csv with the columns url, "
-        "title and pipeline. Exit status with --wait: 0 all done, 1 some are not, 3 cancelled; "
-        "2 nothing was submitted."
+        "title and pipeline. Exit status: 0 each was taken, with --wait: is done; 1 some were not; "
+        "3 cancelled; 2 the file can't be used, and nothing was submitted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,9 +52,24 @@ class Command(BaseCommand):
         else:
             counted = ", ".join(f"{many} {name}" for name, many in answer["counts"].items() if many)
             self.stdout.write(f"{answer['id']}  {answer['status']}  {answer['url']}\n{counted}")
-        if not options["wait"] or answer["counts"]["done"] == answer["total"]:
+        self._tell_rejected(answer)
+        if answer["counts"]["done"] == answer["total"]:
             exit_now(0)
+        if not options["wait"]:  # a script that stops at an error is told of a line that is lost, as by rsync
+            exit_now(1 if answer["rejected"] else 0)
         exit_now(3 if answer["status"] == "cancelled" else 1)
+
+    def _tell_rejected(self, answer: Answer) -> None:
+        """Why sources weren't taken, on standard error; the batch's page says of each which."""
+        many, total = answer["counts"]["rejected"], answer["total"]
+        verb = "wasn’t" if many == 1 else "weren’t"
+        said = "No source was taken" if many == total else f"{many} of {total} sources {verb} taken"
+        for why in answer["rejected"][:MOST_REASONS]:
+            times = f" ({why['sources']} times)" if why["sources"] > 1 else ""
+            self.stderr.write(f"{said}: {why['sentence']}{times}")
+            said = "And"
+        if answer["rejected"]:
+            self.stderr.write(f"The batch’s page lists them: {answer['url']}")
 
     def _written(self, path: Path) -> list[sources.Written]:
         try:
@@ -79,7 +95,7 @@ class Command(BaseCommand):
         while options["wait"] and batch.finished_at is None:
             time.sleep(LOOK_INTERVAL)
             batch.refresh_from_db()
-        return serialize.batch_summary(batch, batch.counts())
+        return serialize.batch_whole(batch)
 
     def _elsewhere(
         self, elsewhere: remote.Installation, written: list[sources.Written], options: dict[str, Any]
