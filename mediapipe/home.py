@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 HOME = Path(os.environ.get("MEDIAPIPE_HOME") or Path(__file__).resolve().parents[1] / "var").resolve()
-SHORTEST_SECRET = 32  # characters; the ones made here have 64
+# Characters: nobody guesses 128 bits, the least that so many hexadecimal digits have. Those made here: 64.
+SHORTEST_SECRET = 32
 
 FREE_SOME = "Free some space and start again."
 ELSEWHERE = "Or choose another folder: set MEDIAPIPE_HOME."
