@@ -291,6 +291,49 @@ async def test_hdr_that_names_no_primaries_is_processed_too(made):
     assert facts((await ask(source, "video", {})).output)["pixels"] == "yuv420p"
 
 
+@pytest.mark.parametrize(
+    ("transfer", "unsure"),
+    [("bt709", False), ("unknown", False), further("smpte170m", False), ("smpte2084", True)],
+    ids=["BT.709", "nothing said", "television", "HDR"],
+)
+async def test_constant_luminance_is_as_light_as_any_other(made, transfer, unsure):
+    """Greys are stored alike in both: they came out lighter, and HDR was said to hold nothing."""
+    grey = ["-f", "lavfi", "-i", "color=c=0x606060:s=64x36:r=10:d=1", "-c:v", "ffv1"]
+    light_of, notes = [], []
+    for matrix in ("bt2020nc", "bt2020c"):
+        named = f"setparams=colorspace={matrix}:color_primaries=bt2020:color_trc={transfer}:range=tv"
+        source = made(f"{matrix}.mkv", *grey, "-vf", f"format=yuv420p10le,{named}")
+        done = await ask(source, *STAGES["transcode"], task=matrix)
+        light_of.append(light(storage.path(done.output["name"]))[0])
+        notes.append(done.warnings)
+    assert abs(light_of[0] - light_of[1]) < 2
+    assert notes[0] == [] and [("constant luminance" in each) for each in notes[1]] == [True] * unsure
+
+
+@pytest.mark.parametrize(
+    ("profile", "like", "container", "alone"),
+    [(5, 0, "mp4", True), (5, 0, "mkv", True), further(10, 0, "mp4", True), (8, 1, "mp4", False)],
+)
+async def test_colours_for_dolby_vision_alone_are_told_of(made, tmp_path, profile, like, container, alone):
+    """They were handed over green and violet, without a word; profile 8 is HDR10 or SDR for all others."""
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=64x36:r=10:d=1", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1"]
+    plain = made("plain.mp4", *picture, "-c:v", "libx265", "-x265-params", "log-level=none")
+    data = plain.read_bytes()
+    *parents, entry = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hvc1")
+    record = bytes([1, 0]) + ((profile << 9) | 0b1101).to_bytes(2, "big") + bytes([like << 4, *[0] * 19])
+    at = data.index(entry) - 4
+    end = at + int.from_bytes(data[at : at + 4], "big")
+    grown = bytearray(data[:end] + (32).to_bytes(4, "big") + b"dvcC" + record + data[end:])
+    for place in (at, *(data.index(kind) - 4 for kind in parents)):
+        grown[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + 32).to_bytes(4, "big")
+    source = tmp_path / "dolby.mp4"
+    source.write_bytes(grown)
+    if container == "mkv":
+        source = made("dolby.mkv", "-i", source, "-c", "copy", "-strict", "unofficial")
+    done = await ask(source, *STAGES["transcode"])
+    assert ["Dolby Vision" in each for each in done.warnings] == [True] * alone
+
+
 async def test_raw_dv_keeps_its_frame_rate(made):
     source = made(
         "tape.dv",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mediapipe.engine.media import BT709, UNSPECIFIED_VALUES, Video
+from mediapipe.engine.media import BT709, CONSTANT, UNSPECIFIED_VALUES, Video
 
 # What still formats hold is always read as BT.601, JPEG's in full range, whatever the film was in.
 STILLS = {"yuvj420p": ":out_range=pc:out_color_matrix=bt601"} | dict.fromkeys(
@@ -22,9 +22,18 @@ BELONGING = {
     "smpte240m": ("smpte240m", "smpte240m"),
     "bt2020nc": ("bt2020", "bt2020-10"),
 }
+RGB = 0
 YCGCO = 8
+ICTCP = 14  # of BT.2020’s primaries alone
 BY_PRIMARIES = (10, 12, 13)  # BT.2020 with constant luminance, and what is derived from primaries
-CONSTANT = (10, 13)  # of these with constant luminance: zscale must know the transfer
+# What zscale makes of these is light, not how bright a screen is made; BT.709’s own curve, in 16 bits.
+CURVE = "if(lt(val,0.018*65535),4.5*val,(1.099*pow(val/65535,0.45)-0.099)*65535)"
+LIGHT = (
+    "zscale=t=linear:m=gbr",
+    "format=gbrp16le",
+    f"lutrgb=r='{CURVE}':g='{CURVE}':b='{CURVE}'",
+    "setparams=color_trc=bt709",
+)
 LOGARITHMIC = (9, 10)  # transfers that the scaler refuses; nobody shows them as what they say
 TELEVISION = (5, 6)  # primaries
 TO_SDR = (
@@ -49,8 +58,9 @@ def to_sdr(video: Video, width: int, height: int) -> list[str]:
 
 def missing_of_hdr(video: Video) -> list[str]:
     """Names to zscale the colours of HDR that its file leaves out: it refuses to guess."""
-    lacking = [] if video.primaries not in UNSPECIFIED_VALUES else ["color_primaries=bt2020"]
-    if video.matrix in (*UNSPECIFIED_VALUES, 11) or video.matrix > 14:
+    unsaid = video.primaries in UNSPECIFIED_VALUES or video.matrix == ICTCP
+    lacking = ["color_primaries=bt2020"] if unsaid else []
+    if video.matrix in (*UNSPECIFIED_VALUES, *CONSTANT, 11) or video.matrix > ICTCP:
         lacking += ["colorspace=bt2020nc"] if video.pix_fmt.startswith("yuv") else []
     return ["setparams=" + ":".join(lacking)] if lacking else []
 
@@ -67,6 +77,8 @@ def understood(video: Video) -> tuple[Video, list[str]]:
         named = ["setparams=color_trc=bt709"] if transfer else []
         width, height = (side - side % 2 for side in (video.width, video.height))
         known = replace(video, matrix=BT709, width=width, height=height)
+        if video.matrix in CONSTANT:
+            return replace(known, pix_fmt="gbrp16le", matrix=RGB), [*even_sides(video), *named, *LIGHT]
         return known, [*even_sides(video), *named, "zscale=m=bt709"]
     matrix = video.matrix if video.matrix in MATRICES else _guessed(video)
     named = [] if matrix == video.matrix else [f"colorspace={MATRICES[matrix]}"]

@@ -14,7 +14,6 @@ GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu
 SEGMENT = 0x18538067  # of Matroska: all that follows the head
 HEAD = 4096  # bytes, among which FLV's metadata are, and what WMV says of the whole:
 FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
-PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
 TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
@@ -181,66 +180,7 @@ def _tracks(section: bytes) -> list[int]:
     return found
 
 
-def cropping(path: str, form: str) -> dict[int, tuple[int, int, int, int]]:
-    """What the container cuts off each picture track: left, top, right, bottom, by the track's number.
-
-    PyAV doesn't tell it, and FFmpeg applies it: MP4's `clap` and Matroska's PixelCrop.
-    """
-    with open(path, "rb") as file:
-        end = file.seek(0, 2)
-        tracks = _matroska_crops(file, end) if form.startswith("matroska") else _mp4_crops(file, end)
-        return {number: crop for number, crop in enumerate(tracks) if any(crop)}
-
-
-def _mp4_crops(file: IO[bytes], end: int) -> Iterator[tuple[int, int, int, int]]:
-    for kind, *moov in boxes(file, 0, end):
-        for inner, *trak in boxes(file, *moov) if kind == b"moov" else ():
-            if inner == b"trak":
-                yield _clap(file, *trak)
-
-
-def _clap(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
-    """The clean aperture of a track's first sample entry, around the middle of its picture."""
-    for kind, first, last in boxes(file, start, end):
-        if kind in (b"mdia", b"minf", b"stbl") and any(found := _clap(file, first, last)):
-            return found
-        for _, entry, stop in boxes(file, first + 8, last) if kind == b"stsd" else ():
-            file.seek(entry + 24)
-            width, height = struct.unpack(">HH", file.read(4))
-            for inner, at, _ in boxes(file, entry + 78, stop):
-                if inner == b"clap":
-                    file.seek(at)
-                    parts = struct.unpack(">IIIIiIiI", file.read(32))
-                    w, h, x, y = (round(a / b) for a, b in zip(parts[::2], parts[1::2], strict=True))
-                    left = x + (width - w) // 2
-                    top = y + (height - h) // 2
-                    return left, top, width - w - left, height - h - top
-    return 0, 0, 0, 0
-
-
-def _matroska_crops(file: IO[bytes], end: int) -> Iterator[tuple[int, int, int, int]]:
-    for segment, *inside in _elements(file, 0, end):
-        for tracks, *entries in _elements(file, *inside) if segment == SEGMENT else ():
-            if tracks != 0x1654AE6B:
-                continue
-            for entry, first, last in _elements(file, *entries):
-                if entry == 0xAE:
-                    yield _pixel_crop(file, first, last)
-            return
-
-
-def _pixel_crop(file: IO[bytes], start: int, end: int) -> tuple[int, int, int, int]:
-    found = dict.fromkeys(PIXEL_CROP, 0)
-    for video, *inside in _elements(file, start, end):
-        for kind, first, last in _elements(file, *inside) if video == 0xE0 else ():
-            if kind in found:
-                file.seek(first)
-                found[kind] = int.from_bytes(file.read(min(last - first, 8)), "big")
-    left, top, right, bottom = found.values()
-    return left, top, right, bottom
-
-
-def _elements(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def elements(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The EBML elements between two offsets: id, first and last byte of the content."""
     at = start
     while at + 2 <= end:

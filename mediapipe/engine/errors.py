@@ -53,6 +53,14 @@ UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to
 NOT_CONVERTED = (
     "The picture’s kind can’t be converted by this engine. Export the film as ordinary H.264 and try that."
 )
+DOLBY_ALONE = (
+    "The film’s colours are for Dolby Vision screens alone (profile 5 or the like), which nothing here can "
+    "convert: they’re wrong in the result. Export the film as HDR10 or as ordinary H.264 and use that."
+)
+CONSTANT_HDR = (
+    "The film says that its HDR colours are stored with constant luminance, which can’t be converted here. "
+    "They were read as ordinary BT.2020: look whether they’re right."
+)
 NO_MEMORY = "The file needs more memory than is allowed. It may be damaged."
 
 
@@ -102,6 +110,7 @@ FFMPEG_ERRORS = (
     ("matches no streams", "no_video", NO_VIDEO),
     ("no decoder found", "unsupported", UNKNOWN_CODEC),
     ("error reinitializing filters", "internal_error", NOT_CONVERTED),
+    ("no path between colorspaces", "internal_error", NOT_CONVERTED),
     ("nothing was written into output", "damaged", NOTHING_READABLE),
     ("cannot allocate memory", "too_large", NO_MEMORY),
     ("could not open encoder before eof", "damaged", NOTHING_READABLE),

@@ -7,7 +7,9 @@ from typing import Any
 
 from mediapipe.engine import tracks
 from mediapipe.engine.errors import (
+    CONSTANT_HDR,
     CONVERT,
+    DOLBY_ALONE,
     NO_AUDIO,
     NO_VIDEO,
     PICTURE_BROKEN,
@@ -23,6 +25,7 @@ from mediapipe.engine.probe import MAX_PIXELS
 MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
 BT709 = 1  # of a colour matrix, as H.273 counts
+CONSTANT = (10, 13)  # with constant luminance: zscale knows BT.709’s transfer in them alone
 UNSPECIFIED = 2
 UNSPECIFIED_VALUES = (0, UNSPECIFIED, 3)  # and reserved; as a matrix 0 is RGB's
 
@@ -180,7 +183,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
         jumps=bool(found.get("jumps")),
-        notes=[*notes, *_left_without(said, film, sound)],
+        notes=[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
     )
     check_limits(media)
     return media
@@ -212,6 +215,14 @@ def _left_without(
     beside = {"video": (sound, "only the sound was processed"), "audio": (film, "the result is silent")}
     kept = [(text, *beside[kind]) for kind, text in said.items()]
     return [f"{text.removesuffix(f'. {CONVERT}')}, so {result}." for text, other, result in kept if other]
+
+
+def _other_colours(film: dict[str, Any] | None) -> list[str]:
+    """What to say of colours that can’t be converted truly."""
+    if film and film.get("dolby"):
+        return [DOLBY_ALONE]
+    hdr = film and film.get("transfer") in HDR and film.get("matrix") in CONSTANT
+    return [CONSTANT_HDR] if hdr else []
 
 
 def _video(film: dict[str, Any] | None) -> Video | None:

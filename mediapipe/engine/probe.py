@@ -14,7 +14,6 @@ from mediapipe.engine import clock, intact, looks, survey, tracks
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
-    cropping,
     is_complete,
     is_iso,
     is_media,
@@ -23,6 +22,7 @@ from mediapipe.engine.containers import (
     lost_length,
     programmes,
 )
+from mediapipe.engine.described import cropping, dolby_alone
 from mediapipe.engine.first_pictures import first_pictures, look_for_fields
 from mediapipe.engine.picture_times import picture_times
 from mediapipe.engine.survey import value
@@ -159,10 +159,12 @@ def steady(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
             facts |= {"duration": length, "end": 0.0, "held": 0.0, "lost": 0.0}
 
 
-def crop(path: str, found: dict[str, Any]) -> None:
-    """Makes each picture as large as what its container lets be seen of it."""
+def described(path: str, found: dict[str, Any]) -> None:
+    """Makes each picture as large as what its container lets be seen of it, and says which are Dolby's."""
     if not found["format"].startswith(("mov", "matroska")):
         return
+    for number in value(lambda: dolby_alone(path, found["format"]), set[int]()):
+        found["streams"][number]["dolby"] = True
     for number, (left, top, right, bottom) in cropping(path, found["format"]).items():
         facts = found["streams"][number]
         width = facts.get("width", 0) - left - right
@@ -242,7 +244,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
         found["complete"] = value(lambda: is_complete(path, found["format"]), False)
         value(lambda: own_length(path, opened, found), None)
-        value(lambda: crop(path, found), None)
+        value(lambda: described(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
