@@ -378,3 +378,12 @@ async def test_a_stream_of_sound_of_few_samples_a_second_is_in_step(tmp_path):
         path = storage.path(done.output["name"])
         assert done.warnings == [], "its sound would begin too late"
         assert beeps(path)[0] == pytest.approx(flashes(pictures(path)), abs=0.05)
+
+
+async def test_the_sound_of_a_broadcast_is_copied_into_a_stream(made):
+    """Its packets say themselves what they are, as a segment's may not."""
+    done = await ask(
+        made("broadcast.ts", *PICTURE, *TONE, *X264, "-c:a", "aac", "-ar", "44100"), "adaptive_video", {}
+    )
+    with probe(done.output) as container:
+        assert container.streams.audio[0].rate == 44100 and not done.warnings

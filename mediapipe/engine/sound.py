@@ -12,6 +12,8 @@ AAC = {"very_low": 64, "low": 96, "medium": 128, "high": 192, "very_high": 256}
 MP3 = {"very_low": 7, "low": 5, "medium": 4, "high": 2, "very_high": 0}
 VORBIS = {"very_low": 1, "low": 3, "medium": 4, "high": 6, "very_high": 8}
 MIN_HOLE = 0.1  # seconds of missing sound that players don’t notice; some play what follows so much too early
+IN_STREAMS = ("mpegts", "mpeg", "aac")  # containers in which each packet of AAC says what it is,
+FROM_STREAM = ("-bsf:a", "aac_adtstoasc")  # which a segment's may not
 PRIMING = 4  # packets of sound before its first sample: more is what somebody has cut out
 WAVEFORM_POINTS = 800
 # channels that FFmpeg folds to stereo
@@ -35,7 +37,7 @@ def sound_arguments(
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
     whole = audio.discarded <= PRIMING and abs(audio.missing) <= MIN_HOLE and not audio.changes
     if copy and fits and whole and not cut:
-        return ["-c:a", "copy"]
+        return ["-c:a", "copy", *(FROM_STREAM if media.format in IN_STREAMS else [])]
     return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media, padded=padded)]
 
 
