@@ -45,14 +45,16 @@ mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
 mediapipe.engine.containers mediapipe.engine.described mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.turns mediapipe.engine.first_pictures mediapipe.engine.edits
-mediapipe.engine.clock mediapipe.engine.intact mediapipe.engine.looks mediapipe.engine.picture_times
+mediapipe.engine.clock mediapipe.engine.intact mediapipe.engine.looks mediapipe.engine.seams
+mediapipe.engine.picture_times
 mediapipe.engine.probe
 mediapipe.engine.errors
 mediapipe.engine.timecode mediapipe.engine.media mediapipe.engine.encode
 mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
-mediapipe.engine.colours mediapipe.engine.arguments mediapipe.engine.sound mediapipe.engine.plan
+mediapipe.engine.colours mediapipe.engine.packets mediapipe.engine.arguments
+mediapipe.engine.sound mediapipe.engine.plan
 mediapipe.engine.pieces mediapipe.engine.piece_arguments
 mediapipe.engine.listening mediapipe.engine.lookthrough
 mediapipe.engine.stills mediapipe.engine.previews mediapipe.engine.compare mediapipe.engine.segments

@@ -198,7 +198,7 @@ async def test_the_percentage_goes_on_where_the_pieces_ended(made, settings, tmp
 
 @pytest.mark.parametrize(
     "options",
-    [{"fps": 12}, {"bitrate": 400000}, {"start": 1, "end": 9}, None],
+    [{"bitrate": 400000}, {"fps": 12, "bitrate": 400000}, None],
 )
 async def test_what_is_not_known_to_come_out_the_same_or_is_short_stays_in_one(
     short_pieces, made, options, monkeypatch

@@ -36,8 +36,10 @@ def cut(takers: int, seconds: float = 120.0, cores: int = 1) -> Division:
     video = Video(0, "h264", 1920, 1080, fps=25, frames=count, duration=seconds, decodes=True)
     media = Media("mov", seconds, video=video, audio=Audio(1, "aac"))
     places = range(2, int(seconds), 2)
-    cuts = [{"at": at - 0.02, "first": at, "before": at * 25, "late": 0.0} for at in places]
-    times = {"problem": "", "first": 0.0, "last": seconds, "count": count, "cuts": cuts}
+    read = {"read": 0.0, "joint": 0.0}
+    cuts = [{"at": at - 0.02, "first": at, "before": at * 25, "late": 0.0, **read} for at in places]
+    about = {"problem": "", "origin": 0, "end": 0.0, "slack": 0, **read}
+    times = {**about, "first": 0.0, "last": seconds, "count": count, "cuts": cuts}
     plan = KINDS["video"].plan(OPTIONS, media, "/x")
     found = divide(plan, media, times, "key", cores, takers)
     assert found

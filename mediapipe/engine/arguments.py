@@ -19,7 +19,8 @@ from mediapipe.engine.colours import (
     untagged,
 )
 from mediapipe.engine.errors import TaskError
-from mediapipe.engine.media import Audio, Media, Video
+from mediapipe.engine.media import Media, Video
+from mediapipe.engine.packets import packet_filters
 from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
 from mediapipe.validators import Options, Value
 
@@ -48,11 +49,6 @@ GUARD = (  # what may be opened, and how much of it
 )
 NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact")
 LONGEST_SIDE = 3840
-TURNED_BY_PICTURES = {  # filters that take out what pictures say of their turn
-    "h264": "h264_metadata=display_orientation=remove",
-    "hevc": "filter_units=remove_types=39",
-}
-RESET = ("mpegts", "mpeg", "ogg")  # containers whose clock may begin anew: FFmpeg takes that out itself
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class RenditionPlan:
 
     options: Options
     keys: str
+    video: Video  # the source's, as it was planned for
 
 
 @dataclass(frozen=True)
@@ -187,11 +184,8 @@ def filters(
     if has_alpha(video) and not pixels.startswith(("yuva", "rgba")):
         to = target[1:] + ("" if still else f":out_color_matrix={matrix(video)}")
         chain += [_on_background(str(options.get("background", "#000000"))), f"scale={to}"]
-    fps = float(options.get("fps", video.steady))
-    if rate and fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
+    if rate and (fps := kept_rate(video, options)):
         chain.append(f"fps={fps:g}{':start_time=0' if video.waits else ''}")
-    elif rate and video.fps > FASTEST:
-        chain.append("fps=60")
     held = video.lost + video.outlasted
     chain += [f"tpad=stop_mode=clone:stop_duration={held:.3f}"] if rate and held else []
     chain += [tail] if tail else []
@@ -200,6 +194,14 @@ def filters(
     # a photo's EXIF (PNG would keep it, places and all), and what was said of HDR
     chain += ["sidedata=mode=delete"] if still or video.hdr else []
     return ",".join([*chain, f"format={pixels}", "setsar=1"])
+
+
+def kept_rate(video: Video, options: Options) -> float:
+    """Pictures a second that are made of a film's; 0 where all are encoded as they come."""
+    fps = float(options.get("fps", video.steady))
+    if fps and not 0 < video.duration * fps < 1:  # a clip of under one frame would lose it
+        return fps
+    return 60.0 if video.fps > FASTEST else 0.0
 
 
 def _kept_shape(video: Video, width: int, height: int) -> str:
@@ -224,48 +226,21 @@ def has_alpha(video: Video) -> bool:
     return video.alpha or marked
 
 
-def input_arguments(path: str, media: Media, seek: float | None = None) -> list[str]:
-    """The arguments that open the source, and nothing else than a file of a known kind."""
+def input_arguments(path: str, media: Media, seek: float | None = None, first: str = "") -> list[str]:
+    """The arguments that open the source, and nothing else than a file of a known kind.
+
+    *first*: a filter of the picture's packets that comes before all others.
+    """
     video = media.video
     # only this decoder knows the transparency of VP8 and VP9
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec, "") if video and video.alpha else ""
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
     place = ["-ss", f"{seek:.3f}"] if seek else []
-    opened = [*before, *named_turn(video), *packet_filters(media), "-i", f"file:{path}"]
+    opened = [*before, *named_turn(video), *packet_filters(media, first), "-i", f"file:{path}"]
     # where a clock jumps, a seek would lead anywhere, and packets are counted: all of it is decoded
     whole = media.jumps or (video and video.shifts)
     return [*GUARD, *opened, *place] if whole else [*GUARD, *place, *opened]
-
-
-def packet_filters(media: Media) -> list[str]:
-    """The arguments that change a source's packets before anything else is done with them."""
-    arguments = []
-    for track in (media.video, media.audio):
-        turned = TURNED_BY_PICTURES.get(track.codec) if isinstance(track, Video) and track.says_turn else None
-        chain = [turned] if turned else []
-        chain += steady_clock(track) if track and media.format not in RESET else []
-        arguments += [f"-bsf:{track.index}", ",".join(chain)] if track and chain else []
-    return arguments
-
-
-def steady_clock(track: Video | Audio) -> list[str]:
-    """The filter that takes a clock's jumps out of the packets, which FFmpeg does itself in some containers.
-
-    And the lateness of pictures that are stored in another order.
-    """
-    far = track.far if isinstance(track, Video) else 0
-    late = track.late if isinstance(track, Video) else 0
-    if not (track.shifts or far or late):
-        return []
-    stored = "DTS" + "".join(f"-gte(N,{at})*({ticks})" for at, _, ticks in track.shifts)
-    shown = "PTS" + "".join(f"-gte(N,{at})*({ticks})" for _, at, ticks in track.shifts)
-    stored, shown = (f"if(eq({each[:3]},NOPTS),NOPTS,{each})" for each in (stored, shown))
-    shown = f"if(gt(abs(PTS-DTS),{far})*not(eq(DTS,NOPTS)),{stored},{shown})" if far else shown
-    if late:  # what FFmpeg takes for the time of showing is made up
-        stored = stored[:-1] + f"-round({late:.6f}/TB))"
-        shown = "NOPTS"
-    return [f"setts=dts='{stored}':pts='{shown}'"]
 
 
 def named_turn(video: Video | None) -> list[str]:

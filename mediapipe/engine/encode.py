@@ -186,16 +186,18 @@ async def ffmpeg(
     progress: Progress,
     time_limit: TimeLimit | None = None,
     beside: Sequence[Path] = (),
+    further: Sequence[str] = (),
     hear: Hear = lambda line: None,
 ) -> FfmpegExit:
     """Runs FFmpeg into *output*. Raises TaskError when it stalls, takes too long, or would at its pace.
 
-    *beside*: what it may read besides the *source*; *hear* gets each line that it writes to its log.
+    *beside*: what it may read besides the *source*; *further*: the arguments of other outputs, with their
+    names in the same folder; *hear* gets each line that it writes to its log.
     """
     time_limit = time_limit or TimeLimit()
     wall = time_limit.of(progress.seconds)
     began = time.monotonic()
-    program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}"]
+    program = [ffmpeg_path(), *arguments, *muxer, "-y", f"file:{output}", *further]
     read = [ffmpeg_path(), str(source), *map(str, beside)]
     cpu = int(2 * wall * (os.cpu_count() or 1))
     command = sandboxed(program, read=read, write=[str(output.parent)], cpu=cpu)

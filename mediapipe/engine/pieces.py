@@ -6,15 +6,18 @@ times: each picture is in exactly one. Only what is known to come out the same i
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from mediapipe.engine.arguments import Plan, RenditionPlan, has_alpha, output_size
+from mediapipe.engine.arguments import Plan, RenditionPlan, has_alpha, kept_rate, output_size, trim
 from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.plan import encoder
+from mediapipe.engine.plan import SOURCE_KEYS, encoder
+from mediapipe.engine.seams import Asked
 from mediapipe.validators import Options
 
 GRID = 2  # seconds between an encode's keyframes, and so between the places where it can be cut
@@ -27,13 +30,20 @@ MIN_PIECES = 4  # pieces, below which a film is encoded in one
 MAX_PIECES = 400  # pieces of one film: Temporal keeps each in the history
 TAIL = 4  # times as short as the others the last pieces are, where several machines take them
 LONGEST_STEP = 5.0  # seconds that one picture stands
-CONTAINERS = ("mov", "matroska", "mxf")  # demuxers with an index, and with a time for each picture
+LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures are stored in another order
+INDEXED = ("mov", "matroska", "mxf", "avi")  # demuxers that find any place
+# … and those without an index, whose clock begins with the tracks that are taken
+STREAMS = ("mpegts", "mpeg")
+A_CLOCK, A_PACKET = 90_000, 1024  # ticks a second, and samples of AAC
 CODECS = {  # of which each packet is one picture
     *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"),
     *("prores", "dnxhd", "mjpeg", "jpeg2000", "dvvideo", "cfhd"),
     *("ffv1", "huffyuv", "utvideo", "v210", "rawvideo"),
 }
-OPTIONS = {"format", "codec", "quality", "width", "height", "fit", "position", "background"}
+OPTIONS = {
+    *("format", "codec", "quality", "width", "height", "fit", "position", "background"),
+    *("start", "end", "fps"),
+}
 SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there
 IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
@@ -41,10 +51,11 @@ IN_ONE = "This film was encoded in one piece: joined from several it would not h
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a film's picture, from *start* to *end* in seconds of its source (0: to the end).
+    """A part of a film's picture, from *start* to *end* in seconds of the output (0: to the end).
 
-    *frames*: how many pictures the source has there; *late*: by how much its first one comes after the place
-    on the grid at which it begins.
+    *frames*: how many pictures it has; *late*: by how much its first one comes after the place on the grid at
+    which it begins; *read*: from where on the source is read (None: the beginning); *joint*: when the first
+    picture of the source is shown, *next_joint*: the next piece's (0: there is none).
     """
 
     number: int
@@ -54,6 +65,11 @@ class Piece:
     frames: int
     late: float = 0.0
     suffix: str = "mp4"
+    read: float | None = None
+    joint: float = 0.0
+    next_joint: float = 0.0
+    origin: int = 0  # microseconds of the source's clock at which the output's begins
+    slack: int = 0  # pictures more or fewer, where nobody knows how long the film's last one stands
 
     @property
     def name(self) -> str:
@@ -106,35 +122,75 @@ def can_divide(options: Options, media: Media, plan: Plan, cores: int) -> bool:
         video is not None
         and bool(plan.encodes)
         and set(options) <= OPTIONS
-        and media.format.startswith(CONTAINERS)
         and not (media.guessed or media.jumps or media.is_still or media.undecodable)
         and not (
             video.held or video.lost or video.shifts or video.far or (media.audio and media.audio.shifts)
         )
         and video.codec in CODECS
-        and not (video.tiled or video.discarded or video.crop or video.late or has_alpha(video))
-        and 1 <= video.fps <= FASTEST
-        and abs(media.start) < (MIN_START if plan.copied else 1)
-        and media.duration >= MIN_PIECES * piece_seconds(plan, video, cores)
+        and not (video.tiled or video.discarded or video.crop or has_alpha(video))
+        and 1 <= (_rate(plan) or video.fps) <= FASTEST
+        and _is_readable(options, media, plan)
+        and plan.seconds >= MIN_PIECES * piece_seconds(plan, video, cores)
     )
+
+
+def _is_readable(options: Options, media: Media, plan: Plan) -> bool:
+    """Whether its container lets it be read from any place on as it is from the beginning."""
+    if media.format in STREAMS:
+        # a copy of its sound has times of its clock in segments, and of the sound's rate in a piece
+        fits = plan.layout == "file" or media.audio is None or not A_CLOCK * A_PACKET % media.audio.rate
+        return fits and not plan.copied and "start" not in options
+    return media.format.split(",")[0] in INDEXED and abs(media.start) < (MIN_START if plan.copied else 1)
+
+
+def _rate(plan: Plan) -> float:
+    """Pictures a second that are made of the source's; 0 where these are encoded as they come."""
+    first = plan.encodes[0]
+    return kept_rate(first.video, first.options)
 
 
 def piece_seconds(plan: Plan, video: Video, cores: int) -> float:
     """How long a piece is, on the grid: so that it is some ten seconds of work for this machine."""
-    pixels = video.width * video.height * READING + sum(_writing(video, each) for each in plan.encodes)
-    work = pixels * video.fps / 1e6  # of one core for a second of film
+    read = video.width * video.height * video.fps * READING
+    written = sum(map(_writing, plan.encodes)) * (_rate(plan) or video.fps)
+    work = (read + written) / 1e6  # of one core for a second of film
     return max(1, round(WORK * max(1, min(cores, 4)) / 2 / work / GRID)) * GRID
 
 
-def _writing(video: Video, rendition: RenditionPlan) -> float:
-    settings = encoder_of(video, rendition)
-    width, height, _ = output_size(video, rendition.options)
+def _writing(rendition: RenditionPlan) -> float:
+    settings = encoder_of(rendition)
+    width, height, _ = output_size(rendition.video, rendition.options)
     return width * height * WRITING[settings[settings.index("-c:v") + 1]]
 
 
-def encoder_of(video: Video, rendition: RenditionPlan) -> list[str]:
+def encoder_of(rendition: RenditionPlan) -> list[str]:
     """The arguments that encode one rendition, as pairs."""
-    return encoder(rendition.options, video, str(rendition.options["format"]), rendition.keys)
+    return encoder(rendition.options, rendition.video, str(rendition.options["format"]), rendition.keys)
+
+
+def asked_times(options: Options, media: Media, plan: Plan) -> Asked:
+    """What must be known of the source's times to divide it."""
+    first = plan.encodes[0]
+    video = first.video
+    rate = _rate(plan)
+    by_keys = any(each.keys == SOURCE_KEYS for each in plan.encodes)
+    seek, limit, _ = trim(media.duration, options)
+    return Asked(
+        video.index,
+        0 if by_keys else GRID,
+        longest=math.inf if rate else LONGEST_STEP,
+        begins=round(seek or 0.0, 3),
+        lasts=float(limit[1]) if limit else 0.0,
+        shown=0.0 if video.late else video.begins,
+        tracks=[each.index for each in (video, media.audio) if each] if media.format in STREAMS else [],
+        rate=rate,
+        waits=video.waits,
+        held=video.outlasted,
+        rounds=not (rate or by_keys or video.uneven),
+        is_stored=video.late > 0,
+        lead_in=LEAD_IN,
+        by_keys=media.format in STREAMS,
+    )
 
 
 def divide(
@@ -154,23 +210,31 @@ def divide(
     longest = max(1, round(times["last"] / count / GRID)) * GRID
     chosen = _chosen(times["cuts"], times["last"], longest, takers)
     chosen = chosen if takers > 1 else chosen[: count - 1]
-    edges = [{"at": 0.0, "first": times["first"], "before": 0, "late": 0.0}, *chosen]
-    ends = [*chosen, {"at": 0.0, "first": times["last"], "before": times["count"], "late": 0.0}]
-    pieces = [
-        Piece(
+    pieces = list(_pieces(times, chosen, container(plan)))
+    if len(pieces) < MIN_PIECES or not all(piece.frames for piece in pieces):
+        return None
+    return Division(key, pieces, media.audio is not None, at_once=2 * takers)
+
+
+def _pieces(times: dict[str, Any], cuts: Sequence[dict[str, Any]], suffix: str) -> Iterator[Piece]:
+    """Between the film's beginning, where it is cut, and its end."""
+    begins = {**times, "at": 0.0, "before": 0, "late": 0.0, "joint": 0.0}
+    ends = {"at": times["end"], "first": times["last"], "before": times["count"], "joint": 0.0}
+    for number, (edge, end) in enumerate(pairwise([begins, *cuts, ends])):
+        yield Piece(
             number,
             round(edge["at"], 6),
             round(end["at"], 6),
             end["first"] - edge["first"],
             end["before"] - edge["before"],
             round(edge["late"], 6),
-            container(plan),
+            suffix,
+            edge["read"],
+            edge["joint"],
+            end["joint"],
+            times["origin"],
+            times["slack"] if end is ends else 0,
         )
-        for number, (edge, end) in enumerate(zip(edges, ends, strict=True))
-    ]
-    if len(pieces) < MIN_PIECES or not all(piece.frames for piece in pieces):
-        return None
-    return Division(key, pieces, media.audio is not None, at_once=2 * takers)
 
 
 def container(plan: Plan) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,27 @@ from mediapipe.engine.errors import Inexact, OtherWay, TaskError
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import Kind
 from mediapipe.engine.media import Media
-from mediapipe.engine.piece_arguments import join_arguments, picture_arguments, playlist, sound_of
+from mediapipe.engine.piece_arguments import (
+    Joints,
+    join_arguments,
+    picture_arguments,
+    playlist,
+    sound_of,
+    watched_picture,
+)
 from mediapipe.engine.pieces import (
     GRID,
-    LONGEST_STEP,
     SOUND,
     Division,
     Piece,
     PieceWork,
+    asked_times,
     can_divide,
     container,
     cores,
     divide,
 )
-from mediapipe.engine.plan import SOURCE_KEYS
+from mediapipe.engine.seams import Asked
 from mediapipe.engine.serialize import file_facts
 from mediapipe.engine.sources import source_file
 from mediapipe.engine.task import FINAL_ERRORS, Encode, TaskOutput
@@ -92,16 +100,19 @@ class Film:
         video = self.media.video
         if video is None or not self.is_long:
             return None
-        grid = 0 if any(each.keys == SOURCE_KEYS for each in self.plan.encodes) else GRID
-        times = await prober.picture_times(self.source, video=video.index, grid=grid, longest=LONGEST_STEP)
+        asked = asked_times(self.options, self.media, self.plan)
+        times = await prober.picture_times(self.source, asked)
         return divide(self.plan, self.media, times, self._key(), cores(), takers) if times else None
 
     def _key(self) -> str:
         """Of all that its pieces are made of, however it is cut: the source, FFmpeg, and what it is told."""
         stat = self.source.stat()
-        command = picture_arguments(self.plan, self.media, "", Piece(0, 0, 0, 0, 0))
+        piece = Piece(0, 0, 0, 0, 0)
+        command = [*picture_arguments(self.plan, self.options, self.media, "", piece)]
+        command += sound_of(self.options, self.media, "") if self.media.audio else []
+        part = [self.options.get(each) for each in ("start", "end")]
         changed = 0 if settings.S3_BUCKET else stat.st_mtime_ns  # each machine has a copy of its own
-        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), self.plan.muxer, command]
+        made_of = [self.kept, stat.st_size, changed, encode.ffmpeg_path(), self.plan.muxer, command, part]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def facts(self) -> dict[str, Any]:
@@ -139,10 +150,11 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
     path = str(film.source)
     seconds, frames = (piece.seconds, piece.frames) if piece else (film.plan.seconds, 0)
     arguments = (
-        picture_arguments(film.plan, film.media, path, piece)
+        picture_arguments(film.plan, film.options, film.media, path, piece)
         if piece
         else sound_of(film.options, film.media, path)
     )
+    joints = Joints(piece) if piece else None
     began = time.monotonic()
     ended = await encode.ffmpeg(
         arguments,
@@ -151,6 +163,8 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
         source=film.source,
         progress=Progress(seconds, frames, film.hooks.report),
         time_limit=TimeLimit(settings.MAX_ENCODE_HOURS, worked, film.plan.seconds),
+        further=[] if piece else watched_picture(film.options, film.media),
+        hear=joints.hear if joints else lambda line: None,
     )
     encode.check_exit(ended)
     media = await prober.probe(made)
@@ -164,6 +178,8 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
         "start": round(media.start * 1e6),
         "took": took,
         "decoded_by": [each["decoded_by"] for each in tracks],
+        "frames": ended.frames,
+        "joints": [joints.first, joints.next] if joints else [],
     }
     await piece_files.keep(made, work.key, about, film.hooks)
     return took
@@ -171,16 +187,27 @@ async def _encoded(film: Film, work: PieceWork, made: Path, worked: float) -> fl
 
 async def _track(made: Path, number: int) -> dict[str, Any]:
     """How many pictures a track of a film has, each at a time of its own, and how they are decoded."""
-    found = await prober.picture_times(made, video=number, grid=GRID, longest=math.inf)
+    found = await prober.picture_times(made, Asked(number, GRID))
     return found if found and not found["problem"] else {"count": 0, "decoded_by": ""}
 
 
 def _check_exact(piece: Piece, ended: FfmpegExit, counts: list[int]) -> None:
     """Raises Inexact unless each of the source's pictures is in each track, once."""
-    if {ended.frames, *counts} != {piece.frames}:
+    if set(counts) != {ended.frames} or abs(ended.frames - piece.frames) > piece.slack:
         raise Inexact(f"Piece {piece.number} has {counts} pictures, the source {piece.frames} there.")
     if ended.corrupt or ended.undecodable:
         raise Inexact(f"The source is damaged in piece {piece.number}.")
+
+
+def _check_joints(about: Sequence[dict[str, Any]]) -> None:
+    """Raises Inexact unless the decoders of each two pieces made the same of the picture where these meet."""
+    for number, (one, other) in enumerate(pairwise(about), start=1):
+        if one["decoded_by"] != other["decoded_by"]:
+            raise Inexact("The pieces aren’t decoded alike.")
+        # those of a version that was updated meanwhile say none
+        (_, behind), (first, _) = (each.get("joints", ("", "")) for each in (one, other))
+        if not behind or behind != first:
+            raise Inexact(f"Pieces {number - 1} and {number} don’t meet.")
 
 
 async def join(film: Film, division: Division, percent: float) -> TaskOutput:
@@ -188,8 +215,7 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
     kept = piece_files.folder(division.key)
     await piece_files.bring(division.key, division.names, film.hooks)
     about = [piece_files.about(division.key, piece.name) for piece in division.pieces]
-    if any(each["decoded_by"] != about[0]["decoded_by"] for each in about):
-        raise Inexact("The pieces aren’t decoded alike.")
+    _check_joints(about)
     listed = kept / "list.ffconcat"
     starts = [each["start"] for each in about]
     listed.write_text(playlist(division.pieces, starts))
@@ -213,7 +239,7 @@ async def join(film: Film, division: Division, percent: float) -> TaskOutput:
         if error.kind in FINAL_ERRORS:
             raise
         raise Inexact(str(error)) from None
-    wanted = sum(piece.frames for piece in division.pieces)
+    wanted = sum(each["frames"] for each in about)
     if outcome.warnings or outcome.differences or await _joined(target, plan) != {wanted}:
         reasons = [*outcome.warnings, *(each.sentence for each in outcome.differences)]
         raise Inexact(" ".join(reasons) or f"There are not {wanted} pictures in it.")

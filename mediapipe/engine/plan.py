@@ -124,7 +124,7 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         wants_audio=media.audio is not None,
         copied=copied,
         plain=plain_arguments(options, media, path, (tracks, tail), frame_rate),
-        encodes=[] if copied else [RenditionPlan(options, EVEN_KEYS)],
+        encodes=[] if copied else [RenditionPlan(options, EVEN_KEYS, film)],
     )
 
 
@@ -205,8 +205,8 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
         # the large one alone where two do not fit together
         alone = tries[1:] if video.copied else tries
         tries = [*_ladder(large, small, options, media, path, copied=copied), *alone]
-        encodes = [RenditionPlan(each, EVEN_KEYS) for each in (options, small)]
-        encodes = [RenditionPlan(small, SOURCE_KEYS)] if copied else encodes
+        encodes = [RenditionPlan(each, EVEN_KEYS, large) for each in (options, small)]
+        encodes = [RenditionPlan(small, SOURCE_KEYS, large)] if copied else encodes
     plain = [*without_faststart(video.plain), *SEGMENTS] if video.plain else None  # the large one alone
     return replace(
         video,
@@ -217,7 +217,7 @@ def hls_plan(options: Options, media: Media, path: str) -> Plan:
         copied=copied,
         layout="folder",
         format="hls",
-        encodes=[] if rate else encodes,
+        encodes=encodes,
     )
 
 

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from mediapipe.engine import sandbox
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, media_from_probe
 from mediapipe.engine.probe import print_facts
+from mediapipe.engine.seams import Asked
 from mediapipe.recent import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,11 +137,11 @@ async def looks(path: Path, **asked: Any) -> dict[str, Any] | None:
     return None if "error" in found else found
 
 
-async def picture_times(path: Path, **asked: Any) -> dict[str, Any] | None:
-    """When its pictures are shown (picture_times.py says what to ask); None where that can't be known."""
+async def picture_times(path: Path, asked: Asked) -> dict[str, Any] | None:
+    """When its pictures are shown (picture_times.py); None where that can't be known."""
     try:
         async with asyncio.timeout(TIMEOUT):
-            found = json.loads(await read_facts(str(path), "--times", json.dumps(asked)))
+            found = json.loads(await read_facts(str(path), "--times", json.dumps(asdict(asked))))
     except (TimeoutError, ValueError):
         return None
     return None if "error" in found else found
