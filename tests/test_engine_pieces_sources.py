@@ -39,6 +39,13 @@ SOURCES = {
     "ffv1.mkv": [*MOVING, *TONE, "-c:v", "ffv1", "-g", "40"],
     "dv.mov": [*MOVING, *TONE, "-vf", "scale=720:576", "-pix_fmt", "yuv420p", "-c:v", "dvvideo"],
     "uncompressed.mov": [*MOVING, *TONE, "-c:v", "v210", "-pix_fmt", "yuv422p10le"],
+    "jpeg2000.mxf": [*MOVING, *TONE, "-pix_fmt", "yuv422p10le", "-c:v", "jpeg2000", "-q:v", "6"],
+    "huffyuv.avi": [*MOVING, *TONE, "-pix_fmt", "yuv422p", "-c:v", "huffyuv"],
+    "utvideo.avi": [*MOVING, *TONE, "-c:v", "utvideo"],
+    "cineform.mov": [*MOVING, *TONE, "-pix_fmt", "yuv422p10le", "-c:v", "cfhd"],
+    "raw.avi": [*MOVING, *TONE, "-pix_fmt", "yuv420p", "-c:v", "rawvideo"],
+    "video-cd.mpg": [*MOVING, *TONE, "-c:v", "mpeg1video", "-q:v", "4", "-bf", "2", "-c:a", "mp2"],
+    "av1.mp4": [*MOVING, *TONE, "-c:v", "libsvtav1", "-preset", "10", "-g", "70", "-c:a", "aac"],
     # the clock begins anew after two seconds
     "wraps.ts": [*MPEG2, "-g", "12", "-c:a", "mp2", "-output_ts_offset", "95441.5"],
     "late-picture.ts": [*OPEN, "-vf", "trim=start=0.4", "-fps_mode", "passthrough", "-c:a", "aac"],
