@@ -9,7 +9,7 @@ from datetime import timedelta
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from jobs import engine, reconcile
 from jobs.models import Job
-from mediapipe import disk, kernel, storage, temporal
+from mediapipe import database, disk, kernel, storage, temporal
 from mediapipe.accounts import engine_key
 from mediapipe.metrics import SHARED
 
@@ -37,6 +37,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 async def readyz(request: HttpRequest) -> JsonResponse:
     """Whether a job could run now; 503, with what is missing as false, where it could not.
 
+    *database*: whether it answers, and has the tables of this version.
     *storage*: whether the bucket answers, where there is one.
     *resource*: which one of the Ittybit API takes our tasks; null until the first task has found it out.
     *sandbox*: what holds FFmpeg on this machine; null where the engine is elsewhere.
@@ -58,11 +59,9 @@ async def readyz(request: HttpRequest) -> JsonResponse:
 
 def _database() -> bool:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        return not database.missing_migrations()
     except DatabaseError:
         return False
-    return True
 
 
 def _ask_storage() -> bool:

@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 from mediapipe import home
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 OUTAGES = (OperationalError, InterfaceError)
 REACHED_WITHIN = 5  # seconds
 NO_TABLE = ("no such table", "no such column", "UndefinedTable", "UndefinedColumn")
+LACKS_TABLES = "The database lacks tables of this version. Run `manage.py migrate`; `up` does so by itself."
 RETRY_EVERY = 2.0  # seconds until what is away is tried again
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -61,6 +65,16 @@ def reach() -> None:
             psycopg.connect(**about).close()
 
 
+@cache
+def _migrations() -> set[tuple[str, str]]:
+    return set(MigrationLoader(None).graph.nodes)
+
+
+def missing_migrations() -> int:
+    """How many of this version aren't applied; those of a newer one don't count. Raises DatabaseError."""
+    return len(_migrations() - MigrationRecorder(connection).applied_migrations().keys())
+
+
 def reason(error: BaseException) -> str:
     """The first line of what the database, or its driver, says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -71,7 +85,7 @@ def sentence(error: BaseException) -> str:
     if not isinstance(error, (DatabaseError, InterfaceError)):
         return ""
     if any(each in f"{error} {error.__cause__!r}" for each in NO_TABLE):
-        return "The database lacks tables of this version. Run `manage.py migrate`; `up` does so by itself."
+        return LACKS_TABLES
     if connection.vendor == "sqlite" and home.HOME not in Path(connection.settings_dict["NAME"]).parents:
         return (
             f"The database {connection.settings_dict['NAME']} can’t be used: {reason(error)}. Check"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 
 from mediapipe import clocks, database, disk, home, storage
 from mediapipe.finding import Wrong
@@ -51,8 +50,7 @@ def check_database() -> str:
         raise Wrong(f"There is no {name} yet. {START}, or `manage.py migrate`: both make it.")
     try:
         database.reach()
-        executor = MigrationExecutor(connection)
-        missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+        missing = database.missing_migrations()
     except DatabaseError as error:
         raise Wrong(f"{name} can’t be used: {database.reason(error)}. {remedy}") from None
     if missing:

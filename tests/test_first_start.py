@@ -16,7 +16,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from mediapipe import environment, home, supervisor
+from mediapipe import database, environment, home, supervisor
 from mediapipe.management.commands.up import Command
 from tests.support.environment import RUN
 from tests.support.home import open_parts
@@ -116,6 +116,7 @@ def open_home(tmp_path):
 def test_a_home_that_was_open_is_closed_by_who_works_in_it_and_so_is_all_that_they_make(open_home, command):
     keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(open_home)}
     keep |= {"TEMPORAL_ADDRESS": "127.0.0.1:1", "MEDIAPIPE_PORT": str(free_port())}
+    keep["DATABASE_URL"] = "postgres://ada@127.0.0.1:1/away"  # of one that answers it wants the tables
     before = Path(MANAGE[1]).stat().st_mode
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([*MANAGE, command], env=keep, **quiet)
@@ -331,6 +332,17 @@ def test_an_address_or_a_certificate_that_is_none_is_a_sentence_without_a_passwo
 def test_a_command_that_finds_no_database_says_so_in_a_sentence(tmp_path, url, says):
     sentence = told(manage(tmp_path, "prune", "--dry-run", DATABASE_URL=url))
     assert sentence.startswith("The database ") and says in sentence and "h1dden" not in sentence
+
+
+@pytest.mark.parametrize("command", ["web", "worker"])
+def test_a_version_whose_tables_are_not_there_yet_does_not_begin(tmp_path, command):
+    """It would answer with errors and cost jobs attempts; systemd and Compose try again by themselves."""
+    elsewhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1", "MEDIAPIPE_PORT": str(free_port())}
+    for migrated in ([], ["migrate", "jobs", "0020", "-v", "0"]):
+        if migrated:
+            assert manage(tmp_path, *migrated).returncode == 0
+        sentence = told(manage(tmp_path, command, **elsewhere)).removeprefix("CommandError: ")
+        assert sentence == database.LACKS_TABLES
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
@@ -497,6 +499,16 @@ def test_what_machines_ask(client, chief, editor, monkeypatch):
     assert {type(held) for held in kernel.protection().values()} == {bool}
     assert client.post("/hooks/ittybit/forged").status_code == 404
     assert client.get("/hooks/ittybit/forged").status_code == 405
+
+
+def test_a_server_without_the_tables_of_its_version_is_not_ready(client):
+    recorder = MigrationRecorder(connection)
+    last = recorder.migration_qs.filter(app="jobs").latest("name").name
+    recorder.record_unapplied("jobs", last)
+    assert client.get("/readyz").json()["database"] is False
+    recorder.record_applied("jobs", last)
+    recorder.record_applied("jobs", "9999_of_a_newer_version")
+    assert client.get("/readyz").json()["database"] is True
 
 
 def test_only_an_admin_reads_how_to_start_an_encoder(editor):

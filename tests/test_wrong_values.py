@@ -212,6 +212,7 @@ def test_a_worker_with_metrics_waits_for_a_temporal_that_comes_later(tmp_path):
     keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(tmp_path)}
     at = f"127.0.0.1:{free_port()}"
     settings = {"MEDIAPIPE_METRICS_ADDRESS": at, "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"}
+    assert manage(tmp_path, "migrate", "-v", "0").returncode == 0
     log = tmp_path / "log"
     with open(log, "w") as output:
         worker = subprocess.Popen([*MANAGE, "worker"], env=keep | settings, stderr=output, stdout=output)

@@ -16,8 +16,9 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 
-from mediapipe import home, supervisor
+from mediapipe import database, home, supervisor
 from mediapipe.accounts import audited_settings
 from mediapipe.management import arguments
 
@@ -36,6 +37,16 @@ def server() -> list[str]:
 def close_home() -> str:
     """Closes the home, but for nginx where that sends the media: a sentence where it can't be closed."""
     return home.close(Path(settings.MEDIA_ROOT) if settings.ACCEL_PREFIX else None)
+
+
+def check_tables() -> None:
+    """Raises CommandError where the database lacks tables of this version; one that is away may have them."""
+    try:
+        lacks = database.missing_migrations()
+    except (DatabaseError, InterfaceError):
+        return
+    if lacks:
+        raise CommandError(database.LACKS_TABLES, returncode=2)
 
 
 def collect_static() -> None:
@@ -103,6 +114,7 @@ class Command(BaseCommand):
         check_port(host, port)
         if sentence := close_home():
             self.stderr.write(sentence)
+        check_tables()
         collect_static()
         audited_settings.note()
         raise_open_files()

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from jobs.fleet import presence
 from mediapipe import metrics, temporal, tracing
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
-from mediapipe.management.commands.web import check_port, close_home
+from mediapipe.management.commands.web import check_port, check_tables, close_home
 from mediapipe.management.process import exit_now
 from mediapipe.supervisor import free_port
 
@@ -40,6 +40,7 @@ class Command(BaseCommand):
         queues = options["queue"] or list(settings.WORKERS)
         if sentence := close_home():
             self.stderr.write(sentence)
+        check_tables()
         tracing.begin("worker")
         asyncio.run(self._run(queues))
         exit_now()
