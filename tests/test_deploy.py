@@ -251,8 +251,12 @@ def test_the_containers_run_commands_that_there_are_without_rights_and_a_worker_
             and service["read_only"]
             and service["volumes"] == ["home:/var/lib/mediapipe"]
         )
-    health = re.search(r"http://(127.0.0.1:8000)/healthz", image)[1]
-    assert compose["services"]["worker"]["environment"] == {"MEDIAPIPE_METRICS_ADDRESS": health}
+    assert "http://127.0.0.1:8000/healthz" in image
+    for name, port in (("worker", "8000"), ("mediapipe", "9464")):
+        service = compose["services"][name]
+        assert service["environment"] == {"MEDIAPIPE_METRICS_ADDRESS": f"0.0.0.0:{port}"}, "others reach it"
+        published = f"${{MEDIAPIPE_METRICS_ADDRESS:-127.0.0.1:9464}}:{port}"
+        assert published in service["ports"], "and by default this machine's alone do"
     assert "USER 10001" in image and "MEDIAPIPE_HOME=/var/lib/mediapipe" in image
     assert compose["name"] == "mediapipe", "a project is called by its folder else, and replaces another's"
 
