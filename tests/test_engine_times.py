@@ -143,3 +143,25 @@ async def test_pictures_that_an_edit_list_cuts_out_are_not_missed_and_others_are
     cut_out(source, 0.8, 1.1)
     (warning,) = (await ask(source, *STAGES["ingest"])).warnings
     assert warning.startswith("The source has 37 pictures by its own account, the result ")
+
+
+@pytest.mark.parametrize(
+    ("rate", "container", "codecs"),
+    [
+        ("1/5", "ts", [*X264, "-c:a", "aac"]),
+        further("1/3", "ts", [*X264, "-c:a", "aac"]),
+        further("1/3", "asf", ["-c:v", "wmv2", "-c:a", "wmav2"]),
+    ],
+)
+async def test_a_film_of_a_picture_every_few_seconds_has_those_pictures_and_no_others(
+    made, rate, container, codecs
+):
+    """Two thousand were made of eight, or it was said to be longer than its source, or damaged."""
+    slides = ["-f", "lavfi", "-i", f"testsrc2=s=320x180:r={rate}:d=40", "-f", "lavfi", "-i", "sine=440:d=40"]
+    source = made(f"slides.{container}", *slides, *codecs)
+    theirs = [at for at, _ in pictures(source)]
+    for stage in ("ingest", "transcode"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        ours = [at for at, _ in pictures(storage.path(done.output["name"]))]
+        assert done.warnings == []
+        assert [at - ours[0] for at in ours] == pytest.approx([at - theirs[0] for at in theirs], abs=0.05)

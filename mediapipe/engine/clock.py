@@ -67,9 +67,14 @@ def longest_gap(container: Any, stream: Any, facts: dict[str, Any]) -> float:
     steps = [after - before for before, after in pairwise(sorted(times))]
     rate = len(steps) / sum(steps) if sum(steps) else 0.0
     if facts["fps"] > FASTEST > rate > 0:
-        facts |= {"fps": rate, "uneven": True, "misrated": True}
+        _rate_anew(facts, rate)
     facts["uneven"] |= sum(0 < step * facts["fps"] < 0.7 for step in steps) > 2
     return longest
+
+
+def _rate_anew(facts: dict[str, Any], rate: float) -> None:
+    """Takes for a track's rate the one at which its pictures come, since no film has the one it says."""
+    facts |= {"fps": rate, "uneven": True, "misrated": True}
 
 
 @dataclass
@@ -244,6 +249,8 @@ def jumps(container: Any, tracks: list[dict[str, Any]], claimed: float) -> float
         return 0.0
     for facts, track in zip(tracks, clocks, strict=True):
         facts |= {"stands": track.stands, "pace": track.quick}
+        if facts.get("fps", 0) > FASTEST > track.quick > 0:
+            _rate_anew(facts, track.quick)
         shifts = [(jump.at, jump.shown_at, jump.by) for jump in track.jumps]
         shifts = shifts or [(at, at, by) for at, by in (track.edits.late() if track.edits else [])]
         facts["shifts"] = [(at, shown_at, round(by / track.unit)) for at, shown_at, by in shifts]

@@ -206,7 +206,7 @@ def length(
     """Whether it is too long, or pictures are missing, by the tracks that were taken."""
     found = []
     over = output.duration - seconds
-    longer = seconds and over > max(0.5, 0.02 * seconds) and not source.guessed
+    longer = seconds and over > source.leeway(seconds) and not source.guessed
     if longer and output.video:
         found.append(Difference("The result is longer than the source."))
     # FFmpeg may put silence where a sound changes its kind, and count as if it hadn't
@@ -217,7 +217,7 @@ def length(
     if video is None or made is None or {"fps", "start", "end"} & set(options) or video.fps > FASTEST:
         return found
     few = made.frames < video.frames * (0.98 if copied else 0.8) - 2
-    if made.frames and few and seconds - output.duration < max(0.5, 0.02 * seconds):
+    if made.frames and few and seconds - output.duration < source.leeway(seconds):
         found.append(_few(made.frames, video.frames))
     return found
 
@@ -241,7 +241,7 @@ def can_compare_pictures(options: Options, source: Media, output: Media, seconds
     if video is None or output.video is None or source.is_still or has_alpha(video):
         return False
     framed = {"width", "height"} <= set(options) and options.get("fit", "contain") != "fill"
-    return not framed and not source.guessed and abs(output.duration - seconds) <= max(0.5, 0.02 * seconds)
+    return not framed and not source.guessed and abs(output.duration - seconds) <= source.leeway(seconds)
 
 
 def as_warnings(differences: list[Difference]) -> list[Difference]:

@@ -22,6 +22,7 @@ from mediapipe.engine.errors import (
 )
 from mediapipe.engine.probe import MAX_PIXELS
 
+LONGEST_TURN = 10.0  # seconds of a picture that is one of many
 MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
 BT709 = 1  # of a colour matrix, as H.273 counts
@@ -138,6 +139,14 @@ class Media:
     def is_mp4(self) -> bool:
         """Whether it is MP4, MOV or one of their kin."""
         return self.format.startswith("mov")
+
+    def leeway(self, seconds: float) -> float:
+        """By how many of so many *seconds* its output may be longer or shorter, and be whole.
+
+        Where it has a picture every few seconds its container may not say for how long the last one stays.
+        """
+        pace = self.video.pace if self.video else 0.0
+        return max(0.5, 0.02 * seconds, min(LONGEST_TURN, 1 / pace) if pace else 0.0)
 
     @property
     def is_still(self) -> bool:

@@ -176,6 +176,8 @@ def encoder(options: Options, video: Video, container: str, keys: str = EVEN_KEY
     placed += ["-g", "100000"] if keys == SOURCE_KEYS else []
     # time as fine as the source's, or pictures would be moved onto each other, and one of two dropped
     placed += ["-enc_time_base:v", "demux"] if keys == SOURCE_KEYS or video.uneven else []
+    # by a container's 90,000 a second it would say a level that no player has
+    placed += ["-x264-params", f"fps={video.fps:g}"] if codec == "h264" and video.misrated else []
     return [
         *filter_arguments(video, filters(video, options)),
         "-c:v",

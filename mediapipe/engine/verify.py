@@ -57,7 +57,7 @@ async def verified(
     if plan.wants_audio and plan.wants_video and output.audio is None:
         warnings.append("The audio couldn’t be decoded and is missing.")
     missing = plan.seconds - output.duration
-    if plan.seconds and output.duration and missing > max(0.5, 0.02 * plan.seconds) and not source.guessed:
+    if plan.seconds and output.duration and missing > source.leeway(plan.seconds) and not source.guessed:
         warnings.append(
             f"This file stops or is damaged at {timecode(output.duration)}, probably because recording or "
             "upload was interrupted. We processed everything up to there."
