@@ -165,3 +165,25 @@ async def test_a_film_of_a_picture_every_few_seconds_has_those_pictures_and_no_o
         ours = [at for at, _ in pictures(storage.path(done.output["name"]))]
         assert done.warnings == []
         assert [at - ours[0] for at in ours] == pytest.approx([at - theirs[0] for at in theirs], abs=0.05)
+
+
+@pytest.mark.parametrize("moment", ["near", "exact"])
+async def test_a_thumbnail_shows_the_picture_that_stands_at_its_moment(made, moment):
+    """The one after it was taken, seconds later, where a picture stands for long."""
+    light = ["-f", "lavfi", "-i", "color=white:s=64x36:r=25:d=1"]
+    grey = ["-f", "lavfi", "-i", "color=gray:s=64x36:r=1/9:d=18"]
+    slides = made("slides.mp4", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/5:d=20", *X264)
+    paused = made(
+        "paused.mp4",
+        *[*light, *grey, "-filter_complex", "[0][1]concat=n=2,fps=25,select='lt(t,1)+gt(t,9)'"],
+        *["-fps_mode", "vfr", *X264],
+    )
+    shown = {round(at): dots for at, dots in pictures(slides)}
+    for start, begins in ((2, 0), (7.5, 5), (14.9, 10)):
+        asked = {"format": "png", "start": start, "moment": moment}
+        done = await ask(slides, "image", asked, task=f"slides{begins}")
+        dots = pictures(storage.path(done.output["name"]))[0][1]
+        unlike = {at: sum(abs(a - b) for a, b in zip(dots, each, strict=True)) for at, each in shown.items()}
+        assert min(unlike, key=lambda at: unlike[at]) == begins
+    done = await ask(paused, "image", {"format": "png", "start": 5, "moment": moment}, task="paused")
+    assert min(pictures(storage.path(done.output["name"]))[0][1]) > 240

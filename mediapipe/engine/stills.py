@@ -25,6 +25,7 @@ SAME_FORMAT = {"png": "png", "apng": "png", "webp": "webp", "av1": "avif", "gif"
 AVIF = {"very_low": 45, "low": 38, "medium": 30, "high": 24, "very_high": 18}
 LIGHT = 34  # mean luma, of 255, above which a frame isn't black
 LOOK_ON = "8"  # seconds after `start` in which every frame is looked at for one that isn't
+QUICK = 10  # pictures a second, from which on none stands for so long that another is seen in its place
 LOOK_BACK = 20.0  # and seconds before it
 # Frames that aren't black, and of thirty such the one nearest to their average.
 TYPICAL = (
@@ -81,9 +82,11 @@ def frame_plan(options: Options, media: Media, path: str) -> Plan:
     tries = [shot(None)]
     if start and not media.is_still:
         slow = [shot(None, f"select='gte(t,{max(0, start - 0.001):.3f})',"), _held(start, length, shot)]
+        stands = not near and (video.uneven or 0 < video.fps < QUICK)
         tries = [*map(shot, (start, *near)), *([] if near else slow), shot(None)]
+        tries = [_standing(start, shot), *tries] if stands else tries
         if options.get("moment") != "exact" and _is_measurable(video):
-            tries = [*_light_ones(video, start, length, shot), *tries]
+            tries = [*_light_ones(video, start, length, shot, stands=stands), *tries]
     elif "start" not in options and not media.is_still and length > 1:
         tries = [*_typical_ones(video, length * 0.1, shot), shot(None)]
     return Plan(tries, muxer, str(options["format"]), wants_video=True, warnings=warnings)
@@ -100,12 +103,20 @@ def _held(start: float, length: float, shot: Callable[..., list[str]], select: s
     return shot(start, hold + select, ("-noaccurate_seek",))
 
 
-def _light_ones(video: Video, start: float, length: float, shot: Callable[..., list[str]]) -> list[list[str]]:
+def _standing(start: float, shot: Callable[..., list[str]], select: str = "") -> list[str]:
+    """The try for the picture that stands at *start*: it may have begun long before, and a seek drops it."""
+    return shot(start, "fps=25:start_time=0," + select, ("-noaccurate_seek",))
+
+
+def _light_ones(
+    video: Video, start: float, length: float, shot: Callable[..., list[str]], *, stands: bool
+) -> list[list[str]]:
     """The tries for a frame near *start* that isn't black, whatever its depth."""
     depth = next((bits for bits in (16, 14, 12, 10, 9) if f"p{bits}" in video.pix_fmt), 8)
     value = LIGHT << (depth - 8)
     light = f"signalstats,metadata=mode=select:key=lavfi.signalstats.YAVG:value={value}:function=greater,"
     return [
+        *([_standing(start, shot, f"trim=end={LOOK_ON},{light}")] if stands else []),
         shot(start, light, ("-t", LOOK_ON)),
         # as near as the first: a dark film, and then its last picture, would be measured to its end
         _held(start, length, shot, f"trim=end={LOOK_ON},{light}"),
