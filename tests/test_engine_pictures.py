@@ -269,9 +269,13 @@ async def test_a_copy_that_names_its_matrix_names_its_primaries(made):
     assert (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc)) == (1, 1, 1)
 
 
-async def test_what_is_transparent_shows_the_background_where_a_format_has_no_transparency(made):
+LAYERED = ["-pix_fmt", "yuva420p", "-c:v", "libx265", "-x265-params", "log-level=none", "-tag:v", "hvc1"]
+
+
+@pytest.mark.parametrize("codec", [["-c:v", "qtrle"], LAYERED], ids=["its own pixels", "a layer of HEVC"])
+async def test_what_is_transparent_shows_the_background_where_a_format_has_no_transparency(made, codec):
     graph = "color=white:s=320x180:r=10:d=1,format=rgba,geq=r=255:g=255:b=255:a='255*gt(X,W/2)'"
-    source = made("half.mov", "-f", "lavfi", "-i", graph, "-c:v", "qtrle")
+    source = made("half.mov", "-f", "lavfi", "-i", graph, *codec)
     asked = {"format": "jpeg", "background": "#00f", "start": 0}
     with probe((await ask(source, "image", asked)).output) as container:
         picture = next(container.decode(video=0)).reformat(format="rgb24")

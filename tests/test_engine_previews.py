@@ -104,7 +104,7 @@ def test_a_frame_that_is_not_black_is_looked_for_near_its_moment_alone_however_l
     def shot(seek, select="", before=()):
         return [select, *before]
 
-    for each in stills._light_ones(SimpleNamespace(pix_fmt="yuv420p"), 2.0, 36_000.0, shot):
+    for each in stills._light_ones(SimpleNamespace(pix_fmt="yuv420p"), 2.0, 36_000.0, shot, stands=True):
         assert "-t" in each or f"trim=end={stills.LOOK_ON}," in each[0]
 
 

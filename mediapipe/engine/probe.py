@@ -42,6 +42,7 @@ NAMED = {
     b"\xff\x0a": "jpegxl_pipe",
 }
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
+ALPHA_LAYER = b"\x4e\x01\xa5"  # what HEVC says of one, as a NAL unit (alpha_channel_info) begins
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
 MEASURED = ("mov", "mpeg")  # containers of which FFmpeg knows the length itself
 MAX_CHANNELS = 64  # of a sound: no filter of FFmpeg takes more
@@ -62,6 +63,12 @@ def is_uneven(stream: Any) -> bool:
     """
     faster = float(stream.base_rate / stream.average_rate)
     return faster > 1.05 or float(stream.guessed_rate / stream.average_rate) < 0.95
+
+
+def has_alpha(stream: Any) -> bool:
+    """Whether its pictures have a layer of transparency beside them, which their own pixels don't tell."""
+    layered = stream.codec_context.name == "hevc" and ALPHA_LAYER in (stream.codec_context.extradata or b"")
+    return layered or stream.metadata.get("alpha_mode") == "1"
 
 
 def stream_facts(stream: Any) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def stream_facts(stream: Any) -> dict[str, Any]:
             "tiled": bool(value(lambda: int(stream.disposition), 0) & tracks.DEPENDENT),
             "reorders": value(lambda: bool(context.has_b_frames), False),
             "level": value(lambda: int(context.level), 0),
-            "alpha": value(lambda: stream.metadata.get("alpha_mode") == "1", False),
+            "alpha": value(lambda: has_alpha(stream), False),
         }
     if stream.type == "audio":
         facts |= {
