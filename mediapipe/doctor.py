@@ -28,6 +28,7 @@ from mediapipe.doctor_machine import (
     check_database,
     check_disk,
     check_home,
+    check_keys,
     check_storage,
 )
 from mediapipe.engine.encode import ffmpeg_path
@@ -169,6 +170,7 @@ def check_sign_in() -> str:
 
 THINGS: dict[str, Callable[[], Any]] = {
     "home": check_home,
+    "keys": check_keys,
     "disk": check_disk,
     "database": check_database,
     "clock": check_clock,

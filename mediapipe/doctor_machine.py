@@ -1,4 +1,4 @@
-"""What is wrong with this machine and with what keeps its data: home, disk, clock, database, storage.
+"""What is wrong with this machine and with what keeps its data: home, keys, disk, clock, database, storage.
 
 Each check says in a sentence what is right, or raises Wrong. It knows no jobs and no Temporal.
 """
@@ -27,6 +27,16 @@ def check_home() -> str:
         remedy = f"{START}, `web` or `worker` as the user it belongs to: each of them closes it."
         raise Wrong(f"{where}. Others on this machine can open {found[0]}{more}. {remedy}")
     return f"{where}, closed to others."
+
+
+def check_keys() -> str:
+    """The two secrets; made ones are always long enough."""
+    keys = {"MEDIAPIPE_SECRET_KEY": settings.SECRET_KEY, "MEDIAPIPE_ENGINE_KEY": settings.ENGINE_KEY}
+    for name, key in keys.items():
+        if len(key) < home.SHORTEST_SECRET:
+            remedy = f"Make one of {home.SHORTEST_SECRET} characters or more: openssl rand -hex 32"
+            raise Wrong(f"{name} is too short: it can be guessed. {remedy}")
+    return "The secret key and the engine’s key are there."
 
 
 def check_disk() -> str:

@@ -18,8 +18,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from mediapipe import home
 
-LEAST_DIFFERENT = 5  # characters of a key: fewer are a placeholder that somebody left
-
 
 def flag(name: str, default: bool = False) -> bool:
     """The variable as yes or no; a value that is neither is an error, not a guess."""
@@ -80,25 +78,16 @@ def hosts(name: str, default: str) -> list[str]:
     return found
 
 
-def key(name: str) -> str:
-    """The variable as a key, "" where it isn't set; one that can be guessed is an error."""
-    return _checked_key(name, os.environ.get(name, ""), "")
-
-
 def other_keys(name: str) -> list[str]:
     """The keys that count beside the one in use. A short one is an error: it may be a part of a key."""
-    apart = " A comma separates keys and is part of none."
-    return [_checked_key(name, key, apart) for key in comma_list(name, "")]
-
-
-def _checked_key(name: str, key: str, more: str) -> str:
-    length, different = len(key), len(set(key))
-    if not key or (length >= home.SHORTEST_SECRET and different >= LEAST_DIFFERENT):
-        return key
-    needed = f"at least {home.SHORTEST_SECRET} characters, and this one has {length}"
-    if length >= home.SHORTEST_SECRET:
-        needed = f"{LEAST_DIFFERENT} different characters, and this one has {different}"
-    raise ImproperlyConfigured(f"{name}: a key needs {needed}.{more} Make one with: openssl rand -hex 32")
+    keys = comma_list(name, "")
+    for key in keys:
+        if (length := len(key)) < home.SHORTEST_SECRET:
+            raise ImproperlyConfigured(
+                f"{name}: a key needs at least {home.SHORTEST_SECRET} characters, and this one has {length}."
+                " A comma separates keys and is part of none. Make one with: openssl rand -hex 32"
+            )
+    return keys
 
 
 def time_zone() -> str:

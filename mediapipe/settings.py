@@ -28,7 +28,7 @@ home.prepare(passable=bool(ACCEL_PREFIX))
 
 def stored_secret(name: str) -> str:
     """The secret called *name*: from the environment, else made once and stored under HOME."""
-    return environment.key(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
+    return os.environ.get(name) or home.stored_secret(HOME / name.removeprefix("MEDIAPIPE_").lower())
 
 
 def local_url() -> str:

@@ -139,9 +139,10 @@ jobs.management.commands.retry jobs.management.commands.rename jobs.management.c
 jobs.management.commands.make-again jobs.management.commands.replace-source
 jobs.management.commands.status jobs.management.commands.submit
 jobs.management.commands.submit-batch jobs.management.commands.prune
+mediapipe.clocks mediapipe.finding mediapipe.doctor_machine
 mediapipe.management.commands.test mediapipe.management.commands.web mediapipe.management.dev_server
 mediapipe.management.commands.up
-mediapipe.management.commands.worker mediapipe.clocks mediapipe.finding mediapipe.doctor_machine
+mediapipe.management.commands.worker
 mediapipe.doctor mediapipe.management.commands.doctor
 mediapipe.management.commands.backup mediapipe.management.commands.audit
 mediapipe.management.commands.restore

@@ -163,8 +163,8 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("machines")
     with machines(folder, ADDRESSES) as there, around(there, folder) as settings:
         settings |= {
-            "MEDIAPIPE_SECRET_KEY": "session" * 6,
-            "MEDIAPIPE_ENGINE_KEY": "engine" * 6,
+            "MEDIAPIPE_SECRET_KEY": "s" * 40,
+            "MEDIAPIPE_ENGINE_KEY": "e" * 40,
             "MEDIAPIPE_PUBLIC_URL": f"https://{NAME}",
             "MEDIAPIPE_LOCAL_URL": f"http://{PROXY}:8000",
             "MEDIAPIPE_BEHIND_PROXY": PROXY,

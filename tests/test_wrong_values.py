@@ -128,11 +128,6 @@ def test_where_up_listens_is_an_address_that_can_be_opened(host, url):
         ("MEDIAPIPE_ACCEL_PREFIX", "sent", "write the path of nginx’s location, such as /sent-by-nginx/"),
         ("MEDIAPIPE_ALLOWED_HOSTS", "a.example,http://b", "'http://b': write names or addresses alone"),
         ("MEDIAPIPE_ALLOWED_HOSTS", "10.0.0.5:8000", "'10.0.0.5:8000': write names or addresses alone"),
-        ("MEDIAPIPE_SECRET_KEY", "abc", "at least 32 characters, and this one has 3. Make one with: openssl"),
-        ("MEDIAPIPE_SECRET_KEY", "changeme" * 3 + "change!", "at least 32 characters, and this one has 31"),
-        ("MEDIAPIPE_SECRET_KEY", "x" * 64, "a key needs 5 different characters, and this one has 1"),
-        ("MEDIAPIPE_ENGINE_KEY", "quite-short", "at least 32 characters, and this one has 11"),
-        ("MEDIAPIPE_PUSH_KEY", "short", "at least 32 characters, and this one has 5"),
         ("MEDIAPIPE_OIDC_ISSUER", "login.example.com", "write https://host"),
         ("TEMPORAL_ADDRESS", ":", "write host:port, such as 127.0.0.1:7233"),
         ("TEMPORAL_ADDRESS", "http://temporal.internal:7233", "write host:port"),
@@ -146,7 +141,6 @@ def test_a_setting_that_is_none_says_what_to_write(name, value, says, settings_o
     with pytest.raises(ImproperlyConfigured) as error:
         settings_of(**{name: value})
     assert str(error.value).startswith(name) and says in str(error.value)
-    assert "KEY" not in name or value not in str(error.value), "no secret is shown"
 
 
 @pytest.fixture
@@ -169,7 +163,6 @@ def test_settings_that_are_right_are_taken(settings_of):
         "TEMPORAL_ADDRESS": "[fd00::6]:7233",
         "TEMPORAL_TLS": "yes",
         "MEDIAPIPE_KEEP_AUDIT_DAYS": "36500",
-        "MEDIAPIPE_SECRET_KEY": "0123456789abcdef" * 2,
     }
     read = settings_of(**given)
     assert read["ALLOWED_HOSTS"] == ["*", ".example.org", "10.0.0.5", "[fd00::5]", "[fd00::7]"]

@@ -9,6 +9,7 @@ import hashlib
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from django.db import DatabaseError, InterfaceError
 
 from mediapipe import database, home, supervisor
 from mediapipe.accounts import audited_settings
+from mediapipe.doctor_machine import check_keys
+from mediapipe.finding import Wrong
 from mediapipe.management import arguments
 
 
@@ -37,6 +40,16 @@ def server() -> list[str]:
 def close_home() -> str:
     """Closes the home, but for nginx where that sends the media: a sentence where it can't be closed."""
     return home.close(Path(settings.MEDIA_ROOT) if settings.ACCEL_PREFIX else None)
+
+
+def protect() -> Iterator[str]:
+    """Closes the home; sentences of what others may read or guess all the same."""
+    if sentence := close_home():
+        yield sentence
+    try:
+        check_keys()
+    except Wrong as error:
+        yield str(error)
 
 
 def check_tables() -> None:
@@ -112,7 +125,7 @@ class Command(BaseCommand):
         host = options["host"]
         port = options["port"]
         check_port(host, port)
-        if sentence := close_home():
+        for sentence in protect():
             self.stderr.write(sentence)
         check_tables()
         collect_static()

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from jobs.fleet import presence
 from mediapipe import metrics, temporal, tracing
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
-from mediapipe.management.commands.web import check_port, check_tables, close_home
+from mediapipe.management.commands.web import check_port, check_tables, protect
 from mediapipe.management.process import exit_now
 from mediapipe.supervisor import free_port
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Runs until SIGTERM or Ctrl-C; a second signal ends it at once."""
         queues = options["queue"] or list(settings.WORKERS)
-        if sentence := close_home():
+        for sentence in protect():
             self.stderr.write(sentence)
         check_tables()
         tracing.begin("worker")
