@@ -245,3 +245,13 @@ def test_pipelines_of_the_code_are_nobodys_act():
 
     keep_in_step()
     assert not said()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("typed", ["ärmel", "Ärmel", "ÄRMEL", "zoë ä", "ZOË Ä"])
+@pytest.mark.parametrize("name", ["Zoë Ärmel", "zoë ärmel", "ZOË ÄRMEL"])
+def test_a_name_is_found_however_its_letters_are_written_in_a_database_that_folds_ascii_alone(typed, name):
+    """Such as SQLite, and Postgres in the locale C."""
+    audit.record(Act.RENAME, "ada", key=7, name=name)
+    audit.record(Act.RENAME, "ada", key=8, name="Armel")
+    assert [entry.key for entry in audit.Query(about=typed).entries()] == ["7"]

@@ -22,11 +22,12 @@ from jobs.dashboard import fleet as page
 from jobs.dashboard import fleet_pruned
 from jobs.fleet import first, line, pausing
 from jobs.fleet import presence as fleet
+from jobs.live import Live
 from jobs.models import Event, FleetWorker, Job, Stage
 from jobs.removal.pruning import Times
 from jobs.requests import HeartbeatDetails
 from jobs.state import JobState, StageState
-from jobs.waits import until_progress
+from jobs.waits import Wait, until_progress
 from mediapipe import places, temporal
 from mediapipe.accounts.models import AuditEntry
 from mediapipe.engine.giving_back import GivesBack
@@ -134,6 +135,21 @@ def test_the_line_says_what_each_job_waits_for_and_when_it_will_be_done(chief, e
     seen = text(chief.get("/fleet/status/"))
     assert seen.index("Interview") < seen.index("Second ada · Temporal is away.")
     assert seen.count("done about") == 2 and "can’t be estimated" not in seen
+
+
+@pytest.mark.django_db
+def test_a_jobs_place_is_its_number_in_the_list_and_no_other_that_the_engine_counts(at_work):
+    """The engine's number knows no turns, and nothing of what was moved to the front."""
+    moved = {(at_work.pk, "transcode")}
+    for wait, words in (
+        ("Next in line", "in line"),
+        ("11th in line", "in line"),
+        ("No encoder is running",) * 2,
+    ):
+        row = page.Row(at_work, Live(at_work.status(), waits={"transcode": Wait(wait)}))
+        assert page.Place.of(row, set(), None).waits == f"Transcode: {words}"
+        before = page.Place.of(row, moved, None)
+        assert before.waits == "Transcode: moved to the front" and not before.can_move
 
 
 @pytest.mark.django_db

@@ -38,16 +38,23 @@ USUAL_FOR = 30.0  # seconds for which a measured time counts
 
 
 class Place(NamedTuple):
-    """A job's place in the line; *waits*: for what, or what is done; *done*: when it is expected to be."""
+    """A job's place in the line; *waits*: for what, or what is done; *done*: when it is expected to be.
+
+    *can_move*: whether it stands in the engine's line, behind others.
+    """
 
     row: Row
     waits: str
     done: datetime | None
+    can_move: bool
 
-    @property
-    def can_move(self) -> bool:
-        """Whether it stands in the engine's line."""
-        return settings.EMBEDDED_ENGINE and self.row.waiting_stage is not None
+    @classmethod
+    def of(cls, row: Row, moved: set[tuple[UUID, str]], done: datetime | None) -> Place:
+        """*moved*: the stages that were moved to the front."""
+        waiting = row.waiting_stage is not None
+        return cls(
+            row, _waits(row, moved), done, settings.EMBEDDED_ENGINE and waiting and not _is_moved(row, moved)
+        )
 
 
 def _usual(name: str) -> float | None:
@@ -67,15 +74,21 @@ def _order(row: Row, moved: set[tuple[UUID, str]]) -> int:
     """What is at work, then what was moved to the front, what waits, what hasn't been started."""
     if row.status.state == JobState.QUEUED:
         return 3
-    if (stage := row.waiting_stage) is None:
+    if row.waiting_stage is None:
         return 0
-    return 1 if (row.job.pk, stage.name) in moved else 2
+    return 1 if _is_moved(row, moved) else 2
+
+
+def _is_moved(row: Row, moved: set[tuple[UUID, str]]) -> bool:
+    stage = row.waiting_stage
+    return stage is not None and (row.job.pk, stage.name) in moved
 
 
 def _waits(row: Row, moved: set[tuple[UUID, str]]) -> str:
     if (stage := row.waiting_stage) is not None:
-        words = "moved to the front" if (row.job.pk, stage.name) in moved else stage.wait
-        return f"{stage.label}: {words}"
+        # the engine's number isn't this list's: it knows no turns, and nothing of what was moved
+        words = "in line" if (words := str(stage.wait)).endswith("in line") else words
+        return f"{stage.label}: {'moved to the front' if _is_moved(row, moved) else words}"
     if row.status.state == JobState.QUEUED:
         return row.job.note or "Waits to be started"
     running = [each for each in row.stages if each.status.state == StageState.RUNNING]
@@ -99,7 +112,7 @@ def _line(slots: int) -> tuple[list[Place], int]:
     now = timezone.now()
     done = line.ends([_left(row) for row in rows], slots)
     return [
-        Place(row, _waits(row, moved), None if at is None else now + timedelta(seconds=at))
+        Place.of(row, moved, None if at is None else now + timedelta(seconds=at))
         for row, at in zip(rows, done, strict=True)
     ], active.count()
 

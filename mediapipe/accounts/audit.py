@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
@@ -173,7 +175,7 @@ class Query(NamedTuple):
 
     def entries(self) -> AuditEntries:
         """Those entries, the newest first."""
-        about = Q(key=self.about) | Q(name__icontains=self.about) if self.about else Q()
+        about = reduce(or_, map(_named, _written(self.about)), Q(key=self.about)) if self.about else Q()
         given = {"actor": self.actor, "act": self.act, "at__gte": self.since, "at__lt": self.until}
         entries = AuditEntry.objects.filter(about, **{name: value for name, value in given.items() if value})
         # the log's own order, which is that of its pages, leads to a time in it
@@ -182,6 +184,15 @@ class Query(NamedTuple):
         if self.until and (first := _first("at", at__gte=_apart(self.until, ORDER))):
             entries = entries.filter(pk__lt=first)
         return entries
+
+
+def _written(text: str) -> set[str]:
+    """*text* as names may have it: SQLite, and Postgres in the locale C, fold the letters of ASCII alone."""
+    return {text} if text.isascii() else {text, text.lower(), text.upper(), text.title()}
+
+
+def _named(text: str) -> Q:
+    return Q(name__icontains=text)
 
 
 def _apart(moment: datetime, later: timedelta) -> datetime:
