@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
+from django.utils import timezone
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
 from jobs import engine, monitoring
+from jobs.fleet import pausing
+from jobs.models import FleetWorker
 from jobs.notifications.channels import mail
 from jobs.workflow import search_attributes
 from mediapipe import kernel, task_queues, temporal
@@ -84,6 +87,12 @@ async def check_temporal() -> str:
     return f"{name}: answers."
 
 
+def _at_work() -> set[str]:
+    """The task queues of the workers that give signs and take work."""
+    now = timezone.now()
+    return {queue for worker in FleetWorker.known(now) if worker.works(now) for queue in worker.slots}
+
+
 async def check_jobs() -> str:
     """Whether it is the Temporal that runs our jobs, and somebody works."""
     if not await monitoring.temporal_knows_jobs():
@@ -91,9 +100,15 @@ async def check_jobs() -> str:
             "Temporal runs none of the jobs that should run: is it the wrong one, or was it replaced?"
         )
     queues = list(settings.WORKERS) if settings.EMBEDDED_ENGINE else ["media-pipeline"]
-    for queue in queues:
-        if not await task_queues.is_polled(queue):
+    at_work = await in_thread(_at_work)
+    for queue in queues:  # one whose places are taken asks Temporal for nothing
+        if queue not in at_work and not await task_queues.is_polled(queue):
             raise Wrong(f"No worker serves {queue}: jobs wait. {START}, or `manage.py worker`.")
+    if settings.EMBEDDED_ENGINE and (pause := await pausing.paused()):
+        why = f": {pause.why}" if pause.why else ""
+        raise Advice(
+            f"The line is paused by {pause.by}{why}. Nothing new begins until somebody resumes it (Fleet)."
+        )
     return f"Workers serve {' and '.join(queues)}."
 
 

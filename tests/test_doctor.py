@@ -11,8 +11,11 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from asgiref.sync import sync_to_async
 from temporalio.service import RPCError
 
+from jobs.fleet import pausing
+from jobs.models import FleetWorker
 from mediapipe import doctor, temporal
 from mediapipe.storage import s3
 from tests.support.bucket import KEY, SECRET, Bucket
@@ -153,6 +156,24 @@ async def test_a_temporal_without_our_namespace_is_said_by_doctor_worker_and_rea
     monkeypatch.delenv("TEMPORAL_NAMESPACE")
     temporal_at(dev_env.client.service_client.config.target_host)
     assert (await async_client.get("/readyz")).json()["temporal"] is True
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_worker_whose_place_is_taken_asks_for_nothing_and_serves_and_a_paused_line_is_said(
+    dev_env, temporal_at
+):
+    temporal_at(dev_env.client.service_client.config.target_host)
+    assert "No worker serves " in (await found("jobs"))[1]
+    slots = {"media-pipeline": 200, "media-engine": 1}
+    await sync_to_async(FleetWorker.tell)("cutter", machine="cutter", slots=slots)
+    assert await found("jobs") == ("ok", "Workers serve media-pipeline and media-engine.")
+    await pausing.pause("ada", "the disk is changed")
+    try:
+        state, says = await found("jobs")
+    finally:
+        await pausing.resume("ada")
+    assert state == "advice" and says.startswith("The line is paused by ada: the disk is changed. Nothing")
 
 
 @pytest.mark.anyio
