@@ -223,3 +223,33 @@ async def test_odd_sides_pass_through_every_kind(tmp_path, pixels, colours):
         assert done["width"] % 2 == done["height"] % 2 == 0, (kind, asked)
         if kind == "video" and "height" not in asked:
             assert abs(done["width"] / done["height"] - 321 / 181) < 0.03
+
+
+async def test_recordings_in_a_row_are_told_of_where_only_the_first_can_be_read(made, tmp_path):
+    """Of nine seconds four were handed over, without a word."""
+    both = ["-f", "lavfi", "-i", "testsrc2=s=64x36:r=25:d=2", "-f", "lavfi", "-i", "sine=440:d=2"]
+    one, other = (made(f"{n}.ogv", *both, "-c:v", "libtheora", "-c:a", "libvorbis") for n in (1, 2))
+    chained = tmp_path / "chained.ogv"
+    chained.write_bytes(one.read_bytes() + other.read_bytes())
+    done = await ask(chained, *STAGES["ingest"], task="chained")
+    assert ["several recordings" in each for each in done.warnings] == [True]
+    assert (await ask(one, *STAGES["ingest"], task="one")).warnings == []
+
+
+async def test_a_joined_mp3_is_not_damaged(made, tmp_path):
+    """The tag of its second part was taken for sound that can't be decoded."""
+    parts = [
+        made(f"{n}.mp3", "-f", "lavfi", "-i", f"sine=440:d={n}", "-c:a", "libmp3lame") for n in (1, 2, 3)
+    ]
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes(b"".join(each.read_bytes() for each in parts))
+    for stage in ("ingest", "audio"):
+        done = await ask(joined, *STAGES[stage], task=stage)
+        assert done.warnings == [] and abs(done.output["duration"] - 6) < 0.3
+
+
+async def test_the_still_of_an_animated_photo_is_its_first_picture_and_not_told_of(made):
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=64x36:r=10:d=1"]
+    source = made("moving.avif", *moving, "-c:v", "libsvtav1", "-preset", "12")
+    done = await ask(source, *STAGES["ingest"])
+    assert done.warnings == [] and done.output["duration"] == 1

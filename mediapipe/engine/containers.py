@@ -6,6 +6,7 @@ probe.py in a way that survives it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Any
@@ -16,6 +17,7 @@ HEAD = 4096  # bytes, among which FLV's metadata are, and what WMV says of the w
 FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
+ID3 = re.compile(rb"ID3[\2-\4]\0[\0-\xff][\0-\x7f]{4}")
 TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
 
 
@@ -128,6 +130,32 @@ def known_length(path: str, form: str) -> bool:
         file.seek(tag)
         head = file.read(4096)
     return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def has_parts(path: str) -> bool:
+    """Whether an Ogg file of several tracks is recordings in a row, of which FFmpeg reads the first."""
+    firsts = others = 0  # pages that begin a track, and those behind them
+    with open(path, "rb") as file:
+        while len(head := file.read(27)) == 27 and head.startswith(b"OggS"):
+            begins = bool(head[5] & 2)
+            if begins and others and firsts > 1:
+                return True
+            firsts += begins
+            others += not begins
+            file.seek(sum(file.read(head[26])), 1)
+    return False
+
+
+def tags_within(path: str) -> int:
+    """How many tags lie in an MP3 behind its beginning: it was joined of several, they are no damage."""
+    found = 0
+    with open(path, "rb") as file:
+        end = file.read(10)
+        while block := file.read(1 << 20):
+            data = end + block
+            found += len(ID3.findall(data))
+            end = data[-9:]
+    return found
 
 
 def programmes(path: str) -> dict[int, int]:

@@ -53,6 +53,10 @@ UNKNOWN_CODEC = "The file uses a codec this engine can’t decode. Convert it to
 NOT_CONVERTED = (
     "The picture’s kind can’t be converted by this engine. Export the film as ordinary H.264 and try that."
 )
+PARTS = (
+    "The file is several recordings in a row, which can’t be read as one here: what comes after the first is "
+    "missing or out of step. Split it, or convert it to MP4 or WebM, and use that."
+)
 DOLBY_ALONE = (
     "The film’s colours are for Dolby Vision screens alone (profile 5 or the like), which nothing here can "
     "convert: they’re wrong in the result. Export the film as HDR10 or as ordinary H.264 and use that."

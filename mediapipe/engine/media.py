@@ -12,6 +12,7 @@ from mediapipe.engine.errors import (
     DOLBY_ALONE,
     NO_AUDIO,
     NO_VIDEO,
+    PARTS,
     PICTURE_BROKEN,
     PICTURE_UNKNOWN,
     SOUND_UNKNOWN,
@@ -131,6 +132,7 @@ class Media:
     undecodable: list[str] = field(default_factory=list)
     guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
     jumps: bool = False  # whether its clock does, so that no seek leads anywhere
+    tags: int = 0  # in the middle of an MP3, which a decoder takes for sound that is damaged
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
     no_picture: str = NO_VIDEO  # why there is none, where there is none
     no_sound: str = NO_AUDIO
@@ -192,7 +194,11 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
         jumps=bool(found.get("jumps")),
-        notes=[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
+        tags=int(found.get("tags") or 0),
+        notes=[
+            *([PARTS] if found.get("parts") and video else []),
+            *[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
+        ],
     )
     check_limits(media)
     return media

@@ -14,6 +14,7 @@ from mediapipe.engine import clock, intact, looks, survey, tracks
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
+    has_parts,
     is_complete,
     is_iso,
     is_media,
@@ -21,6 +22,7 @@ from mediapipe.engine.containers import (
     known_length,
     lost_length,
     programmes,
+    tags_within,
 )
 from mediapipe.engine.described import cropping, dolby_alone
 from mediapipe.engine.first_pictures import first_pictures, look_for_fields
@@ -249,6 +251,8 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
             facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        found["parts"] = found["format"] == "ogg" and value(lambda: has_parts(path), False)
+        found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
         found["complete"] = value(lambda: is_complete(path, found["format"]), False)
         value(lambda: own_length(path, opened, found), None)
         value(lambda: described(path, found), None)

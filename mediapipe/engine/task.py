@@ -152,7 +152,7 @@ class Encode:
         differences += compare.dropped(ended.dropped, ended.frames, known=self.media.video)
         sound = self.media.audio
         lacks = ended.torn and sound and sound.missing > MIN_HOLE  # a join of two recordings lacks nothing
-        if ended.corrupt or ended.undecodable or lacks:
+        if ended.corrupt or ended.undecodable > self.media.tags or lacks:
             warnings.insert(0, "The source is damaged; the result may have errors where it is.")
         if warnings:  # of what is damaged two decoders may make different things
             differences = compare.as_warnings(differences)

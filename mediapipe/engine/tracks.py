@@ -85,6 +85,8 @@ def _pictures_left_out(streams: list[Facts], film: Facts | None) -> list[str]:
         return ["The file has a picture track, but there is nothing in it. Only the sound was processed."]
     if film is None or not others or film["disposition"] & DEPENDENT:
         return []
+    if all(_is_first_of(film, each) for each in others):
+        return []
     if all(0 < s.get("packets", 0) <= 2 for s in others):
         return ["The file holds a still picture beside the film as a track of its own. It was left out."]
     if len({s.get("programme") for s in [film, *others]}) > 1:
@@ -96,6 +98,12 @@ def _pictures_left_out(streams: list[Facts], film: Facts | None) -> list[str]:
         f"The file has {len(others) + 1} video tracks. "
         f"The one of {film['width']} × {film['height']} pixels was taken."
     ]
+
+
+def _is_first_of(film: Facts, still: Facts) -> bool:
+    """Whether it is the picture by which an animated photo (AVIF, HEIF) is shown where none move."""
+    alike = all(still.get(each) == film.get(each) for each in ("codec", "width", "height"))
+    return alike and still["index"] < film["index"] and still.get("packets") == 1
 
 
 def _sounds_left_out(streams: list[Facts], chosen: Facts | None) -> list[str]:
