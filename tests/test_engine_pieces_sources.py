@@ -54,6 +54,7 @@ SOURCES = {
     "hevc.ts": [*MOVING, *TONE, "-c:v", "libx265", "-x265-params", HEVC, "-c:a", "aac"],
     "dvd.mpg": [*MPEG2, "-g", "15", "-c:a", "mp2", "-f", "vob"],
     "reordered.avi": [*MPEG4, "-c:a", "libmp3lame"],
+    "simple.avi": [*MOVING, *X264, "-pix_fmt", "yuv420p", "-profile:v", "baseline", "-bf", "0", "-g", "50"],
     "late.avi": [*MOVING, *TONE, *X264, "-bf", "2", "-g", "50"],
     "late.mxf": [*MOVING, *TONE, *X264, "-bf", "2", "-g", "50", "-pix_fmt", "yuv422p10"],
     "photos.avi": [*MOVING, *TONE, "-c:v", "mjpeg", "-q:v", "4"],

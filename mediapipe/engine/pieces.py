@@ -174,6 +174,8 @@ def asked_times(options: Options, media: Media, plan: Plan) -> Asked:
     video = first.video
     rate = _rate(plan)
     by_keys = any(each.keys == SOURCE_KEYS for each in plan.encodes)
+    # AVI says nothing else, whatever a reader makes of it
+    is_stored = video.late > 0 or media.format == "avi"
     seek, limit, _ = trim(media.duration, options)
     return Asked(
         video.index,
@@ -181,13 +183,13 @@ def asked_times(options: Options, media: Media, plan: Plan) -> Asked:
         longest=math.inf if rate else LONGEST_STEP,
         begins=round(seek or 0.0, 3),
         lasts=float(limit[1]) if limit else 0.0,
-        shown=0.0 if video.late else video.begins,
+        shown=0.0 if is_stored else video.begins,
         tracks=[each.index for each in (video, media.audio) if each] if media.format in STREAMS else [],
         rate=rate,
         waits=video.waits,
         held=video.outlasted,
         rounds=not (rate or by_keys or video.uneven),
-        is_stored=video.late > 0,
+        is_stored=is_stored,
         lead_in=LEAD_IN,
         by_keys=media.format in STREAMS,
     )
