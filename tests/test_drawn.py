@@ -239,12 +239,15 @@ async def test_a_file_that_once_came_out_wrong_shows_and_says_the_same(tmp_path,
     await check(ONCE_WRONG[why], tmp_path / "drawn")
 
 
+IN_PIECES = ("mp4", "mov", "mkv", "webm", "avi", "ts", "mpg")
 ASKED = (
     ("video", {"width": 160, "format": "mp4"}),
     ("video", {"width": 160, "format": "mov", "codec": "h265"}),
     ("video", {"width": 160, "format": "mp4", "codec": "av1"}),
     ("video", {"width": 160, "format": "webm"}),
     ("adaptive_video", {"width": 160}),
+    ("video", {"width": 160, "format": "mp4", "start": 0.21, "end": 6.23}),
+    ("video", {"width": 160, "format": "mp4", "fps": 12.5}),
 )
 
 
@@ -253,7 +256,7 @@ async def check_pieces(recipe: Recipe, folder: Path) -> None:
 
     Where it wouldn't, that is seen before anything is handed over.
     """
-    assume(recipe.picture and recipe.container in ("mp4", "mov", "mkv", "webm") and not recipe.damage)
+    assume(recipe.picture and recipe.container in IN_PIECES and not recipe.damage)
     assume(not (recipe.hidden or any(holds(recipe) for holds in KNOWN.values())))
     shutil.rmtree(storage.path("x").parent, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
