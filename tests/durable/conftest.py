@@ -15,14 +15,14 @@ from jobs.state import Source
 from jobs.workflow.activities import Activities
 from mediapipe import temporal
 from tests.support.dashboard import URL, cancel_all
-from tests.support.product import PATIENCE, make_clip, until_async
+from tests.support.product import CALM, PATIENCE, make_clip, until_async
 
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory):
     """A film that ingest must encode."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
-    return make_clip(path, 24, "640x360", "-c:v", "mpeg4", "-q:v", "4")  # long enough to hold
+    return make_clip(path, 40, "640x360", "-c:v", "mpeg4", *CALM)  # long enough to hold
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ from mediapipe.engine.surroundings import again
 from mediapipe.payloads import DATA_CONVERTER, WorkflowRunner
 from tests.support import histories
 from tests.support.dashboard import URL, held_at_work, look, settled, stage, timeline
-from tests.support.product import make_clip, until, until_async
+from tests.support.product import CALM, make_clip, until, until_async
 from tests.support.world import World, plan, running
 
 pytestmark = pytest.mark.anyio
@@ -295,7 +295,7 @@ async def test_the_engine_gives_up_a_file_that_kills_workers_but_not_one_of_many
 
 @pytest.mark.whole
 def test_a_deploy_hands_the_work_over_at_once_and_burns_no_attempt(product, tmp_path):
-    film = make_clip(tmp_path / "long.mkv", 40, "640x360", "-c:v", "mpeg4")  # it must be encoded
+    film = make_clip(tmp_path / "long.mkv", 40, "640x360", "-c:v", "mpeg4", *CALM)  # it must be encoded
     browser = product.editor("grace", staff=True)
     patient = product.script("submit", str(film), "--json", MEDIAPIPE_HEARTBEAT_SECONDS="600")
     job = json.loads(patient.stdout)["id"]

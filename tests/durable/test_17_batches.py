@@ -102,7 +102,7 @@ def test_a_batch_is_submitted_by_a_command_here_and_elsewhere(cloud, api, tmp_pa
         )
         environment = {"MEDIAPIPE_URL": cloud.url, "MEDIAPIPE_TOKEN": cloud.shell(issue)}
     whose = [] if elsewhere else ["--owner", "ada"]
-    done = cloud.script("submit-batch", str(table), "--wait", "--json", *whose, **environment)
+    done = cloud.command("submit-batch", str(table), "--wait", "--json", *whose, **environment)
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert (told["owner"], told["counts"]["done"], told["counts"]["rejected"]) == ("ada", 1, 1)
@@ -113,8 +113,8 @@ def test_a_batch_is_submitted_by_a_command_here_and_elsewhere(cloud, api, tmp_pa
         (f"{URL}?four\n", 0, ""),
     ):
         (tmp_path / "links.txt").write_text(lines)
-        sent = cloud.script("submit-batch", str(tmp_path / "links.txt"), *whose, **environment)
+        sent = cloud.command("submit-batch", str(tmp_path / "links.txt"), *whose, **environment)
         assert sent.returncode == status and told["url"][:-37] in sent.stdout, sent.stderr
         assert says in sent.stderr and bool(says) == bool(sent.stderr), "a script stops where a line is lost"
-    nothing = cloud.script("submit-batch", str(tmp_path / "none.txt"), **environment)
+    nothing = cloud.command("submit-batch", str(tmp_path / "none.txt"), **environment)
     assert nothing.returncode == 2 and "can’t be read" in nothing.stderr
