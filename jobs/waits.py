@@ -103,7 +103,7 @@ def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
         return Wait("No encoder is running")
     if details.waiting_for == "worker":
         takeover = settings.ENGINE_HEARTBEAT_SECONDS
-        return Wait(f"No sign from the encoder. Another takes over at {takeover:.0f} s.")
+        return Wait(f"No sign from the encoder. After {takeover:.0f} s the next that is free takes over.")
     minutes = int((time.time() - details.since) / 60) if details.since else 0
     if details.state != "queued":
         silent = details.progress is None and not settings.EMBEDDED_ENGINE

@@ -85,7 +85,7 @@ WAITS = [
         ("STARTED", 0),
         HeartbeatDetails("processing", waiting_for="worker"),
         True,
-        "No sign from the encoder. Another takes over at 10 s.",
+        "No sign from the encoder. After 10 s the next that is free takes over.",
     ),
     (
         ("STARTED", 0),
