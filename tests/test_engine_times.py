@@ -187,3 +187,11 @@ async def test_a_thumbnail_shows_the_picture_that_stands_at_its_moment(made, mom
         assert min(unlike, key=lambda at: unlike[at]) == begins
     done = await ask(paused, "image", {"format": "png", "start": 5, "moment": moment}, task="paused")
     assert min(pictures(storage.path(done.output["name"]))[0][1]) > 240
+
+
+async def test_an_ogg_film_whose_sound_begins_late_is_not_cut_off(made):
+    """FFmpeg counts the time before such a sound twice."""
+    both = ["-f", "lavfi", "-i", "testsrc2=s=64x36:r=25:d=6", "-itsoffset", "1.3", *TONE]
+    source = made("late.ogv", *both, "-c:v", "libtheora", "-c:a", "libopus")
+    done = await ask(source, *STAGES["ingest"])
+    assert done.warnings == [] and abs(done.output["duration"] - 6) < 0.2
