@@ -232,12 +232,14 @@ class Watcher:
 
     def _check_progress(self, task: Task) -> None:
         now = time.monotonic()
-        if task.state == TaskState.QUEUED:
+        # one whose worker is lost waits for the next that is free, whatever state it is said to be in
+        in_line = task.state == TaskState.QUEUED or task.waiting_for == "worker"
+        if in_line:
             self.processing_since = None
             self.progressed_at = now
         elif self.last is None or (self.last.state, self.last.progress) != (task.state, task.progress):
             self.progressed_at = now
-        if task.state != TaskState.QUEUED:
+        if not in_line:
             self.processing_since = self.processing_since or now
         self.last = task
         if task.progress is not None and now - self.progressed_at > self.watch.stall:

@@ -80,6 +80,14 @@ async def test_a_task_without_progress_is_stopped_and_named(doing, api):
     assert "No progress for" in error.value.message and "at 40%" in error.value.message
 
 
+async def test_a_task_that_has_lost_its_worker_stands_in_line_for_the_next_and_is_no_stall(doing, api):
+    """All places may be taken for longer than the limit, or the line paused."""
+    api.life, api.extra = ["processing"] * 12 + ["succeeded"], {"progress": 40, "waiting_for": "worker"}
+    task = await create(doing, "media-long/lost")
+    output, beats = await watch(doing, task, allowed=0.2, stall=0.2)
+    assert output.url and {beat.waiting_for for beat in beats} >= {"worker"}
+
+
 async def test_a_task_that_progresses_is_never_stopped_by_the_stall_limit(doing, api):
     api.life = ["processing"] * 9 + ["succeeded"]
     task = await create(doing, "media-long/2")
