@@ -282,6 +282,9 @@ async def check_pieces(recipe: Recipe, folder: Path) -> None:
     one, cut = (storage.path(each.output["name"]) for each in (whole, joined))
     read = packets if kind == "video" else course
     same = [read(one, track) == read(cut, track) for track in ("video", "audio")]
+    if "start" in options:  # MP4 says in whole milliseconds how late a part's first picture is
+        pairs = list(zip(packets(one, "video"), packets(cut, "video"), strict=True))
+        same[0] = all(abs(at - to) < 0.001 and key == too for (at, key), (to, too) in pairs)
     looks = [likeness(each, source) for each in (one, cut)]
     assert all(same) and abs(looks[0] - looks[1]) < 0.01, (recipe, same, looks)
 
