@@ -42,12 +42,13 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     *resource*: which one of the Ittybit API takes our tasks; null until the first task has found it out.
     *sandbox*: what holds FFmpeg on this machine; null where the engine is elsewhere.
     """
+    database_answers = await sync_to_async(_database)()
     checks = {
-        "database": await sync_to_async(_database)(),
+        "database": database_answers,
         "temporal": await _temporal(),
         "disk": not disk.is_home_full(),
         "storage": await _storage.answers(),
-        "temporal_knows_jobs": await temporal_knows_jobs(),
+        "temporal_knows_jobs": not database_answers or await temporal_knows_jobs(),
     }
     resource = await asyncio.to_thread(lambda: engine.resource().known)
     facts = {

@@ -79,7 +79,8 @@ def until_progress(
     if details.last_error:
         until = round(details.next_at) if details.next_at else None
         return Wait("Trying again", until, _with_period(details.last_error))
-    if held and details.state == "queued" and details.waiting_for in IN_LINE:
+    in_line = details.state == "queued" and details.waiting_for in IN_LINE
+    if held and (in_line or details.waiting_for == "worker"):  # who would take over is held, too
         return Wait(held)
     return _at_the_engine(details)
 

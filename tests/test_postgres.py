@@ -170,6 +170,8 @@ def test_a_server_that_is_restarted_costs_jobs_time_alone_and_pages_come_back_by
                 until(lambda: look(browser, jobs[0])["stages"][0]["state"] == "succeeded")
                 server.stop(signal.SIGINT if way == "fast" else signal.SIGQUIT)
                 until(lambda: browser.get("/").status_code == 503)
+                ready = browser.get("/readyz")
+                assert ready.status_code == 503 and ready.json()["database"] is False
                 time.sleep(2)
                 server.start()
                 until(lambda: all(browser.get(page.format(jobs[0])).status_code == 200 for page in PAGES), 5)

@@ -102,6 +102,18 @@ def test_each_kind_of_waiting_has_its_words(activity, beat, answered, words):
     assert str(until_progress(pending(*activity), beat, answered=answered) or "") == words
 
 
+@pytest.mark.parametrize(
+    ("state", "waiting_for"), [("queued", ""), ("queued", "nobody"), ("processing", "worker")]
+)
+def test_what_nobody_takes_while_the_line_is_paused_says_so(state, waiting_for):
+    """Of a lost encoder’s task it said that another takes over, and none does."""
+    held = "Paused by an admin: the disk is changed"
+    beat = HeartbeatDetails(state, 40, waiting_for=waiting_for)
+    assert str(until_progress(pending("STARTED"), beat, answered=True, held=held)) == held
+    at_work = HeartbeatDetails("processing", 40)
+    assert until_progress(pending("STARTED"), at_work, answered=True, held=held) is None
+
+
 def test_a_task_without_a_percentage_is_told_from_a_stuck_one_by_how_long_it_has_been_at_it(settings):
     def told(state: str, minutes: float, progress: float | None = None) -> str:
         beat = HeartbeatDetails(state, progress, since=time.time() - 60 * minutes)
