@@ -54,6 +54,15 @@ async def test_a_picture_of_a_film_has_a_small_storyboard_beside_it_where_one_is
     assert "storyboard_name" not in photo
 
 
+async def test_tries_of_a_picture_that_fail_leave_the_storyboard_made_meanwhile_as_it_is(made):
+    """All is black, so that a frame which isn't is looked for in vain before the first picture is taken."""
+    black = ["-f", "lavfi", "-i", "color=black:s=160x90:r=10:d=10"]
+    picture = (await ask(made("black.mp4", *black, *X264), "image", {"start": 2, "storyboard": 20})).output
+    with probe({"name": picture["storyboard_name"]}) as container:
+        assert next(container.decode(video=0)).width == 1600
+    assert vtt(picture).count("-->") == 20
+
+
 def parts(sprite: dict) -> list[tuple[int, int]]:
     """The second that each cue says, and the one that its part of the sprite shows."""
     cues = re.findall(r"00:00:(\d\d).000 --> .*\n(.*)#xywh=(\d+),(\d+),160,90", vtt(sprite))

@@ -1,12 +1,15 @@
 """A small storyboard beside a picture of a film, for who shows where in the film something is.
 
-It costs a moment or isn't made: keyframes alone where the film is large, a minute at most, and what goes
-wrong here leaves the picture as it is. It knows FFmpeg and files, and nothing of tasks.
+It is made while the picture is. It costs a moment or isn't made: keyframes alone where the film is large, a
+minute at most, and what goes wrong here leaves the picture as it is. It knows FFmpeg and files, and nothing
+of tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from mediapipe.engine import encode, previews, stills, verify
@@ -26,17 +29,31 @@ def _wanted(options: Options, media: Media) -> bool:
     return "storyboard" in options and "interval" not in options and film and media.duration > 0
 
 
+@contextlib.asynccontextmanager
 async def storyboard(
     options: Options, media: Media, source: Path, picture: Path, task_id: str
-) -> dict[str, Path]:
-    """Its sprite and WebVTT beside *picture*, by what the API's File calls them; none where it fails."""
+) -> AsyncIterator[asyncio.Task[dict[str, Path]]]:
+    """It is made meanwhile: its sprite and WebVTT, by what the API's File calls them; none where it fails.
+
+    In a folder of its own, since a try of the *picture* that fails takes with it what it has written.
+    """
+    making = asyncio.create_task(_made(options, media, source, picture, task_id))
+    try:
+        yield making
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+
+
+async def _made(options: Options, media: Media, source: Path, picture: Path, task_id: str) -> dict[str, Path]:
     if not _wanted(options, media):
         return {}
     frames = int(options["storyboard"])
     # A little longer than an equal part, so that no frame of rounding is added to the last.
     interval = media.duration / frames * 1.001
     shape: Options = {"interval": interval, "format": "webp", "quality": "low", "width": _width(media)}
-    sprite = picture.with_name(f"{picture.stem}-storyboard.webp")
+    sprite = picture.parent.with_name("beside") / f"{picture.stem}-storyboard.webp"
+    sprite.parent.mkdir()
     plan = stills.storyboard_plan(shape, media, str(source))
     arguments = next(each for each in plan.tries if ("-skip_frame" in each) != _is_small(media))
     try:

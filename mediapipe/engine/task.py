@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from mediapipe.validators import Options
 MAX_DISK_WAITS = 5  # times that one task may wait for a full disk
 # Errors after which the plan's other tries would not help.
 FINAL_ERRORS = ("no_space", "stalled", "too_long", "killed")
+NOTHING: Mapping[str, Path] = {}
 
 
 @dataclass
@@ -195,8 +196,11 @@ class Encode:
             each.unlink()
         return size
 
-    async def publish(self, outcome: EncodeOutcome) -> dict[str, Any]:
-        """Finishes the output and moves it to its place, whole and synced; the API's File of it."""
+    async def publish(self, outcome: EncodeOutcome, frames: Mapping[str, Path] = NOTHING) -> dict[str, Any]:
+        """Finishes the output and moves it to its place, whole and synced; the API's File of it.
+
+        *frames*: the storyboard of it, by what the API's File calls its files.
+        """
         encoded = Encoded(
             self.options, self.media, outcome.media, self.target, self.task_id + self.target.suffix
         )
@@ -212,7 +216,6 @@ class Encode:
             with keeping(each, name) if next_source else contextlib.nullcontext():
                 await store(each, name, self.hooks)
         names = {"name": self._published_name(main)}
-        frames = await beside.storyboard(self.options, self.media, self.source, self.target, self.task_id)
         for what, each in {**finished.beside, **frames}.items():
             names[f"{what}_name"] = self._published_name(each)
             await store(each, names[f"{what}_name"], self.hooks)
@@ -261,10 +264,9 @@ async def process(
     only_copy: bool = False,
     so_far: SoFar = AT_THE_BEGINNING,
 ) -> TaskOutput:
-    """Does a task whose options are checked, on the source that is *kept* in its row.
+    """Does a task by its checked options, on the source *kept* in its row; the caller clears the folder.
 
-    Raises TaskError, OSError, NeedsEncode where *only_copy* won’t do, and what *hooks.divide* raises; the
-    caller clears the folder.
+    Raises TaskError, OSError, NeedsEncode where *only_copy* won’t do, and what *hooks.divide* raises.
     """
     clear(task_id)
     folder(task_id).mkdir(parents=True)
@@ -286,8 +288,9 @@ async def process(
     await hooks.wait_for_disk_space(work.estimate())
     hooks.step("encode", file=file_facts(media, source))
     target.parent.mkdir()
-    outcome = await work.run()
-    hooks.step("export")
-    with tracing.span("publish"):
-        output = await work.publish(outcome)
+    async with beside.storyboard(options, media, source, target, task_id) as frames:
+        outcome = await work.run()
+        hooks.step("export")
+        with tracing.span("publish"):
+            output = await work.publish(outcome, await frames)
     return TaskOutput(output, [*media.notes, *plan.warnings, *outcome.warnings])
