@@ -159,8 +159,11 @@ def neighbours(user: AbstractBaseUser, job: Job, query: QueryDict | None = None)
 
 def still_failed(why: str, known: list[UUID]) -> JobQuerySet:
     """Which of the *known* jobs, and of as many that are the newest now, failed for this reason."""
-    newest = Stage.failed_by(why).order_by("-pk").values_list("job", flat=True)[: len(known)]
-    return Job.objects.filter(pk__in=Stage.failed_by(why).filter(job__in=[*known, *newest]))
+    failed = Stage.failed_by(why).values_list("job", flat=True)
+    newest = set(failed.order_by("-pk")[: len(known)])
+    # by the reason the database looks at all that ever failed for it: seldom is one left to ask about
+    older = set(failed.filter(job__in=set(known) - newest))
+    return Job.objects.filter(pk__in=newest | older)
 
 
 def count_found(
