@@ -20,7 +20,7 @@ from mediapipe.recent import Recent
 
 MAX_COUNT = 10_000  # that are counted; of more a page says that they are more
 MORE_SECONDS = 60.0  # for which more than these stay more
-RECENT = 1_000  # the newest jobs, which stand for all where more than these match
+RECENT = 500  # the newest jobs, which stand for all where more than these match
 
 
 _full: Recent[Hashable, float] = Recent(2000)  # when a group of a search was last counted to the end
