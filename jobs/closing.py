@@ -18,7 +18,7 @@ from jobs.ittybit.client import IttybitClient
 from jobs.models import Job, Stage
 from jobs.models.wish import FORCE_RESTART
 from jobs.pipelines import task_key
-from jobs.state import FINISHED, JobState, PipelineStatus, StageState, StageStatus
+from jobs.state import FINISHED, JobState, StageState, StageStatus
 from jobs.workflow import watch
 
 ENGINE_TIMEOUT = 300.0  # seconds for which an engine is waited for: the row knows the tasks until then
@@ -104,9 +104,10 @@ class Closing:
             return await sync_to_async(job.requeue)()
         if found.status in (None, WorkflowExecutionStatus.RUNNING):
             return False
-        last = await found.memo_value("status", None, type_hint=PipelineStatus)
-        if last and last.state in FINISHED:
-            return await sync_to_async(job.record)(last, [], run)
+        if last := await workflow_calls.last_status(self.client, job, found):
+            recorded = await sync_to_async(job.record)(last, [], run)
+            if last.state in FINISHED:
+                return recorded
         if any(wish.kind == FORCE_RESTART for wish in job.wishes):  # by whom it was ended, then killed
             return await self.close(job, JobState.FAILED, FORCED)
         if job.cancelling:

@@ -16,6 +16,7 @@ from temporalio.client import (
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -24,7 +25,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from jobs import trouble
-from jobs.live import reader
+from jobs.live import NO_WORKER_STATUSES, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, RETRY, Wish
 from jobs.requests import RetryRequest
@@ -106,6 +107,23 @@ async def describe(client: Client, job: Job) -> tuple[WorkflowExecutionDescripti
             return None, 0
         raise
     return description, int(await description.memo_value("run", 1))
+
+
+async def last_status(client: Client, job: Job, found: WorkflowExecutionDescription) -> PipelineStatus | None:
+    """What a workflow that is over said last, which its row may not have heard of; None: nothing.
+
+    A worker answers a query of it as of one that runs; where none can, its memo does. Raises RPCError.
+    """
+    try:
+        return await handle(client, job, found.run_id).query(
+            MediaPipeline.status, rpc_timeout=temporal.RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status not in NO_WORKER_STATUSES:
+            raise
+    except WorkflowQueryFailedError:
+        pass
+    return await found.memo_value("status", None, type_hint=PipelineStatus)
 
 
 async def request_start(client: Client, job: Job, plan: PipelineInput, searchable: bool = True) -> str:

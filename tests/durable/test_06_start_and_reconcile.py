@@ -130,6 +130,25 @@ async def test_a_workflow_that_was_ended_or_forgotten_is_settled_and_its_task_is
         assert len(inside.asked(job)) == asked + 1, "finished outputs were not carried over"
 
 
+async def test_an_output_that_the_row_had_not_heard_of_outlives_the_end_of_its_workflow(inside):
+    """It's ended in Temporal in the moment between a stage's end and its report, by which a restart goes."""
+    inside.api.lives["audio"] = ["processing"] * 9999
+    job = await inside.submit()
+    await inside.until(job, lambda j: j.stages.filter(state="succeeded").count() == 3)
+    await inside.terminate(job, "by hand")
+    await Stage.objects.filter(job=job, name="transcode").aupdate(state="running", output=None)
+    await Job.objects.filter(pk=job.pk).aupdate(seq=1)
+    await reconcile.run_once(inside.engine)
+    job = await inside.ended(job, "failed")
+    assert "was ended in Temporal" in job.error
+    transcode = await job.stages.aget(name="transcode")
+    assert transcode.state == "succeeded" and transcode.parsed_output()
+    inside.api.lives.clear()
+    assert "Restarted" in await control.retry(job, None, "ada")
+    await inside.ended(job, "succeeded")
+    assert len(inside.asked(job, "transcode")) == 1, "a finished output was made again"
+
+
 async def test_a_row_that_missed_the_end_is_given_it(inside):
     job = await inside.ended(await inside.submit(), "succeeded")
     await Job.objects.filter(pk=job.pk).aupdate(state="running", seq=1, finished_at=None)
