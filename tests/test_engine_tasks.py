@@ -71,14 +71,14 @@ def fill(disk: Path, leave: int = 0) -> Path:
     return ballast
 
 
-async def reached(task: EngineTask, condition) -> None:
-    """Waits until *condition* holds for the task's row."""
+async def reached(task: EngineTask, condition, every: float | None = None) -> None:
+    """Waits until *condition* holds for the task's row, which is read *every* so many seconds."""
 
     async def look() -> bool:
         await task.arefresh_from_db()
         return condition()
 
-    await until_async(look, about=lambda: f"{task.status}, waiting for {task.waiting_for!r}")
+    await until_async(look, every=every, about=lambda: f"{task.status}, waiting for {task.waiting_for!r}")
 
 
 async def test_a_task_waits_visibly_for_space_and_goes_on_by_itself(task, small_disk):
@@ -132,7 +132,7 @@ async def test_a_disk_that_fills_in_the_middle_of_an_encode_makes_it_wait_and_be
     task.kind, task.options = "video", {"quality": "very_high", "fps": 25}
     await task.asave()
     running = asyncio.ensure_future(ActivityEnvironment().run(worker.run_task, task.pk))
-    await reached(task, lambda: (task.progress or 0) > 10)
+    await reached(task, lambda: (task.progress or 0) > 10, every=0.02)  # the encode must not end before that
     ballast = fill(small_disk)
     await reached(task, lambda: (task.status, task.waiting_for) == ("queued", "space"))
     assert not list(folder(task.pk).glob("out/*")) and output_json(task) is None
