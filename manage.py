@@ -96,14 +96,14 @@ def run_command() -> None:
     """Runs Django's command. Status 2, and a sentence, where settings, home or database can't be used."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mediapipe.settings")
     from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line
 
     from mediapipe import home
+    from mediapipe.management.command_line import CommandLine
 
     if sys.argv[1:2] != ["worker"]:  # the others say in a sentence what the pool says at each of its tries
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
-        execute_from_command_line(sys.argv)
+        CommandLine(sys.argv).execute()
     except Exception as error:
         if isinstance(error, ImproperlyConfigured):
             sentence = str(error)

@@ -132,7 +132,7 @@ jobs.records
 jobs.admin
 jobs.management.commands.outputs
 jobs.apps jobs.urls
-mediapipe.management.process mediapipe.management.arguments
+mediapipe.management.process mediapipe.management.arguments mediapipe.management.command_line
 jobs.management.verbs jobs.management.remote jobs.management.sources
 jobs.management.commands.cancel jobs.management.commands.check-engine
 jobs.management.commands.retry jobs.management.commands.rename jobs.management.commands.share

@@ -305,7 +305,7 @@ ALLOWED = {
         added(
             "answers",
             told("delete", "Deleted 1 job.", "one", at=10),
-            told("retry", "CommandError: There is no job 'one'.", "one", door="command", status=409),
+            told("retry", "There is no job 'one'.", "one", door="command", status=409),
         ),
     ),
     "a cancel of what was deleted then": both(

@@ -341,8 +341,7 @@ def test_a_version_whose_tables_are_not_there_yet_does_not_begin(tmp_path, comma
     for migrated in ([], ["migrate", "jobs", "0020", "-v", "0"]):
         if migrated:
             assert manage(tmp_path, *migrated).returncode == 0
-        sentence = told(manage(tmp_path, command, **elsewhere)).removeprefix("CommandError: ")
-        assert sentence == database.LACKS_TABLES
+        assert told(manage(tmp_path, command, **elsewhere)) == database.LACKS_TABLES
 
 
 def test_a_key_that_can_be_guessed_is_said_at_each_start(tmp_path):

@@ -51,6 +51,19 @@ def test_an_option_that_is_none_says_what_to_write(command, arguments, says):
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (["status", "x"], 2, "There is no job 'x'. A job’s id is in the address of its page."),
+        (["migrate", "nothing"], 1, "No installed app with label 'nothing'."),  # Django's own
+    ],
+)
+def test_a_command_that_is_refused_says_its_sentence_alone(tmp_path, command, status, says):
+    done = manage(tmp_path, *command)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{says}\n")
+    assert "Traceback" in manage(tmp_path, *command, "--traceback").stderr
+
+
 @pytest.mark.parametrize("host", [ELSEWHERE, "nowhere.invalid", "300.1.1.1", "::1%nothing"])
 def test_an_address_that_this_machine_has_not_is_no_port_that_is_taken(host):
     for attempt in (check_port, Command().listen):
