@@ -42,7 +42,7 @@ async def check() -> tuple[bool, str]:
     line = f"Engine: {what} at {settings.ITTYBIT_API_URL}."
     async with open_client() as client:
         try:
-            found = await client.find_resource()
+            found = await client.find_resource(own=settings.EMBEDDED_ENGINE)
         except IttybitError as error:
             about_key = isinstance(error, Rejected) and error.kind != "payment_required"
             no_key = OTHER_KEY if settings.EMBEDDED_ENGINE else NO_KEY

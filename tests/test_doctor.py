@@ -32,7 +32,8 @@ async def found(name: str) -> tuple[str, str]:
     return finding.state, finding.text
 
 
-def test_of_a_product_that_runs_nothing_is_wrong(product):
+def test_of_a_product_that_runs_nothing_is_wrong_and_no_web_warns_of_being_asked(product):
+    before = product.log.read_text()
     done = product.command("doctor")
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert done.returncode == 0 and list(lines) == list(doctor.THINGS), done.stdout
@@ -41,6 +42,7 @@ def test_of_a_product_that_runs_nothing_is_wrong(product):
     assert lines["jobs"] == "ok: Workers serve media-pipeline and media-engine."
     assert "Key accepted" in lines["engine"] and lines["FFmpeg"].endswith("starts.")
     assert "Landlock" in lines["sandbox"] or "root" in lines["sandbox"]
+    assert "Bad Request" not in product.log.read_text()[len(before) :]
 
 
 def test_everything_that_is_wrong_is_said_at_once_and_no_secret(tmp_path):

@@ -148,14 +148,15 @@ class IttybitClient:
                 self.resource.remember(other)
         return second
 
-    async def find_resource(self) -> str:
+    async def find_resource(self, *, own: bool) -> str:
         """Which resource takes our tasks, without creating one; "" where that doesn't show.
 
-        Where both can be listed, a task without an input is asked for, which no API creates.
+        Where both can be listed, a task without an input is asked for, which no API creates; our *own* engine
+        takes tasks by whatever it lists.
         """
         listed = [name for name in RESOURCES if await self._lists(name)]
-        if len(listed) == 1:
-            return listed[0]
+        if len(listed) == 1 or own:
+            return next(iter(listed), "")
         for name in listed or RESOURCES:
             response = await self._send("POST", f"/{name}", json={"kind": "video", "input": ""})
             if response.is_success or (response.status_code in (400, 422) and not refuses_resource(response)):
