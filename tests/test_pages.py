@@ -501,13 +501,18 @@ def test_what_machines_ask(client, chief, editor, monkeypatch):
     assert client.get("/hooks/ittybit/forged").status_code == 405
 
 
-def test_a_server_without_the_tables_of_its_version_is_not_ready(client):
+def test_a_server_without_the_tables_of_its_version_is_not_ready(client, editor):
     recorder = MigrationRecorder(connection)
     last = recorder.migration_qs.filter(app="jobs").latest("name").name
     recorder.record_unapplied("jobs", last)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_job RENAME TO jobs_job_of_old")
         assert client.get("/readyz").json()["database"] is False, "and no page that says to come back"
+        client.force_login(editor)
+        cursor.execute("ALTER TABLE accounts_session RENAME TO accounts_session_of_old")
+        assert client.get("/readyz").json()["database"] is False, "to who has signed in, too"
+        assert client.get("/healthz").content == b"ok\n"
+        cursor.execute("ALTER TABLE accounts_session_of_old RENAME TO accounts_session")
         cursor.execute("ALTER TABLE jobs_job_of_old RENAME TO jobs_job")
     recorder.record_applied("jobs", last)
     recorder.record_applied("jobs", "9999_of_a_newer_version")

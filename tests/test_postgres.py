@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
 import httpx
@@ -164,8 +165,9 @@ def test_a_server_that_is_restarted_costs_jobs_time_alone_and_pages_come_back_by
         try:
             browser = product.editor("grace", staff=True)
             jobs = [submit(product, clip, "--owner", "grace") for _ in range(5)]
-            with ThreadPoolExecutor(8) as watchers:
-                over = threading.Event()
+            over = threading.Event()
+            with ThreadPoolExecutor(8) as watchers, ExitStack() as ending:
+                ending.callback(over.set)  # where something fails, too: they would watch for ever
                 watched = [watchers.submit(watch, product, jobs[at % 5], over) for at in range(8)]
                 until(lambda: look(browser, jobs[0])["stages"][0]["state"] == "succeeded")
                 server.stop(signal.SIGINT if way == "fast" else signal.SIGQUIT)

@@ -6,6 +6,7 @@ It knows no page: what a browser does with a 401 is the page's matter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
 from mediapipe.accounts import sessions
+from mediapipe.database import OUTAGES
 
 
 class PageRequest(HttpRequest):
@@ -32,10 +34,15 @@ class LoginRequired(LoginRequiredMiddleware):
     def process_view(
         self, request: HttpRequest, view_func: Callable[..., Any], *args: Any
     ) -> HttpResponseBase | None:
-        """Django's; where it lets somebody in by their session, that was used."""
-        refused: HttpResponseBase | None = super().process_view(request, view_func, *args)
-        if refused is None and request.user.is_authenticated:
-            sessions.use(request)
+        """Django's; where it lets somebody in by their session, that was used.
+
+        What is open to all may answer without a database, which Django's would ask who has signed in.
+        """
+        refused: HttpResponseBase | None = None
+        with suppress(*(() if getattr(view_func, "login_required", True) else OUTAGES)):
+            refused = super().process_view(request, view_func, *args)
+            if refused is None and request.user.is_authenticated:
+                sessions.use(request)
         return refused
 
     def handle_no_permission(  # type: ignore[override]
