@@ -40,6 +40,7 @@ GRACE = timedelta(seconds=30)  # for which a workflow is left alone, after its s
 CONCURRENCY = 20  # requests to Temporal at the same time
 SEVERAL = 3  # active jobs; where Temporal knows none of so many, it may be the wrong Temporal
 CONFIRM_SECONDS = 60.0  # after which that is believed
+MISSED = 3  # rounds of ours, after which another process may have seen something else
 RUNNING = "WorkflowType = 'MediaPipeline' AND ExecutionStatus = 'Running'"
 WRONG_TEMPORAL = (
     "Temporal knows none of the %d active jobs. Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; "
@@ -47,7 +48,8 @@ WRONG_TEMPORAL = (
 )
 
 T = TypeVar("T")
-_unknown_since: list[float] = []  # since when (monotonic) Temporal has known none of several active jobs
+# Since when, and when last (monotonic), this process saw that Temporal knows none of several active jobs.
+_unknown: list[float] = []
 
 
 async def run_forever(engine: IttybitClient) -> None:
@@ -57,8 +59,6 @@ async def run_forever(engine: IttybitClient) -> None:
             try:
                 if await in_thread(Turn.take, TURN, timedelta(seconds=INTERVAL)):
                     await run_once(engine)
-                else:
-                    _unknown_since.clear()  # what another has seen since isn't known here
                 if look % CHECKS == 0:
                     await in_thread(sweeping.sweep)
                     await in_thread(one_piece.sweep)
@@ -189,16 +189,20 @@ class Round:
 
         An address that leads to another, empty Temporal would else close every job at once.
         """
+        if _unknown and time.monotonic() - _unknown[1] > MISSED * INTERVAL:
+            _unknown.clear()
         expected = established(started)
         suspected = {job.pk for job in suspects}
         unknown = [job for job in expected if job.pk in suspected]
         if len(expected) < SEVERAL or len(unknown) < len(expected) or await self._knows_any(unknown):
-            _unknown_since.clear()
+            _unknown.clear()
             return False
-        if not _unknown_since:
+        if not _unknown:
             log.error(WRONG_TEMPORAL, len(expected), CONFIRM_SECONDS)
-            _unknown_since.append(time.monotonic())
-        return time.monotonic() - _unknown_since[0] < CONFIRM_SECONDS
+        now = time.monotonic()
+        since = _unknown[0] if _unknown else now
+        _unknown[:] = [since, now]
+        return now - since < CONFIRM_SECONDS
 
     async def _knows_any(self, jobs: list[Job]) -> bool:
         for job in jobs:

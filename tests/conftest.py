@@ -317,7 +317,7 @@ def _counts_of_its_own(monkeypatch):
     from mediapipe.engine import queue
 
     monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
-    heard = (queue._described, queue._missed, queue._unpolled, pausing._held, reconcile._unknown_since)
+    heard = (queue._described, queue._missed, queue._unpolled, pausing._held, reconcile._unknown)
     for known in (counting._newest, polling._made, saved_views._known, *heard):
         known.clear()
 

@@ -468,7 +468,39 @@ async def test_an_empty_temporal_closes_no_job_before_a_second_look(dashboard, m
     monkeypatch.setattr(reconcile, "CONFIRM_SECONDS", 0)
     assert await reconcile.run_once() == 3
     assert {(await now(job)).state for job in jobs} == {"failed"}
-    reconcile._unknown_since.clear()
+    reconcile._unknown.clear()
+
+
+async def test_jobs_of_a_temporal_that_was_replaced_are_closed_by_the_rounds_of_one_worker(
+    dashboard, monkeypatch
+):
+    """Each look at whether the turn is one's own began their minute anew: they ran for ever."""
+    jobs = [await dashboard.submit(start=False) for _ in range(3)]
+    await Job.objects.all().aupdate(state="running", workflow_started_at=timezone.now())
+    monkeypatch.setattr(reconcile, "INTERVAL", 1.0)
+    monkeypatch.setattr(reconcile, "CONFIRM_SECONDS", 2.0)
+    rounds = asyncio.create_task(reconcile.run_forever(dashboard.engine))
+
+    async def closed() -> bool:
+        return {(await now(job)).state for job in jobs} == {"failed"}
+
+    await until_async(closed)
+    rounds.cancel()
+    with suppress(asyncio.CancelledError):
+        await rounds
+
+
+async def test_what_was_seen_long_ago_closes_no_job(dashboard, monkeypatch):
+    """Another worker looked meanwhile, and may have found the right Temporal."""
+    for _ in range(3):
+        await dashboard.submit(start=False)
+    await Job.objects.all().aupdate(state="running", workflow_started_at=timezone.now())
+    assert await reconcile.run_once() == 0
+    monkeypatch.setattr(reconcile, "CONFIRM_SECONDS", 0.1)
+    monkeypatch.setattr(reconcile, "INTERVAL", 0.0)
+    await asyncio.sleep(0.2)
+    assert await reconcile.run_once() == 0
+    reconcile._unknown.clear()
 
 
 async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_right_one(dashboard):
@@ -481,7 +513,7 @@ async def test_a_job_that_was_begun_in_a_wrong_temporal_does_not_make_it_the_rig
     assert {(await now(job)).state for job in jobs} == {"running"}
     assert (await now(queued)).state == "queued" and await existing(dashboard, queued) is None
     assert not await monitoring.temporal_knows_jobs()
-    reconcile._unknown_since.clear()
+    reconcile._unknown.clear()
 
 
 @pytest.mark.parametrize(("fault", "patience"), [("500", 300.0), ("503", 0.0)])
