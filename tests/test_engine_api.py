@@ -105,6 +105,7 @@ def test_a_task_is_told_from_queued_to_succeeded(api, source):
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
 
 
+@pytest.mark.release
 def test_progress_never_goes_back(api, product, tmp_path):
     """Of an encode that goes on a little between two looks, on any machine."""
     clip = make_clip(tmp_path / "long.mp4", 12, "1280x720")
@@ -318,6 +319,7 @@ def test_a_failed_task_says_why_in_a_sentence(api, product):
     assert finished(api, missing["id"])["error"]["kind"] == "source_not_found"
 
 
+@pytest.mark.release
 def test_deleting_a_task_stops_it_and_deleting_again_is_harmless(api, product, tmp_path):
     clip = make_clip(tmp_path / "long.mp4", 60, "1920x1080", *CALM)
     job = submit(product, clip)

@@ -61,7 +61,7 @@ def playlists(task: EngineTask) -> list[Path]:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        (name, {}) if name in ("copied.mp4", "encoded.mkv", "pauses.mp4") else further(name, {})
+        (name, {}) if name in ("copied.mp4", "encoded.mkv") else further(name, {})
         for name in SOURCES
     ]
     + [further("encoded.mkv", {"start": 0.7, "end": 9.3})],

@@ -99,7 +99,7 @@ async def test_a_large_film_is_copied_and_comes_small_too_cut_at_the_same_places
     [
         {},
         pytest.param({"quality": "low"}, marks=pytest.mark.release),
-        {"width": 1000, "start": 1.5, "end": 7},
+        further({"width": 1000, "start": 1.5, "end": 7}),
     ],
 )
 async def test_a_player_is_told_the_size_the_codecs_and_the_peak_of_each_rendition(made, asked):
@@ -297,7 +297,7 @@ def test_sound_is_in_both_renditions_and_a_film_without_sound_asks_for_none():
     assert both.count("0:1") == 2 and both[both.index("-var_stream_map") + 1] == "v:0,a:0 v:1,a:1"
 
 
-@pytest.mark.parametrize(("size", "container"), [("960x540", "mp4"), ("320x180", "mkv")])
+@pytest.mark.parametrize(("size", "container"), [further("960x540", "mp4"), ("320x180", "mkv")])
 async def test_a_sound_that_outlasts_its_pictures_is_played_to_its_end(made, size, container):
     """Segments are cut and counted by pictures: the last one is held, or 3 of 8 seconds would be told."""
     tracks = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r=20:d=3", "-f", "lavfi", "-i", "sine=440:d=8"]
@@ -354,7 +354,7 @@ PAUSE = ["-vf", "select='lt(t,1)+gte(t,3.4)'", "-fps_mode", "vfr", "-force_key_f
     [
         ("pause.mp4", PAUSE),
         further("pause.mkv", PAUSE),
-        ("bursts.mkv", BURSTS),
+        further("bursts.mkv", BURSTS),
         further("bursts.mp4", BURSTS),
     ],
 )

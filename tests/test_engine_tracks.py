@@ -208,8 +208,8 @@ def named(*colours: str) -> list[str]:
     [
         ("yuv420p", []),
         ("yuv420p10le", HDR10),
-        ("yuva420p", []),
-        ("yuv420p", named("colorspace=ycgco")),
+        further("yuva420p", []),
+        further("yuv420p", named("colorspace=ycgco")),
         further("yuv420p", named("colorspace=bt2020c", "color_primaries=bt2020")),
     ],
     ids=["plain", "hdr", "transparent", "ycgco", "constant luminance"],

@@ -21,6 +21,7 @@ from mediapipe.management.commands.up import Command
 from tests.support.environment import RUN
 from tests.support.home import open_parts
 from tests.support.product import MANAGE, ROOT, free_port, until
+from tests.support.tiers import further
 
 # Root may write everywhere: without this it is like anybody, and what isn't made writable is not.
 ANYBODY = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
@@ -334,7 +335,7 @@ def test_a_command_that_finds_no_database_says_so_in_a_sentence(tmp_path, url, s
     assert sentence.startswith("The database ") and says in sentence and "h1dden" not in sentence
 
 
-@pytest.mark.parametrize("command", ["web", "worker"])
+@pytest.mark.parametrize("command", ["worker", further("web")])
 def test_a_version_whose_tables_are_not_there_yet_does_not_begin(tmp_path, command):
     """It would answer with errors and cost jobs attempts; systemd and Compose try again by themselves."""
     elsewhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1", "MEDIAPIPE_PORT": str(free_port())}

@@ -94,6 +94,7 @@ def test_the_database_knows_that_a_stage_with_a_reason_has_failed(product, datab
     assert {name for (name,) in found} == {"error_kind", "state"} and "m" in kinds
 
 
+@pytest.mark.release
 def test_jobs_that_are_cancelled_at_once_are_all_recorded(product):
     browser = product.editor("grace", staff=True)
     jobs = [post(browser, "/jobs/sample/", {}) for _ in range(4)]

@@ -213,6 +213,7 @@ def test_a_setting_that_only_a_try_finds_wrong_is_a_sentence_too(tmp_path, given
     assert (done.returncode, done.stderr.strip()) == (2, says)
 
 
+@pytest.mark.release
 def test_a_worker_with_metrics_waits_for_a_temporal_that_comes_later(tmp_path):
     """The SDK opens its own port of metrics once."""
     keep = {"PATH": os.environ["PATH"], "MEDIAPIPE_NO_VENV": "1", "MEDIAPIPE_HOME": str(tmp_path)}

@@ -73,6 +73,7 @@ def test_a_process_killed_during_ingest_and_again_during_transcode_costs_nothing
 
 
 @whole
+@pytest.mark.release
 def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
     browser = product.editor("grace", staff=True)
     job = submit(product, film)
@@ -93,7 +94,8 @@ def test_an_encoder_killed_alone_costs_one_attempt_and_says_so(product, film):
 
 
 @whole
-@pytest.mark.parametrize("victim", [pytest.param("worker", marks=pytest.mark.release), "web"])
+@pytest.mark.release
+@pytest.mark.parametrize("victim", ["worker", "web"])
 def test_a_process_killed_while_the_source_is_uploaded_loses_not_a_byte(product, tmp_path, victim):
     size = {"worker": "640x360", "web": "480x270"}[victim]  # the same bytes would be the same job
     data = make_clip(tmp_path / "clip.mp4", 2, size).read_bytes()
