@@ -38,7 +38,7 @@ def test_polls_keep_a_player_a_fold_and_the_focus_and_end_with_the_job(product, 
     page.click("#cancel summary")
     page.fill("#reason", "wrong cut")
     heard = polls(page, "/status/")
-    until(lambda: len(heard) >= 10 or page.wait_for_timeout(100), every=0)
+    until(lambda: len(heard) >= 6 or page.wait_for_timeout(100), every=0)
     assert page.evaluate(
         "() => [window.kept === document.getElementById('sound'), window.kept.paused, window.breaks]"
     ) == [True, False, 0]
