@@ -76,6 +76,7 @@ def over(page, part: float) -> None:
         page.mouse.move(box["x"] + part * box["width"], box["y"] + 20 + step)
 
 
+@pytest.mark.release
 def test_a_finished_job_gets_another_thumbnail_and_another_size(product, page, made):
     """The picture is of the frame that the player shows, not of the next one, which has another colour."""
     half = "color={}:s=320x180:r=25:d=2,format=yuv420p"

@@ -82,6 +82,7 @@ async def test_sound_and_picture_that_are_out_of_step_are_found(made, film, seco
     assert told[0]["text"] == f"sound 0.4 s {'late' if seconds > 0 else 'early'}"
 
 
+@pytest.mark.release
 async def test_what_the_source_is_like_as_well_is_information(made, film):
     worst = ["-vf", "drawbox=enable='between(t,4,9)':c=black:t=fill", *X264]
     worst += ["-af", "volume=enable='between(t,10,15)':volume=0,volume=-9dB"]

@@ -130,7 +130,7 @@ STREAMED = {
 }
 
 
-@pytest.mark.parametrize("how", STREAMED)
+@pytest.mark.parametrize("how", [how if at < 3 else further(how) for at, how in enumerate(STREAMED)])
 async def test_a_stream_is_compared_with_its_source_as_one_file_is(made, tmp_path, how):
     source = made(
         "compare_long.mp4", "-stream_loop", "1", "-i", made("compare_film.mp4", *FILM), "-c", "copy"

@@ -340,9 +340,9 @@ BOTH = ("video", "audio")
         ("far.mkv", 7200, BOTH, 4),
         further("near.mkv", 20, BOTH, 4),
         further("far.mp4", 7200, BOTH, 4),
-        ("one.mp4", 7200, ("video",), 4),
+        further("one.mp4", 7200, ("video",), 4),
         ("pause.mkv", 5, BOTH, 9),  # the camera was paused: a gap, and no jump
-        ("again.flv", 0, BOTH, 8),
+        further("again.flv", 0, BOTH, 8),
         ("again.mkv", 0, BOTH, 8),
     ],
 )

@@ -60,10 +60,7 @@ def playlists(task: EngineTask) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        (name, {}) if name in ("copied.mp4", "encoded.mkv") else further(name, {})
-        for name in SOURCES
-    ]
+    [(name, {}) if name in ("copied.mp4", "encoded.mkv") else further(name, {}) for name in SOURCES]
     + [further("encoded.mkv", {"start": 0.7, "end": 9.3})],
 )
 async def test_a_stream_of_pieces_is_that_of_an_uncut_encode(short_pieces, monkeypatch, made, name, options):

@@ -318,8 +318,8 @@ LATE = ["-vf", "trim=start=1.5", "-fps_mode", "passthrough"]
     [
         ("late.mp4", "testsrc2=s=320x180:r=20:d=8", LATE),
         ("outlasts.wmv", "testsrc2=s=320x180:r=20:d=4", ["-c:v", "wmv2", "-bf", "0", "-c:a", "wmav2"]),
-        ("still.mp4", "testsrc2=s=320x180:r=25:d=0.04", []),
-        ("slides.mkv", "testsrc2=s=320x180:r=1/4:d=8", ["-g", "1"]),
+        further("still.mp4", "testsrc2=s=320x180:r=25:d=0.04", []),
+        further("slides.mkv", "testsrc2=s=320x180:r=1/4:d=8", ["-g", "1"]),
         ("reordered.mkv", "testsrc2=s=320x180:r=1/2:d=8", ["-preset", "veryfast", "-b_strategy", "0"]),
     ],
 )

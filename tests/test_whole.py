@@ -78,6 +78,7 @@ def check_metrics(product):
     assert not any(name == "mediapipe_jobs" for name, _ in found)
 
 
+@pytest.mark.release
 def test_a_file_posted_with_the_plain_form_becomes_four_outputs(product, clip):
     browser = product.editor()
     page = browser.get("/jobs/new/")

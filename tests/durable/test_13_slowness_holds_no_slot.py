@@ -241,6 +241,7 @@ def test_a_part_is_continued_where_it_was_written_and_by_nobody_else_at_once(tmp
 
 
 @whole
+@pytest.mark.release
 def test_a_worker_killed_in_the_middle_of_a_download_goes_on_with_it(product, site):
     browser = product.editor("grace", staff=True)
     job = submit(product, f"{site.url}/drip/film.mp4")

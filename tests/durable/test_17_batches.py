@@ -14,6 +14,7 @@ from jobs.batches.sources import Written
 from jobs.models import Batch, Job
 from tests.support.dashboard import URL, kill_and_wait
 from tests.support.product import token, until, until_async
+from tests.support.tiers import further
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,7 @@ def test_a_batch_of_twenty_survives_a_killed_worker(cloud, api):
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [further(False), True])
 def test_a_batch_is_submitted_by_a_command_here_and_elsewhere(cloud, api, tmp_path, elsewhere):
     cloud.editor("ada")
     table = tmp_path / "links.csv"
