@@ -173,7 +173,7 @@ async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_seco
         return [at for method, _, at in api.requests if method == "GET"]
 
     watching = asyncio.create_task(env.run(watcher(doing.client, TaskWatch("task_1")).result))
-    await until_async(lambda: asyncio.sleep(0, len(reads()) >= (4 if own else 12)))
+    await until_async(lambda: asyncio.sleep(0, len(reads()) >= (8 if own else 12)))
     watching.cancel()
     assert least < min(later - read for read, later in pairwise(reads())) < most
 
