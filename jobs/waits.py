@@ -112,15 +112,9 @@ def _at_the_engine(details: HeartbeatDetails) -> Wait | None:
         return Wait(sentence) if silent and minutes else None
     if details.queue_position == 1:
         return Wait("Next in line")
-    if details.queue_position:
-        return Wait(f"{_ordinal(details.queue_position)} in line")
+    if details.queue_position:  # by age: people take turns, so that it may be sooner or later than those
+        return Wait(f"In line: {details.queue_position - 1} came before it")
     return Wait("Waiting in line" + (f" for {minutes} min" if minutes else ""))
-
-
-def _ordinal(number: int) -> str:
-    """2nd, 3rd, 11th: a number as a place."""
-    teen = number % 100 in (11, 12, 13)
-    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def _with_period(sentence: str) -> str:

@@ -143,7 +143,7 @@ def test_a_jobs_place_is_its_number_in_the_list_and_no_other_that_the_engine_cou
     moved = {(at_work.pk, "transcode")}
     for wait, words in (
         ("Next in line", "in line"),
-        ("11th in line", "in line"),
+        ("In line: 10 came before it", "in line"),
         ("No encoder is running",) * 2,
     ):
         row = page.Row(at_work, Live(at_work.status(), waits={"transcode": Wait(wait)}))

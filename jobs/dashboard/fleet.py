@@ -34,6 +34,7 @@ from mediapipe.accounts.login_required import PageRequest
 
 MAX_SHOWN = 50  # jobs of the line
 FILMS = 100  # that are done, by which the disk is measured
+IN_LINE = ("Next in line", "In line")  # what a wait in line begins with, whose number is another one
 USUAL_FOR = 30.0  # seconds for which a measured time counts
 
 
@@ -87,7 +88,7 @@ def _is_moved(row: Row, moved: set[tuple[UUID, str]]) -> bool:
 def _waits(row: Row, moved: set[tuple[UUID, str]]) -> str:
     if (stage := row.waiting_stage) is not None:
         # the engine's number isn't this list's: it knows no turns, and nothing of what was moved
-        words = "in line" if (words := str(stage.wait)).endswith("in line") else words
+        words = "in line" if (words := str(stage.wait)).startswith(IN_LINE) else words
         return f"{stage.label}: {'moved to the front' if _is_moved(row, moved) else words}"
     if row.status.state == JobState.QUEUED:
         return row.job.note or "Waits to be started"

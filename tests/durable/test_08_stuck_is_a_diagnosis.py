@@ -54,7 +54,7 @@ WAITS = [
         True,
         "No sign from the worker for 18 s. Another takes over at 30 s.",
     ),
-    (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "3rd in line"),
+    (("STARTED", 0), HeartbeatDetails("queued", queue_position=3), True, "In line: 2 came before it"),
     (("STARTED", 0), HeartbeatDetails("queued"), True, "Waiting in line"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="space"), True, "Waiting for free disk space"),
     (("STARTED", 0), HeartbeatDetails("queued", waiting_for="storage"), True, "Waiting for storage"),
