@@ -6,6 +6,7 @@ Pure: whose a line is, say those who do the work (structlog's context).
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from structlog import processors, stdlib
@@ -30,6 +31,11 @@ def formatter(*, as_json: bool) -> stdlib.ProcessorFormatter:
     end: list[Processor] = [stdlib.ProcessorFormatter.remove_processors_meta, processors.format_exc_info]
     end.append(processors.JSONRenderer(ensure_ascii=False) if as_json else _as_text)
     return stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=end)
+
+
+def leave_out_late_cancels() -> None:
+    """Of a cancel that comes when its activity has just ended, Temporal's SDK warns in bytes."""
+    warnings.filterwarnings("ignore", "Cannot find activity to cancel")
 
 
 def _as_text(logger: Any, method: str, line: EventDict) -> str:

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from jobs.fleet import presence
-from mediapipe import metrics, temporal, tracing
+from mediapipe import log, metrics, temporal, tracing
 from mediapipe.kernel import has_seccomp, landlock_abi, weaknesses
 from mediapipe.management.commands.web import check_port, check_tables, protect
 from mediapipe.management.process import exit_now
@@ -42,6 +42,7 @@ class Command(BaseCommand):
             self.stderr.write(sentence)
         check_tables()
         tracing.begin("worker")
+        log.leave_out_late_cancels()
         asyncio.run(self._run(queues))
         exit_now()
 
