@@ -7,6 +7,7 @@ whether and when to try again is the workflow's decision.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ from mediapipe.storage.outage import Outage, refusal, refused
 # Seconds that a copy is kept for a storage that is away: then its worker's slot is given to others.
 STORAGE_PATIENCE = 3600.0
 STORAGE_AWAY = "The storage can’t be reached."
+log = logging.getLogger(__name__)
 UNWANTED = "Nobody waits for this run: its job was cancelled before it began, deleted, or started again."
 
 
@@ -249,7 +251,10 @@ class Activities:
 @activity.defn(name=RECORD)
 async def record(request: RecordRequest) -> bool:
     """Writes a status and its events to the database; False where it is stale or the job was deleted."""
-    return await in_thread(_record, request)
+    is_news = await in_thread(_record, request)
+    for event in request.events if is_news else ():
+        log.info("%s%s", event.text, f" ({event.actor})" if event.actor else "")
+    return is_news
 
 
 def _record(request: RecordRequest) -> bool:

@@ -246,6 +246,14 @@ async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, mo
     keeper.cancel()
 
 
+async def test_a_workers_log_can_have_what_a_job_went_through(inside, caplog):
+    with caplog.at_level("INFO", "jobs.workflow.activities"):
+        await inside.ended(await inside.submit(), "succeeded")
+    lines = [each.getMessage() for each in caplog.records if each.name == "jobs.workflow.activities"]
+    assert lines[:2] == ["Processing started", "Ingest started"] and lines[-1] == "Finished"
+    assert len([line for line in lines if " done in " in line]) == 4
+
+
 async def test_an_editor_with_a_long_name_in_any_script_can_start_jobs(inside, django_user_model):
     name = "Анастасия Константиновна Преображенская-Вознесенская"
     inside.owner = await sync_to_async(django_user_model.objects.create_user)(name, password="x")
