@@ -33,7 +33,7 @@ def picture_arguments(plan: Plan, options: Options, media: Media, path: str, pie
     video = media.video
     assert video is not None
     settings = [_of_piece(encoder_of(each), options, piece) for each in plan.encodes]
-    settings[0] = _with_joints(settings[0], piece)
+    settings[0] = _with_joints(settings[0], piece, video.fps)
     if len(settings) > 1:
         settings = [of_rendition(number, each) for number, each in enumerate(settings)]
     tracks = [*["-map", f"0:{video.index}"] * len(settings), "-an", "-sn", "-dn"]
@@ -73,16 +73,20 @@ def _of_piece(settings: list[str], options: Options, piece: Piece) -> list[str]:
     return changed
 
 
-def _with_joints(settings: list[str], piece: Piece) -> list[str]:
+def _with_joints(settings: list[str], piece: Piece, fps: float) -> list[str]:
     """The same, and FFmpeg says sums of the piece's first picture, and of the one behind its last.
 
-    These are no output of their own: FFmpeg may stand still where several end at different times.
+    These are no output of their own: FFmpeg may stand still where several end at different times. Behind them
+    it decodes no further: else it would for as long as the encoder has pictures to write.
     """
     shown = [f"lt(abs(t-{at:.6f}),{EXACT})" for at in (piece.joint, piece.next_joint) if at]
     if not shown:
         return settings
     joints = f"split[joints][film];[joints]select='{'+'.join(shown)}',showinfo,nullsink;[film]"
     at = settings.index("-vf") + 1
+    several = any(each.startswith(OF_SEVERAL) for each in settings[at].split(","))
+    if piece.next_joint and not several:
+        joints = f"trim=end={piece.next_joint + 1 / fps:.6f},{joints}"
     return [*settings[:at], joints + settings[at], *settings[at + 1 :]]
 
 
