@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import subprocess
+from datetime import timedelta
 
 import pytest
+from django.db.models.signals import post_init
+from django.utils import timezone
 
-from mediapipe.engine import encode
+from mediapipe.engine import course, encode
+from mediapipe.engine.course import PieceCourse
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.models import EngineTask
 from mediapipe.engine.piece_arguments import picture_arguments
 from mediapipe.engine.piecework import Film
 from tests.support.engine import endless_space
@@ -34,3 +39,23 @@ async def test_a_piece_is_decoded_no_further_than_to_its_end(short_pieces, made,
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     decoded = DECODED.search(done.stderr)
     assert decoded and piece.frames < int(decoded[1]) < piece.frames + IN_FLIGHT
+
+
+def test_how_far_a_film_is_costs_the_same_however_many_pieces_it_has(db, django_assert_num_queries):
+    """It is asked each second, by each that is at work; one that is silent is so no more."""
+    task = EngineTask.objects.create(kind="video", input="https://example.org/film.mp4", options={})
+    for number in range(40):
+        course.say(task.pk, number, seconds=10, speed=0, at_work=False)
+    course.say(task.pk, 40, seconds=4, speed=1.5, at_work=True)
+    course.say(task.pk, 41, seconds=6, speed=0.5, at_work=True)
+    course.say(task.pk, 42, seconds=9, speed=9, at_work=True)
+    gone = timezone.now() - course.MAX_AGE - timedelta(seconds=1)
+    PieceCourse.objects.filter(number=42).update(updated_at=gone)
+    read: list[object] = []
+    post_init.connect(lambda **about: read.append(about), sender=PieceCourse, weak=False, dispatch_uid="read")
+    try:
+        with django_assert_num_queries(1):
+            far = course.so_far(task.pk, 820)
+    finally:
+        post_init.disconnect(sender=PieceCourse, dispatch_uid="read")
+    assert far == {"progress": 50.0, "speed": 2.0, "time_left": 205.0} and not read

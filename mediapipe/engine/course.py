@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import models
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.utils import timezone
 
 SOUND = -1  # the number of a film's sound among its pieces
@@ -59,20 +59,17 @@ def is_at_work(task_id: str) -> bool:
 
 def so_far(task_id: str, seconds: float) -> dict[str, float | None]:
     """Percent, speed and seconds left of a film of so many *seconds*, as its task's row has them."""
-    fresh = timezone.now() - MAX_AGE
-    rows = list(PieceCourse.objects.filter(task=task_id))
-    working = [each for each in rows if each.at_work and each.updated_at > fresh]
-    done = min(seconds, _seconds(each for each in rows if not each.at_work) + _seconds(working))
-    speed = sum(each.speed for each in working)
+    working = Q(at_work=True, updated_at__gt=timezone.now() - MAX_AGE)
+    found = PieceCourse.objects.filter(task=task_id).aggregate(
+        done=Sum("seconds", filter=Q(at_work=False) | working), speed=Sum("speed", filter=working)
+    )
+    done = min(seconds, found["done"] or 0)
+    speed = found["speed"] or 0
     return {
         "progress": round(min(99.0, done / seconds * 100), 1),
         "speed": round(speed, 2) if speed else None,
         "time_left": round((seconds - done) / speed, 1) if speed else None,
     }
-
-
-def _seconds(rows: Iterable[PieceCourse]) -> float:
-    return sum(each.seconds for each in rows)
 
 
 def sweep(active: Iterable[str]) -> int:

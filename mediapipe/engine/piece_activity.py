@@ -48,6 +48,8 @@ def hooks_of(task: EngineTask, reporter: Reporter, published: list[str]) -> Hook
 class PieceReporter(Reporter):
     """Writes how far a piece is to a row of its own, and to its task's how far all of them are together."""
 
+    every = 1.0  # seconds: others at work write the same
+
     def __init__(self, task: EngineTask, work: PieceWork) -> None:
         super().__init__(task)
         self.steps = dict(task.steps)

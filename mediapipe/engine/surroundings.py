@@ -29,6 +29,7 @@ from mediapipe.storage.outage import Outage, refusal, refused
 
 EARLY_PERCENT = 10.0  # percent, below which FFmpeg's own estimate is worse than past tasks
 REPORT_EVERY = 0.5  # seconds between two writes of a task's progress
+BEAT_EVERY = 1.0  # … and between two heartbeats: a cancel comes with the answer to one
 ALIVE_EVERY = 2.0  # seconds between two writes where there is nothing new
 MAX_OUTAGE = 24 * 3600.0  # seconds that a task waits for its storage
 MAX_LOST_WORKERS = 10  # workers that one task may lose before it fails
@@ -49,6 +50,8 @@ class Later(Exception):
 
 class Reporter:
     """Writes a task's progress to its row."""
+
+    every = REPORT_EVERY
 
     def __init__(self, task: EngineTask) -> None:
         self.task = task
@@ -80,7 +83,7 @@ class Reporter:
                 with contextlib.suppress(*OUTAGES):  # the next write says it all again
                     await in_thread(self.write, latest or {})
                 written = time.monotonic()
-            await asyncio.sleep(REPORT_EVERY)
+            await asyncio.sleep(self.every)
 
     def write(self, latest: dict[str, Any]) -> None:
         """Writes these columns to the row; past tasks correct an early estimate."""
@@ -166,7 +169,7 @@ async def beat_forever(details: Callable[[], Sequence[Any]]) -> None:
     """Heartbeats to Temporal until cancelled, whatever the database does meanwhile."""
     while True:
         activity.heartbeat(*details())
-        await asyncio.sleep(REPORT_EVERY)
+        await asyncio.sleep(BEAT_EVERY)
 
 
 def again(reason: str, seconds: float, *details: Any) -> ApplicationError:
