@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from django.db.models.signals import post_init
 from django.utils import timezone
 
-from mediapipe.engine import course, encode
+from mediapipe.engine import course, encode, piece_files
 from mediapipe.engine.course import PieceCourse
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
@@ -59,3 +65,53 @@ def test_how_far_a_film_is_costs_the_same_however_many_pieces_it_has(db, django_
     finally:
         post_init.disconnect(sender=PieceCourse, dispatch_uid="read")
     assert far == {"progress": 50.0, "speed": 2.0, "time_left": 205.0} and not read
+
+
+@contextmanager
+def far_bucket(port: int) -> Iterator[dict[str, bytes]]:
+    """A bucket that answers nobody until two have asked; what it was given."""
+    given: dict[str, bytes] = {}
+    both = threading.Barrier(2)
+
+    class Far(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            both.wait(30)
+            self.answer(self.path.encode())
+
+        def do_PUT(self) -> None:
+            given[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+            both.wait(30)
+            self.answer(b"")
+
+        def answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Far) as far:
+        far.daemon_threads = True
+        serving = threading.Thread(target=far.serve_forever)
+        serving.start()
+        try:
+            yield given
+        finally:
+            far.shutdown()
+            serving.join()
+
+
+@pytest.mark.anyio
+async def test_a_piece_and_what_is_known_of_it_travel_together(bucket, settings, tmp_path):
+    """An encoder stands still meanwhile: a bucket that is far is waited for once and not twice."""
+    settings.WORK_ROOT = tmp_path / "here"
+    piece_files.folder("key").mkdir(parents=True)
+    made = Path(tmp_path / "0001.mp4")
+    made.write_bytes(b"film")
+    with far_bucket(bucket.port) as given:
+        await piece_files.keep(made, "key", {"frames": 3}, Hooks(endless_space))
+        await asyncio.wait_for(piece_files.bring("key", ["0002.mp4"], Hooks(endless_space)), 60)
+    assert {name.rpartition("/")[2] for name in given} == {"0001.mp4", "0001.json"}
+    kept = {each.name for each in piece_files.folder("key").iterdir()}
+    assert kept == {"0001.mp4", "0001.json", "0002.mp4", "0002.json"}

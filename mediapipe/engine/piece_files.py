@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,9 +69,11 @@ async def keep(made: Path, key: str, known: dict[str, Any], hooks: Hooks) -> Non
     """Moves a finished piece to its place, whole and synced, with what is *known* of it. Raises TaskError."""
     await asyncio.to_thread(_keep, made, key, known)
     if settings.S3_BUCKET:
-        for name in (made.name, _beside(made.name)):
-            send = (folder(key) / name, _name(key, name), content_type(name))
-            await _patiently(hooks, s3.put, *send)
+        both = (made.name, _beside(made.name))
+        await _all(
+            _patiently(hooks, s3.put, folder(key) / name, _name(key, name), content_type(name))
+            for name in both
+        )
 
 
 def _keep(made: Path, key: str, known: dict[str, Any]) -> None:
@@ -91,16 +93,20 @@ async def bring(key: str, names: Collection[str], hooks: Hooks) -> None:
     async def one(name: str) -> None:
         async with places:
             if not await asyncio.to_thread(about, key, name):
-                for each in (_beside(name), name):
-                    await _patiently(hooks, _bring, key, each)
+                await _all(_patiently(hooks, _bring, key, each) for each in (_beside(name), name))
 
-    coming = [asyncio.create_task(one(name)) for name in names]
+    await _all(one(name) for name in names)
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Does all of these together; where one can't be done, or on a cancel, they have all ended."""
+    going = [asyncio.create_task(each) for each in works]
     try:
-        await asyncio.gather(*coming)
+        await asyncio.gather(*going)
     finally:
-        for each in coming:
+        for each in going:
             each.cancel()
-        await asyncio.wait(coming)
+        await asyncio.wait(going)
 
 
 @s3.as_bucket_unavailable
