@@ -44,7 +44,6 @@ OPTIONS = {
     *("format", "codec", "quality", "width", "height", "fit", "position", "background"),
     *("start", "end", "fps"),
 }
-SOUND = "sound"
 MISSING = "missing"  # of a join: a piece isn't there
 IN_ONE = "This film was encoded in one piece: joined from several it would not have been exact."
 
@@ -102,7 +101,12 @@ class Division:
     @property
     def sound_name(self) -> str:
         """Of the file of the sound."""
-        return f"{SOUND}.{self.pieces[0].suffix}"
+        return name_of(None, self.pieces[0].suffix)
+
+
+def name_of(piece: Piece | None, suffix: str) -> str:
+    """Of the file of a piece, or of the sound (no piece)."""
+    return piece.name if piece else f"sound.{suffix}"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from mediapipe.engine.piece_arguments import (
 )
 from mediapipe.engine.pieces import (
     GRID,
-    SOUND,
     Division,
     Piece,
     PieceWork,
@@ -46,6 +45,7 @@ from mediapipe.engine.pieces import (
     container,
     cores,
     divide,
+    name_of,
 )
 from mediapipe.engine.seams import Asked
 from mediapipe.engine.serialize import file_facts
@@ -120,24 +120,20 @@ class Film:
         return file_facts(self.media, self.source)
 
 
-def name_of(film: Film, work: PieceWork) -> str:
-    """Of the file of a piece, or of the sound."""
-    return work.piece.name if work.piece else f"{SOUND}.{container(film.plan)}"
-
-
 async def encode_piece(film: Film, work: PieceWork, worked: float) -> float:
     """Encodes a piece, or the sound, unless it is there already; how many seconds that took.
 
     Nothing of a half one stays. *worked*: seconds that the others have taken. Raises Inexact, TaskError,
     OSError.
     """
-    if not await piece_files.missing(work.key, [name_of(film, work)], film.hooks):
+    name = name_of(work.piece, container(film.plan))
+    if not await piece_files.missing(work.key, [name], film.hooks):
         return 0.0
     kept = piece_files.folder(work.key)
     kept.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix="half-", dir=kept))
     try:
-        return await _encoded(film, work, room / name_of(film, work), worked)
+        return await _encoded(film, work, room / name, worked)
     except asyncio.CancelledError:
         film.freed = sum(each.stat().st_size for each in room.iterdir())
         raise
