@@ -28,7 +28,7 @@ from jobs.removal import trash
 from jobs.state import FINISHED, PipelineStatus, workflow_id
 from jobs.uploads import one_piece, sweeping
 from mediapipe import temporal
-from mediapipe.database import OUTAGES, in_thread
+from mediapipe.database import OUTAGES, in_thread, log_failure
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ async def run_forever(engine: IttybitClient) -> None:
                 if look % CHECKS == 0:
                     await in_thread(sweeping.sweep)
                     await in_thread(one_piece.sweep)
-            except Exception:
-                log.exception("a round of reconciling rows and workflows failed")
+            except Exception as error:
+                log_failure(log, "a round of reconciling rows and workflows failed", error)
             await asyncio.sleep(INTERVAL / CHECKS)
     finally:
         with contextlib.suppress(TimeoutError, *OUTAGES):

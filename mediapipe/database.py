@@ -105,6 +105,11 @@ async def in_thread(function: Callable[..., T], *args: Any, **fields: Any) -> T:
     return await sync_to_async(fresh_connections()(function), thread_sensitive=False)(*args, **fields)
 
 
+def log_failure(to: logging.Logger, what: str, error: Exception) -> None:
+    """Says that *what* failed: in a line where the database is away, which may be all night, else whole."""
+    to.error("%s: %s", what, error, exc_info=None if isinstance(error, OUTAGES) else error)
+
+
 async def persistently(function: Callable[..., T], *args: Any, **fields: Any) -> T:
     """in_thread(), again until the database is back: that costs the caller time, and nothing it has done."""
     warned = False

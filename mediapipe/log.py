@@ -1,4 +1,4 @@
-"""The log: text for people or JSON for machines, whose each line is, and a limit to what strangers cause.
+"""The log: text for people or JSON for machines, whose each line is, and a limit to what others cause.
 
 Pure: whose a line is, say those who do the work (structlog's context).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 from structlog import processors, stdlib
@@ -14,7 +15,8 @@ from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor
 
 LOUD = ("django.request", "django.security")  # a line for each refused request
-MAX_PER_MINUTE = 60  # lines a minute
+REFUSED, AWAY, POOL = "refused", "away", "psycopg.pool"
+MAX_PER_MINUTE = {REFUSED: 60, AWAY: 6, POOL: 6}  # lines a minute
 MAX_LENGTH = 300  # characters
 
 FIRST = ("time", "level", "logger", "event", "exception")
@@ -47,29 +49,57 @@ def _as_text(logger: Any, method: str, line: EventDict) -> str:
     return "\n".join(filter(None, (text, line.get("exception"))))
 
 
-class Strangers(logging.Filter):
-    """Lets errors of our own pass as they are; of refused requests it keeps the first ones of a minute."""
+@dataclass
+class Minute:
+    """How many lines of one cause there were in this minute, and how many of them were left out."""
+
+    number: int = 0
+    seen: int = 0
+    left_out: int = 0
+
+    def at(self, number: int) -> Minute:
+        """Itself, in the minute *number*."""
+        if number != self.number:
+            self.number, self.seen = number, 0
+        return self
+
+
+class Limits(logging.Filter):
+    """Lets errors of our own pass as they are; of what others cause it keeps the first lines of a minute.
+
+    Others are strangers whose requests are refused, and what is away, such as the database: each request and
+    each try to reach it would write a hundred lines, all night.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.minute = self.seen = self.left_out = 0
+        self.minutes = {cause: Minute() for cause in MAX_PER_MINUTE}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written; one of a stranger's is cut, on one line and without a traceback."""
-        if not record.name.startswith(LOUD) or getattr(record, "status_code", 400) >= 500:
+        """Whether the line is written, cut; the first of a minute about what is away has its traceback."""
+        if not (cause := _cause(record)):
             return True
-        if (minute := int(record.created // 60)) != self.minute:
-            self.minute = minute
-            self.seen = 0
-        self.seen += 1
-        if self.seen > MAX_PER_MINUTE:
-            self.left_out += 1
+        minute = self.minutes[cause].at(int(record.created // 60))
+        minute.seen += 1
+        if minute.seen > MAX_PER_MINUTE[cause]:
+            minute.left_out += 1
             return False
         text = "".join(each if each.isprintable() else "?" for each in record.getMessage()[:MAX_LENGTH])
-        missing = f" (and {self.left_out} such lines before it)" if self.left_out else ""
+        missing = f" (and {minute.left_out} such lines before it)" if minute.left_out else ""
+        minute.left_out = 0
         record.msg = text + missing
         record.args = ()
-        record.exc_info = None
-        record.exc_text = None
-        self.left_out = 0
+        if cause == REFUSED or minute.seen > 1:
+            record.exc_info = None
+            record.exc_text = None
         return True
+
+
+def _cause(record: logging.LogRecord) -> str:
+    """Of which others a line is; "" of none."""
+    if record.name == POOL:
+        return POOL
+    status = getattr(record, "status_code", 400)
+    if not record.name.startswith(LOUD) or (status >= 500 and status != 503):
+        return ""
+    return AWAY if status == 503 else REFUSED

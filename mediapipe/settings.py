@@ -281,8 +281,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "mediapipe.log.formatter", "as_json": flag("MEDIAPIPE_LOG_JSON")}},
-    "filters": {"strangers": {"()": "mediapipe.log.Strangers"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["strangers"]}},
+    "filters": {"limits": {"()": "mediapipe.log.Limits"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["limits"]}},
     # An activity's failure stands on the job's page; its traceback would only drown the log.
     # A job that was deleted has no timeline any more: the log says who did it.
     "loggers": {

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import sys
 import uuid
 import warnings
 from datetime import timedelta
@@ -33,8 +34,8 @@ def written():
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     names = settings.LOGGING["handlers"]["stderr"]["filters"]
-    assert [settings.LOGGING["filters"][name]["()"] for name in names] == ["mediapipe.log.Strangers"]
-    handler.addFilter(log.Strangers())
+    assert [settings.LOGGING["filters"][name]["()"] for name in names] == ["mediapipe.log.Limits"]
+    handler.addFilter(log.Limits())
     logging.getLogger().addHandler(handler)
     yield stream
     logging.getLogger().removeHandler(handler)
@@ -51,10 +52,10 @@ def test_whatever_a_stranger_sends_is_a_short_line_without_a_traceback(written):
 
 
 def test_only_so_many_a_minute_are_kept_and_what_was_left_out_is_said_and_an_error_of_ours_is_whole(written):
-    filter_ = log.Strangers()
+    filter_ = log.Limits()
     record = logging.LogRecord("django.security.csrf", logging.WARNING, "", 0, "no", (), None)
-    kept = [filter_.filter(record) for _ in range(log.MAX_PER_MINUTE + 7)]
-    assert kept == [True] * log.MAX_PER_MINUTE + [False] * 7
+    kept = [filter_.filter(record) for _ in range(log.MAX_PER_MINUTE[log.REFUSED] + 7)]
+    assert kept == [True] * log.MAX_PER_MINUTE[log.REFUSED] + [False] * 7
     record.created += 60
     assert filter_.filter(record) and record.getMessage() == "no (and 7 such lines before it)"
     try:
@@ -62,6 +63,28 @@ def test_only_so_many_a_minute_are_kept_and_what_was_left_out_is_said_and_an_err
     except LookupError:
         logging.getLogger("django.request").error("broken", exc_info=True, extra={"status_code": 500})
     assert "Traceback" in written.getvalue() and "LookupError: ours" in written.getvalue()
+
+
+def test_while_the_database_is_away_a_night_of_requests_writes_a_few_lines_a_minute(written):
+    """Each request wrote ninety lines, and each try to reach it two."""
+    try:
+        raise LookupError("no connection")
+    except LookupError:
+        why = sys.exc_info()
+    for number in range(200):
+        for name, text, status, error in (
+            ("psycopg.pool", "error connecting in 'pool-1'", 0, None),
+            ("django.request", f"Service Unavailable: /jobs/{number}/", 503, why),
+        ):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, text, (), error)
+            record.created, record.status_code = 0.0, status
+            logging.getLogger(name).handle(record)
+    said = written.getvalue()
+    assert len(said.splitlines()) < 30 and said.count("error connecting") == 6
+    assert said.count("Service Unavailable: /jobs/") == 6
+    assert said.count("LookupError: no connection") == 1, (
+        "of the first it is said whole: it may be our mistake"
+    )
 
 
 @pytest.fixture

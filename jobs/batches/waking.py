@@ -15,7 +15,7 @@ from jobs.batches.batch_workflow import BatchWorkflow
 from jobs.models import Batch
 from jobs.state import TASK_QUEUE
 from mediapipe import temporal
-from mediapipe.database import in_thread
+from mediapipe.database import in_thread, log_failure
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ async def run_forever() -> None:
     while True:
         try:
             await run_once()
-        except Exception:
-            log.exception("a round of waking batches failed")
+        except Exception as error:
+            log_failure(log, "a round of waking batches failed", error)
         await asyncio.sleep(INTERVAL)
 
 

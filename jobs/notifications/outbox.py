@@ -27,7 +27,7 @@ from jobs.notifications.channels import BY_NAME
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryRequest, DeliveryWorkflow
 from jobs.state import TASK_QUEUE, JobState, StageState
 from mediapipe import temporal
-from mediapipe.database import in_thread
+from mediapipe.database import in_thread, log_failure
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ async def run_forever() -> None:
                 looked = time.monotonic()
                 await in_thread(look, timezone.now())
             await run_once()
-        except Exception:
-            log.exception("a round of notifications failed")
+        except Exception as error:
+            log_failure(log, "a round of notifications failed", error)
         await asyncio.sleep(INTERVAL)
 
 

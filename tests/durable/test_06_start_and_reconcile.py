@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 from django.utils import timezone
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
@@ -244,6 +245,29 @@ async def test_keeping_rows_in_step_goes_on_after_a_round_that_failed(inside, mo
     await inside.ended(job, "succeeded")
     assert not keeper.done()
     keeper.cancel()
+
+
+async def test_a_round_without_a_database_is_a_line_and_no_traceback(inside, monkeypatch, caplog):
+    """All night there is one every few seconds."""
+    monkeypatch.setattr(reconcile, "INTERVAL", 0.1)
+
+    @sync_to_async
+    def renamed(table: str, name: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+    await renamed("jobs_turn", "jobs_turn_that_is_away")
+    keeper = asyncio.create_task(reconcile.run_forever(inside.engine))
+
+    async def failures() -> list:
+        return [each for each in caplog.records if each.name == "jobs.reconcile"]
+
+    (failed, *_) = await until_async(failures)
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    await renamed("jobs_turn_that_is_away", "jobs_turn")
+    assert failed.getMessage().startswith("a round of reconciling rows and workflows failed: ")
+    assert not failed.exc_info
 
 
 async def test_a_workers_log_can_have_what_a_job_went_through(inside, caplog):
