@@ -37,7 +37,8 @@ test_engine_pieces_sources test_engine_previews
 test_engine_pieces_stream test_engine_shared
 test_engine_stream test_engine_tasks test_engine_times test_engine_tracks
 test_first_start test_fuzz test_hostile_clients test_many test_one_machine test_postgres
-test_private_authority test_sandbox test_secrets test_several_machines test_temporal_door
+test_private_authority test_replacing_keys test_sandbox test_secrets test_several_machines
+test_temporal_door
 test_temporal_tls test_tracing test_tus_clients test_uploads_in_a_bucket test_whole
 """.split()  # noqa: SIM905 - forty quotes would not read better
 SLOW = {f"tests/{name}.py" for name in SLOW}
