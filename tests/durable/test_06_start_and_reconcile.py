@@ -389,7 +389,7 @@ async def test_rows_end_in_the_true_state_without_anybody_asking(cloud, api):
     browser = cloud.editor("grace", staff=True)
     api.lives["audio"] = ["processing"]
     ended = submit(cloud, URL)
-    until(lambda: stage(look(browser, ended), "transcode")["state"] == "succeeded")
+    until(lambda: [each["state"] for each in look(browser, ended)["stages"]].count("succeeded") == 3)
     client = await Client.connect(json.loads((cloud.home / "addresses.json").read_text())["temporal"])
     await client.get_workflow_handle(f"media-{ended}").terminate("by hand")
     api.lives["audio"] = ["processing", "succeeded"]
