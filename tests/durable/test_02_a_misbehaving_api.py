@@ -158,11 +158,11 @@ async def test_a_slow_answer_does_not_make_the_worker_seem_lost(doing, api, task
     assert max(later - beat for beat, later in pairwise(beats)) < 3, "another worker would have taken over"
 
 
-@pytest.mark.parametrize(("own", "least", "most"), [(True, 0.39, 1), (False, 0.05, 1 / 6)])
+@pytest.mark.parametrize(("own", "least", "most"), [(True, 0.79, 1.5), (False, 0.05, 1 / 6)])
 async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_second(
     doing, api, task, settings, own, least, most
 ):
-    """By the seconds from one question to the next: a busy machine makes them longer, and never shorter."""
+    """By the seconds between two questions: a fifth more or less by chance, more on a busy machine."""
     settings.EMBEDDED_ENGINE, settings.PUBLIC_URL = own, ""
     await create(doing)
     next(iter(api.tasks.values()))["left"] = ["processing"] * 100
@@ -173,7 +173,7 @@ async def test_an_engine_that_tells_the_end_itself_is_not_asked_ten_times_a_seco
         return [at for method, _, at in api.requests if method == "GET"]
 
     watching = asyncio.create_task(env.run(watcher(doing.client, TaskWatch("task_1")).result))
-    await until_async(lambda: asyncio.sleep(0, len(reads()) >= (8 if own else 12)))
+    await until_async(lambda: asyncio.sleep(0, len(reads()) >= (4 if own else 12)))
     watching.cancel()
     assert least < min(later - read for read, later in pairwise(reads())) < most
 
