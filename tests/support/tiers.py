@@ -40,6 +40,7 @@ test_first_start test_fuzz test_hostile_clients test_many test_one_machine test_
 test_private_authority test_replacing_keys test_sandbox test_secrets test_several_machines
 test_temporal_door
 test_temporal_tls test_tracing test_tus_clients test_uploads_in_a_bucket test_whole
+test_wrong_values
 """.split()  # noqa: SIM905 - forty quotes would not read better
 SLOW = {f"tests/{name}.py" for name in SLOW}
 FIRST = [
@@ -53,6 +54,7 @@ FIRST = [
     *("tests/test_postgres.py", "tests/test_bucket.py", "tests/test_drawn.py"),
     *("tests/test_engine_pieces.py", "tests/test_engine_check.py"),
     "tests/durable/test_13_slowness_holds_no_slot.py",
+    "tests/durable/test_02_a_misbehaving_api.py",
 ]  # the longest begin first, then those of few tests that would be alone at the end
 
 

@@ -35,7 +35,7 @@ class Command(BaseCommand):
         """All arguments are pytest's, the tiers too (tests/support/tiers.py); its exit status is ours."""
         arguments = argv[2:]
         names_tests = any(not each.startswith("-") for each in arguments)
-        workers = "3" if "--quick" in arguments else "6"  # on two cores: many tests wait, mostly for a server
+        workers = "4" if "--quick" in arguments else "6"  # on two cores: many tests wait, mostly for a server
         how = ["--checks", *([] if names_tests else ("-n", workers, *PARALLEL))]
         how += COVERAGE if "--all" in arguments else ()
         environment = dict(os.environ)
