@@ -29,7 +29,7 @@ from jobs.live import NO_WORKER_STATUSES, reader
 from jobs.models import Job
 from jobs.models.wish import CANCEL, RETRY, Wish
 from jobs.requests import RetryRequest
-from jobs.state import TASK_QUEUE, JobState, PipelineInput, PipelineStatus
+from jobs.state import FINISHED, TASK_QUEUE, JobState, PipelineInput, PipelineStatus
 from jobs.workflow import search_attributes
 from jobs.workflow.media_pipeline import MediaPipeline
 from mediapipe import temporal
@@ -112,8 +112,12 @@ async def describe(client: Client, job: Job) -> tuple[WorkflowExecutionDescripti
 async def last_status(client: Client, job: Job, found: WorkflowExecutionDescription) -> PipelineStatus | None:
     """What a workflow that is over said last, which its row may not have heard of; None: nothing.
 
-    A worker answers a query of it as of one that runs; where none can, its memo does. Raises RPCError.
+    Its memo has its end. Where it has none, a worker answers a query as of one that runs, and knows more than
+    the memo, which stands for it where none can. Raises RPCError.
     """
+    noted = await found.memo_value("status", None, type_hint=PipelineStatus)
+    if noted and noted.state in FINISHED:
+        return noted  # without a worker that replays it
     try:
         return await handle(client, job, found.run_id).query(
             MediaPipeline.status, rpc_timeout=temporal.RPC_TIMEOUT
@@ -123,7 +127,7 @@ async def last_status(client: Client, job: Job, found: WorkflowExecutionDescript
             raise
     except WorkflowQueryFailedError:
         pass
-    return await found.memo_value("status", None, type_hint=PipelineStatus)
+    return noted
 
 
 async def request_start(client: Client, job: Job, plan: PipelineInput, searchable: bool = True) -> str:
