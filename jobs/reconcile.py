@@ -197,12 +197,12 @@ class Round:
         if len(expected) < SEVERAL or len(unknown) < len(expected) or await self._knows_any(unknown):
             _unknown.clear()
             return False
+        now = time.monotonic()
         if not _unknown:
             log.error(WRONG_TEMPORAL, len(expected), CONFIRM_SECONDS)
-        now = time.monotonic()
-        since = _unknown[0] if _unknown else now
-        _unknown[:] = [since, now]
-        return now - since < CONFIRM_SECONDS
+            _unknown[:] = [now, now]
+        _unknown[1] = now
+        return now - _unknown[0] < CONFIRM_SECONDS
 
     async def _knows_any(self, jobs: list[Job]) -> bool:
         for job in jobs:
