@@ -13,14 +13,57 @@ HARMLESS = 64 << 20  # bytes that anything may unpack to
 MOST_TIMES = 200  # as much as was sent
 GZIP = b"\x1f\x8b"
 DECODERS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+OTHERS = {"br", "zstd", "compress", "x-compress", "exi", "pack200-gzip", "dcb", "dcz"}  # IANA's registry
+MOST_LAYERS = 3  # that a body may be packed in
 
 
 class Unpackable(Exception):
     """What came isn't what the server said it is, or far too much; the text says which."""
 
 
+def layers(header: str) -> list[str]:
+    """The codings of a Content-Encoding header, the first one first.
+
+    Words that are none ("none", "utf-8", "binary") say nothing, as in browsers.
+    """
+    names = (name.strip().lower() for name in header.split(","))
+    return [name for name in names if name in DECODERS or name in OTHERS]
+
+
 class Unpacker:
-    """Unpacks one body; *encoding*: one of KNOWN. One that isn't packed after all is passed on as it is."""
+    """Unpacks one body, layer by layer, as its *header* says. Raises Unpackable where it can't."""
+
+    def __init__(self, header: str) -> None:
+        names = layers(header)
+        if len(names) > MOST_LAYERS or not DECODERS.keys() >= set(names):
+            raise Unpackable(f"the server sends it compressed ({', '.join(names):.40})")
+        self.layers = [Layer(name) for name in reversed(names)]
+        self.unpacked = 0  # bytes
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What *data* unpacks to, a megabyte at a time at most. Raises Unpackable."""
+        for piece in self._through(self.layers, data):
+            self.unpacked += len(piece)
+            yield piece
+
+    def _through(self, rest: list[Layer], data: bytes) -> Iterator[bytes]:
+        if not rest:
+            yield data
+            return
+        for piece in rest[0].feed(data):
+            yield from self._through(rest[1:], piece)
+
+    def finish(self) -> bool:
+        """Whether the body is whole: its last block has come."""
+        return all(layer.finish() for layer in self.layers)
+
+    def is_all(self, promised: int | None) -> bool:
+        """Whether it is whole though fewer bytes came than *promised*: servers tell what it unpacks to."""
+        return promised == self.unpacked and self.finish()
+
+
+class Layer:
+    """One coding of a body; *encoding*: one of DECODERS. What isn't packed after all passes as it is."""
 
     def __init__(self, encoding: str) -> None:
         self.encoding = DECODERS[encoding]

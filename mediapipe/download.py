@@ -21,7 +21,7 @@ import httpx
 from django.conf import settings
 
 from mediapipe import disk, reply, storage, url_safety
-from mediapipe.content_encoding import DECODERS, Unpackable, Unpacker
+from mediapipe.content_encoding import Unpackable, Unpacker
 from mediapipe.pace import Pace
 from mediapipe.part import Part
 from mediapipe.remote import BadRedirect, Remote
@@ -191,6 +191,8 @@ class _Download:
                     return
                 self._accept(response, have)
                 await self._receive(response)
+        except Unpackable as error:
+            raise DownloadError("refused", str(error), permanent=True) from None
         except httpx.HTTPError as error:
             raise Interrupted(reply.broken(error)) from None
 
@@ -229,7 +231,7 @@ class _Download:
         if have and status in (206, 416):
             if not reply.continues(response, have, self.part.total, self.part.validator):
                 raise Changed("the file changed while it was downloaded")
-        elif status == 200:
+        elif reply.brings_file(response):
             self._begin(response)
         else:
             self._refuse(response)
@@ -247,9 +249,6 @@ class _Download:
         self.part.again(reply.length(response), reply.version(response), reply.filename(response))
         self.unpacker = None
         if encoding := reply.encoding(response):
-            if encoding not in DECODERS:
-                why = f"the server sends it compressed ({encoding:.40})"
-                raise DownloadError("refused", why, permanent=True)
             self.unpacker = Unpacker(encoding)
             self.part.again(filename=reply.filename(response))  # length and version are of the packed
 
@@ -276,14 +275,15 @@ class _Download:
             raise Interrupted("the connection broke too often")
 
     async def _pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """The body as it belongs into the file. Raises DownloadError, httpx.HTTPError."""
-        async for data in response.aiter_raw():
-            self.pace.add(len(data))
-            try:
+        """The body as it belongs into the file. Raises Unpackable, httpx.HTTPError."""
+        try:
+            async for data in response.aiter_raw():
+                self.pace.add(len(data))
                 for piece in self.unpacker.feed(data) if self.unpacker else (data,):
                     yield piece
-            except Unpackable as error:
-                raise DownloadError("refused", str(error), permanent=True) from None
+        except httpx.RemoteProtocolError:
+            if not (self.unpacker and self.unpacker.is_all(reply.length(response))):
+                raise
 
     def _check_pace(self) -> None:
         """Raises Interrupted where the server stalls, DownloadError where it is too slow on average."""

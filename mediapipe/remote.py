@@ -10,11 +10,13 @@ import asyncio
 import base64
 import contextlib
 import ssl
+import urllib.request
 from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cache
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpcore
 import httpx
@@ -26,6 +28,7 @@ from mediapipe.addresses import is_public
 MAX_REDIRECTS = 20  # as browsers do
 MAX_ADDRESSES = 6  # of one name that are tried
 CONNECT_TIMEOUT = 4.0  # seconds for an address while there is another one
+ELSEWHERE = "That link redirects to another one."
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "mediapipe"}
 
 
@@ -111,6 +114,24 @@ class _Transport(httpx.AsyncHTTPTransport):
         self._pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=backend)
 
 
+class _Cookies(DefaultCookiePolicy):
+    """Cookies as servers set them, but for those that no header can hold."""
+
+    def set_ok(self, cookie: Cookie, request: urllib.request.Request) -> bool:
+        """Whether it is kept."""
+        return f"{cookie.name}{cookie.value}".isascii() and super().set_ok(cookie, request)
+
+
+async def _keep_location(response: httpx.Response) -> None:
+    """Puts where a redirect leads aside: httpx would read it itself, and refuses what browsers take."""
+    raw = next((value for name, value in response.headers.raw if name.lower() == b"location"), b"")
+    response.headers.pop("location", None)
+    try:
+        response.extensions["location"] = raw.decode().strip()
+    except UnicodeDecodeError:
+        response.extensions["location"] = quote(raw.strip(), safe=url_safety.SAFE)
+
+
 def origin(url: str) -> tuple[str, str] | None:
     """Scheme and host of a URL; None where it can't be read."""
     try:
@@ -127,7 +148,11 @@ class Remote:
         self.trusted_origin = trusted_origin
         self.connections = _CheckedConnections()
         self.http = httpx.AsyncClient(
-            timeout=timeout, trust_env=False, transport=_Transport(self.connections)
+            timeout=timeout,
+            trust_env=False,
+            transport=_Transport(self.connections),
+            cookies=CookieJar(_Cookies()),
+            event_hooks={"response": [_keep_location]},
         )
 
     async def __aenter__(self) -> Self:
@@ -155,15 +180,24 @@ class Remote:
     @contextlib.asynccontextmanager
     async def follow(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         """The reply to a GET behind all redirects, its body unread. Raises as send(), and BadRedirect."""
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = await self.send("GET", url, headers=headers, stream=True)
+        for hop in range(MAX_REDIRECTS + 1):
+            try:
+                answer = await self.send("GET", url, headers=headers, stream=True)
+            except url_safety.LookupFailed:
+                raise
+            except url_safety.UnsafeUrl as error:
+                raise url_safety.UnsafeUrl(f"{ELSEWHERE} {error}" if hop else str(error)) from None
             async with contextlib.aclosing(answer) as response:
                 if not response.is_redirect:
                     yield response
                     return
-                location = response.headers.get("location", "")
+                status = response.status_code
+                location = str(response.extensions["location"])
             try:
-                url = urljoin(url, location.strip())
+                if not location:
+                    raise ValueError
+                path, query, rest = location.partition("?")
+                url = urljoin(url, path.replace("\\", "/") + query + rest)
             except ValueError:
-                raise BadRedirect("redirects to no address") from None
+                raise BadRedirect(f"redirects to no address (it answered {status})") from None
         raise BadRedirect(f"redirects more than {MAX_REDIRECTS} times")

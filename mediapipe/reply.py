@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, NoReturn
-from urllib.parse import unquote
 
 import httpx
 
+from mediapipe import content_disposition
+from mediapipe.content_encoding import layers
+
+UNREADABLE = re.compile("illegal|too long|invalid", re.IGNORECASE)  # what h11 says of what isn't HTTP
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
-# A file's name by RFC 6266: the extended form (RFC 8187) goes before the plain one.
-EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]+)", re.ASCII | re.IGNORECASE)
-PLAIN_NAME = re.compile(r';\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]+))', re.IGNORECASE)
 LONGEST_RETRY_AFTER = 3600.0  # seconds, after which it is asked again
 GONE_STATUSES = (404, 410)
 LINK_REFUSED = (400, 401, 403)  # also what a signed link gets once it has expired
-RETRY_LATER = (408, 425, 429)  # these ask to come back, as every 5xx does
+# These ask to come back, as every 5xx does, and every 4xx that says when.
+RETRY_LATER = (202, 408, 423, 425, 429)
+WHOLE = (200, 201, 203)  # 203: a proxy has looked at it
+NO_FILE = "the server sends no file"
+REFUSALS = {
+    206: "the server sends only a part of the file",
+    402: "the server wants to be paid for it",
+    451: "the server may not give it away, for legal reasons",
+}
 Reason = Literal["unsafe", "refused", "not_found", "unreachable", "too_large", "no_space", "incomplete"]
 
 
@@ -77,17 +85,17 @@ def refuse(response: httpx.Response) -> NoReturn:
     answered = f"the server answered {status}"
     if status in GONE_STATUSES:
         raise DownloadError("not_found", f"there is no such file ({answered})", permanent=True)
-    if status in (401, 403):
-        raise DownloadError("refused", f"the link may have expired ({answered})", permanent=True)
-    if status >= 500 or status in RETRY_LATER:
-        away = Away(answered)
-        away.retry_after = retry_after(response.headers.get("retry-after"))
+    wait = retry_after(response.headers.get("retry-after"))
+    if status >= 500 or status in RETRY_LATER or (status >= 400 and wait):
+        away = Away("the file isn’t ready at its server (it answered 202)" if status == 202 else answered)
+        away.retry_after = wait
         raise away
-    if status >= 400:
-        raise DownloadError(
-            "refused", f"the server doesn’t accept the link (it answered {status})", permanent=True
-        )
-    raise Interrupted(answered)
+    if status in (401, 403):
+        asks = "www-authenticate" in response.headers
+        why = "the server asks for a user name and a password" if asks else "the link may have expired"
+        raise DownloadError("refused", f"{why} ({answered})", permanent=True)
+    why = REFUSALS.get(status, "the server doesn’t accept the link" if status >= 400 else NO_FILE)
+    raise DownloadError("refused", f"{why} (it answered {status})", permanent=True)
 
 
 def unanswered(error: httpx.HTTPError, *, ours: bool) -> Away | DownloadError:
@@ -106,6 +114,8 @@ def broken(error: httpx.HTTPError) -> str:
         return "the server isn’t responding in time"
     if isinstance(error, httpx.ConnectError):
         return "the server isn’t responding"
+    if isinstance(error, httpx.RemoteProtocolError) and UNREADABLE.search(str(error)):
+        return "the server’s answer can’t be read"
     return "the connection broke too often"
 
 
@@ -126,20 +136,14 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
 
 def filename(response: httpx.Response) -> str:
     """What the server calls the file (Content-Disposition, RFC 6266); "" where it says nothing of that."""
-    text = f";{response.headers.get('content-disposition', '').partition(';')[2]}"
-    if match := EXTENDED_NAME.search(text):
-        try:
-            return unquote(match[2], match[1], "strict")
-        except (LookupError, UnicodeError):
-            pass  # no charset, or not in it
-    match = PLAIN_NAME.search(text)
-    return re.sub(r"\\(.)", r"\1", match[1] or match[2] or "").strip() if match else ""
+    raw = (value for name, value in response.headers.raw if name.lower() == b"content-disposition")
+    return next((name for value in raw if (name := content_disposition.filename(value))), "")
 
 
 def encoding(response: httpx.Response) -> str:
-    """How its body is packed, by its own word in lower case; "" where it isn't."""
-    name = str(response.headers.get("content-encoding", "")).strip().lower()
-    return "" if name == "identity" else name
+    """How its body is packed, by its own word; "" where it isn't."""
+    name = str(response.headers.get("content-encoding", ""))
+    return name if layers(name) else ""
 
 
 def version(response: httpx.Response) -> str:
@@ -149,9 +153,25 @@ def version(response: httpx.Response) -> str:
 
 
 def length(response: httpx.Response) -> int | None:
-    """How many bytes the body has, where it says so."""
-    text = response.headers.get("content-length", "")
+    """How many bytes the file has, where it says so: its body, or what that is the beginning of."""
+    of_range = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    of_all = of_range[2] if of_range and response.status_code == 206 else ""
+    text = of_all if of_all.isdecimal() else response.headers.get("content-length", "")
     return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def brings_file(response: httpx.Response) -> bool:
+    """Whether its body is the file from its beginning, whatever was asked for.
+
+    One that is only accepted as yet (202) may come with words about that.
+    """
+    headers = response.headers
+    if response.status_code == 206:
+        of_range = CONTENT_RANGE.fullmatch(headers.get("content-range", "bytes 0-0/*"))
+        return of_range is not None and int(of_range[1]) == 0
+    if response.status_code == 202 and "retry-after" not in headers:
+        return str(headers.get("content-type", "")).startswith(("video/", "audio/"))
+    return response.status_code in WHOLE
 
 
 def continues(response: httpx.Response, have: int, total: int | None, validator: str) -> bool:

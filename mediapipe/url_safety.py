@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from unicodedata import category
 from urllib.parse import quote, urlsplit
 
 import idna
@@ -15,9 +16,40 @@ from django.conf import settings
 
 from mediapipe.addresses import is_public
 
+LONGEST = 4000  # signs of a link that is kept
 PARTS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-INVISIBLE = "\ufeff\u200b\u200e\u200f<>"  # what comes along when a link is copied
+# What browsers take for "http://": too many slashes, too few, or the same once more before it.
+BEGINNING = re.compile(r"(?:https?:/+(?=https?:/))*(https?):/*(?=[^/])", re.IGNORECASE)
+ANOTHER = re.compile(r"https?://.*\s(?=https?://)", re.IGNORECASE | re.DOTALL)
+QUOTED = {
+    "<": ">",
+    "(": ")",
+    "[": "]",
+    '"': '"',
+    "'": "'",
+    "`": "`",
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+    "‹": "›",
+    "‘": "’",
+    "‚": "‘’",
+    "「": "」",
+}
 SAFE = "%/:=&?~#+!$,;'@()*[]"
+OWN_FILE = re.compile(r"[a-z]:[\\/]|\\\\|~?/(?!/)|file:", re.IGNORECASE)
+NO_SCHEME = re.compile(r"//|www\.|[\w.-]+:\d+(?:/|$)|[\w-]+(?:\.[\w-]+)+/", re.IGNORECASE)
+MANY = "That’s more than one link. Paste a single one."
+TOO_LONG = "This link is longer than 4,000 characters. Use a shorter one, or upload the file instead."
+NOT_A_LINK = "That isn’t a link. Paste one that begins with http:// or https://."
+NO_BEGINNING = "That link lacks its beginning. Put https:// before it."
+NOT_ALONE = "There’s something before that link. Paste it from its http:// or https:// on."
+ON_A_COMPUTER = "That’s a file on a computer, and no link leads to it. Upload the file instead."
+OF_SOMEBODY = (
+    "Links with a user name or password aren’t accepted. Use a signed link, or upload the file instead."
+)
+UNREADABLE = "That link’s server name or port can’t be read. Check the link for typos."
 
 
 class UnsafeUrl(Exception):
@@ -33,7 +65,10 @@ def normalised(text: str) -> str:
 
     Idempotent. What isn't a URL stays as it is, and is for parse() to refuse. Raises UnsafeUrl.
     """
-    url = re.sub("[\t\r\n]", "", text.strip().strip(INVISIBLE).strip())
+    url = _alone(text)
+    if ANOTHER.match(url):
+        raise UnsafeUrl(MANY)
+    url = BEGINNING.sub(r"\1://", re.sub("[\t\r\n]", "", url), count=1) if BEGINNING.match(url) else url
     if not (match := PARTS.fullmatch(url)):
         return url
     scheme, host, path, rest = match.groups()
@@ -44,22 +79,53 @@ def normalised(text: str) -> str:
     return f"{scheme}://{_in_ascii(host)}{tail}"
 
 
+def _alone(text: str) -> str:
+    """Without what comes along when a link is copied: blanks, signs that can't be seen, quotes around it."""
+    before = ""
+    while text != before:
+        before = text
+        while text and (text[0].isspace() or category(text[0]) in ("Cc", "Cf")):
+            text = text[1:]
+        while text and (text[-1].isspace() or category(text[-1]) in ("Cc", "Cf") or text[-1] in ">”»"):
+            text = text[:-1]
+        if text[:1] in QUOTED:
+            closing = QUOTED[text[0]]
+            text = text[1:-1] if text[-1] in closing else text[1:]
+    return text
+
+
 def _in_ascii(host: str) -> str:
     """A host as DNS and TLS write it: its letters outside ASCII as `xn--`, by the rules of browsers."""
-    if host.isascii():
-        return host
     name, colon, port = host.partition(":")
+    if name.isascii():
+        return host if "@" in host else _without_dot(name) + colon + port
     try:
         try:
-            return idna.encode(name, uts46=True).decode() + colon + port
+            name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError:  # names from before 2010, such as those with emoji
-            return name.encode("idna").decode() + colon + port
+            name = name.encode("idna").decode()
     except UnicodeError:
         raise UnsafeUrl(f"{name} can’t be the name of a server. Check the link for typos.") from None
+    return _without_dot(name) + colon + port
+
+
+def _without_dot(name: str) -> str:
+    """DNS may end a name with a dot, a certificate doesn't."""
+    return name.removesuffix(".") if not name.endswith("..") else name
+
+
+def _as_written(host: str) -> str:
+    """A host as people know it."""
+    try:
+        return idna.decode(host) if "xn--" in host else host
+    except UnicodeError:
+        return host
 
 
 def parse(url: str) -> tuple[str, int]:
     """Host and port of an http(s) URL. Raises UnsafeUrl."""
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise UnsafeUrl(_no_link(url))
     if any(ord(sign) <= 32 or ord(sign) == 127 for sign in url) or "\\" in url:
         raise UnsafeUrl("That isn’t a link: it contains spaces or control characters. Paste it again.")
     try:
@@ -67,15 +133,39 @@ def parse(url: str) -> tuple[str, int]:
         host = parts.hostname
         port = parts.port
     except ValueError:
-        raise UnsafeUrl("That isn’t a link. Paste one that begins with http:// or https://.") from None
-    if parts.scheme.lower() not in ("http", "https"):
-        what = f"{parts.scheme}:// links aren’t accepted" if parts.scheme else "That isn’t a link"
-        raise UnsafeUrl(f"{what}. Paste one that begins with http:// or https://.")
+        raise UnsafeUrl(UNREADABLE) from None
     if not host:
         raise UnsafeUrl("That link has no server name. Paste it again, or upload the file instead.")
     if parts.username is not None or parts.password is not None:
-        raise UnsafeUrl("Links with a user name or password aren’t accepted. Use a signed link.")
+        raise UnsafeUrl(OF_SOMEBODY)
+    if port == 0:
+        raise UnsafeUrl(UNREADABLE)
     return host, port or (443 if parts.scheme.lower() == "https" else 80)
+
+
+def _no_link(text: str) -> str:
+    """Why *text* leads nowhere, and what to do."""
+    if OWN_FILE.match(text):
+        return ON_A_COMPUTER
+    if NO_SCHEME.match(text):
+        return NO_BEGINNING
+    scheme = re.match(r"([a-z][a-z0-9+.-]{0,20}):(//)?(?=\S)", text, re.IGNORECASE)
+    if scheme and scheme[1].lower() in ("blob", "data"):
+        return f"{scheme[1]}: links lead nowhere outside the browser they come from. Upload the file instead."
+    if re.search("https?://", text, re.IGNORECASE) and not (scheme and scheme[2]):
+        return NOT_ALONE
+    if scheme:
+        return f"{scheme[0]} links aren’t accepted. Paste one that begins with http:// or https://."
+    return NOT_A_LINK
+
+
+def accepted(text: str) -> str:
+    """What somebody pasted as a link that may be kept and fetched. It resolves a name. Raises UnsafeUrl."""
+    url = normalised(text)
+    check_url(url)
+    if len(url) > LONGEST:
+        raise UnsafeUrl(TOO_LONG)
+    return url
 
 
 def own_path(url: str) -> str:
@@ -95,12 +185,16 @@ def check_url(url: str, *, trusted: bool = False) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            raise LookupFailed(f"{host} can’t be looked up at the moment. Try again in a minute.") from None
+            raise LookupFailed(
+                f"{_as_written(host)} can’t be looked up at the moment. Try again in a minute."
+            ) from None
         found = []
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     anywhere = trusted or settings.ALLOW_PRIVATE_SOURCES
     if not addresses or not (anywhere or all(map(is_public, addresses))):
         # one sentence for both, or it would tell which names there are in the inner network
         where = "" if anywhere else " on the public internet"
-        raise UnsafeUrl(f"Can’t find {host}{where}. Check the link for typos, or upload the file instead.")
+        raise UnsafeUrl(
+            f"Can’t find {_as_written(host)}{where}. Check the link for typos, or upload the file instead."
+        )
     return addresses

@@ -21,7 +21,7 @@ SOURCES = [
 # Every module, from the ground up: it imports only modules that stand before it.
 ORDER = """
 mediapipe mediapipe.tracing mediapipe.addresses mediapipe.at_work mediapipe.places mediapipe.backup
-mediapipe.content_encoding
+mediapipe.content_encoding mediapipe.file_names mediapipe.content_disposition
 mediapipe.home mediapipe.database mediapipe.disk
 mediapipe.own_address mediapipe.environment mediapipe.kernel mediapipe.metrics mediapipe.pace
 mediapipe.part mediapipe.payloads
@@ -50,7 +50,7 @@ mediapipe.engine.picture_times
 mediapipe.engine.probe
 mediapipe.engine.errors
 mediapipe.engine.timecode mediapipe.engine.media mediapipe.engine.encode
-mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
+mediapipe.engine.not_media mediapipe.engine.fetch mediapipe.engine.system_calls mediapipe.engine.sandbox
 mediapipe.engine.prober
 mediapipe.engine.measures mediapipe.engine.instep mediapipe.engine.findings
 mediapipe.engine.colours mediapipe.engine.packets mediapipe.engine.arguments

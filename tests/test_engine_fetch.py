@@ -179,12 +179,12 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
 @pytest.mark.parametrize(
     ("path", "kind", "says"),
     [
-        ("local", "source_refused", "file:// links aren’t accepted"),
+        ("local", "source_refused", "redirects to another one. That’s a file on a computer"),
         ("named", "source_refused", "user name or password"),
         ("around", "source_refused", "redirects more than"),
         ("huge", "too_large", "larger than"),
         ("endless", "too_large", "larger than"),
-        ("page", "invalid_input", "a page or a playlist"),
+        ("page", "source_refused", "leads to a web page"),
     ],
 )
 async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kind, says):

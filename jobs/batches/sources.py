@@ -19,7 +19,6 @@ from jobs.uploads.naming import SUFFIXES, display_name
 from mediapipe import storage, url_safety
 
 MAX_SOURCES = 5000  # sources of one batch
-MAX_URL_LENGTH = 4000  # signs of a link
 COLUMNS = ("url", "title", "pipeline")
 LOOKUPS = 16  # servers that are looked up at the same time
 LOOKUP_SECONDS = 8.0  # in all; a server that nobody knows by then is checked when its file is fetched
@@ -28,7 +27,6 @@ OWN_FOLDERS = ("sources/", "outputs/", "incoming/", "fetched/")  # of every job'
 
 NO_SOURCES = "There’s no link in it. Write one on each line."
 TOO_MANY = "A batch has {most:,} sources at most, and this has {many:,}. Make several of it."
-TOO_LONG = "This link is longer than 4,000 characters."
 DUPLICATE = "The same as line {}."
 NO_PIPELINE = "There’s no pipeline “{}” here. Choose one of: {}."
 NOT_A_TEXT = "This file isn’t a table as CSV. Save it as CSV, with a column “url”."
@@ -91,7 +89,7 @@ def items_of(written: list[Written], pipeline: str, offered: Collection[str]) ->
     seen = dict[tuple[str, str], int]()
     for number, each in enumerate(written, 1):
         name = each.pipeline or pipeline
-        item = BatchItem(text=each.url[:MAX_URL_LENGTH], title=each.title[:300], pipeline=name[:40])
+        item = BatchItem(text=each.url[: url_safety.LONGEST], title=each.title[:300], pipeline=name[:40])
         items.append(item)
         try:
             item.url = url = url_safety.normalised(each.url)
@@ -99,8 +97,8 @@ def items_of(written: list[Written], pipeline: str, offered: Collection[str]) ->
         except url_safety.UnsafeUrl as error:
             _reject(item, str(error))
             continue
-        if max(len(url), len(each.url)) > MAX_URL_LENGTH:
-            _reject(item, TOO_LONG)
+        if max(len(url), len(each.url)) > url_safety.LONGEST:
+            _reject(item, url_safety.TOO_LONG)
         elif name not in offered:
             _reject(item, NO_PIPELINE.format(name[:40], ", ".join(offered)))
         elif first := seen.get((url, name)):
@@ -148,7 +146,7 @@ def _check_number(many: int) -> None:
 def _reject(item: BatchItem, sentence: str) -> None:
     item.state = REJECTED
     item.error = sentence
-    item.url = item.url[:MAX_URL_LENGTH]
+    item.url = item.url[: url_safety.LONGEST]
 
 
 def _look_up(items: list[BatchItem]) -> None:

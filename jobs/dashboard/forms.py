@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -23,6 +22,14 @@ from jobs.uploads.errors import UploadError
 from mediapipe import url_safety
 
 YEAR = 365 * 24 * 3600  # seconds
+LINK_ERRORS = {
+    "max_length": url_safety.TOO_LONG,
+    "null_characters_not_allowed": "That isn’t a link: it contains control characters. Paste it again.",
+}
+TITLE_ERRORS = {
+    "max_length": "A title has at most 300 characters. Shorten it.",
+    "null_characters_not_allowed": "The title contains control characters. Type it again.",
+}
 log = logging.getLogger("jobs.uploads")  # which is heard
 
 
@@ -46,13 +53,12 @@ def no_pipeline(name: str, usable: Iterable[str]) -> str:
 
 def source_of_link(url: str) -> Source:
     """The source that an accepted link leads to, by the file name at its end."""
-    name = unquote(PurePosixPath(urlsplit(url).path).name)
-    return Source(url=url, filename=naming.display_name(name))
+    return Source(url=url, filename=naming.name_in_link(url) or naming.UNNAMED)
 
 
 def title_of(source: Source) -> str:
     """The title of a job that nobody gives one: the file's name, else its server's."""
-    named = source.filename != "upload"
+    named = source.filename != naming.UNNAMED
     return source.filename if named else urlsplit(source.url).hostname or source.filename
 
 
@@ -60,7 +66,9 @@ class SourceForm(forms.Form):
     """A source: a file or a link."""
 
     file = forms.FileField(required=False, label="File", allow_empty_file=True)  # clean_file rejects it
-    url = forms.CharField(required=False, max_length=4000, label="Link")
+    url = forms.CharField(
+        required=False, max_length=url_safety.LONGEST, label="Link", error_messages=LINK_ERRORS
+    )
 
     status = 400  # of the answer where it is refused
 
@@ -85,8 +93,7 @@ class SourceForm(forms.Form):
         url: str = self.cleaned_data["url"].strip()
         if url:
             try:
-                url = url_safety.normalised(url)
-                url_safety.check_url(url)
+                url = url_safety.accepted(url)
             except url_safety.UnsafeUrl as error:
                 raise forms.ValidationError(str(error)) from None
         return url
@@ -114,7 +121,7 @@ class NewJob(SourceForm):
     """
 
     idempotency_key = forms.UUIDField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
-    title = forms.CharField(required=False, max_length=300, label="Title")
+    title = forms.CharField(required=False, max_length=300, label="Title", error_messages=TITLE_ERRORS)
     pipeline = forms.ChoiceField(required=False)
 
     def __init__(self, owner: AbstractBaseUser, *args: Any, chosen: str = "") -> None:

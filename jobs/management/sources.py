@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from django.core.management.base import OutputWrapper
 
@@ -22,12 +21,10 @@ def source_of(text: str) -> Source:
     """The source that a path or an http(s) URL names. Raises Unusable."""
     if text.lower().startswith(("http://", "https://")):
         try:
-            text = url_safety.normalised(text)
-            url_safety.check_url(text)
+            text = url_safety.accepted(text)
         except url_safety.UnsafeUrl as error:
             raise Unusable(str(error)) from None
-        name = unquote(Path(urlsplit(text).path).name)
-        return Source(url=text, filename=naming.display_name(name) if name else "")
+        return Source(url=text, filename=naming.name_in_link(text))
     if "://" in text:
         raise Unusable(f"{text!r} isn’t an http or https URL. Give one, or the path of a file.")
     path = file_of(text)

@@ -14,14 +14,14 @@ from django.db.models.functions import StrIndex
 from django.utils import timezone
 
 from jobs.state import ACTIVE, JobState
+from mediapipe.file_names import JOINERS
 
 if TYPE_CHECKING:
     from jobs.models.job import Job  # noqa: F401 - named in the string below
 
 
 NOT_IN_TRASH = Q(trashed_at__isnull=True)  # not in the trash
-JOINERS = "\u200c\u200d"  # zero width: some keyboards put them into names, others don't
-WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))
+WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))  # some keyboards put them into names, others don't
 
 
 def searchable(text: str) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from jobs.models import Upload
-from jobs.models.job_queryset import JOINERS
+from mediapipe import content_disposition, file_names
 
 SUFFIXES = ("mp4", "m4v", "mov", "webm", "mkv", "mp3", "m4a", "wav", "flac", "ogg", "opus", "aac")
+UNNAMED = "upload"
 
 
 def display_name(text: str) -> str:
-    """A file's name as people may see it: no path, no control characters, at most 200 characters.
+    """A file's name as people may see it: no path, no control characters, at most 200 characters."""
+    return file_names.shown(text)[-200:] or UNNAMED
 
-    What joins letters stays: without it emoji fall apart, and Persian words run together.
-    """
-    last = text.replace("\\", "/").rsplit("/", 1)[-1]
-    name = "".join(sign for sign in last if sign.isprintable() or sign in JOINERS).strip(f" {JOINERS}")
-    return name[-200:] or "upload"
+
+def name_in_link(url: str) -> str:
+    """The name at the end of an accepted link's path, which older servers write in Latin; "" without one."""
+    raw = unquote_to_bytes(PurePosixPath(urlsplit(url).path).name)
+    return file_names.shown(content_disposition.as_text(raw))[-200:]
 
 
 def suffix(filename: str) -> str:

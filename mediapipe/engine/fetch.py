@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mediapipe import download
 from mediapipe.download import Location, WaitForServer, WaitForSpace
+from mediapipe.engine import not_media
 from mediapipe.engine.errors import TaskError
 from mediapipe.part import Part
 from mediapipe.storage.outage import Patience
@@ -24,7 +25,6 @@ ERROR_KINDS = {
     "refused": "source_refused",
     "too_large": "too_large",
 }
-NOT_MEDIA = (b"#extm3u", b"<", b"ffconcat", b"[playlist]")  # how playlists and pages begin
 
 ReportPercent = Callable[[float | None], None]  # percent, None where the server says no length
 
@@ -58,7 +58,7 @@ async def fetch(
             patience=patience,
             part=part,
         )
-        head = os.pread(fd, 16, 0).lstrip().lower()
+        head = os.pread(fd, not_media.LOOKED_AT, 0)
     except download.DownloadError as error:
         sentence = str(error) if error.reason == "unsafe" else f"Couldn’t download the source: {error}."
         raise TaskError(ERROR_KINDS.get(error.reason, "source_unreachable"), sentence) from None
@@ -66,6 +66,6 @@ async def fetch(
         os.close(fd)
     if not head:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
-    if head.startswith(NOT_MEDIA):
-        raise TaskError("invalid_input", "The URL leads to a page or a playlist, not to a media file.")
+    if patience is None and (sentence := not_media.instead(head)):
+        raise TaskError("source_refused", sentence)
     return downloaded.filename
