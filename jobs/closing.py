@@ -75,7 +75,7 @@ class Closing:
             return None
         running = [stage for stage in stages if stage.state == StageState.RUNNING]
         named = [self.engine.of(stage.engine).cancel(stage.task_id) for stage in running if stage.task_id]
-        # the last one that was told of, and one that was being asked for since
+        # the last one that was reported, and one that was being asked for since
         unnamed = [(s, s.tries + more) for s in running if not s.task_id for more in (0, 1)]
         keys = [
             self.engine.of(stage.engine).cancel_of_key(task_key(job.workflow_id, stage.name, number))

@@ -1,4 +1,4 @@
-"""What Prometheus is told of jobs, asked of the database each time: how many there are, and who waits.
+"""What Prometheus learns of jobs, asked of the database each time: how many there are, and who waits.
 
 Finished stages are counted by the workers (mediapipe.metrics): here they would cost more with every year.
 """

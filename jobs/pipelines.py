@@ -212,7 +212,7 @@ DEFAULT = "standard"
 
 
 def for_engine(pipeline: PipelineDefinition, *, embedded: bool) -> PipelineDefinition:
-    """The pipeline as the engine can do it: the *embedded* one, else the cloud, with what that lacks told."""
+    """The pipeline as the engine can do it: the *embedded* one, else the cloud, naming what that lacks."""
     if embedded:
         return pipeline
     if pipeline.engine:

@@ -154,8 +154,8 @@ def replace_source(
     """Queues the job to run on another *source*; what was made of the one it had becomes earlier versions.
 
     *upload*: which it came by, and which is the job's from now on. False where the job works, or somebody has
-    asked for its end. One that waits for a person is given another run, and Temporal is told to end the one
-    that waits by whoever starts it.
+    asked for its end. One that waits for a person is given another run, and whoever starts it has
+    Temporal end the one that waits.
     """
     row = job.locked()
     if row is None or row.working or row.being_deleted or row.cancelling or Removal.is_under_way(row):

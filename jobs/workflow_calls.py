@@ -50,7 +50,7 @@ class NotPossible(Exception):
 
 
 class Refused(NotPossible):
-    """Not possible for a reason that is this job's own: its sentence is told of each job of many."""
+    """Not possible for a reason that is this job's own: its sentence is shown for each job of many."""
 
 
 class Ended(NotPossible):

@@ -44,7 +44,7 @@ def fresh_connections() -> Iterator[None]:
 
 
 def give_up(pool: ConnectionPool) -> None:
-    """Told by a pool that a connection couldn't be made: where it has none left, who waits is told at once.
+    """For a pool that couldn't make a connection: where it has none left, who waits gets the error at once.
 
     The pool itself would let everybody wait as long as for a turn among very many.
     """

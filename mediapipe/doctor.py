@@ -134,7 +134,7 @@ def is_local(address: str) -> bool:
 
 
 def check_address() -> str:
-    """How people's browsers come here, and what they are told to keep to."""
+    """How people's browsers come here, and what they are asked to keep to."""
     url = settings.PUBLIC_URL
     if not url:
         return f"{settings.LOCAL_URL}, for this machine alone; MEDIAPIPE_PUBLIC_URL is for others."

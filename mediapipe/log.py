@@ -15,7 +15,9 @@ from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor
 
 LOUD = ("django.request", "django.security")  # a line for each refused request
-REFUSED, AWAY, POOL = "refused", "away", "psycopg.pool"
+REFUSED = "refused"
+AWAY = "away"
+POOL = "psycopg.pool"
 MAX_PER_MINUTE = {REFUSED: 60, AWAY: 6, POOL: 6}  # lines a minute
 MAX_LENGTH = 300  # characters
 
@@ -60,7 +62,8 @@ class Minute:
     def at(self, number: int) -> Minute:
         """Itself, in the minute *number*."""
         if number != self.number:
-            self.number, self.seen = number, 0
+            self.number = number
+            self.seen = 0
         return self
 
 

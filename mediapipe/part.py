@@ -45,7 +45,7 @@ class Part:
         self.filename = filename
 
     def take(self, other: dict[str, object]) -> None:
-        """Becomes what another process has told of it."""
+        """Becomes what another process has reported of it."""
         for each in fields(self):
             setattr(self, each.name, other.get(each.name, getattr(self, each.name)))
 

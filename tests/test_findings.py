@@ -122,7 +122,7 @@ def test_out_of_step_is_what_the_sound_is_late_by_beside_the_picture():
     (drifting,) = findings.of_steps("x", [Place(3, 0.0, 0.0), Place(30, -0.3, 0.04), Place(60, None, 0.0)])
     assert (drifting.text, drifting.start, drifting.look) == ("sound 0.3 s early", 30, True)
     (unknown,) = findings.of_steps("x", [Place(3, None, 0.0)])
-    assert not unknown.look and "couldn’t be told" in unknown.text
+    assert not unknown.look and "couldn’t be measured" in unknown.text
 
 
 def test_an_output_may_lack_a_moment_and_no_more():

@@ -163,7 +163,7 @@ async def list_shares(request: PageRequest, pk: UUID) -> dict[str, Any]:
 
 
 def _about(share: Share) -> dict[str, Any]:
-    """What is told of a link: never its password, nor a hash. It asks the database."""
+    """What is said of a link: never its password, nor a hash. It asks the database."""
     shown = ("made_by", "created_at", "expires_at", "works", "opened")
     about = {name: getattr(share, name) for name in shown}
     return {"id": share.pk, "password": bool(share.password), **about}
@@ -176,7 +176,7 @@ def _about(share: Share) -> dict[str, Any]:
     summary="Make a link for people without an account",
 )
 async def share_job(request: PageRequest, pk: UUID, body: Body[NewLink | None] = None) -> Any:
-    """A page with what the job has made, for whoever has the link. Its address is told this once."""
+    """A page with what the job has made, for whoever has the link. Its address is shown this once."""
     job = await find(request, pk)
     wanted = body or NewLink()
     make = sync_to_async(shares.make)

@@ -158,7 +158,7 @@ class Sample:
 def typical_times(jobs: list[UUID]) -> dict[str, float]:
     """The median work of each stage of *jobs*, in seconds by its label, in the pipelines' order.
 
-    Work is the attempt that succeeded, as far as it was told: not the days in which a failed one waited.
+    Work is the attempt that succeeded, as far as it was reported: not the days in which a failed one waited.
     """
     seconds: dict[str, list[float]] = {}
     places: dict[str, int] = {}  # in the pipelines
@@ -199,7 +199,8 @@ class DayOf(Func):
             if end - first == 1:
                 return str(first), []
             half = (first + end) // 2
-            (later, after), (earlier, before) = choice(half, end), choice(first, half)
+            later, after = choice(half, end)
+            earlier, before = choice(first, half)
             sql = f"CASE WHEN {column} >= %s THEN {later} ELSE {earlier} END"
             return sql, [starts[half], *after, *before]
 

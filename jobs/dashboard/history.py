@@ -135,9 +135,9 @@ def in_blocks(jobs: JobQuerySet, size: int = 500) -> Iterator[Job]:
     """Each of *jobs*, the newest first, so many in memory: the database keeps nothing open in between."""
     order = ("-created_at", "id")
     # said by what it isn't: by its name or its state SQLite would look through the stages of all jobs
-    told = Stage.objects.exclude(~Q(name=CHECK), ~Q(state=StageState.FAILED))
-    telling = Prefetch("stages", told.defer("details"))
-    rest = jobs.defer("plan", "searched").prefetch_related("owner", telling).order_by(*order)
+    listed = Stage.objects.exclude(~Q(name=CHECK), ~Q(state=StageState.FAILED))
+    stages = Prefetch("stages", listed.defer("details"))
+    rest = jobs.defer("plan", "searched").prefetch_related("owner", stages).order_by(*order)
     after: list[Any] = []
     while block := list((beyond(rest, order, after) if after else rest)[:size]):
         yield from block

@@ -1,6 +1,6 @@
 """News of somebody's own jobs, as toasts: what has ended, in one toast for many, and what needs them.
 
-What somebody has cancelled themselves is no news to them, and what needs them is told until they dismiss it.
+What somebody has cancelled themselves is no news to them, and what needs them is shown until they dismiss it.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class News:
     def of(cls, jobs: QuerySet[Job], asked: Asked, *, reader: str, listed: bool) -> News:
         """What is new of *jobs*, those of *reader*; *listed*: on their list, which shows itself what is done.
 
-        What nobody has dismissed is told together with what needs them now, so that it is one toast; by
-        itself it is told to a new page alone.
+        What nobody has dismissed is shown together with what needs them now, so that it is one toast; by
+        itself it is shown on a new page alone.
         """
         since = asked.since or timezone.now()
         found = _found(jobs, jobs, since)

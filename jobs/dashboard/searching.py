@@ -131,7 +131,8 @@ def newest_for(user: AbstractBaseUser | AnonymousUser, query: QueryDict, newest:
     since about the time since when three times as many have failed. A text is looked for in a person's newest
     jobs: by the index of texts Postgres looks at everybody's.
     """
-    asked, staff = filters_of(query).keys() - {"tab", "sort"}, getattr(user, "is_staff", False)
+    asked = filters_of(query).keys() - {"tab", "sort"}
+    staff = getattr(user, "is_staff", False)
     if staff and "why" in asked and asked <= {"why", "pipeline"}:
         failed = Stage.failed_by(_why(query)).order_by("-pk")
         if asked == {"why"}:

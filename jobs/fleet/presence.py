@@ -1,6 +1,6 @@
 """What this process tells the fleet of itself, again and again, while its workers run.
 
-It knows workers and rows, and no page. Where the database is away nothing is told, and nothing stops.
+It knows workers and rows, and no page. Where the database is away nothing is reported, and nothing stops.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def actor() -> str:
 
 
 def why(options: dict[str, Any]) -> dict[str, Any]:
-    """What the API is told of the reason that a command was given."""
+    """What the API is sent of the reason that a command was given."""
     return {"reason": options["reason"][:500]}
 
 

@@ -161,7 +161,7 @@ class Batch(models.Model):
         return list(self.items.filter(state=WAITING)[: max(0, min(room, AT_ONCE))])
 
     def to_cancel(self) -> JobQuerySet:
-        """Its jobs that still have to be told of its cancel."""
+        """Its jobs that its cancel has not reached yet."""
         jobs = self.jobs.select_related("owner").filter(state__in=UNDER_WAY, cancelling=False)
         return jobs if self.cancelled_by else jobs.none()
 

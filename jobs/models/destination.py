@@ -1,4 +1,4 @@
-"""Destination: where a person wants to be told, and of what. It knows no events and no wording."""
+"""Destination: where a person wants to be notified, and of what. It knows no events and no wording."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class FleetWorker(models.Model):
     disk_free = models.BigIntegerField(null=True)  # bytes where it encodes
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
-    stopped_at = models.DateTimeField(null=True)  # as it was told to, and not by a fault
+    stopped_at = models.DateTimeField(null=True)  # as it was asked to, and not by a fault
     takes = models.BooleanField(default=True, db_default=True)  # the engine's work, by its last sign
     paused_at = models.DateTimeField(null=True)  # by a person; each start under this name heeds it
     paused_by = models.CharField(max_length=150, blank=True, db_default="")

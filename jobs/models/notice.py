@@ -1,6 +1,6 @@
-"""Notice: an event of a job that somebody may want to be told of. It knows no channels.
+"""Notice: an event of a job that somebody may want to hear of. It knows no channels.
 
-Written in the transaction that changes the job's row, so that none is lost and none is told of a change that
+Written in the transaction that changes the job's row, so that none is lost and none is sent of a change that
 didn't come to be; jobs.notifications.outbox takes it from there.
 """
 

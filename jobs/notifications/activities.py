@@ -30,7 +30,7 @@ MENDED = "There was nothing left to tell: it was settled before the message went
 
 
 def still_true(notice: Notice) -> bool:
-    """Whether a person must still be told: a job that was retried needs nobody any more."""
+    """Whether a person must still be notified: a job that was retried needs nobody any more."""
     if notice.type in (events.HELD, events.STILL_HELD):
         return notice.job.state == JobState.ATTENTION
     return notice.type != events.SLOW or notice.job.state in ACTIVE

@@ -1,4 +1,4 @@
-"""What can happen to a job that somebody may want to be told of, and who wants which. Pure.
+"""What can happen to a job that somebody may want to hear of, and who wants which. Pure.
 
 It knows states, and neither rows nor channels.
 """
@@ -70,7 +70,7 @@ def changes(state: str, stages: Mapping[str, str], status: PipelineStatus) -> li
 
 
 def wanted(wants: str, event: str, *, mine: bool, admin: bool) -> bool:
-    """Whether who chose *wants* (names with a space between them) is told of *event*."""
+    """Whether who chose *wants* (names with a space between them) hears of *event*."""
     chosen = wants.split()
     if admin and ("everybody" in chosen or ("anybody" in chosen and event in NEED_SOMEBODY)):
         return True

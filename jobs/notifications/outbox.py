@@ -1,4 +1,4 @@
-"""From what happened to who is told: notices become deliveries, and each delivery gets its workflow.
+"""From what happened to who hears of it: notices become deliveries, and each delivery gets its workflow.
 
 It runs beside the reconciler, every few seconds, and is harmless to run twice at once: a notice is handled by
 one transaction, a workflow is started by its id. It knows no channel's inside.
@@ -91,19 +91,19 @@ def hand_out() -> None:
     destinations = _destinations() if notices else []
     nobodys: list[int] = []
     for notice in notices:
-        told = [each for each in destinations if _is_told(each, notice)]
-        if not told:
+        receivers = [each for each in destinations if _receives(each, notice)]
+        if not receivers:
             nobodys.append(notice.pk)
             continue
         with transaction.atomic():
             if not waiting.filter(pk=notice.pk).update(handled=True):
                 continue  # another worker has
-            for each in told:
+            for each in receivers:
                 Delivery.of_notice(each, notice, bundled=BY_NAME[each.channel].bundled)
     waiting.filter(pk__in=nobodys).update(handled=True)  # at once: most are of stages that nobody asked for
 
 
-def _is_told(destination: Destination, notice: Notice) -> bool:
+def _receives(destination: Destination, notice: Notice) -> bool:
     """Whether somebody wants to hear of it there."""
     if reported_by_batch(notice) and not BY_NAME[destination.channel].for_programs:
         return False
@@ -113,7 +113,7 @@ def _is_told(destination: Destination, notice: Notice) -> bool:
 
 
 def _destinations() -> list[Destination]:
-    """Where people and programs are told."""
+    """Where people and programs are notified."""
     confirmed = Destination.objects.exclude(confirmed_at=None).filter(owner__is_active=True, ended="")
     return [each for each in confirmed.select_related("owner") if each.channel in BY_NAME]
 

@@ -1,4 +1,4 @@
-"""A person's notifications: the page on which they choose what, and where; and who was told of a job."""
+"""A person's notifications: the page on which they choose what, and where; and who heard of a job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def choices(person: Any, channel: Channel) -> list[tuple[str, str]]:
 
 
 class Wants(forms.Form):
-    """What a destination is told of."""
+    """What a destination hears of."""
 
     wants = forms.MultipleChoiceField(
         label="Tell me when",
@@ -70,7 +70,7 @@ class Wants(forms.Form):
 
 
 class NewDestination(Wants):
-    """An address of one channel, and what is told there."""
+    """An address of one channel, and what is sent there."""
 
     address = forms.CharField(max_length=1000)
 
@@ -92,7 +92,7 @@ class NewDestination(Wants):
             raise forms.ValidationError(str(error)) from None
 
     def save(self) -> Destination | None:
-        """The new destination, told so where it must be confirmed; None where it can't be, with the error."""
+        """The new destination, asked to confirm where it must; None where it can't be, with the error."""
         mine = Destination.objects.filter(owner=self.person)
         address = self.cleaned_data["address"]
         if mine.filter(channel=self.channel.name, address=address).exists():
@@ -139,7 +139,7 @@ def _mine(request: PageRequest, number: int) -> Destination:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def index(request: PageRequest) -> HttpResponse:
-    """Where a person is told, and a form for each channel."""
+    """Where a person is notified, and a form for each channel."""
     posted = BY_NAME.get(request.POST.get("channel", ""))
     if request.method == "POST" and posted is None:
         raise Http404
@@ -170,7 +170,7 @@ def _labels(destination: Destination) -> str:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def destination(request: PageRequest, number: int) -> HttpResponse:
-    """One destination: what is told there, and what was delivered."""
+    """One destination: what is sent there, and what was delivered."""
     row = _mine(request, number)
     form = Wants.of(request.user, row, request.POST or None)
     if form.is_bound and form.is_valid():
@@ -250,7 +250,7 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
 
 @require_GET
 def deliveries(request: PageRequest, pk: UUID) -> HttpResponse:
-    """Who was told of a job, when, by what, or why not; as a fragment of its page."""
+    """Who heard of a job, when, by what, or why not; as a fragment of its page."""
     job = get_object_or_404(Job.objects.visible_to(request.user), pk=pk)
     return render(request, "jobs/_deliveries.html", {"job": job, "deliveries": Delivery.of_job(job)})
 

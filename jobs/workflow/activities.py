@@ -171,7 +171,7 @@ class Activities:
     async def create_task(self, request: TaskRequest) -> str:
         """Creates a task. Its id goes into history, so that it is never created (and paid for) twice.
 
-        A start may arrive when its starter has given it up, and people were told since that nothing began.
+        A start may arrive when its starter has given it up, and people have read since that nothing began.
         """
         if not await is_wanted(request):
             fail(UNWANTED, Failure("cancelled", permanent=True))

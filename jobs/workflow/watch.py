@@ -32,7 +32,7 @@ OUTAGE_TIMEOUT = 30.0
 INTERVAL = 0.1  # seconds between two reads of a task at first,
 NOTIFIED_INTERVAL = 1.0  # where the engine tells the end itself: no heartbeat reaches Temporal sooner,
 MAX_INTERVAL = 3.0  # and at last
-EACH_BEFORE = 0.5  # seconds for each that stands before a task in the engine's line, where its end is told
+EACH_BEFORE = 0.5  # seconds for each that stands before a task in an engine's line that reports its end
 YOUNG = 0.2  # seconds in which hardly a task of our own engine ends, and tells that, before it is watched
 
 T = TypeVar("T")

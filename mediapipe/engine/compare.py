@@ -41,7 +41,7 @@ class Difference:
 
     sentence: str
     grave: bool = False
-    of_pictures: bool = False  # seen in pictures, and not told by a file's facts
+    of_pictures: bool = False  # seen in pictures, and not known from a file's facts
 
 
 @dataclass(frozen=True)

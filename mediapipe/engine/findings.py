@@ -134,7 +134,7 @@ def of_steps(output: str, places: Sequence[Place]) -> list[Finding]:
     """Whether sound and picture are as far apart as in the source; the worst place where they aren't."""
     measured = [(place, place.apart) for place in places if place.apart is not None]
     if not measured:
-        text = "whether sound and picture are in step couldn’t be told: too little changes, or too much"
+        text = "whether sound and picture are in step couldn’t be measured: too little changes, or too much"
         return [Finding(output, "step", text, look=False)]
     place, apart = max(measured, key=lambda each: abs(each[1]))
     if abs(apart) < OUT_OF_STEP:

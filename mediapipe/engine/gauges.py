@@ -1,4 +1,4 @@
-"""What Prometheus is told of the engine's queue, asked of the database each time. It knows no job."""
+"""What Prometheus learns of the engine's queue, asked of the database each time. It knows no job."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Place:
 
     @property
     def apart(self) -> float | None:
-        """How much later the sound comes than the picture; None where that can't be told."""
+        """How much later the sound comes than the picture; None where that can't be measured."""
         return None if self.sound is None or self.picture is None else self.sound - self.picture
 
 

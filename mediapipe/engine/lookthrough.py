@@ -36,7 +36,7 @@ SAMPLES = 20.0  # what a file's samples cost, in seconds of film
 
 @cache
 def scale() -> str:
-    """How quality is told: by VMAF where the FFmpeg that is installed has it, else by SSIM."""
+    """How quality is measured: by VMAF where the FFmpeg that is installed has it, else by SSIM."""
     listed = subprocess.run(
         [encode.ffmpeg_path(), "-hide_banner", "-filters"], capture_output=True, text=True, timeout=30
     )

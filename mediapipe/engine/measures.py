@@ -40,7 +40,7 @@ class Measures:
     score: float | None = None  # quality against another file: VMAF 0 to 100, SSIM 0 to 1
     colours: float | None = None  # how like another file's its colours are: PSNR, at most 100 dB
     begun: dict[str, float] = field(default_factory=dict)  # stretches that have not ended yet
-    moment: float = 0.0  # the second of sound that is told of
+    moment: float = 0.0  # the second of sound that is reported
     full: float = -1.0  # the last one that reaches full scale
     summing: bool = False
 
@@ -86,7 +86,7 @@ class Measures:
             self._add(getattr(self, EDGES[filter_name]), start, float(found[2]))
 
     def _clipped(self, text: str) -> None:
-        """A second is clipped that reaches full scale, and has many samples there: both are told then."""
+        """A second is clipped that reaches full scale, and has many samples there: both are reported then."""
         if found := MOMENT.search(text):
             self.moment = float(found[1])
         elif text.startswith(f"{ASTATS}Peak_level"):

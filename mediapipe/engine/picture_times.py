@@ -67,7 +67,8 @@ def _film(container: Any, stream: Any, asked: Asked, origin: int) -> Film:
     """The pictures of the part that is asked for. Raises Unknown."""
     base = stream.time_base or Fraction(1)
     moved = nearest(Fraction(-origin, MICROSECONDS) / base)
-    shown, keys = [], []
+    shown = []
+    keys = []
     last = (0, 0)
     for packet in container.demux(stream):
         if not packet.size or _is_hidden(stream.codec_context.name, packet):

@@ -23,7 +23,7 @@ HALF_A_PICTURE = 0.005  # seconds: less than between two pictures
 OF_SEVERAL = ("bwdif", "fps=", "tpad")  # filters that look at pictures before and behind
 EXACT = 0.0005  # seconds: less than between two pictures, and more than FFmpeg rounds
 SHOWN = re.compile(r"showinfo.* pts_time:(\S+) .*checksum:(\w+)")
-TOLD = ("-v", "level+info")  # else nobody hears of sums
+LOGGED = ("-v", "level+info")  # else nobody hears of sums
 JOINED = ("-protocol_whitelist", "file", "-format_whitelist", "concat,mov,matroska")
 EXACT_TIMES = ("-avoid_negative_ts", "disabled", "-movie_timescale", "1000000")  # times to the microsecond
 
@@ -38,7 +38,7 @@ def picture_arguments(plan: Plan, options: Options, media: Media, path: str, pie
         settings = [of_rendition(number, each) for number, each in enumerate(settings)]
     tracks = [*["-map", f"0:{video.index}"] * len(settings), "-an", "-sn", "-dn"]
     opened = [*HEAD, *_opened(media, path, piece)]
-    return [*opened, *TOLD, *tracks, *NO_METADATA, *chain.from_iterable(settings), *EXACT_TIMES]
+    return [*opened, *LOGGED, *tracks, *NO_METADATA, *chain.from_iterable(settings), *EXACT_TIMES]
 
 
 def _opened(media: Media, path: str, piece: Piece) -> list[str]:

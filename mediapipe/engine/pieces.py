@@ -1,6 +1,6 @@
 """Where a long film can be encoded in pieces. Pure.
 
-A piece begins where an uncut encode would have a keyframe, and is told from the next by the source's own
+A piece begins where an uncut encode would have a keyframe, and is divided from the next by the source's own
 times: each picture is in exactly one. Only what is known to come out the same is taken (docs/engine.md).
 """
 
@@ -34,7 +34,8 @@ LEAD_IN = 1.0  # seconds before a piece from which its source is read: pictures 
 INDEXED = ("mov", "matroska", "mxf", "avi")  # demuxers that find any place
 # … and those without an index, whose clock begins with the tracks that are taken
 STREAMS = ("mpegts", "mpeg")
-A_CLOCK, A_PACKET = 90_000, 1024  # ticks a second, and samples of AAC
+A_CLOCK = 90_000  # ticks a second
+A_PACKET = 1024  # samples of AAC
 CODECS = {  # of which each packet is one picture
     *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"),
     *("prores", "dnxhd", "mjpeg", "jpeg2000", "dvvideo", "cfhd"),

@@ -105,7 +105,7 @@ class Film:
         return divide(self.plan, self.media, times, self._key(), cores(), takers) if times else None
 
     def _key(self) -> str:
-        """Of all that its pieces are made of, however it is cut: the source, FFmpeg, and what it is told."""
+        """Of all that its pieces are made of, however it is cut: the source, FFmpeg, and its arguments."""
         stat = self.source.stat()
         piece = Piece(0, 0, 0, 0, 0)
         command = [*picture_arguments(self.plan, self.options, self.media, "", piece)]

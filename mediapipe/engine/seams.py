@@ -49,7 +49,8 @@ def nearest(value: Fraction) -> int:
 
 def scaled(times: Sequence[int], scale: Fraction) -> list[int]:
     """The nearest whole numbers of times that are counted in other units."""
-    by, per = 2 * scale.numerator, 2 * scale.denominator
+    by = 2 * scale.numerator
+    per = 2 * scale.denominator
     half = scale.denominator
     return [(each * by + half) // per if each >= 0 else -((half - each * by) // per) for each in times]
 
@@ -96,7 +97,8 @@ class Film:
 
     def seconds(self) -> list[float]:
         """When its pictures are shown, as exact as by Fractions, which take ten times as long."""
-        tick, whole = self.base.numerator, self.base.denominator
+        tick = self.base.numerator
+        whole = self.base.denominator
         return [each * tick / whole for each in self.times]
 
     def _between(self, number: int) -> float:

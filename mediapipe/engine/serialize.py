@@ -77,7 +77,7 @@ def _external(task: EngineTask) -> dict[str, Any]:
 
 
 def _source(task: EngineTask) -> dict[str, Any]:
-    """The task's source as the API's File, with its server's name for it where that told one."""
+    """The task's source as the API's File, with its server's name for it where that gave one."""
     name = {"filename": task.steps["filename"]} if "filename" in task.steps else {}
     return {"object": "file", "url": task.input_url, **task.steps.get("file", {}), **name}
 

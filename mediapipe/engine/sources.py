@@ -103,7 +103,7 @@ def keeping(file: Path, name: str) -> Iterator[None]:
 def _linked(kept: Path, target: Path) -> bool:
     """Gives what is kept a second name: who reads it by that loses nothing when the first goes."""
     try:
-        # when it was last read; when it was written is told from another file of its name, and stays
+        # when it was last read; when it was written tells it from another file of its name, and stays
         os.utime(kept, ns=(time.time_ns(), kept.stat().st_mtime_ns))
         os.link(kept, target)
     except OSError:  # it isn't there, or this file system has no second names

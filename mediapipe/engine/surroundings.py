@@ -1,4 +1,4 @@
-"""What surrounds the work on a task: its row's progress and waits, its heartbeats, and an end that is told.
+"""What surrounds the work on a task: its row's progress and waits, its heartbeats, and its reported end.
 
 It knows rows, Temporal's activities and webhooks, and nothing of what the work is.
 """
@@ -240,12 +240,12 @@ async def attend(task_id: str, lost: int, work: Work) -> EngineTask | None:
 
 async def tell(task: EngineTask) -> None:
     """Has who asked for a task hear how it ended, if it has; *task* is as its row is then."""
-    body = await persistently(_told, task)
+    body = await persistently(_webhook_body, task)
     if body and not task.active and task.status != EngineTask.Status.CANCELLED:
         webhook.notify(task.webhook_url, body)
 
 
-def _told(task: EngineTask) -> dict[str, Any] | None:
+def _webhook_body(task: EngineTask) -> dict[str, Any] | None:
     """What its webhook is sent of a task, as its row is now; None where it has none."""
     task.refresh_from_db()
     with contextlib.suppress(OSError):  # a bucket that signs no links

@@ -89,7 +89,8 @@ def take_out_start(container: Any, found: dict[str, Any]) -> None:
     Some muxers write how long a file is, others when it ends: the last packets tell which. *container*:
     freshly opened.
     """
-    start, length = found["start"], found["duration"]
+    start = found["start"]
+    length = found["duration"]
     container.seek(int((length - LAST_SECONDS) * 1e6))
     end = 0.0
     read = 0

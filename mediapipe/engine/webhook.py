@@ -1,4 +1,4 @@
-"""A task's webhook: who asked for the task is told how it ended, and may miss it.
+"""A task's webhook: who asked for the task hears how it ended, and may miss it.
 
 It knows addresses, and nothing of rows, queues or FFmpeg.
 """
@@ -21,7 +21,7 @@ notifications: set[asyncio.Task[None]] = set()
 
 
 def notify(url: str, body: dict[str, Any]) -> None:
-    """Posts what a task's webhook is told in the background: nothing waits for it, and it may fail."""
+    """Posts a task to its webhook in the background: nothing waits for it, and it may fail."""
     notification = asyncio.create_task(_post_webhook(url, body))
     notifications.add(notification)
     notification.add_done_callback(notifications.discard)

@@ -55,13 +55,14 @@ class Command(BaseCommand):
         self._tell_rejected(answer)
         if answer["counts"]["done"] == answer["total"]:
             exit_now(0)
-        if not options["wait"]:  # a script that stops at an error is told of a line that is lost, as by rsync
+        if not options["wait"]:  # a script that stops at an error hears of a line that is lost, as by rsync
             exit_now(1 if answer["rejected"] else 0)
         exit_now(3 if answer["status"] == "cancelled" else 1)
 
     def _tell_rejected(self, answer: Answer) -> None:
         """Why sources weren't taken, on standard error; the batch's page says of each which."""
-        many, total = answer["counts"]["rejected"], answer["total"]
+        many = answer["counts"]["rejected"]
+        total = answer["total"]
         verb = "wasn’t" if many == 1 else "weren’t"
         said = "No source was taken" if many == total else f"{many} of {total} sources {verb} taken"
         for why in answer["rejected"][:MOST_REASONS]:

@@ -50,7 +50,7 @@ class Parcel:
 
 
 class Channel(Protocol):
-    """One way to be told.
+    """One way to be notified.
 
     *bundled*: what happens within a minute is one message. *for_programs*: its destinations have secrets, by
     which events are signed.
