@@ -17,6 +17,7 @@ from django.conf import settings
 from mediapipe.addresses import is_public
 
 LONGEST = 4000  # signs of a link that is kept
+MOST_READ = 4 * LONGEST  # of what somebody pasted, with all that came along
 PARTS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 # What browsers take for "http://": too many slashes, too few, or the same once more before it.
 BEGINNING = re.compile(r"(?:https?:/+(?=https?:/))*(https?):/*(?=[^/])", re.IGNORECASE)
@@ -65,6 +66,8 @@ def normalised(text: str) -> str:
 
     Idempotent. What isn't a URL stays as it is, and is for parse() to refuse. Raises UnsafeUrl.
     """
+    if len(text) > MOST_READ:
+        raise UnsafeUrl(TOO_LONG)
     url = _alone(text)
     if ANOTHER.match(url):
         raise UnsafeUrl(MANY)
@@ -81,13 +84,11 @@ def normalised(text: str) -> str:
 
 def _alone(text: str) -> str:
     """Without what comes along when a link is copied: blanks, signs that can't be seen, quotes around it."""
+    unseen = "".join({sign for sign in text if sign.isspace() or category(sign) in ("Cc", "Cf")})
     before = ""
     while text != before:
         before = text
-        while text and (text[0].isspace() or category(text[0]) in ("Cc", "Cf")):
-            text = text[1:]
-        while text and (text[-1].isspace() or category(text[-1]) in ("Cc", "Cf") or text[-1] in ">”»"):
-            text = text[:-1]
+        text = text.lstrip(unseen).rstrip(unseen + ">”»")
         if text[:1] in QUOTED:
             closing = QUOTED[text[0]]
             text = text[1:-1] if text[-1] in closing else text[1:]

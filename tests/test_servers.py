@@ -252,6 +252,11 @@ def test_a_link_that_is_too_long_to_be_kept_is_refused(settings):
         url_safety.accepted("http://127.0.0.1/" + "ä" * 1000)
 
 
+def test_a_text_that_no_link_is_as_long_as_is_not_searched_for_one():
+    with pytest.raises(UnsafeUrl, match="longer than 4,000"):
+        normalised("(" * 1_000_000 + "http://a.org/x")
+
+
 @pytest.mark.parametrize(
     ("head", "says"),
     [
