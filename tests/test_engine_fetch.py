@@ -184,7 +184,7 @@ async def test_a_server_that_cannot_resume_is_read_again_from_the_start(get):
         ("around", "source_refused", "redirects more than"),
         ("huge", "too_large", "larger than"),
         ("endless", "too_large", "larger than"),
-        ("page", "source_refused", "leads to a web page"),
+        ("page", "invalid_input", "leads to a web page"),
     ],
 )
 async def test_a_download_that_leads_nowhere_ends_with_a_sentence(get, path, kind, says):

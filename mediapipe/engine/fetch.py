@@ -67,5 +67,5 @@ async def fetch(
     if not head:
         raise TaskError("invalid_input", "The source is empty (0 bytes).")
     if patience is None and (sentence := not_media.instead(head)):
-        raise TaskError("source_refused", sentence)
+        raise TaskError("invalid_input", sentence)
     return downloaded.filename
