@@ -20,6 +20,11 @@ FILM = (
 )
 TALK = "aevalsrc='0.5*(random(0)-0.5)*gt(sin(2*PI*t*0.37)*sin(2*PI*t*1.13)+0.4*sin(2*PI*t*2.9),0)':d=24"
 
+MUSIC = (
+    "aevalsrc='0.3*sin(2*PI*220*t*(1+floor(2*t)/8))+0.3*sin(2*PI*331*t)*sin(2*PI*t/3)"
+    "+0.2*sin(2*PI*1760*t)*exp(-mod(t,0.5)*8)|0.3*sin(2*PI*220*t)+0.3*sin(2*PI*447*t)':d=14"
+)
+
 
 @pytest.fixture(scope="module")
 def film(made):
@@ -80,6 +85,31 @@ async def test_sound_and_picture_that_are_out_of_step_are_found(made, film, seco
     told = [each for each in await found(film, f"step{seconds}", transcode=apart) if each["look"]]
     assert [each["what"] for each in told] == ["step"], told
     assert told[0]["text"] == f"sound 0.4 s {'late' if seconds > 0 else 'early'}"
+
+
+@pytest.mark.parametrize(
+    ("shorter", "says"),
+    [
+        (["-af", "atrim=end=20", "-c:a", "aac"], "sound ends at 0:20, the source’s at 0:24"),
+        (["-vf", "trim=end=20", "-c:a", "aac"], "picture ends at 0:20, the source’s at 0:24"),
+        (["-an"], "no sound, and the source has some"),
+    ],
+)
+async def test_a_track_that_ends_early_or_is_missing_is_found(made, film, shorter, says):
+    wrong = made(f"{says[:8]}.mp4", "-i", film, *shorter, *X264)
+    told = [each for each in await found(film, "ends", transcode=wrong) if each["look"]]
+    assert [each["text"] for each in told] == [says]
+    assert told[0]["start"] == (20.0 if "20" in says else None)
+
+
+async def test_what_is_cut_off_in_the_source_is_no_clipping_of_ours(made):
+    """An encoder makes other samples of it, and more of them reach full scale."""
+    clipped = ["-f", "lavfi", "-i", MUSIC, "-af", "volume=14dB,aformat=s16"]
+    source = made("loud.m4a", *clipped, "-c:a", "aac", "-t", "12")
+    same = made("loud.mp3", "-i", source, "-c:a", "libmp3lame", "-q:a", "2")
+    told = await found(source, "loud", audio=same)
+    assert [each for each in told if each["look"]] == []
+    assert any(each["what"] == "clipped" for each in told)
 
 
 @pytest.mark.release

@@ -151,3 +151,15 @@ def of_length(output: str, ours: float, source: float) -> list[Finding]:
     return [
         Finding(output, "length", f"ends at {timecode(ours)}, the source at {timecode(source)}", start=ours)
     ]
+
+
+def of_end(output: str, what: str, ours: float, source: float, whole: float) -> list[Finding]:
+    """Whether a track of an output ends before its source's, and before the output; 0: nobody knows.
+
+    *what*: "sound" or "picture"; all ends in seconds.
+    """
+    least = max(MAX_MISSING, source / 50)
+    if not ours or source - ours <= least or whole - ours <= least:
+        return []
+    text = f"{what} ends at {timecode(ours)}, the source’s at {timecode(source)}"
+    return [Finding(output, "length", text, start=round(ours, 2))]

@@ -60,7 +60,8 @@ class Listening:
         found = Measures()
         null = self.folder / "null"
         ended = await self.run(arguments, null, ["-f", "null"], files, seconds, share=share, found=found)
-        found.close(ended.seconds or seconds)
+        found.ended = ended.seconds
+        found.close(found.ended or seconds)
         return found
 
     async def run(

@@ -105,7 +105,13 @@ class Lookthrough:
             said += findings.of_stretches(name, "silent", found.silent, theirs.silent)
             said += findings.of_stretches(name, "clipped", found.clipped, theirs.clipped)
             said += findings.of_loudness(name, found.loudness, theirs.loudness)
+            ours = output.sound.end or output.sound.duration
+            said += findings.of_end(name, "sound", ours, theirs.ended, output.seconds)
+        elif output.film and self.source.sound:
+            said.append(Finding(name, "silent", "no sound, and the source has some"))
         if output.film and self.source.film:
+            ours, theirs_end = (each.end or each.duration for each in (output.film, self.source.film))
+            said += findings.of_end(name, "picture", ours, theirs_end, output.seconds)
             if output.sound and self.source.sound:
                 moments = self._moments(STEPS_AT, STEP_SECONDS)
                 report.places = [await self._place(output, at) for at in moments]

@@ -13,6 +13,7 @@ Stretch = tuple[float, float]  # seconds from the file's start
 
 MAX_STRETCHES = 1000  # stretches of a kind that are kept of one file
 CLIPPED = 0.012  # share of a second's samples at full scale: a pure tone that just reaches it has 0.011
+LOOSELY = 0.25  # of that in a source: what is cut off there comes out of an encoder with more of it
 FULL_SCALE = -0.1  # dBFS
 FILTER_LINE = re.compile(r"\[Parsed_(\w+?)_\d+ @ [^\]]*\] (?:\[\w+\] )?(.*)")
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
@@ -39,6 +40,7 @@ class Measures:
     peak: float | None = None  # dBFS
     score: float | None = None  # quality against another file: VMAF 0 to 100, SSIM 0 to 1
     colours: float | None = None  # how like another file's its colours are: PSNR, at most 100 dB
+    ended: float = 0.0  # seconds of it that were read; 0: nobody knows
     begun: dict[str, float] = field(default_factory=dict)  # stretches that have not ended yet
     moment: float = 0.0  # the second of sound that is reported
     full: float = -1.0  # the last one that reaches full scale
@@ -142,13 +144,17 @@ def colour_filters(sync: str) -> str:
 
 
 def sound_filters(rate: int, channels: int, *, loose: bool = False, least: float = 2.0) -> str:
-    """Filters that find silent stretches and clipped seconds, and measure the loudness (EBU R 128)."""
+    """Filters that find silent stretches and clipped seconds, and measure the loudness (EBU R 128).
+
+    *loose*: with room for what an encoder changes, to ask whether the source is like that as well.
+    """
     fold = "aformat=channel_layouts=stereo," if channels > 2 else ""
     silence = f"silencedetect=n={'-50' if loose else '-60'}dB:d={least:g}"
     overall = "measure_perchannel=none:measure_overall=Peak_level+Peak_count"
     seconds = f"asetnsamples=n={rate}:p=0,astats=metadata=1:reset=1:{overall}"
     above = "ametadata=mode=print:function=greater:key="
-    peaks = f"{above}{ASTATS}Peak_level:value={FULL_SCALE},{above}{ASTATS}Peak_count:value={CLIPPED * rate:g}"
+    most = CLIPPED * rate * (LOOSELY if loose else 1)
+    peaks = f"{above}{ASTATS}Peak_level:value={FULL_SCALE},{above}{ASTATS}Peak_count:value={most:g}"
     measured = f"{silence},ebur128=framelog=quiet:peak=sample"
     # in 16 bits all that goes beyond full scale ends there, as it does where it is played
     return f"aresample=async=1:first_pts=0,{fold}{measured},aformat=sample_fmts=s16,{seconds},{peaks}"
