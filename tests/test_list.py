@@ -47,6 +47,11 @@ def test_tabs_search_order_and_pages_are_in_the_url(ada, editor):
         ("ﬁnal №2", "final no2"),
         ("می\u200cخواهم", "میخواهم"),
         ("100%_done", "100%_D"),
+        ("İstanbul ışık", "istanbul IŞIK"),
+        ("ISTANBUL IŞIK", "İstanbul ışık"),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),
+        ("ＦＵＬＬ\u3000ｗｉｄｔｈ", "full width"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af", "한글"),
     ],
 )
 def test_a_search_finds_other_cases_and_other_forms_of_the_same_letters(ada, editor, title, asked):

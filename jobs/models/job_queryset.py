@@ -25,9 +25,12 @@ WITHOUT_JOINERS = dict.fromkeys(map(ord, JOINERS))  # some keyboards put them in
 
 
 def searchable(text: str) -> str:
-    """*text* as it is searched: the same for each case of its letters, and for each Unicode form of them."""
+    """*text* as it is searched: the same for each case of its letters, and for each Unicode form of them.
+
+    Turkish has an i without a dot beside the one with it, and each is the other one's small letter elsewhere.
+    """
     folded = unicodedata.normalize("NFKC", text.translate(WITHOUT_JOINERS)).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    return unicodedata.normalize("NFKC", folded).replace("i\u0307", "i").replace("ı", "i")
 
 
 def _people(**which: str) -> list[int]:
