@@ -135,6 +135,17 @@ def course(seconds: int, per_second: int, seed: int = 7) -> list[float]:
     return [rolled.random() * 100 for _ in range(seconds * per_second)]
 
 
+def test_a_course_that_fits_as_well_at_once_isnt_moved_by_a_picture():
+    """A film that moves evenly fits about as well a picture later: which is the best is chance."""
+    slow = [300 + 200 * math.sin(number / 12) for number in range(125)]
+    for seed in range(20):
+        noise = course(10, 25, seed)
+        ours, theirs = (
+            [a + b for a, b in zip(slow, each, strict=True)] for each in (noise[:125], noise[125:])
+        )
+        assert instep.later(ours, theirs, 25) in (None, 0)
+
+
 def test_how_much_later_a_course_comes_is_read_from_it():
     whole = course(20, 50)
     assert instep.later(whole[100:600], whole[120:620], 50) == 0.4

@@ -17,6 +17,7 @@ SIDE = 16  # dots of a picture's side
 MAX_SHIFT = 3.0  # seconds either way that are looked for
 MIN_CORRELATION = 0.7  # correlation from which on two courses are the same
 CLEAR = 0.08  # that a place fits better than any other
+BETTER = 0.03  # that a place must fit better than none, or chance has chosen it
 PEAK_WIDTH = 0.2  # seconds about the best place, where all others fit well too
 
 
@@ -58,6 +59,8 @@ def later(course: Sequence[float], other: Sequence[float], per_second: int) -> f
     if not fits:
         return None
     best = max(fits, key=lambda lag: (fits[lag], -abs(lag)))
+    if fits[best] - fits[0] < BETTER:
+        best = 0
     far = [fit for lag, fit in fits.items() if abs(lag - best) > PEAK_WIDTH * per_second]
     if fits[best] < MIN_CORRELATION or fits[best] - max(far, default=0.0) < CLEAR:
         return None
