@@ -406,3 +406,13 @@ async def test_a_last_picture_that_is_held_is_held_in_every_output(made, tmp_pat
     shown = [await ask(source, "image", {"start": at, "format": "png"}) for at in (1.97, 3)]
     one, other = (pictures(storage.path(each.output["name"]))[0][1] for each in shown)
     assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 12, "not the last picture"
+
+
+async def test_a_copy_of_sound_alone_that_cant_be_decoded_is_not_handed_over_as_whole(made, tmp_path):
+    data = bytearray(made("sound.m4a", *TONE, "-c:a", "aac").read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = b"\xff" * third
+    broken = tmp_path / "broken.m4a"
+    broken.write_bytes(data)
+    done = await ask(broken, *STAGES["ingest"])
+    assert done.warnings == ["The source is damaged; the result may have errors where it is."]

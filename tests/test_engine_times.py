@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -195,3 +196,35 @@ async def test_an_ogg_film_whose_sound_begins_late_is_not_cut_off(made):
     source = made("late.ogv", *both, "-c:v", "libtheora", "-c:a", "libopus")
     done = await ask(source, *STAGES["ingest"])
     assert done.warnings == [] and abs(done.output["duration"] - 6) < 0.2
+
+
+@pytest.mark.parametrize("rate", ["1", further("1/5")])
+async def test_an_avi_of_a_picture_every_few_seconds_shows_them_when_it_stored_them(made, rate):
+    """What FFmpeg says of H.264 in AVI is a picture late, which is seen where that is a second."""
+    film = ["-f", "lavfi", "-i", f"testsrc2=s=160x90:r={rate}", "-frames:v", "10", *X264, "-bf", "0"]
+    done = await ask(made("film.avi", *film), *STAGES["ingest"])
+    step = float(1 / Fraction(rate))
+    assert done.warnings == []
+    shown = pictures(storage.path(done.output["name"]))
+    assert [at for at, _ in shown] == pytest.approx([step * number for number in range(10)])
+
+
+async def test_sound_whose_packets_say_one_time_again_and_again_is_counted(tmp_path):
+    """FFmpeg writes fragments of a packet so, and reads every second packet as one to be left out."""
+    whole = make(replace(FILM, reordered=2), tmp_path)
+    source = tmp_path / "fragments.mp4"
+    flags = ["-movflags", "frag_every_frame+empty_moov+default_base_moof"]
+    ffmpeg("-i", whole, *X264, "-bf", "3", "-c:a", "aac", *flags, source)
+    for stage in ("ingest", "audio"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        at, pitch, seconds = beeps(storage.path(done.output["name"]))
+        assert done.warnings == []
+        assert at == pytest.approx(FILM.marks, abs=0.1) and pitch == pytest.approx(1000, abs=40)
+        assert seconds == pytest.approx(FILM.length, abs=0.2)
+
+
+async def test_sound_whose_packets_all_say_the_same_time_is_counted(made):
+    source = made("speech.rm", *TONE, "-c:a", "real_144", "-ar", "8000", "-ac", "1")
+    done = await ask(source, *STAGES["audio"])
+    assert done.warnings == []
+    assert beeps(storage.path(done.output["name"]))[2] == pytest.approx(4, abs=0.2)

@@ -11,7 +11,7 @@ from mediapipe import storage
 from mediapipe.engine.media import media_from_probe
 from mediapipe.engine.plan import can_copy_video
 from mediapipe.engine.probe import probe
-from tests.support.engine import STAGES, X264, ask, ffmpeg, light
+from tests.support.engine import STAGES, TONE, X264, ask, facts, ffmpeg, light
 from tests.support.tiers import further
 
 pytestmark = pytest.mark.anyio
@@ -253,3 +253,11 @@ async def test_the_still_of_an_animated_photo_is_its_first_picture_and_not_told_
     source = made("moving.avif", *moving, "-c:v", "libsvtav1", "-preset", "12")
     done = await ask(source, *STAGES["ingest"])
     assert done.warnings == [] and done.output["duration"] == 1
+
+
+async def test_the_sound_of_a_film_that_stands_still_at_first_is_not_taken_for_empty(made):
+    """Theora stores a picture that stays as it was as a packet of nothing."""
+    still = ["-f", "lavfi", "-i", "color=c=teal:s=320x180:r=25:d=2,format=yuv420p"]
+    source = made("film.ogv", *still, *TONE, "-c:v", "libtheora", "-c:a", "libvorbis")
+    done = await ask(source, *STAGES["ingest"])
+    assert done.warnings == [] and facts(done.output)["audio"] == "aac"

@@ -13,13 +13,12 @@ from itertools import pairwise
 from typing import Any
 
 from mediapipe.engine.edits import REORDERED, Edits
+from mediapipe.engine.same_times import SameTimes
 from mediapipe.engine.survey import MIN_HELD, value
 
 MAX_READ = 64 << 20  # bytes, in search of keyframes
 MAX_SECONDS = 15.0  # of looking for jumps
-JUMP = (
-    60.0  # seconds between one picture and the next: no film stands still so long, a recorder's clock was set
-)
+JUMP = 60.0  # seconds between one picture and the next: no film stands so long, a recorder's clock was set
 JUMP_OF_ALL = 10.0  # and where picture and sound do it alike
 MIN_SETBACK = 0.1  # seconds by which a clock is set back
 SAME_JUMP = 1.5  # seconds by which the same jump may look otherwise in another track
@@ -108,12 +107,13 @@ class _Track:
     stands: float = 0.0  # seconds between two of its packets, the longest
     quickest: float = 3600.0  # … and the shortest
     packets: int = 0
-    hidden: int = 0  # of them those that an edit list cuts out
-    cut: bool = False  # whether the latest one is such
+    hidden: int = 0  # of them those that an edit list cuts out,
+    cut: bool = False  # … the latest one, too
     edits: Edits | None = None  # where pictures that are stored in another order than shown are cut out
     jumps: list[_Jump] = field(default_factory=list)
     far: int = 0  # pictures that are to be shown far from where they lie, without a jump beside them
     kinds: set[bytes] = field(default_factory=set)  # of its sound, by rate and channels
+    times: SameTimes = field(default_factory=SameTimes)
     latest: deque[tuple[int, float]] = field(
         default_factory=lambda: deque(maxlen=REORDERED)
     )  # packets, and how far
@@ -126,6 +126,7 @@ class _Track:
         hidden = packet.is_discard
         stored = packet.dts
         shown = stored if packet.pts is None else packet.pts
+        self.times.see(stored, packet.duration)
         if self.edits and stored is not None:
             self.edits.see(
                 self.packets, _seconds(stored, self.unit), _seconds(shown, self.unit), hidden=hidden
@@ -255,7 +256,8 @@ def jumps(container: Any, tracks: list[dict[str, Any]], claimed: float) -> float
         shifts = shifts or [(at, at, by) for at, by in (track.edits.late() if track.edits else [])]
         facts["shifts"] = [(at, shown_at, round(by / track.unit)) for at, shown_at, by in shifts]
         facts["far"] = round(track.order / track.unit) if track.far else 0
-        facts["missing"] = track.missing
+        facts["counted"] = 0 if track.turn else track.times.counted()
+        facts["missing"] = 0.0 if facts["counted"] else track.missing
         facts["changes"] = len(track.kinds) > 1
     jumped = any(track.jumps or track.far for track in clocks)
     return max(track.seconds for track in clocks) if jumped else 0.0

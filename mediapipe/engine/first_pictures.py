@@ -36,9 +36,11 @@ def first_pictures(container: Any, stream: Any, facts: dict[str, Any]) -> None:
             times.append(frame.pts)
             if first is None:
                 first = frame
-                _note(container, stream, frame, facts)
                 if None not in (began, packet.dts) and count <= MOST_REORDERED:
                     late = packet.dts - began
+                stored = packet.dts if avi else None
+                at = frame.pts if stored is None else stored - late  # what AVI says besides is made up
+                _note(container, stream, frame, facts, float((at or 0) * stream.time_base))
             elif second is None:
                 second = frame
         doubtful = alike and late and not _fall_back(times) and len(times) <= MOST_REORDERED
@@ -56,8 +58,8 @@ def _fall_back(times: list[Any]) -> bool:
     return any(None not in each and each[1] < each[0] for each in pairwise(times))
 
 
-def _note(container: Any, stream: Any, frame: Any, facts: dict[str, Any]) -> None:
-    """What the first picture says."""
+def _note(container: Any, stream: Any, frame: Any, facts: dict[str, Any], at: float) -> None:
+    """What the first picture says, which is shown *at* a second of the file's clock."""
     facts |= turns.turn(frame)
     facts["interlaced"] = bool(frame.interlaced_frame)
     if not facts["interlaced"] and facts["codec"] not in SAY_THEMSELVES:
@@ -71,7 +73,7 @@ def _note(container: Any, stream: Any, frame: Any, facts: dict[str, Any]) -> Non
     facts["decodes"] = True
     # what a decoder can't show before a first keyframe is no part of the film
     start = value(lambda: container.start_time / 1e6, 0.0)
-    facts["begins"] = max(facts["begins"], value(lambda: frame.time, 0.0) - start)
+    facts["begins"] = max(facts["begins"], at - start)
     if not facts["pix_fmt"]:  # FFmpeg has looked near the beginning alone, where there is no picture yet
         context = stream.codec_context
         facts |= {"pix_fmt": str(frame.format.name), "profile": str(stream.profile or "")}

@@ -45,6 +45,7 @@ def looks(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[str
     found |= {"rise": True, "flipped": False, "misled": False, "resized": False}
     found["first"] = value(lambda: index_comes_first(path), None)
     with av.open(path, metadata_errors="replace", options=options) as container:
+        asked = asked | {"stored": is_stored(container, asked["late"])}
         tracks = [container.streams[asked[kind]] for kind in ("video", "audio") if asked[kind] is not None]
         begin = [value(lambda s=each: float(s.start_time * s.time_base), None) for each in tracks]  # type: ignore[misc]
         found["begins"] = min((at for at in begin if at is not None), default=None)
@@ -78,9 +79,10 @@ def in_order(path: str, options: dict[str, str], asked: dict[str, Any]) -> dict[
     shown = dict[float, Picture]()
     with av.open(path, metadata_errors="replace", options=options) as container:
         stream = container.streams[asked["video"]]
+        asked = asked | {"stored": is_stored(container, asked["late"])}
         size = (stream.width, stream.height)
         for frame in container.decode(stream):
-            at = _time(frame, asked["late"])
+            at = _time(frame, asked)
             while todo and at is not None and at >= todo[0] - 0.001:
                 moment = todo.pop(0)
                 if _has_shape(frame, size):
@@ -114,7 +116,7 @@ def _pictures(
     held = last = None
     shown: list[Any] = []
     for count, frame in enumerate(container.decode(stream)):
-        at = _time(frame, asked["late"])
+        at = _time(frame, asked)
         if at is None or count > MAX_FRAMES:
             break
         if last is None:  # what a file calls a keyframe need not be one
@@ -150,14 +152,19 @@ def _small(shown: list[Any], asked: dict[str, Any], found: dict[str, Any]) -> li
     found["flipped"] |= any(turns.is_mirrored(each) for each in shown)
     found["resized"] |= any((each.width, each.height) != found["size"] for each in shown)
     alike = [each for each in shown if _has_shape(each, found["size"])]
-    return [(_time(each, asked["late"]) or 0.0, _dots(each, asked).hex()) for each in alike]
+    return [(_time(each, asked) or 0.0, _dots(each, asked).hex()) for each in alike]
 
 
-def _time(frame: Any, late: float) -> float | None:
+def is_stored(container: Any, late: float) -> bool:
+    """Whether the times of a film's pictures are those of storing; what AVI says besides is made up."""
+    return bool(late) or container.format.name == "avi"
+
+
+def _time(frame: Any, asked: dict[str, Any]) -> float | None:
     """When a picture is shown."""
-    if not late:
+    if not asked["stored"] or frame.dts is None:
         return value(lambda: float(frame.time), None)
-    return value(lambda: float(frame.dts * frame.time_base) - late, None)
+    return value(lambda: float(frame.dts * frame.time_base) - float(asked["late"]), None)
 
 
 def _has_shape(frame: Any, size: tuple[int, int]) -> bool:

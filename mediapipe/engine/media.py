@@ -115,6 +115,7 @@ class Audio:
     missing: float = 0.0  # seconds that its clock counts and its packets haven’t: holes
     changes: bool = False  # whether it becomes another in the middle: other channels, another rate
     shifts: list[list[int]] = field(default_factory=list)
+    counted: int = 0  # ticks that each packet lasts, where they say the same times again and again
     whole: bool = True  # whether what was tried of it all over decodes
 
 

@@ -22,6 +22,8 @@ def packet_filters(media: Media, first: str = "") -> list[str]:
         chain = [each for each in (first if track is media.video else "", turned) if each]
         chain += steady_clock(track) if track and media.format not in RESET else []
         arguments += [f"-bsf:{track.index}", ",".join(chain)] if track and chain else []
+    if media.audio and media.audio.counted:  # FFmpeg would leave out those that say the same time again
+        arguments += [f"-flags2:{media.audio.index}", "+skip_manual"]
     return arguments
 
 
@@ -30,6 +32,9 @@ def steady_clock(track: Video | Audio) -> list[str]:
 
     And the lateness of pictures that are stored in another order.
     """
+    if isinstance(track, Audio) and track.counted:
+        at = f"STARTDTS+N*{track.counted}"
+        return [f"setts=dts='{at}':pts='{at}'"]
     far = track.far if isinstance(track, Video) else 0
     late = track.late if isinstance(track, Video) else 0
     if not (track.shifts or far or late):

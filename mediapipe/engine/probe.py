@@ -144,8 +144,14 @@ def picture_facts(path: str, container: Any, found: dict[str, Any], extra: list[
         value(lambda: look_for_fields(container, stream, facts, length), None)
     if "--whole" in extra:
         facts["whole"] = intact.is_whole(container, stream, length)
-    sound = tracks.sound(found["streams"], facts) if "--heard" in extra else None
+
+
+def whole_sound(container: Any, found: dict[str, Any]) -> None:
+    """Notes whether what is tried of the sound all over the file decodes."""
+    film = tracks.picture(found["streams"])
+    sound = tracks.sound(found["streams"], film)
     if sound:
+        length = (film or sound)["duration"] or found["duration"]
         sound["whole"] = intact.can_be_heard(container, container.streams[sound["index"]], length)
 
 
@@ -259,6 +265,8 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
         picture_facts(path, container, found, extra)
+        if "--heard" in extra:
+            whole_sound(container, found)
         if "--gap" in extra or found["duration"] * IMPLAUSIBLE > found["size"]:
             value(lambda: steady(opened, found), None)
     value(lambda: sound_facts(opened, found), None)

@@ -35,7 +35,8 @@ def sound_arguments(
         return ["-c:a", "libopus", "-b:a", f"{kbps}k", *audio_filters(media, padded=padded)]
     cut = {"start", "end"} & set(options)
     fits = audio.codec == "aac" and audio.profile in ("LC", "") and audio.channels <= 2
-    whole = audio.discarded <= PRIMING and abs(audio.missing) <= MIN_HOLE and not audio.changes
+    whole = audio.discarded <= PRIMING and abs(audio.missing) <= MIN_HOLE
+    whole = whole and not (audio.changes or audio.counted)
     if copy and fits and whole and not cut:
         return ["-c:a", "copy", *(FROM_STREAM if media.format in IN_STREAMS else [])]
     return ["-c:a", "aac", "-b:a", f"{kbps}k", "-ar", "48000", *audio_filters(media, padded=padded)]

@@ -204,7 +204,7 @@ def _asked(options: Options, part: Part, source: Media, output: Media, *, by_key
     Keyframes will do of a short film, whose encode is over before pictures far behind one are decoded.
     """
     films = compare.can_compare_pictures(options, source, output, part.seconds)
-    sounds = bool(source.audio and output.audio)
+    sounds = bool(source.audio and output.audio and not source.audio.counted)
     several = source.video is not None and 0 < source.video.gap < SEVERAL_KEYS * part.seconds
     asked = _look(source, part.moments(), part.places(part.start), part.start, films=films, sounds=sounds)
     return asked | {"keys": several and (by_keys or part.seconds <= SHORT_SECONDS)}
