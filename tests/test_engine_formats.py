@@ -15,7 +15,7 @@ from mediapipe import storage
 from mediapipe.engine import prober
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.kinds import KINDS
-from tests.support.drawn import beeps, pictures
+from tests.support.drawn import Recipe, beeps, make, pictures
 from tests.support.engine import PICTURE, STAGES, TONE, X264, ask, facts, loudness, probe
 from tests.support.tiers import further
 
@@ -387,6 +387,22 @@ async def test_pictures_stay_in_step_where_a_clock_jumps_that_knows_only_when_th
     assert [at for _, at, _ in video.shifts] == [20] and not video.far, "those would be shown where they lie"
 
 
+async def test_a_last_picture_that_its_own_packet_holds_is_held_by_an_encode(tmp_path):
+    """What an encoder stores last isn’t what it shows last."""
+    plain = make(Recipe("mp4", "libx264", length=2, size=(320, 180), reordered=0), tmp_path)
+    source = tmp_path / "held.mp4"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        packets = [packet for packet in given.demux() if packet.size]
+        packets[-1].duration = round(5 / packets[-1].time_base)
+        for packet in packets:
+            packet.stream = copy
+            out.mux(packet)
+    for stage in ("ingest", "transcode"):
+        done = await ask(source, *STAGES[stage], task=stage)
+        assert done.warnings == [] and done.output["duration"] == pytest.approx(6.96, abs=0.1)
+
+
 @pytest.mark.parametrize("name", ["held.mp4", further("held.mkv")])
 async def test_a_last_picture_that_is_held_is_held_in_every_output(made, tmp_path, name):
     """Its two seconds stand at another packet than its own, as pictures are stored in another order."""
@@ -416,3 +432,15 @@ async def test_a_copy_of_sound_alone_that_cant_be_decoded_is_not_handed_over_as_
     broken.write_bytes(data)
     done = await ask(broken, *STAGES["ingest"])
     assert done.warnings == ["The source is damaged; the result may have errors where it is."]
+
+
+@pytest.mark.parametrize("name", ["short.flv", further("short.mkv")])
+async def test_a_length_that_a_whole_file_claims_too_short_is_no_length(made, tmp_path, name):
+    plain = made(f"plain{Path(name).suffix}", *PICTURE, *TONE, *X264, "-c:a", "aac", "-ar", "44100")
+    data = bytearray(plain.read_bytes())
+    at = data.index(b"duration\0") + 9 if name == "short.flv" else data.index(b"\x44\x89\x88") + 3
+    data[at : at + 8] = struct.pack(">d", 0.5 if name == "short.flv" else 500)
+    source = tmp_path / name
+    source.write_bytes(data)
+    done = await ask(source, *STAGES["ingest"])
+    assert done.warnings == [] and done.output["duration"] == pytest.approx(4, abs=0.1)

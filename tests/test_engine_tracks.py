@@ -261,3 +261,17 @@ async def test_the_sound_of_a_film_that_stands_still_at_first_is_not_taken_for_e
     source = made("film.ogv", *still, *TONE, "-c:v", "libtheora", "-c:a", "libvorbis")
     done = await ask(source, *STAGES["ingest"])
     assert done.warnings == [] and facts(done.output)["audio"] == "aac"
+
+
+@pytest.mark.parametrize(("number", "seconds"), [("1", 4), ("2", 2)])
+async def test_a_broadcast_goes_on_where_its_tracks_get_other_numbers(made, tmp_path, number, seconds):
+    """Where the programme is another one, what follows is missing, and told of."""
+    both = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=2", "-f", "lavfi", "-i", "sine=440:d=2"]
+    both += [*X264, "-c:a", "mp2"]
+    other = ["-mpegts_start_pid", "0x200", "-output_ts_offset", "2", "-mpegts_service_id", number]
+    parts = [made("one.ts", *both), made("other.ts", *both, *other)]
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = await ask(source, *STAGES["ingest"])
+    assert any("several recordings" in text for text in done.warnings) == (number == "2")
+    assert done.output["duration"] == pytest.approx(seconds, abs=0.1)

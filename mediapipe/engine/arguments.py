@@ -5,7 +5,7 @@ The figures behind the choices (presets, quality tables, filters) are in docs/en
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mediapipe.engine.clock import FASTEST
@@ -20,7 +20,7 @@ from mediapipe.engine.colours import (
 )
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, Video
-from mediapipe.engine.packets import packet_filters
+from mediapipe.engine.packets import MOMENT, packet_filters
 from mediapipe.engine.probe import DEMUXERS, MAX_PIXELS, NAMED
 from mediapipe.validators import Options, Value
 
@@ -204,6 +204,17 @@ def kept_rate(video: Video, options: Options) -> float:
     return 60.0 if video.fps > FASTEST else 0.0
 
 
+def unheld(media: Media, options: Options) -> Media:
+    """The same, whose last picture is held by more of it and not by its packet, where all stay as they come.
+
+    An encoder stores it before others, and MP4 would take one of those for the last.
+    """
+    film = media.video
+    if film is None or not film.held or film.lost or kept_rate(film, options):
+        return media
+    return replace(media, video=replace(film, lost=film.stays - MOMENT, unheld=True))
+
+
 def _kept_shape(video: Video, width: int, height: int) -> str:
     """The scaler's size, inside which pictures of another shape in the middle of the film keep theirs."""
     first = video.height / video.width if video.rotation % 180 == 90 else video.width / video.height
@@ -236,6 +247,7 @@ def input_arguments(path: str, media: Media, seek: float | None = None, first: s
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec, "") if video and video.alpha else ""
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
+    before += ["-merge_pmt_versions", "1"] if media.renumbered else []
     place = ["-ss", f"{seek:.3f}"] if seek else []
     opened = [*before, *named_turn(video), *packet_filters(media, first), "-i", f"file:{path}"]
     # where a clock jumps, a seek would lead anywhere, and packets are counted: all of it is decoded

@@ -1,4 +1,4 @@
-"""What a file's own bytes say that PyAV doesn't: boxes, tiles, protection, programmes.
+"""What a file's own bytes say that PyAV doesn't: boxes, tiles, protection, lengths.
 
 For a sandboxed child (probe.py). The standard library alone; a file that lies raises, and is asked by
 probe.py in a way that survives it.
@@ -18,7 +18,6 @@ FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
 ID3 = re.compile(rb"ID3[\2-\4]\0[\0-\xff][\0-\x7f]{4}")
-TABLES = 8 << 20  # bytes at the start of a transport stream among which its tables are looked for
 
 
 def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -155,56 +154,6 @@ def tags_within(path: str) -> int:
             data = end + block
             found += len(ID3.findall(data))
             end = data[-9:]
-    return found
-
-
-def programmes(path: str) -> dict[int, int]:
-    """The programme of each track (by its id) of a transport stream that has several; else nothing."""
-    with open(path, "rb") as file:
-        data = file.read(TABLES)
-    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
-    if not size:
-        return {}
-    first = next(at for at in range(size) if data[at] == 0x47 and data[at + size] == 0x47)
-    found: dict[int, int] = {}
-    tables: dict[int, int] = {}  # the table of each programme, by its packets' id
-    for at in range(first, len(data) - 187, size):
-        if data[at] != 0x47 or not data[at + 1] & 0x40:
-            continue
-        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
-        if pid == 0 and not tables:
-            section = _section(data, at)
-            entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
-            tables = {(e[2] & 0x1F) << 8 | e[3]: e[0] << 8 | e[1] for e in entries if e[0] | e[1]}
-            if len(tables) < 2:
-                return {}
-        elif pid in tables and tables[pid] not in found.values():
-            found |= dict.fromkeys(_tracks(_section(data, at)), tables[pid])
-        if tables and set(tables.values()) <= set(found.values()):
-            break
-    return found
-
-
-def _is_in_step(data: bytes, size: int) -> bool:
-    """Whether packets of *size* bytes follow each other from somewhere near the start."""
-    return any(all(data[at + n * size : at + n * size + 1] == b"G" for n in range(5)) for at in range(size))
-
-
-def _section(data: bytes, at: int) -> bytes:
-    """The table that begins in the packet at *at*, as far as that packet holds it."""
-    start = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
-    start += 1 + data[start]
-    length = 3 + ((data[start + 1] & 0x0F) << 8 | data[start + 2])
-    return data[start : min(start + length, at + 188)]
-
-
-def _tracks(section: bytes) -> list[int]:
-    """The ids of the tracks that a programme's table names."""
-    found = []
-    at = 12 + ((section[10] & 0x0F) << 8 | section[11])
-    while at + 5 <= len(section) - 4:
-        found.append((section[at + 1] & 0x1F) << 8 | section[at + 2])
-        at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
     return found
 
 

@@ -75,6 +75,8 @@ class Video:
     discarded: int = 0  # packets that an edit list cuts out
     held: float = 0.0  # seconds that its last picture stays beyond its turn,
     lost: float = 0.0  # and those of them that decoders don’t know
+    stays: float = 0.0  # seconds that it is shown, where it is held,
+    unheld: bool = False  # and whether its packets' own word for that is not to be taken
     outlasted: float = 0.0  # seconds for which it is to be held besides, because its sound goes on
     # seconds that decoders show its pictures late, where nothing says but how they are stored
     late: float = 0.0
@@ -132,6 +134,7 @@ class Media:
     audio: Audio | None = None
     undecodable: list[str] = field(default_factory=list)
     guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
+    renumbered: bool = False  # whether its programme goes on under other numbers, in a broadcast
     jumps: bool = False  # whether its clock does, so that no seek leads anywhere
     tags: int = 0  # in the middle of an MP3, which a decoder takes for sound that is damaged
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
@@ -194,10 +197,11 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         no_picture=said.get("video", NO_VIDEO),
         no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
+        renumbered=bool(found.get("renumbered")),
         jumps=bool(found.get("jumps")),
         tags=int(found.get("tags") or 0),
         notes=[
-            *([PARTS] if found.get("parts") and video else []),
+            *([PARTS] if found.get("parts") and (video or found["format"] == "mpegts") else []),
             *[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
         ],
     )

@@ -8,6 +8,7 @@ TURNED_BY_PICTURES = {  # filters that take out what pictures say of their turn
     "h264": "h264_metadata=display_orientation=remove",
     "hevc": "filter_units=remove_types=39",
 }
+MOMENT = 0.01  # seconds that a last picture lasts by its packet, where others are put behind it
 RESET = ("mpegts", "mpeg", "ogg")  # containers whose clock may begin anew: FFmpeg takes that out itself
 
 
@@ -20,6 +21,8 @@ def packet_filters(media: Media, first: str = "") -> list[str]:
     for track in (media.video, media.audio):
         turned = TURNED_BY_PICTURES.get(track.codec) if isinstance(track, Video) and track.says_turn else None
         chain = [each for each in (first if track is media.video else "", turned) if each]
+        if isinstance(track, Video) and track.unheld:
+            chain.append(f"setts=pts=PTS:dts=DTS:duration='min(DURATION,ceil({MOMENT}/TB))'")
         chain += steady_clock(track) if track and media.format not in RESET else []
         arguments += [f"-bsf:{track.index}", ",".join(chain)] if track and chain else []
     if media.audio and media.audio.counted:  # FFmpeg would leave out those that say the same time again

@@ -15,6 +15,7 @@ from mediapipe.engine.arguments import (
     input_arguments,
     smaller_options,
     trim,
+    unheld,
 )
 from mediapipe.engine.clock import FASTEST
 from mediapipe.engine.colours import copied_tags
@@ -104,8 +105,9 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
     tracks += ["-map", f"0:{media.audio.index}"] if media.audio else []
     seek, limit, seconds = trim(media.duration, options)
     frame_rate = min(float(options.get("fps", film.fps)), 60) if film.fps else 0.0
-    encoded = [*HEAD, *input_arguments(path, media, seek), *tracks, "-sn", "-dn", *limit, *NO_METADATA]
-    encoded += encoder(options, film, container)
+    made = unheld(media, options)
+    encoded = [*HEAD, *input_arguments(path, made, seek), *tracks, "-sn", "-dn", *limit, *NO_METADATA]
+    encoded += encoder(options, made.video or film, container)
     tries = _with_sound(encoded, options, media, container, tail)
     # a sound that ends the run must not take the picture with it
     tries += [[*without_sound(encoded, media), *tail]] if media.audio else []
@@ -123,7 +125,7 @@ def video_plan(options: Options, media: Media, path: str) -> Plan:
         wants_video=True,
         wants_audio=media.audio is not None,
         copied=copied,
-        plain=plain_arguments(options, media, path, (tracks, tail), frame_rate),
+        plain=plain_arguments(options, made, path, (tracks, tail), frame_rate),
         encodes=[] if copied else [RenditionPlan(options, EVEN_KEYS, film)],
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mediapipe.engine import clock, intact, looks, survey, tracks
+from mediapipe.engine.broadcasts import merging, programmes, renumbered
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
@@ -21,7 +22,6 @@ from mediapipe.engine.containers import (
     is_protected,
     known_length,
     lost_length,
-    programmes,
     tags_within,
 )
 from mediapipe.engine.described import cropping, dolby_alone
@@ -166,7 +166,7 @@ def steady(reopen: Callable[[], Any], found: dict[str, Any]) -> None:
     with reopen() as container:
         length = clock.jumps(container, played, claimed)
         reach = max(facts["end"] for facts in played)
-    if found["complete"] and 0 < reach < found["duration"] - survey.MIN_HELD:
+    if found["complete"] and reach and abs(reach - found["duration"]) > survey.MIN_HELD:
         found["duration"] = reach
     if length:
         found |= {"duration": length, "guessed": True, "jumps": True}
@@ -186,6 +186,14 @@ def described(path: str, found: dict[str, Any]) -> None:
         height = facts.get("height", 0) - top - bottom
         if min(left, top, right, bottom) >= 0 and min(width, height) > 0:
             facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
+
+
+def read_bytes(path: str, found: dict[str, Any]) -> None:
+    """What the file's own bytes say of the whole."""
+    found["renumbered"], other = value(lambda: renumbered(path), (False, False))
+    found["parts"] = other or (found["format"] == "ogg" and value(lambda: has_parts(path), False))
+    found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
+    found["complete"] = value(lambda: is_complete(path, found["format"]), False)
 
 
 def own_length(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
@@ -241,7 +249,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
     form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
 
     def opened() -> Any:
-        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS)
+        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS | merging(path))
 
     with opened() as container:
         found: dict[str, Any] = {
@@ -257,9 +265,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
             facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
-        found["parts"] = found["format"] == "ogg" and value(lambda: has_parts(path), False)
-        found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
-        found["complete"] = value(lambda: is_complete(path, found["format"]), False)
+        read_bytes(path, found)
         value(lambda: own_length(path, opened, found), None)
         value(lambda: described(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
@@ -278,9 +284,11 @@ def print_facts(path: str, extra: list[str]) -> None:
     try:
         if extra[:1] == ["--looks"]:
             asked = json.loads(extra[1])
-            found = (looks.in_order if asked.get("in_order") else looks.looks)(path, OPTIONS, asked)
+            found = (looks.in_order if asked.get("in_order") else looks.looks)(
+                path, OPTIONS | merging(path), asked
+            )
         elif extra[:1] == ["--times"]:
-            found = picture_times(path, OPTIONS, json.loads(extra[1]))
+            found = picture_times(path, OPTIONS | merging(path), json.loads(extra[1]))
         else:
             found = probe(path, extra)
     except Exception as problem:

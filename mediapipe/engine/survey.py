@@ -115,7 +115,7 @@ def held_picture(container: Any, stream: Any, facts: dict[str, Any]) -> None:
     last, own, end = _held(container, stream, facts["end"])
     turn = 1 / value(lambda: float(stream.guessed_rate), 25.0)
     if end - last > turn + MIN_HELD:
-        facts["held"] = end - last - turn
+        facts |= {"held": end - last - turn, "stays": end - last}
         facts["lost"] = end - own if end - own > MIN_HELD else 0.0
         if facts["frames"] > 1:
             facts["fps"] = (facts["frames"] - 1) / last

@@ -1,0 +1,107 @@
+"""What a transport stream's own tables say: programmes, and numbers that change.
+
+For a sandboxed child (probe.py). The standard library alone; a file that lies raises, and is asked by
+probe.py in a way that survives it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+ENDS = 1 << 20  # bytes at each end, of which the tables are compared
+TABLES = 8 << 20  # bytes at the start, among which the tables are looked for
+
+
+def programmes(path: str) -> dict[int, int]:
+    """The programme of each track (by its id) of a transport stream that has several; else nothing."""
+    with open(path, "rb") as file:
+        data = file.read(TABLES)
+    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
+    if not size:
+        return {}
+    first = next(at for at in range(size) if data[at] == 0x47 and data[at + size] == 0x47)
+    found: dict[int, int] = {}
+    tables: dict[int, int] = {}  # the table of each programme, by its packets' id
+    for at in range(first, len(data) - 187, size):
+        if data[at] != 0x47 or not data[at + 1] & 0x40:
+            continue
+        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+        if pid == 0 and not tables:
+            section = _section(data, at)
+            entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
+            tables = {(e[2] & 0x1F) << 8 | e[3]: e[0] << 8 | e[1] for e in entries if e[0] | e[1]}
+            if len(tables) < 2:
+                return {}
+        elif pid in tables and tables[pid] not in found.values():
+            found |= dict.fromkeys((track for _, track in _tracks(_section(data, at))), tables[pid])
+        if tables and set(tables.values()) <= set(found.values()):
+            break
+    return found
+
+
+def renumbered(path: str) -> tuple[bool, bool]:
+    """Whether a transport stream of one programme ends under other numbers than it began.
+
+    Of its tracks alone, so that FFmpeg can be told to go on; or of its programme, or of others: it can't.
+    """
+    with open(path, "rb") as file:
+        first = next(_tables(file.read(ENDS)), None)
+        file.seek(max(0, file.seek(0, 2) - ENDS))
+        last = next(iter(deque(_tables(file.read()), maxlen=1)), None) if first else None
+    if first is None or last is None or first == last:
+        return False, False
+    kinds, others = ([kind for kind, _ in table[2]] for table in (first, last))
+    alike = first[:2] == last[:2] and kinds == others
+    return alike, not alike and not {pid for _, pid in first[2]} & {pid for _, pid in last[2]}
+
+
+def merging(path: str) -> dict[str, str]:
+    """The option by which FFmpeg goes on with tracks that get other numbers, where they do."""
+    try:
+        return {"merge_pmt_versions": "1"} if renumbered(path)[0] else {}
+    except Exception:
+        return {}
+
+
+def _tables(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """The tables of one programme: its number, their packets' id, and the kinds and ids of its tracks."""
+    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
+    begin = next((at for at in range(size) if data[at::size][:5] == b"G" * 5), 0)
+    programme = (0, 0)
+    for at in range(begin, len(data) - 187, size or len(data)):
+        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+        if not size or data[at] != 0x47 or not data[at + 1] & 0x40 or pid not in (0, programme[1]):
+            continue
+        section = _section(data, at)
+        if pid:
+            yield *programme, _tracks(section)
+            continue
+        entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
+        named = [(e[0] << 8 | e[1], (e[2] & 0x1F) << 8 | e[3]) for e in entries if e[0] | e[1]]
+        if len(named) != 1:
+            return
+        programme = named[0]
+
+
+def _is_in_step(data: bytes, size: int) -> bool:
+    """Whether packets of *size* bytes follow each other from somewhere near the start."""
+    return any(all(data[at + n * size : at + n * size + 1] == b"G" for n in range(5)) for at in range(size))
+
+
+def _section(data: bytes, at: int) -> bytes:
+    """The table that begins in the packet at *at*, as far as that packet holds it."""
+    start = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+    start += 1 + data[start]
+    length = 3 + ((data[start + 1] & 0x0F) << 8 | data[start + 2])
+    return data[start : min(start + length, at + 188)]
+
+
+def _tracks(section: bytes) -> list[tuple[int, int]]:
+    """The kinds and ids of the tracks that a programme's table names."""
+    found = []
+    at = 12 + ((section[10] & 0x0F) << 8 | section[11])
+    while at + 5 <= len(section) - 4:
+        found.append((section[at], (section[at + 1] & 0x1F) << 8 | section[at + 2]))
+        at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+    return found
