@@ -372,7 +372,10 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.fixture
 def context(browser):
     """A fresh profile of that browser."""
+    from tests.support.browsing import PATIENCE
+
     context = browser.new_context(reduced_motion="reduce")  # what moves is drawn sixty times a second
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 

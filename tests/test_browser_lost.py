@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.browsing import PATIENCE, wait_for_state
+from tests.support.browsing import wait_for_state
 from tests.support.dashboard import URL, submit
 from tests.support.product import PASSWORD
 
@@ -23,7 +23,6 @@ def running(product, context, cookies, api):
     api.life, api.can_cancel = ["processing"], True
     context.add_cookies(cookies)
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     page.goto(f"{product.url}/jobs/{submit(product, URL, '--owner', 'maria')}/")
     wait_for_state(page, "running")
     page.evaluate("() => window.kept = document.querySelector('h1')")
@@ -102,7 +101,6 @@ def test_a_page_that_polls_nothing_keeps_its_form_and_sees_that_somebody_has_sig
 ):
     context.add_cookies(cookies)
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     page.goto(f"{product.url}/account/tokens/")
     page.fill("[name=name]", "Newsroom")
     page.wait_for_load_state("networkidle")  # an answer under way would say that somebody is signed in

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Error
 
-from tests.support.browsing import PATIENCE
 from tests.support.product import PASSWORD, make_clip, token, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.usefixtures("api")]
@@ -96,7 +95,6 @@ def page(product, context, cookies):
     """A signed-in editor's list; what the browser's console says of a lost connection is no failure here."""
     context.add_cookies(cookies)
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(product.url)

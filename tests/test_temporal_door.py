@@ -196,7 +196,6 @@ def test_a_page_in_an_admins_browser_can_order_and_read_nothing(product, running
 def test_an_admin_opens_the_ui_from_a_jobs_page_and_it_works(product, running, context):
     context.add_cookies(cookies_of(product, "chief", staff=True))
     page = context.new_page()
-    page.set_default_timeout(60_000)
     page.goto(f"{product.url}/jobs/{running}/")
     with context.expect_page() as opened:
         page.click("a[href*='/namespaces/default/workflows/']")
