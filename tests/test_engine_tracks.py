@@ -236,6 +236,18 @@ async def test_recordings_in_a_row_are_told_of_where_only_the_first_can_be_read(
     assert (await ask(one, *STAGES["ingest"], task="one")).warnings == []
 
 
+@pytest.mark.parametrize(("rate", "told"), [("48000", False), ("44100", True)])
+async def test_sound_in_a_row_is_told_of_where_it_becomes_another(made, tmp_path, rate, told):
+    """FFmpeg ends where Vorbis changes its rate: half of it was handed over, without a word."""
+    tone = ["-f", "lavfi", "-i", "sine=440:d=2", "-c:a", "libvorbis", "-ar"]
+    parts = [made("one.ogg", *tone, "48000"), made("other.ogg", *tone, rate, "-serial_offset", "77")]
+    chained = tmp_path / "chained.ogg"
+    chained.write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = await ask(chained, *STAGES["ingest"])
+    assert any("several recordings" in text for text in done.warnings) == told
+    assert done.output["duration"] == pytest.approx(2 if told else 4, abs=0.2)
+
+
 async def test_a_joined_mp3_is_not_damaged(made, tmp_path):
     """The tag of its second part was taken for sound that can't be decoded."""
     parts = [

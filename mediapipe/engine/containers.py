@@ -132,17 +132,32 @@ def known_length(path: str, form: str) -> bool:
 
 
 def has_parts(path: str) -> bool:
-    """Whether an Ogg file of several tracks is recordings in a row, of which FFmpeg reads the first."""
+    """Whether an Ogg file is recordings in a row, of which FFmpeg reads the first.
+
+    So it does where they are of several tracks, or where the sound becomes another.
+    """
     firsts = others = 0  # pages that begin a track, and those behind them
+    kind = b""  # of the sound of the first
     with open(path, "rb") as file:
         while len(head := file.read(27)) == 27 and head.startswith(b"OggS"):
             begins = bool(head[5] & 2)
-            if begins and others and firsts > 1:
+            size = sum(file.read(head[26]))
+            place = file.tell()
+            own = sound_kind(file.read(min(size, HEAD))) if begins else b""
+            if begins and others and (firsts > 1 or own != kind):
                 return True
+            kind = kind or own
             firsts += begins
             others += not begins
-            file.seek(sum(file.read(head[26])), 1)
+            file.seek(place + size)
     return False
+
+
+def sound_kind(data: bytes) -> bytes:
+    """Codec, channels and samples a second by an Ogg track's first packet, as far as they matter."""
+    lasting = {b"\x01vorbis": slice(11, 16), b"OpusHead": slice(9, 10)}
+    codec = next((name for name in lasting if data.startswith(name)), data[:7])
+    return codec + data[lasting.get(codec, slice(0))]
 
 
 def tags_within(path: str) -> int:

@@ -201,7 +201,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         jumps=bool(found.get("jumps")),
         tags=int(found.get("tags") or 0),
         notes=[
-            *([PARTS] if found.get("parts") and (video or found["format"] == "mpegts") else []),
+            *([PARTS] if found.get("parts") else []),
             *[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
         ],
     )
