@@ -164,9 +164,8 @@ def survey(container: Any, streams: list[Facts]) -> None:
     origin = None
     all_of_it = False
     for packet in container.demux([container.streams[index] for index in wanted]):
-        if (
-            not packet.buffer_ptr
-        ):  # the end, and not a picture of Theora's that stays as it was: flushes follow
+        # the end, and not a picture of Theora's that stays as it was: flushes follow
+        if not packet.buffer_ptr:
             all_of_it = True
             break
         counts[packet.stream_index] += 1
