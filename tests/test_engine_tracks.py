@@ -248,6 +248,16 @@ async def test_sound_in_a_row_is_told_of_where_it_becomes_another(made, tmp_path
     assert done.output["duration"] == pytest.approx(2 if told else 4, abs=0.2)
 
 
+async def test_an_mp3_with_much_behind_its_end_is_not_cut_off(made, tmp_path):
+    """FFmpeg believes no length of a file that is larger than it says, and guesses another."""
+    padded = tmp_path / "padded.mp3"
+    padded.write_bytes(made("2.mp3", "-f", "lavfi", "-i", "sine=440:d=2", "-c:a", "libmp3lame").read_bytes())
+    padded.write_bytes(padded.read_bytes() + bytes(50_000))
+    for stage in ("ingest", "audio"):
+        done = await ask(padded, *STAGES[stage], task=stage)
+        assert done.warnings == [] and abs(done.output["duration"] - 2) < 0.2
+
+
 async def test_a_joined_mp3_is_not_damaged(made, tmp_path):
     """The tag of its second part was taken for sound that can't be decoded."""
     parts = [

@@ -126,8 +126,13 @@ def known_length(path: str, form: str) -> bool:
         if head[:3] == b"ID3":
             for byte in head[6:10]:
                 tag = tag << 7 | byte & 0x7F
+        size = file.seek(0, 2) - tag
         file.seek(tag)
         head = file.read(4096)
+    said = next((head.partition(mark)[2] for mark in (b"Xing", b"Info") if mark in head), b"")
+    if len(said) > 12 and said[3] & 3 == 3:  # frames and bytes; of many more FFmpeg believes neither
+        bytes_said = int.from_bytes(said[8:12], "big")
+        return size - bytes_said <= bytes_said >> 4
     return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
 
 
