@@ -43,7 +43,7 @@ mediapipe.storage.views
 mediapipe.web.requests mediapipe.web.handler mediapipe.web.middleware mediapipe.web.refusal
 mediapipe.web.request_body mediapipe.web.connections
 mediapipe.engine
-mediapipe.engine.containers mediapipe.engine.broadcasts
+mediapipe.engine.broadcasts mediapipe.engine.containers
 mediapipe.engine.described mediapipe.engine.tracks mediapipe.engine.survey
 mediapipe.engine.turns mediapipe.engine.first_pictures mediapipe.engine.edits mediapipe.engine.same_times
 mediapipe.engine.clock mediapipe.engine.intact mediapipe.engine.looks mediapipe.engine.seams

@@ -132,6 +132,31 @@ def test_what_our_own_filters_refuse_is_not_called_an_empty_file():
     assert refused.kind == "internal_error" and "can’t be converted" in str(refused)
 
 
+@pytest.mark.parametrize(
+    ("behind", "lasts"),
+    [
+        (b"", 3),
+        (b"LIST\x04\0\0\0INFO", 1),
+        (b"id3 \x08\0\0\0ID3\x03\0\0\0\0", 1),
+        (b"LIST\xff\0\0\0INFO" + b"a" * 40_000, 1),
+        (bytes(50_000), 1),
+        (b"APETAGEX" + b"\x01" * 50_000, 1),
+    ],
+)
+async def test_a_recording_that_was_ended_before_its_size_was_written_is_taken_whole(
+    made, tmp_path, behind, lasts
+):
+    """It says one second, and nothing but its sound comes after that, or what programs put there."""
+    tone = made("whole.wav", "-f", "lavfi", "-i", "sine=440:d=3:r=16000", "-bitexact").read_bytes()
+    first = 44 + 2 * 16_000
+    source = tmp_path / "recorded.wav"
+    size = struct.pack("<I", 2 * 16_000)
+    source.write_bytes(tone[:40] + size + tone[44:first] + (behind or tone[first:]))
+    done = await ask(source, *STAGES["audio"])
+    assert done.output["duration"] == pytest.approx(lasts, abs=0.1)
+    assert any("ends sooner than it does" in each for each in done.warnings) == (lasts == 3)
+
+
 async def test_a_sound_of_more_channels_than_any_filter_takes_is_refused_with_a_sentence(tmp_path):
     frame, seconds = 65 * 2, 8000
     head = struct.pack("<IHHIIHH", 16, 1, 65, seconds, seconds * frame, frame, 16)

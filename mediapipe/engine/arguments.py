@@ -248,6 +248,7 @@ def input_arguments(path: str, media: Media, seek: float | None = None, first: s
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
     before += ["-merge_pmt_versions", "1"] if media.renumbered else []
+    before += ["-ignore_length", "1"] if media.goes_on else []
     place = ["-ss", f"{seek:.3f}"] if seek else []
     opened = [*before, *named_turn(video), *packet_filters(media, first), "-i", f"file:{path}"]
     # where a clock jumps, a seek would lead anywhere, and packets are counted: all of it is decoded

@@ -58,10 +58,7 @@ def renumbered(path: str) -> tuple[bool, bool]:
 
 def merging(path: str) -> dict[str, str]:
     """The option by which FFmpeg goes on with tracks that get other numbers, where they do."""
-    try:
-        return {"merge_pmt_versions": "1"} if renumbered(path)[0] else {}
-    except Exception:
-        return {}
+    return {"merge_pmt_versions": "1"} if renumbered(path)[0] else {}
 
 
 def _tables(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

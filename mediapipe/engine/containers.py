@@ -11,12 +11,17 @@ import struct
 from collections.abc import Iterator
 from typing import IO, Any
 
+from mediapipe.engine.broadcasts import merging
+
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 SEGMENT = 0x18538067  # of Matroska: all that follows the head
+UNTIL_THE_END = 0xFFFFFFFF  # the size of what had none when it was written
 HEAD = 4096  # bytes, among which FLV's metadata are, and what WMV says of the whole:
 FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
+MIN_MORE = 0.1  # seconds of sound behind a WAV's end that are worth a word
+TAGS = (b"ID3", b"TAG", b"APETAGEX")  # what other programs put there
 ID3 = re.compile(rb"ID3[\2-\4]\0[\0-\xff][\0-\x7f]{4}")
 
 
@@ -216,6 +221,43 @@ def is_complete(path: str, form: str) -> bool:
         said = file.read(HEAD).partition(b"filesize\0")[2][:8] if form == "flv" else b""
         # Ogg says no length: FFmpeg's is that of what is there
         return form == "ogg" or at == size or (len(said) == 8 and struct.unpack(">d", said)[0] == size)
+
+
+def goes_on(path: str) -> bool:
+    """Whether a WAV's sound goes on behind the size that it says: who recorded it never wrote the last one.
+
+    What else may lie there are chunks, which have a size of their own, tags, and nothing but zeros.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if (head := file.read(12))[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return False
+        at = 12
+        per_second = 0
+        sound = False
+        while at + 8 <= size:
+            file.seek(at)
+            kind, length, rest = struct.unpack("<4sI12s", file.read(20).ljust(20, b"\0"))
+            if kind == b"fmt ":
+                per_second = int.from_bytes(rest[8:12], "little")
+            if sound and not kind.replace(b" ", b"").isalnum():
+                break
+            if at + 8 + length > size:
+                return False
+            sound = sound or (kind == b"data" and length not in (0, UNTIL_THE_END))
+            at += 8 + length + length % 2
+        file.seek(at)
+        more = file.read(HEAD)
+        return sound and size - at > MIN_MORE * per_second and any(more) and not more.startswith(TAGS)
+
+
+def reading(path: str) -> dict[str, str]:
+    """The options by which FFmpeg reads all of a file that says itself that it ends before."""
+    try:
+        return merging(path) | ({"ignore_length": "1"} if goes_on(path) else {})
+    except Exception:
+        return {}
 
 
 def lost_length(path: str) -> float:

@@ -57,6 +57,10 @@ PARTS = (
     "The file is several recordings in a row, which can’t be read as one here: what comes after the first is "
     "missing or out of step. Split it, or convert it to MP4 or WebM, and use that."
 )
+GOES_ON = (
+    "The file says that its sound ends sooner than it does, as where a recorder was stopped without warning. "
+    "All of it was taken: listen to the end of it."
+)
 DOLBY_ALONE = (
     "The film’s colours are for Dolby Vision screens alone (profile 5 or the like), which nothing here can "
     "convert: they’re wrong in the result. Export the film as HDR10 or as ordinary H.264 and use that."

@@ -10,6 +10,7 @@ from mediapipe.engine.errors import (
     CONSTANT_HDR,
     CONVERT,
     DOLBY_ALONE,
+    GOES_ON,
     NO_AUDIO,
     NO_VIDEO,
     PARTS,
@@ -23,6 +24,7 @@ from mediapipe.engine.errors import (
 )
 from mediapipe.engine.probe import MAX_PIXELS
 
+OF_THE_WHOLE = {"parts": PARTS, "goes_on": GOES_ON}  # what probe.py notes, and what is said of it
 LONGEST_TURN = 10.0  # seconds of a picture that is one of many
 MAX_DURATION = 24 * 3600
 HDR = (16, 18)  # PQ, HLG
@@ -135,6 +137,7 @@ class Media:
     undecodable: list[str] = field(default_factory=list)
     guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
     renumbered: bool = False  # whether its programme goes on under other numbers, in a broadcast
+    goes_on: bool = False  # whether a WAV's sound does, behind the size that it says
     jumps: bool = False  # whether its clock does, so that no seek leads anywhere
     tags: int = 0  # in the middle of an MP3, which a decoder takes for sound that is damaged
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
@@ -177,7 +180,8 @@ def media_from_probe(found: dict[str, Any]) -> Media:
     streams: list[dict[str, Any]] = found.get("streams", [])
     film = tracks.picture(streams)
     sound = tracks.sound(streams, film)
-    notes = tracks.left_out(streams, film, sound)
+    notes = [text for name, text in OF_THE_WHOLE.items() if found.get(name)]
+    notes += tracks.left_out(streams, film, sound)
     if film is not None and film.get("undecodable") and sound is not None and not sound.get("undecodable"):
         film = None
     said = _undecodable(streams, film, sound)
@@ -185,6 +189,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         raise TaskError("too_large", TOO_MANY_PIXELS)
     video = _video(film)
     audio = Audio(**_fields(Audio, sound)) if sound else None
+    notes += [*_left_without(said, film, sound), *_other_colours(film if video else None)]
     media = Media(
         format=str(found.get("format", "")),
         duration=length(found, video, audio) or (video.duration if video else 0),
@@ -198,12 +203,10 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
         renumbered=bool(found.get("renumbered")),
+        goes_on=bool(found.get("goes_on")),
         jumps=bool(found.get("jumps")),
         tags=int(found.get("tags") or 0),
-        notes=[
-            *([PARTS] if found.get("parts") else []),
-            *[*notes, *_left_without(said, film, sound), *_other_colours(film if video else None)],
-        ],
+        notes=notes,
     )
     check_limits(media)
     return media

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mediapipe.engine import clock, intact, looks, survey, tracks
-from mediapipe.engine.broadcasts import merging, programmes, renumbered
+from mediapipe.engine.broadcasts import programmes, renumbered
 from mediapipe.engine.containers import (
     animated_webp,
     canvas,
@@ -21,7 +21,7 @@ from mediapipe.engine.containers import (
     is_media,
     is_protected,
     known_length,
-    lost_length,
+    reading,
     tags_within,
 )
 from mediapipe.engine.described import cropping, dolby_alone
@@ -46,7 +46,6 @@ NAMED = {
 INTRA = {"mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo", "ffv1", "huffyuv", "png", "jpeg2000", "gif"}
 ALPHA_LAYER = b"\x4e\x01\xa5"  # what HEVC says of one, as a NAL unit (alpha_channel_info) begins
 IMPLAUSIBLE = 500  # bytes a second: a file with fewer may have a clock that jumps
-MEASURED = ("mov", "mpeg")  # containers of which FFmpeg knows the length itself
 MAX_CHANNELS = 64  # of a sound: no filter of FFmpeg takes more
 MAX_PIXELS = 40_000_000  # of a picture: 40 megapixels
 
@@ -192,21 +191,9 @@ def read_bytes(path: str, found: dict[str, Any]) -> None:
     """What the file's own bytes say of the whole."""
     found["renumbered"], other = value(lambda: renumbered(path), (False, False))
     found["parts"] = other or (found["format"] == "ogg" and value(lambda: has_parts(path), False))
+    found["goes_on"] = "ignore_length" in reading(path)
     found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
     found["complete"] = value(lambda: is_complete(path, found["format"]), False)
-
-
-def own_length(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
-    """Makes lengths of those that were counted from elsewhere than the beginning, or by what is there."""
-    if not found["format"].startswith(MEASURED):
-        survey.as_a_whole(found)
-    if found["format"] == "asf":
-        found["duration"] = max(found["duration"], lost_length(path))
-    if found["format"] == "avi":
-        survey.by_index(found)
-    if found["start"] > survey.LATE_START and not found["format"].startswith(MEASURED):
-        with reopen() as container:
-            survey.take_out_start(container, found)
 
 
 def track_facts(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
@@ -249,7 +236,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
     form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
 
     def opened() -> Any:
-        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS | merging(path))
+        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS | reading(path))
 
     with opened() as container:
         found: dict[str, Any] = {
@@ -266,7 +253,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
             facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
         read_bytes(path, found)
-        value(lambda: own_length(path, opened, found), None)
+        value(lambda: survey.own_length(path, opened, found), None)
         value(lambda: described(path, found), None)
         value(lambda: track_facts(path, opened, found), None)
         found["guessed"] = not value(lambda: known_length(path, found["format"]), True)
@@ -284,11 +271,10 @@ def print_facts(path: str, extra: list[str]) -> None:
     try:
         if extra[:1] == ["--looks"]:
             asked = json.loads(extra[1])
-            found = (looks.in_order if asked.get("in_order") else looks.looks)(
-                path, OPTIONS | merging(path), asked
-            )
+            looked = looks.in_order if asked.get("in_order") else looks.looks
+            found = looked(path, OPTIONS | reading(path), asked)
         elif extra[:1] == ["--times"]:
-            found = picture_times(path, OPTIONS | merging(path), json.loads(extra[1]))
+            found = picture_times(path, OPTIONS | reading(path), json.loads(extra[1]))
         else:
             found = probe(path, extra)
     except Exception as problem:

@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from mediapipe.engine.containers import lost_length
 from mediapipe.engine.tracks import DEPENDENT, NO_FILM, Facts, sounds
 
 MAX_READ = 32 << 20  # bytes of packets
 MAX_TIME = 30.0  # seconds of the film
 MAX_ENTRIES = 500_000  # of a track's index: more are not looked at
 LATE_START = 0.4  # seconds at which a file's clock begins before anybody takes notice
+MEASURED = ("mov", "mpeg")  # containers of which FFmpeg knows the length itself
 MIN_HELD = 0.3  # seconds that a last picture stays beyond its turn before anybody takes notice
 MAX_LAST = 64 << 20  # bytes, in search of a last picture
 LAST_SECONDS = 2.0  # in which the last packets are
@@ -52,6 +54,28 @@ def indexed(stream: Any) -> float:
     """Until when a track lasts by its index, in seconds; 0 where it has none."""
     entries = stream.index_entries
     return float((entries[-1].timestamp + 1) * stream.time_base) if len(entries) else 0.0
+
+
+def own_length(path: str, reopen: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Makes lengths of those that were counted from elsewhere than the beginning, or by what is there."""
+    if not found["format"].startswith(MEASURED):
+        as_a_whole(found)
+    if found["goes_on"]:
+        by_size(found)
+    if found["format"] == "asf":
+        found["duration"] = max(found["duration"], lost_length(path))
+    if found["format"] == "avi":
+        by_index(found)
+    if found["start"] > LATE_START and not found["format"].startswith(MEASURED):
+        with reopen() as container:
+            take_out_start(container, found)
+
+
+def by_size(found: dict[str, Any]) -> None:
+    """Takes a WAV's length from how large it is, where its sound goes on behind the size that it says."""
+    for facts in found["streams"]:
+        if facts["bit_rate"]:
+            found["duration"] = facts["duration"] = facts["end"] = 8 * found["size"] / facts["bit_rate"]
 
 
 def by_index(found: dict[str, Any]) -> None:
