@@ -66,6 +66,17 @@ async def test_what_follows_a_piece_that_an_edit_list_cuts_out_comes_when_it_sho
     await comes_at(source, [0.6, 0.9], 1.5)
 
 
+@pytest.mark.parametrize("endless", ["all", further("the picture's")])
+async def test_an_edit_without_a_length_lasts_to_the_end(tmp_path, endless):
+    source = make(FILM, tmp_path)
+    data = bytearray(source.read_bytes())
+    at = data.rindex(b"moov")
+    while (at := data.find(b"elst", at + 1)) > 0 and (endless == "all" or b"vmhd" in data[at : at + 400]):
+        struct.pack_into(">I", data, at + 12, 0)
+    source.write_bytes(data)
+    await comes_at(source, [0.6, 1.2], 1.8)
+
+
 @pytest.mark.parametrize("container", ["mp4", further("mxf")])
 async def test_pictures_of_which_nobody_says_when_they_are_shown_keep_their_order(tmp_path, container):
     """Not copied either: B-frames would be shown when they were stored."""

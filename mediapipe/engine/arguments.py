@@ -18,6 +18,7 @@ from mediapipe.engine.colours import (
     understood,
     untagged,
 )
+from mediapipe.engine.containers import READING
 from mediapipe.engine.errors import TaskError
 from mediapipe.engine.media import Media, Video
 from mediapipe.engine.packets import MOMENT, packet_filters
@@ -247,8 +248,7 @@ def input_arguments(path: str, media: Media, seek: float | None = None, first: s
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec, "") if video and video.alpha else ""
     before = ["-c:v", decoder] if decoder else []
     before += ["-f", media.format] if media.format in (*NAMED.values(), "webp_anim") else []
-    before += ["-merge_pmt_versions", "1"] if media.renumbered else []
-    before += ["-ignore_length", "1"] if media.goes_on else []
+    before += [text for name in media.reading for text in (f"-{name}", READING[name])]
     place = ["-ss", f"{seek:.3f}"] if seek else []
     opened = [*before, *named_turn(video), *packet_filters(media, first), "-i", f"file:{path}"]
     # where a clock jumps, a seek would lead anywhere, and packets are counted: all of it is decoded

@@ -56,9 +56,9 @@ def renumbered(path: str) -> tuple[bool, bool]:
     return alike, not alike and not {pid for _, pid in first[2]} & {pid for _, pid in last[2]}
 
 
-def merging(path: str) -> dict[str, str]:
-    """The option by which FFmpeg goes on with tracks that get other numbers, where they do."""
-    return {"merge_pmt_versions": "1"} if renumbered(path)[0] else {}
+def goes_on_renumbered(path: str) -> bool:
+    """Whether FFmpeg can be told to go on with tracks that get other numbers."""
+    return renumbered(path)[0]
 
 
 def _tables(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

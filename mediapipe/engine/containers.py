@@ -6,12 +6,13 @@ probe.py in a way that survives it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from mediapipe.engine.broadcasts import merging
+from mediapipe.engine.broadcasts import goes_on_renumbered
 
 GUESSED = ("aac", "ac3", "eac3", "dts", "mpegvideo", "m4v", "h264", "hevc", "obu")  # lengths by bit rate
 SEGMENT = 0x18538067  # of Matroska: all that follows the head
@@ -20,6 +21,8 @@ HEAD = 4096  # bytes, among which FLV's metadata are, and what WMV says of the w
 FILE_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 # of Matroska, Ogg, FLAC, FLV, WMV, MP3 with a tag, MPEG programme streams; WAV and AVI begin with RIFF
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"FLV\x01", b"0&\xb2u", b"ID3", b"\0\0\x01\xba", b"RIFF")
+# Options for a broadcast whose tracks get other numbers, for sound behind a WAV's size, for endless edits
+READING = {"merge_pmt_versions": "1", "ignore_length": "1", "advanced_editlist": "0"}
 MIN_MORE = 0.1  # seconds of sound behind a WAV's end that are worth a word
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # what other programs put there
 ID3 = re.compile(rb"ID3[\2-\4]\0[\0-\xff][\0-\x7f]{4}")
@@ -252,12 +255,38 @@ def goes_on(path: str) -> bool:
         return sound and size - at > MIN_MORE * per_second and any(more) and not more.startswith(TAGS)
 
 
+def has_endless_edit(path: str) -> bool:
+    """Whether an edit of an ISO file has no length, and so lasts to the end: FFmpeg shows nothing of it.
+
+    Of files in fragments, which are written before their length is known, it knows that.
+    """
+    with open(path, "rb") as file:
+        todo = [(0, file.seek(0, 2))] if is_iso(path) else []
+        endless = False
+        while todo:
+            for kind, start, stop in boxes(file, *todo.pop()):
+                if kind == b"mvex":
+                    return False
+                if kind in (b"moov", b"trak", b"edts"):
+                    todo.append((start, stop))
+                elif kind == b"elst":
+                    file.seek(start)
+                    edit, count = struct.unpack(">B3xI", file.read(8))
+                    edit = ">Qq" if edit else ">Ii"
+                    file.seek(start + 8 + (count - 1) * (struct.calcsize(edit) + 4))
+                    length, begins = struct.unpack(edit, file.read(struct.calcsize(edit)))
+                    endless |= length == 0 and begins >= 0
+        return endless
+
+
 def reading(path: str) -> dict[str, str]:
-    """The options by which FFmpeg reads all of a file that says itself that it ends before."""
-    try:
-        return merging(path) | ({"ignore_length": "1"} if goes_on(path) else {})
-    except Exception:
-        return {}
+    """The options by which FFmpeg reads all of a file of which it would leave something out (READING)."""
+    found: dict[str, str] = {}
+    questions: tuple[Callable[[str], bool], ...] = (goes_on_renumbered, goes_on, has_endless_edit)
+    for (name, value), is_so in zip(READING.items(), questions, strict=True):
+        with contextlib.suppress(Exception):
+            found |= {name: value} if is_so(path) else {}
+    return found
 
 
 def lost_length(path: str) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mediapipe.engine import tracks
+from mediapipe.engine.containers import READING
 from mediapipe.engine.errors import (
     CONSTANT_HDR,
     CONVERT,
@@ -136,8 +137,7 @@ class Media:
     audio: Audio | None = None
     undecodable: list[str] = field(default_factory=list)
     guessed: bool = False  # the duration, by the first bit rates; no moment can be looked up by it
-    renumbered: bool = False  # whether its programme goes on under other numbers, in a broadcast
-    goes_on: bool = False  # whether a WAV's sound does, behind the size that it says
+    reading: tuple[str, ...] = ()  # the options by which FFmpeg reads all of it (containers.READING)
     jumps: bool = False  # whether its clock does, so that no seek leads anywhere
     tags: int = 0  # in the middle of an MP3, which a decoder takes for sound that is damaged
     notes: list[str] = field(default_factory=list)  # what was left out of it, for an editor
@@ -202,8 +202,7 @@ def media_from_probe(found: dict[str, Any]) -> Media:
         no_picture=said.get("video", NO_VIDEO),
         no_sound=said.get("audio", NO_AUDIO),
         guessed=bool(found.get("guessed")),
-        renumbered=bool(found.get("renumbered")),
-        goes_on=bool(found.get("goes_on")),
+        reading=tuple(name for name in READING if name in found.get("reading", ())),
         jumps=bool(found.get("jumps")),
         tags=int(found.get("tags") or 0),
         notes=notes,

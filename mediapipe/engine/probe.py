@@ -189,9 +189,10 @@ def described(path: str, found: dict[str, Any]) -> None:
 
 def read_bytes(path: str, found: dict[str, Any]) -> None:
     """What the file's own bytes say of the whole."""
-    found["renumbered"], other = value(lambda: renumbered(path), (False, False))
+    found["reading"] = list(reading(path))
+    _, other = value(lambda: renumbered(path), (False, False))
     found["parts"] = other or (found["format"] == "ogg" and value(lambda: has_parts(path), False))
-    found["goes_on"] = "ignore_length" in reading(path)
+    found["goes_on"] = "ignore_length" in found["reading"]
     found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
     found["complete"] = value(lambda: is_complete(path, found["format"]), False)
 
