@@ -67,7 +67,7 @@ class Before(Product):
 @contextmanager
 def started(product: Product):
     """A browser of somebody's, until the product is stopped, in which nothing went wrong."""
-    product.start(prepared=False)
+    product.start(prepared=False, patience=300)  # it may install what it needs
     try:
         code = SIGNED_IN.format(name="ada", staff=True, password=hashed_password())
         done = product.script("shell", "-c", code)
@@ -124,7 +124,7 @@ def clip(tmp_path):
 
 @pytest.mark.whole
 @pytest.mark.release
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("back", [1, 3])
 def test_the_code_before_a_migration_works_on_beside_it_and_can_be_gone_back_to(back, clip, tmp_path):
     commits = [*changes_of_tables(), "", "", ""]  # a shallow clone has fewer
@@ -136,7 +136,7 @@ def test_the_code_before_a_migration_works_on_beside_it_and_can_be_gone_back_to(
 
 @pytest.mark.whole
 @pytest.mark.release
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_last_release_works_on_while_todays_tables_come(clip, tmp_path):
     first = git("log", "--diff-filter=A", "--format=%H", "--", "jobs/migrations/0002_*.py").strip()
     old, new = Before(tmp_path / "home", first, tmp_path / "old"), Product(tmp_path / "home")

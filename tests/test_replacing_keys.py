@@ -85,10 +85,12 @@ def test_both_keys_are_replaced_by_rolling_restarts_and_no_job_is_held(installat
     browser = product.editor("ada")
     clip = make_clip(tmp_path / "clip.mp4", 20, "640x360")
     jobs, over = [], threading.Event()
+    most = 2  # jobs by now: as many more with each restart, however long a busy machine takes for it
 
     def people() -> None:
         while not over.wait(1):
-            jobs.append(submit(product, clip, "--owner", "ada"))
+            if len(jobs) < most:
+                jobs.append(submit(product, clip, "--owner", "ada"))
 
     thread = threading.Thread(target=people)
     thread.start()
@@ -99,8 +101,8 @@ def test_both_keys_are_replaced_by_rolling_restarts_and_no_job_is_held(installat
                 process.terminate()
                 process.wait(60)
                 installation.start(name, keys)
-                began = len(jobs)
-                until(lambda began=began: len(jobs) >= began + 2)  # while the keys differ
+                most = len(jobs) + 3
+                until(lambda wanted=most - 1: len(jobs) >= wanted)  # while the keys differ
                 assert "Sign out" in browser.get("/").text, f"{name} has signed somebody out"
     finally:
         over.set()

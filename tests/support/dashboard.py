@@ -65,9 +65,12 @@ def held_at_work(product, browser, job: str, name: str):
     """
 
     def reported() -> bool:
-        if _progress(product, job, name) is None or not encoders(product):
+        signal_encoders(product, signal.SIGSTOP)  # first of all: a short film is over before its row is read
+        if not encoders(product):
             return False
-        signal_encoders(product, signal.SIGSTOP)
+        if _progress(product, job, name) is None:
+            _work_a_little(product)
+            return False
         # what FFmpeg has reported is written down within this time, on a busy machine too
         deadline = time.monotonic() + 2
         while (_progress(product, job, name) or 0) <= 3:
