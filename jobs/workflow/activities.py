@@ -172,7 +172,12 @@ class Activities:
         """Creates a task. Its id goes into history, so that it is never created (and paid for) twice.
 
         A start may arrive when its starter has given it up, and people have read since that nothing began.
+        Wherever it stands when the worker shuts down, another one does it again, under the same key.
         """
+        return await or_hand_over(self._created(request))
+
+    async def _created(self, request: TaskRequest) -> str:
+        """The id of the task, which is created now, unless nobody wants it any more."""
         if not await is_wanted(request):
             fail(UNWANTED, Failure("cancelled", permanent=True))
         try:
@@ -182,15 +187,13 @@ class Activities:
                 for name, file in request.outputs.items()
             }
             hook = request.job_id, request.stage, request.activity_id
-            task = await or_hand_over(
-                self.client.of(request.engine).create(
-                    kind=request.kind,
-                    input=source,
-                    options={**options_of(request), **({"outputs": outputs} if outputs else {})},
-                    key=request.key,
-                    metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
-                    webhook_url=webhook_url(*hook, own=is_own(request.engine)),
-                )
+            task = await self.client.of(request.engine).create(
+                kind=request.kind,
+                input=source,
+                options={**options_of(request), **({"outputs": outputs} if outputs else {})},
+                key=request.key,
+                metadata={"job": request.job_id, "stage": request.stage, "owner": request.owner},
+                webhook_url=webhook_url(*hook, own=is_own(request.engine)),
             )
         except IttybitError as error:
             fail_with(error, task_over=error.permanent, unanswered=may_have_created(error))

@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -240,6 +242,27 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(doing, api):
     with pytest.raises(ApplicationError) as error:
         await asyncio.wait_for(task, 30)
     assert error.value.type == HANDED_OVER
+
+
+async def test_a_worker_that_shuts_down_before_it_has_asked_for_a_task_hands_that_over_too(doing, api):
+    """Its database is slow: the row that says whether anybody wants the task is still being read."""
+    source = Source(url="https://example.com/a")
+    asked = TaskRequest(str(uuid.uuid4()), "ingest", "video", {}, source, "media-deploy/2", run=1)
+    busy, before = threading.Event(), len(api.requests)
+    with ThreadPoolExecutor(1) as one:
+        asyncio.get_running_loop().set_default_executor(one)
+        one.submit(busy.wait)
+        env = ActivityEnvironment()
+        task = asyncio.create_task(env.run(doing.create_task, asked))
+        await asyncio.sleep(0.1)
+        env.cancel(activity.ActivityCancellationDetails(worker_shutdown=True))
+        try:
+            with pytest.raises(ApplicationError) as error:
+                await asyncio.wait_for(task, 30)
+        finally:
+            busy.set()
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+    assert error.value.type == HANDED_OVER and len(api.requests) == before
 
 
 @activity.defn
