@@ -37,7 +37,7 @@ def filename(raw: bytes) -> str:
     """
     found: dict[str, str] = {}
     for match in PARAMETER.finditer(as_text(raw[:LONGEST])):
-        quoted, single, plain = match[2], match[3], match[4]
+        _, quoted, single, plain = match.groups()
         value = re.sub(r'\\(["\\])', r"\1", quoted) if quoted is not None else (single or plain or "").strip()
         found.setdefault(match[1].lower(), value)
     names = (_extended(found.get("filename*", "")), _in_parts(found), _plain(found.get("filename", "")))
@@ -62,7 +62,7 @@ def _in_parts(found: dict[str, str]) -> str:
             parts.append(plain)
         elif (coded := found.get(f"filename*{number}*")) is not None:
             if number == 0 and (match := CHARSET.fullmatch(coded)):
-                charset, coded = match[1], match[2]
+                charset, coded = match.groups()
             try:
                 parts.append(unquote(coded, charset, "replace"))
             except LookupError:

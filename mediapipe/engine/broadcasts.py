@@ -43,7 +43,7 @@ def programmes(path: str) -> dict[int, int]:
 def renumbered(path: str) -> tuple[bool, bool]:
     """Whether a transport stream of one programme ends under other numbers than it began.
 
-    Of its tracks alone, so that FFmpeg can be told to go on; or of its programme, or of others: it can't.
+    Of its tracks alone, so that FFmpeg can go on with them; or of its programme, or of others: it can't.
     """
     with open(path, "rb") as file:
         first = next(_tables(file.read(ENDS)), None)
@@ -57,7 +57,7 @@ def renumbered(path: str) -> tuple[bool, bool]:
 
 
 def goes_on_renumbered(path: str) -> bool:
-    """Whether FFmpeg can be told to go on with tracks that get other numbers."""
+    """Whether FFmpeg has to go on with tracks that get other numbers."""
     return renumbered(path)[0]
 
 
