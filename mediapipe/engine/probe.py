@@ -187,11 +187,18 @@ def described(path: str, found: dict[str, Any]) -> None:
             facts |= {"crop": [left, top, right, bottom], "width": width, "height": height}
 
 
+def own_times(container: Any, found: dict[str, Any]) -> None:
+    """When each track begins and ends, as the file and its index say it."""
+    for facts, stream in zip(found["streams"], container.streams, strict=True):
+        facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
+        facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+
+
 def read_bytes(path: str, found: dict[str, Any]) -> None:
     """What the file's own bytes say of the whole."""
-    found["reading"] = list(reading(path))
-    _, other = value(lambda: renumbered(path), (False, False))
-    found["parts"] = other or (found["format"] == "ogg" and value(lambda: has_parts(path), False))
+    others = {"mpegts": lambda: renumbered(path)[1], "ogg": lambda: has_parts(path)}
+    found["parts"] = found["format"] in others and value(others[found["format"]], False)
     found["goes_on"] = "ignore_length" in found["reading"]
     found["tags"] = value(lambda: tags_within(path), 0) if found["format"] == "mp3" else 0
     found["complete"] = value(lambda: is_complete(path, found["format"]), False)
@@ -236,12 +243,15 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
         head = file.read(4)
     form = next((name for magic, name in NAMED.items() if head.startswith(magic)), None)
 
+    wanted = reading(path)
+
     def opened() -> Any:
-        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS | reading(path))
+        return av.open(path, format=form, metadata_errors="replace", options=OPTIONS | wanted)
 
     with opened() as container:
         found: dict[str, Any] = {
             "format": container.format.name,
+            "reading": list(wanted),
             "duration": value(lambda: (container.duration or 0) / 1e6, 0.0),
             "start": value(lambda: container.start_time / 1e6, 0.0),
             "bit_rate": value(lambda: int(container.bit_rate), 0),
@@ -249,10 +259,7 @@ def probe(path: str, extra: list[str]) -> dict[str, Any]:
             "protected": value(lambda: is_protected(path), False),
             "streams": [stream_facts(stream) for stream in container.streams],
         }
-        for facts, stream in zip(found["streams"], container.streams, strict=True):
-            facts["end"] = value(lambda stream=stream: survey.end_of(stream, found["start"]), 0.0)  # type: ignore[misc]
-            facts["indexed"] = value(lambda stream=stream: survey.indexed(stream), 0.0)  # type: ignore[misc]
-            facts["begins"] = value(lambda stream=stream: survey.begin_of(stream, found["start"]), 0.0)  # type: ignore[misc]
+        own_times(container, found)
         read_bytes(path, found)
         value(lambda: survey.own_length(path, opened, found), None)
         value(lambda: described(path, found), None)
