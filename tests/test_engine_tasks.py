@@ -271,6 +271,8 @@ async def test_only_short_steps_of_jobs_that_have_begun_go_before_what_begins_an
         *[True] * queue.STEPS_BEFORE,
         *[False] * 2,
     ]
+    encode = await EngineTask.objects.acreate(kind="video", input=clip, metadata={"owner": "ada"})
+    assert await sync_to_async(queue.goes_before)(encode), "they wait in another queue"
     await EngineTask.objects.filter(status="queued").aupdate(status="processing")
     assert await goes_before(clip), "none waits any more"
 
@@ -298,7 +300,7 @@ async def test_steps_of_begun_jobs_go_first_and_many_of_them_keep_nobody_from_be
 
     async with Worker(client, task_queue=HEAVY_QUEUE, workflows=[EngineTaskWorkflow]):
         await ask("bea", "media:sources/x.mp4", 6)
-        await ask("ada", await made(5), 3 * queue.STEPS_BEFORE)
+        await ask("ada", await made(5), 30)
         await ask("dan", "media:sources/x.mp4", 1)
         await until_async(all_wait)
         async with Worker(client, task_queue=LIGHT_QUEUE, activities=[note], max_concurrent_activities=1):

@@ -40,7 +40,7 @@ MOST_AT_ONCE = 100  # tasks that one round settles
 QUEUES: dict[Lane, str] = {"import": IMPORT_QUEUE, "light": LIGHT_QUEUE, "heavy": HEAVY_QUEUE}
 RUNNING = "WorkflowType = 'EngineTask' AND ExecutionStatus = 'Running'"
 LATER_WEIGHT = 2.0  # turns of an owner's begun jobs for one of those that have yet to begin
-STEPS_BEFORE = 10  # of begun jobs, that may wait: no more of them stand before whoever comes new
+STEPS_BEFORE = 2  # of begun jobs, that may wait in a queue: no more stand before whoever comes new
 SHORT = 60.0  # seconds of a film of which a step is soon done
 CANCEL_TIMEOUT = 6.0  # seconds that a cancel waits for the encoder to end
 CACHE_SECONDS = 5.0  # that an answer about a queue is cached
@@ -60,15 +60,17 @@ def turn(task: EngineTask) -> Priority:
 def goes_before(task: EngineTask) -> bool:
     """Whether a task goes before all that take turns: a short step of a job that has begun.
 
-    So jobs are done one after the other, and not all at the end. Only while few of them wait: else they take
-    turns too, or one person's hundreds would keep the others from beginning.
+    So jobs are done one after the other, and not all at the end. Only while few of them wait in its queue: else
+    they take turns too, or one person's hundreds would keep the others from beginning.
     """
     if not task.is_later:
         return False
     maker = task.input.removeprefix(storage.MADE_HERE).partition(".")[0]
     if not EngineTask.objects.filter(pk=maker, output__duration__lte=SHORT).exists():
         return False
-    waiting = EngineTask.objects.filter(status=EngineTask.Status.QUEUED, input__startswith=storage.MADE_HERE)
+    waiting = EngineTask.in_lane(task.lane).filter(
+        status=EngineTask.Status.QUEUED, input__startswith=storage.MADE_HERE
+    )
     return not waiting[STEPS_BEFORE:].exists()
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import signal
 import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from temporalio.client import Client
 
 from jobs import control, worker
 from jobs.workflow import webhook
 from mediapipe import temporal
-from tests.support.dashboard import look, settled
+from tests.support.dashboard import look, settled, signal_encoders
 from tests.support.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
@@ -48,18 +53,52 @@ async def test_stages_that_wait_for_hours_keep_nobody_from_starting_cancelling_o
             await dashboard.workflow(job).terminate(rpc_timeout=timedelta(seconds=10))
 
 
+def rows_of(product, asked: str) -> list[tuple]:
+    with closing(sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True)) as rows:
+        return rows.execute(asked).fetchall()
+
+
+def ingests_in_line(product, job: str = "") -> int:
+    """How many wait for an encode, of one job or of all; an encoder stands still from when this is asked."""
+    signal_encoders(product, signal.SIGSTOP)
+    asked = (
+        "select json_extract(metadata, '$.job') from engine_enginetask"
+        " where status = 'queued' and not copies and json_extract(metadata, '$.stage') = 'ingest'"
+    )
+    return sum(not job or owner == job for (owner,) in rows_of(product, asked))
+
+
+async def queued_at(product, tasks: Iterable[str]) -> dict[str, str]:
+    """When Temporal put each of these tasks of the engine into its queue, as the engine's rows write times.
+
+    A busy machine takes seconds from where a task is asked for until it stands there, and nobody's turn is
+    passed over meanwhile.
+    """
+    client = await Client.connect(json.loads((product.home / "addresses.json").read_text())["temporal"])
+    found = {}
+    for task in tasks:
+        history = await client.get_workflow_handle(task).fetch_history()
+        scheduled = [
+            each for each in history.events if each.HasField("activity_task_scheduled_event_attributes")
+        ]
+        found[task] = str(scheduled[-1].event_time.ToDatetime())
+    return found
+
+
 def waited_for(product, job: str) -> dict[str, int]:
-    """How many tasks of others its lane of the engine began, from when each task of a job was asked for."""
-    with sqlite3.connect(f"file:{product.home}/mediapipe.sqlite3?mode=ro", uri=True) as connection:
-        tasks = connection.execute(
-            "select json_extract(metadata, '$.job'), json_extract(metadata, '$.stage'),"
-            " kind = 'video', created_at, started_at from engine_enginetask where started_at is not null"
-        ).fetchall()
-    connection.close()
+    """How many tasks of others its queue of the engine began, while each task of a job stood in it."""
+    tasks = rows_of(
+        product,
+        "select id, json_extract(metadata, '$.job'), json_extract(metadata, '$.stage'),"
+        " kind = 'video', started_at from engine_enginetask where started_at is not null",
+    )
+    own = {task: (stage, heavy, began) for task, owner, stage, heavy, began in tasks if owner == job}
+    since = asyncio.run(queued_at(product, own))
     return {
-        stage: sum(other != job and lane == heavy and asked < at < began for other, _, lane, _, at in tasks)
-        for owner, stage, heavy, asked, began in tasks
-        if owner == job
+        stage: sum(
+            other != job and lane == heavy and since[task] < at < began for _, other, _, lane, at in tasks
+        )
+        for task, (stage, heavy, began) in own.items()
     }
 
 
@@ -84,8 +123,10 @@ def test_many_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_blocks_
         f"[Job.submit(one.owner, **more) for _ in range({more})]"
     )
     assert product.command("shell", "-v", "0", "-c", code).returncode == 0
-    until(lambda: running_now(greedy) > more * 0.8, 120, every=2)  # they are started by themselves
+    until(lambda: ingests_in_line(product) > more * 0.5, 120, every=0.05)  # they are started by themselves
     one = post(modest, clip)
+    until(lambda: ingests_in_line(product, one) == 1, 120)
+    signal_encoders(product, signal.SIGCONT)
     assert settled(modest, one)["status"] == "succeeded"
     assert running_now(greedy) > more * 0.4, "there was no line to wait in"
     waited = waited_for(product, one)
