@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.support.browsing import cookies_of, watched
-from tests.support.dashboard import banner, settled, submit
+from tests.support.dashboard import banner, settled, signal_encoders, submit
 from tests.support.more_workers import more_workers
 from tests.support.product import Product, make_clip, until
 
@@ -37,6 +39,12 @@ def pause(page, name: str) -> None:
     card(page, name).get_by_text("Paused since").wait_for()
 
 
+def all_at_work(product, page) -> bool:
+    """Whether each of the three has something; what one has taken stands still meanwhile, however fast it is."""
+    signal_encoders(product, signal.SIGSTOP)
+    return set(page.evaluate(AT_WORK)) == set(NAMES)
+
+
 def card(page, name: str):
     return page.locator(".fleet > li", has_text=name)
 
@@ -55,8 +63,9 @@ def test_one_of_three_workers_is_paused_finishes_what_it_has_and_takes_nothing_u
     with more_workers(product, *NAMES[1:]) as (second, _), watched(context.new_page()) as page:
         jobs = [film(f"tape {number}") for number in range(5)]
         page.goto(f"{product.url}/fleet/")
-        until(lambda: set(page.evaluate(AT_WORK)) == set(NAMES), 120)
+        until(lambda: all_at_work(product, page), 120)
         pause(page, NAMES[1])
+        signal_encoders(product, signal.SIGCONT)
         assert WHY in card(page, NAMES[1]).inner_text() and "by chief" in card(page, NAMES[1]).inner_text()
         card(page, NAMES[1]).get_by_text("It has finished what it had, and can be stopped.").wait_for()
         page.evaluate(NOTE)
