@@ -40,7 +40,7 @@ def pause(page, name: str) -> None:
 
 
 def all_at_work(product, page) -> bool:
-    """Whether each of the three has something; what one has taken stands still meanwhile, however fast it is."""
+    """Whether each of the three has something; what one has taken stands still meanwhile."""
     signal_encoders(product, signal.SIGSTOP)
     return set(page.evaluate(AT_WORK)) == set(NAMES)
 

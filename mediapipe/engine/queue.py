@@ -60,8 +60,8 @@ def turn(task: EngineTask) -> Priority:
 def goes_before(task: EngineTask) -> bool:
     """Whether a task goes before all that take turns: a short step of a job that has begun.
 
-    So jobs are done one after the other, and not all at the end. Only while few of them wait in its queue: else
-    they take turns too, or one person's hundreds would keep the others from beginning.
+    So jobs are done one after the other, and not all at the end. Only while few of them wait in its queue:
+    else they take turns too, or one person's hundreds would keep the others from beginning.
     """
     if not task.is_later:
         return False
