@@ -17,7 +17,7 @@ from temporalio.client import Client
 from jobs import control, worker
 from jobs.workflow import webhook
 from mediapipe import temporal
-from tests.support.dashboard import look, settled, signal_encoders
+from tests.support.dashboard import held_at_work, look, settled, signal_encoders
 from tests.support.product import make_broken, make_clip, token, until
 
 pytestmark = pytest.mark.anyio
@@ -116,17 +116,19 @@ def test_many_uploads_of_one_editor_do_not_starve_another_and_a_bad_file_blocks_
         return re.search(r"/jobs/([0-9a-f-]{36})/", str(answer.url))[1]
 
     broken = make_broken(tmp_path / "broken.mp4").read_bytes()
-    bad, first = post(greedy, broken), post(greedy, clip)
-    code = (
-        f"from jobs.models import Job; one = Job.objects.get(pk={first!r}); "
-        "more = {'title': 'more', 'pipeline': 'standard', 'source': one.source}; "
-        f"[Job.submit(one.owner, **more) for _ in range({more})]"
-    )
-    assert product.command("shell", "-v", "0", "-c", code).returncode == 0
-    until(lambda: ingests_in_line(product) > more * 0.5, 120, every=0.05)  # they are started by themselves
-    one = post(modest, clip)
-    until(lambda: ingests_in_line(product, one) == 1, 120)
-    signal_encoders(product, signal.SIGCONT)
+    bad = post(greedy, broken)
+    held = post(greedy, make_clip(tmp_path / "long.mkv", 12, "1280x720", "-c:v", "mpeg4").read_bytes())
+    with held_at_work(product, greedy, held, "ingest"):  # else the first are done before the last is in line
+        first = post(greedy, clip)
+        code = (
+            f"from jobs.models import Job; one = Job.objects.get(pk={first!r}); "
+            "more = {'title': 'more', 'pipeline': 'standard', 'source': one.source}; "
+            f"[Job.submit(one.owner, **more) for _ in range({more})]"
+        )
+        assert product.command("shell", "-v", "0", "-c", code).returncode == 0
+        until(lambda: ingests_in_line(product) > more * 0.5, 120, every=0.05)  # they start by themselves
+        one = post(modest, clip)
+        until(lambda: ingests_in_line(product, one) == 1, 120)
     assert settled(modest, one)["status"] == "succeeded"
     assert running_now(greedy) > more * 0.4, "there was no line to wait in"
     waited = waited_for(product, one)
