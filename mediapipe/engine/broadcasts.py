@@ -17,20 +17,11 @@ def programmes(path: str) -> dict[int, int]:
     """The programme of each track (by its id) of a transport stream that has several; else nothing."""
     with open(path, "rb") as file:
         data = file.read(TABLES)
-    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
-    if not size:
-        return {}
-    first = next(at for at in range(size) if data[at] == 0x47 and data[at + size] == 0x47)
     found: dict[int, int] = {}
-    tables: dict[int, int] = {}  # the table of each programme, by its packets' id
-    for at in range(first, len(data) - 187, size):
-        if data[at] != 0x47 or not data[at + 1] & 0x40:
-            continue
-        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+    tables: dict[int, int] = {}  # the programme of each table, by its packets' id
+    for at, pid in _beginnings(data):
         if pid == 0 and not tables:
-            section = _section(data, at)
-            entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
-            tables = {(e[2] & 0x1F) << 8 | e[3]: e[0] << 8 | e[1] for e in entries if e[0] | e[1]}
+            tables = {table: number for number, table in _programmes(_section(data, at))}
             if len(tables) < 2:
                 return {}
         elif pid in tables and tables[pid] not in found.values():
@@ -63,27 +54,31 @@ def goes_on_renumbered(path: str) -> bool:
 
 def _tables(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
     """The tables of one programme: its number, their packets' id, and the kinds and ids of its tracks."""
-    size = next((size for size in (188, 192, 204) if _is_in_step(data, size)), 0)
-    begin = next((at for at in range(size) if data[at::size][:5] == b"G" * 5), 0)
     programme = (0, 0)
-    for at in range(begin, len(data) - 187, size or len(data)):
-        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
-        if not size or data[at] != 0x47 or not data[at + 1] & 0x40 or pid not in (0, programme[1]):
-            continue
-        section = _section(data, at)
-        if pid:
-            yield *programme, _tracks(section)
-            continue
-        entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
-        named = [(e[0] << 8 | e[1], (e[2] & 0x1F) << 8 | e[3]) for e in entries if e[0] | e[1]]
-        if len(named) != 1:
+    for at, pid in _beginnings(data):
+        if pid == 0:
+            named = _programmes(_section(data, at))
+            if len(named) != 1:
+                return
+            programme = named[0]
+        elif pid == programme[1]:
+            yield *programme, _tracks(_section(data, at))
+
+
+def _beginnings(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the packets are that begin something, with their ids; nothing where these aren't packets."""
+    for size in (188, 192, 204):
+        first = _first(data, size)
+        if first is not None:
+            for at in range(first, len(data) - 187, size):
+                if data[at] == 0x47 and data[at + 1] & 0x40:
+                    yield at, (data[at + 1] & 0x1F) << 8 | data[at + 2]
             return
-        programme = named[0]
 
 
-def _is_in_step(data: bytes, size: int) -> bool:
-    """Whether packets of *size* bytes follow each other from somewhere near the start."""
-    return any(all(data[at + n * size : at + n * size + 1] == b"G" for n in range(5)) for at in range(size))
+def _first(data: bytes, size: int) -> int | None:
+    """Where the first of five packets of *size* bytes is that follow each other from near the start."""
+    return next((at for at in range(size) if data[at : at + 4 * size + 1 : size] == b"G" * 5), None)
 
 
 def _section(data: bytes, at: int) -> bytes:
@@ -92,6 +87,12 @@ def _section(data: bytes, at: int) -> bytes:
     start += 1 + data[start]
     length = 3 + ((data[start + 1] & 0x0F) << 8 | data[start + 2])
     return data[start : min(start + length, at + 188)]
+
+
+def _programmes(section: bytes) -> list[tuple[int, int]]:
+    """The numbers of the programmes that a stream's own table names, each with its table's packets' id."""
+    entries = (section[i : i + 4] for i in range(8, len(section) - 4, 4))
+    return [(e[0] << 8 | e[1], (e[2] & 0x1F) << 8 | e[3]) for e in entries if e[0] | e[1]]
 
 
 def _tracks(section: bytes) -> list[tuple[int, int]]:
