@@ -267,6 +267,17 @@ async def test_a_web_page_instead_of_json_is_an_outage_and_its_html_is_not_shown
     assert not error.value.permanent
 
 
+@pytest.mark.parametrize("code", [200, 503])
+@pytest.mark.parametrize(
+    "body", ["[" * 200_000, '{"a":' * 200_000, "9" * 5000], ids=["lists", "maps", "digits"]
+)
+async def test_json_that_cannot_be_read_is_an_outage_too(client, api, body, code):
+    api.get("/tasks/t").respond(code, text=body)
+    with pytest.raises(Unavailable) as error:
+        await client.read("t")
+    assert not error.value.permanent
+
+
 @pytest.mark.parametrize("body", [{"error": {"message": "Slow"}}, {"error": "Slow"}, {"message": "Slow"}])
 async def test_old_shapes_of_an_error_are_read_too(client, api, body):
     api.get("/tasks/t").respond(503, json=body)

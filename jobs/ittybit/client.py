@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from jobs.ittybit.lenient_json import as_integer, as_mapping
+from jobs.ittybit.lenient_json import as_integer, as_mapping, loads
 from jobs.ittybit.probe import ProbeReply, parse_probe
 from jobs.ittybit.replies import (
     Busy,
@@ -88,7 +88,7 @@ class IttybitClient:
     def _json(response: httpx.Response) -> object:
         check_response(response)
         try:
-            return response.json()
+            return loads(response.content)
         except ValueError:
             raise Unavailable("The engine answered with a page instead of JSON.") from None
 

@@ -186,7 +186,7 @@ def _ask(method: str, url: str, **more: Any) -> dict[str, Any]:
         raise ProviderError(f"{url} can’t be reached: {error or type(error).__name__}") from None
     try:
         answer = reply.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not reply.is_success or not isinstance(answer, dict):
         said = answer.get("error") if isinstance(answer, dict) else "no JSON"
