@@ -119,19 +119,24 @@ def broken(error: httpx.HTTPError) -> str:
     return "the connection broke too often"
 
 
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date); None without one."""
+def retry_after(
+    value: str | None, now: datetime | None = None, *, longest: float = LONGEST_RETRY_AFTER
+) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date), at most *longest*.
+
+    None where there is none, or one that can't be read.
+    """
     if not value:
         return None
     value = value.strip()
     if value.isascii() and value.isdecimal():
-        return min(float(value), LONGEST_RETRY_AFTER)
+        return min(float(value), longest)
     try:
         at = parsedate_to_datetime(value)
     except ValueError:
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER)
+    return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), longest)
 
 
 def filename(response: httpx.Response) -> str:

@@ -10,6 +10,7 @@ import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
@@ -21,6 +22,7 @@ from temporalio.worker import Worker
 
 from jobs.models import Delivery, Destination, Job, Notice, Stage
 from jobs.notifications import activities, events, outbox, wording
+from jobs.notifications.channels import webhook
 from jobs.notifications.channels.channel import NotDelivered, Parcel
 from jobs.notifications.channels.chat import Chat
 from jobs.notifications.delivery_workflow import NOTIFICATIONS, DeliveryWorkflow
@@ -404,6 +406,24 @@ async def test_a_receiver_that_was_down_or_asked_for_patience_hears_it_once(
     handle = skipping_env.client.get_workflow_handle(row.workflow_id)
     history = json.dumps((await handle.fetch_history()).to_json())
     assert "a-path-that-is-a-secret" not in history and "whsec" not in history
+
+
+@pytest.mark.parametrize(
+    ("asked", "hours"),
+    [
+        ("3600", 1),
+        ("9" * 5000, 6),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 6),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+        ("soon", None),
+        ("\xb2", None),
+    ],
+    ids=["an hour", "digits", "a date", "a date that has passed", "a word", "a strange digit"],
+)
+def test_a_receiver_may_ask_for_patience_in_every_way_and_for_six_hours_at_most(asked, hours):
+    with pytest.raises(NotDelivered) as error:
+        webhook.judge(httpx.Response(503, headers=[(b"Retry-After", asked.encode("latin-1"))]))
+    assert error.value.again_in == (None if hours is None else timedelta(hours=hours))
 
 
 @pytest.mark.anyio

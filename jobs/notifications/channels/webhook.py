@@ -22,6 +22,7 @@ from jobs.models.destination import Destination
 from jobs.notifications.channels.channel import NotAccepted, NotDelivered, Parcel
 from mediapipe import url_safety
 from mediapipe.remote import Remote
+from mediapipe.reply import retry_after
 
 TIMEOUT = 15.0  # seconds for one step of a request
 TOTAL_TIMEOUT = 30.0  # seconds in all
@@ -108,6 +109,7 @@ def judge(answer: httpx.Response) -> None:
         raise NotDelivered("The receiver says that it’s gone (410).", permanent=True)
     if 300 <= status < 400:
         raise NotDelivered(f"The receiver redirects ({status}), which isn’t followed. Add its new address.")
-    wait = answer.headers.get("retry-after", "") if status in BUSY_STATUSES else ""
-    again_in = min(timedelta(seconds=int(wait)), LONGEST_WAIT) if wait.isdecimal() else None
+    asked = answer.headers.get("retry-after") if status in BUSY_STATUSES else None
+    wait = retry_after(asked, longest=LONGEST_WAIT.total_seconds())
+    again_in = None if wait is None else timedelta(seconds=wait)
     raise NotDelivered(f"The receiver answers {status}.", again_in=again_in)
