@@ -224,7 +224,8 @@ def test_lists_are_filtered_and_paged(api, source):
     assert following.json()[0]["id"] == made[0]
     oldest = api.get("/tasks", params={"order": "asc", "after": made[0], "limit": 5}).json()
     assert [task["id"] for task in oldest][:2] == made[1:]
-    assert api.get("/tasks", params={"limit": "0"}).status_code == 400
+    for limit in ("0", "101", "00000101", "000001" + "9" * 5000, "²"):
+        assert api.get("/tasks", params={"limit": limit}).status_code == 400
     assert api.get("/tasks", params={"status": "nonsense"}).status_code == 400
     pages = [api.get("/tasks", params={"kind": "image", "limit": 1, "page": at}) for at in (1, 2, 3)]
     assert [page.json()[0]["id"] for page in pages] == made[::-1]

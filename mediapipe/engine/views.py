@@ -265,7 +265,7 @@ async def _between(
 
 def _number(request: HttpRequest, name: str, default: int, highest: int) -> int:
     raw = request.GET.get(name, str(default))
-    if not (raw.isascii() and raw.isdecimal() and 1 <= int(raw[:6]) <= highest):
+    if not (raw.isascii() and raw.isdecimal() and len(raw) < 10 and 1 <= int(raw) <= highest):
         raise InvalidRequest("request_invalid", f"{name} must be a whole number from 1 to {highest}.")
     return int(raw)
 
