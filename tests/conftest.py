@@ -317,6 +317,7 @@ def _counts_of_its_own(monkeypatch):
     from mediapipe.engine import queue
 
     monkeypatch.setattr("jobs.gauges.ENDED_SECONDS", 0.0)
+    monkeypatch.setattr(polling, "MAX_AGE", 1e9)  # or a minute that ends in a test renders anew
     heard = (queue._described, queue._missed, queue._unpolled, pausing._held, reconcile._unknown)
     for known in (counting._newest, polling._made, saved_views._known, *heard):
         known.clear()
