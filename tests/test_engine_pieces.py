@@ -24,7 +24,7 @@ from mediapipe.engine.piecework import Film
 from mediapipe.engine.task import process
 from mediapipe.engine.workflows import EngineTaskWorkflow
 from mediapipe.payloads import WorkflowRunner
-from tests.support.engine import X264, endless_space, least_alike, likeness, packets
+from tests.support.engine import X264, endless_space, enqueued, least_alike, likeness, packets
 from tests.support.histories import FOLDER
 from tests.support.product import until_async
 
@@ -281,9 +281,9 @@ async def test_a_short_encode_waits_for_a_piece_and_cancel_stops_them_all(engine
         await film.arefresh_from_db()
         return bool(film.progress and film.progress > 6)
 
-    assert await queue.enqueue(film)
+    await enqueued(film)
     await until_async(is_midway, 120)
-    assert await queue.enqueue(clip)
+    await enqueued(clip)
     await engine_workers.get_workflow_handle(clip.pk).result()
     await film.arefresh_from_db()
     await clip.arefresh_from_db()
@@ -306,7 +306,7 @@ async def test_what_does_not_come_out_exactly_is_encoded_in_one_and_says_so(
     data[middle : middle + 3000] = b"\x55" * 3000
     source.write_bytes(data)
     task = await new(link)
-    assert await queue.enqueue(task)
+    await enqueued(task)
     await engine_workers.get_workflow_handle(task.pk).result()
     await task.arefresh_from_db()
     assert task.status == "succeeded" and IN_ONE in task.warnings, (task.error, task.warnings)

@@ -14,7 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from mediapipe import storage, task_queues
-from mediapipe.engine import piece_files, queue, sources, worker
+from mediapipe.engine import piece_files, sources, worker
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
 from mediapipe.engine.media import Audio, Media, Video
@@ -23,7 +23,7 @@ from mediapipe.engine.piecework import Film
 from mediapipe.engine.sources import source_file
 from mediapipe.engine.workflows import HEAVY_QUEUE
 from mediapipe.storage import s3
-from tests.support.engine import endless_space
+from tests.support.engine import endless_space, enqueued
 from tests.support.product import until_async
 from tests.test_engine_pieces import ASKED, SOURCES, new, put, run
 
@@ -94,7 +94,7 @@ class TestOnMachines:
     async def test_no_more_pieces_wait_than_are_soon_taken(self, engine_workers, short_pieces, made):
         """So they are taken in their order, the short ones last."""
         task = await new(put(made, "open.mp4", SOURCES["open.mp4"]))
-        assert await queue.enqueue(task)
+        await enqueued(task)
         handle = engine_workers.get_workflow_handle(task.pk)
         await handle.result()
         await task.arefresh_from_db()
@@ -195,7 +195,7 @@ class TestOnMachines:
     async def given(self, client, name: str) -> int:
         """How often a task on a file of the bucket was given out."""
         task = await new(f"{storage.OWN_FILE_PREFIX}sources/{name}.mp4", start=0, end=1)
-        assert await queue.enqueue(task)
+        await enqueued(task)
         handle = client.get_workflow_handle(task.pk)
         await handle.result()
         await task.arefresh_from_db()

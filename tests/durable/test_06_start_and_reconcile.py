@@ -29,6 +29,7 @@ from mediapipe.engine import queue
 from mediapipe.engine.models import EngineTask
 from mediapipe.management.dev_server import prepare_namespace
 from tests.support.dashboard import URL, banner, frozen, look, settled, stage, submit, timeline
+from tests.support.engine import enqueued
 from tests.support.product import until, until_async
 from tests.support.world import start_skipping
 
@@ -293,7 +294,7 @@ async def test_a_task_of_the_engine_whose_workflow_was_ended_fails_and_one_that_
     stored = storage.path(f"outputs/{ended.pk}.mp4")
     stored.parent.mkdir(parents=True)
     stored.write_bytes(b"of a worker that is lost")
-    await queue.enqueue(ended)
+    await enqueued(ended)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     for task in (ended, lost):
         await queue.reconcile_task(task)
@@ -331,7 +332,7 @@ async def test_tasks_that_nobody_asks_for_and_no_workflow_will_run_leave_the_lin
         for age in (HOUR, HOUR, HOUR, HOUR, HOUR / 60)
     ]
     for task in (waiting, ended):
-        await queue.enqueue(task)
+        await enqueued(task)
     await dashboard.client.get_workflow_handle(ended.pk).terminate()
     assert await sync_to_async(new.queue_position)() == 5
     assert await queue.reconcile_forgotten() == 0, "who waits for them has had no time to ask"

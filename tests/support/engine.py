@@ -10,13 +10,14 @@ from pathlib import Path
 import av
 
 from mediapipe import storage
-from mediapipe.engine import check
+from mediapipe.engine import check, queue
 from mediapipe.engine.folders import clear
 from mediapipe.engine.hooks import Hooks
 from mediapipe.engine.kinds import KINDS
+from mediapipe.engine.models import EngineTask
 from mediapipe.engine.task import TaskOutput, process
 from mediapipe.task_options import check_options
-from tests.support.product import FFMPEG
+from tests.support.product import FFMPEG, until_async
 
 STAGES = {
     "ingest": ("video", {"format": "mp4", "quality": "high"}),
@@ -31,6 +32,11 @@ X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
 
 def ffmpeg(*arguments) -> None:
     subprocess.run([FFMPEG, "-v", "error", "-nostdin", "-y", *map(str, arguments)], check=True)
+
+
+async def enqueued(task: EngineTask) -> None:
+    """Puts a task into its queue, tried again while Temporal is too busy for it."""
+    await until_async(lambda: queue.enqueue(task))
 
 
 async def ask(source: Path | str, kind: str, asked: dict, task: str = "t") -> TaskOutput:
