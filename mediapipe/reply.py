@@ -1,4 +1,4 @@
-"""What a server's reply says of a file: all of it, the rest of what has arrived, or a refusal. Pure.
+"""What a server's reply says: JSON, when to ask again; of a file all of it, the rest, or a refusal. Pure.
 
 It reads replies, and neither asks nor writes.
 """
@@ -117,6 +117,14 @@ def broken(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.RemoteProtocolError) and UNREADABLE.search(str(error)):
         return "the server’s answer can’t be read"
     return "the connection broke too often"
+
+
+def json_of(response: httpx.Response) -> object:
+    """What its body says. Raises ValueError where that isn't JSON, or nested too deeply to be read."""
+    try:
+        return response.json()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def retry_after(

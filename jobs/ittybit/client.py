@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from jobs.ittybit.lenient_json import as_integer, as_mapping, loads
+from jobs.ittybit.lenient_json import as_integer, as_mapping
 from jobs.ittybit.probe import ProbeReply, parse_probe
 from jobs.ittybit.replies import (
     Busy,
@@ -35,6 +35,7 @@ from jobs.pipelines import OWN
 from jobs.requests import Cancellation
 from mediapipe import tracing
 from mediapipe.recent import Recent
+from mediapipe.reply import json_of
 
 TIMEOUT = httpx.Timeout(20, connect=5)
 CONNECTION_LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -88,7 +89,7 @@ class IttybitClient:
     def _json(response: httpx.Response) -> object:
         check_response(response)
         try:
-            return loads(response.content)
+            return json_of(response)
         except ValueError:
             raise Unavailable("The engine answered with a page instead of JSON.") from None
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 HALVES = re.compile("[\ud800-\udfff]")
-
-
-def loads(text: bytes | str) -> object:
-    """What the text says. Raises ValueError where it isn't JSON, or nested too deeply to be read."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

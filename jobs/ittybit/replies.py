@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 
 from jobs.findings import Finding
-from jobs.ittybit import lenient_json
 from jobs.ittybit.lenient_json import HALVES, as_integer, as_list, as_mapping, as_number, as_text, first_item
 from jobs.state import Output
+from mediapipe.reply import json_of
 from mediapipe.reply import retry_after as retry_after
 
 MAX_URL_LENGTH = 4000
@@ -261,7 +261,7 @@ def parse_task(answer: object) -> Task:
 def parse_error(response: httpx.Response) -> tuple[str, str]:
     """Kind and sentence of an error reply: {kind, message}, {error}, {message} or a web page."""
     try:
-        body = as_mapping(lenient_json.loads(response.content))
+        body = as_mapping(json_of(response))
     except ValueError:
         body = {}
     error = body.get("error")
@@ -275,7 +275,7 @@ def parse_error(response: httpx.Response) -> tuple[str, str]:
 def _is_json(response: httpx.Response) -> bool:
     """Whether the API itself has answered: a proxy, and a server that has crashed, send a page."""
     try:
-        return isinstance(lenient_json.loads(response.content), dict)
+        return isinstance(json_of(response), dict)
     except ValueError:
         return False
 

@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from mediapipe.recent import Recent
+from mediapipe.reply import json_of
 
 TIMEOUT = 10.0  # seconds
 CACHE_SECONDS = 3600.0  # seconds that its addresses and keys are kept
@@ -185,8 +186,8 @@ def _ask(method: str, url: str, **more: Any) -> dict[str, Any]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ProviderError(f"{url} can’t be reached: {error or type(error).__name__}") from None
     try:
-        answer = reply.json()
-    except (ValueError, RecursionError):
+        answer = json_of(reply)
+    except ValueError:
         answer = None
     if not reply.is_success or not isinstance(answer, dict):
         said = answer.get("error") if isinstance(answer, dict) else "no JSON"
