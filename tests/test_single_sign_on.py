@@ -239,6 +239,14 @@ def test_a_provider_that_is_away_is_a_sentence_and_is_asked_again(path, company,
     assert sign_in(company)["Location"] == "/"
 
 
+def test_a_provider_whose_json_is_nested_too_deeply_is_a_sentence_too(company, caplog, monkeypatch):
+    company.broken = "/realm/token"
+    monkeypatch.setattr(company, "page", "[" * 200_000)
+    assert "Try again in a minute or sign in with your password." in refused(company)
+    assert "answered 502: no JSON" in caplog.text
+    company.broken = ""
+
+
 def test_an_answer_counts_once_in_the_browser_that_began_and_from_that_provider(company):
     client = Client()
     begun = client.get(BEGIN)

@@ -27,6 +27,7 @@ class Provider:
         self.codes: dict[str, dict[str, str]] = {}
         self.asked: list[str] = []
         self.broken = ""  # a path that answers a proxy's page
+        self.page = "<html>Bad gateway"  # in place of what is broken
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,7 +43,7 @@ class Provider:
 
             def reply(self, form, authorization):
                 provider.asked.append(self.path)
-                status, answer = 502, "<html>Bad gateway"
+                status, answer = 502, provider.page
                 if self.path != provider.broken:
                     status, answer = provider.answer(self.path, form, authorization)
                     answer = json.dumps(answer)
